@@ -1,0 +1,1 @@
+"""The search engine: knows Optuna, and nothing of what is trained."""

@@ -1,0 +1,112 @@
+"""Frozen records of a study: what the ledger says, passed on without the database."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from search.identity import Identity
+
+State = Literal["queued", "running", "paused", "pruned", "finished", "failed"]
+ENDED: tuple[State, ...] = ("pruned", "finished", "failed")
+# Failures that tell something about the parameters: the sampler counts them as bad. A crash tells nothing.
+BAD_PARAMETERS = ("diverged", "oom")
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One committed result: the value at `step` and whatever else was measured there."""
+
+    step: int
+    value: float
+    metrics: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One line of a study: what was tried, how far it came and why it ended."""
+
+    number: int
+    origin: str
+    drawn: Mapping[str, Any] | None
+    params: Mapping[str, Any] | None
+    state: State
+    reason: str | None = None
+    failure: str | None = None
+    rungs: tuple[Rung, ...] = ()
+    worker: str | None = None
+    progress: Mapping[str, Any] = field(default_factory=dict)
+    revision: int = 1
+    published: int = 0
+
+    @property
+    def steps(self) -> int:
+        """The last rung that has a result; 0 before the first."""
+        return self.rungs[-1].step if self.rungs else 0
+
+    @property
+    def value(self) -> float | None:
+        """The value at the last rung reached."""
+        return self.rungs[-1].value if self.rungs else None
+
+    @property
+    def curve(self) -> dict[int, float]:
+        return {rung.step: rung.value for rung in self.rungs}
+
+    @property
+    def metrics(self) -> Mapping[str, Any]:
+        return self.rungs[-1].metrics if self.rungs else {}
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDED
+
+    def total(self, metric: str) -> float:
+        """The sum over the rungs of a cost such as train_seconds."""
+        return math.fsum(float(rung.metrics.get(metric) or 0.0) for rung in self.rungs)
+
+    @property
+    def shown_worker(self) -> str | None:
+        """host:pid of the worker that holds it now."""
+        identity = Identity.parse(self.worker) if self.worker else None
+        return identity.shown if identity else None
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """A study as the ledger keeps it; `space` is the snapshot that Space.from_json reads."""
+
+    name: str
+    space: Mapping[str, Any]
+    fingerprint: str
+    seed: int
+    trials: int
+    stopping: bool
+    version: str
+    created: float
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to run one segment of one configuration, as long as nobody holds a higher token."""
+
+    study: str
+    number: int
+    token: int
+    worker: str
+    drawn: Mapping[str, Any] | None
+    params: Mapping[str, Any] | None
+    first_step: int
+    last_step: int
+    history: tuple[Configuration, ...]
+
+
+def best(history: tuple[Configuration, ...]) -> Configuration | None:
+    """The lowest value at the highest rung that any configuration reached; ties go to the lower number.
+
+    Values at different rungs do not compare, so a lower value at an earlier rung does not win.
+    """
+    usable = [one for one in history if one.rungs and one.failure is None and math.isfinite(one.rungs[-1].value)]
+    return min(usable, key=lambda one: (-one.steps, one.rungs[-1].value, one.number), default=None)

@@ -1,0 +1,112 @@
+"""(history, seed, number) -> parameters: an Optuna sampler over an in-memory study built from the ledger."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from search.hush import hushed
+from search.ranges import Choice, FloatRange, IntRange, Range
+from search.records import BAD_PARAMETERS, Configuration
+
+
+def distribution(one: Range) -> BaseDistribution:
+    """Optuna's word for a range of the space."""
+    if isinstance(one, FloatRange):
+        return FloatDistribution(one.low, one.high, log=one.log, step=one.step)
+    if isinstance(one, IntRange):
+        return IntDistribution(one.low, one.high, log=one.log, step=one.step or 1)
+    assert isinstance(one, Choice)
+    return CategoricalDistribution(one.values)
+
+
+def distributions(search: Mapping[str, Range]) -> dict[str, BaseDistribution]:
+    """By name, in the order of names: the order must not change what a seed draws."""
+    return {name: distribution(search[name]) for name in sorted(search)}
+
+
+def holds(dist: BaseDistribution, value: Any) -> bool:
+    """Whether Optuna can hold `value`: one added by hand may lie outside the range, and then it cannot."""
+    try:
+        return bool(dist._contains(dist.to_internal_repr(value)))
+    except (ValueError, TypeError):
+        return False
+
+
+def _seed(seed: int, number: int) -> int:
+    """One independent stream a configuration (32 bits, what numpy's generators take)."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:4], "big")
+
+
+def _worst(history: Sequence[Configuration]) -> float:
+    values = [rung.value for one in history for rung in one.rungs if math.isfinite(rung.value)]
+    return max(values, default=1.0)
+
+
+def known_trial(
+    one: Configuration, space: Mapping[str, BaseDistribution], worst: float, last_rung: int
+) -> FrozenTrial | None:
+    """What the sampler is told of a configuration; None where it tells nothing yet.
+
+    A paused one stands with the curve that it has: told as RUNNING, Optuna 5's TPE would count it as bad. One
+    whose parameters made it fail (diverged, out of memory) stands with the worst value seen, since TPE never
+    reads FAIL.
+    """
+    if one.drawn is None or set(one.drawn) != set(space):
+        return None
+    if not all(holds(space[name], value) for name, value in one.drawn.items()):
+        return None
+    params, curve = dict(one.drawn), one.curve
+    if one.failure in BAD_PARAMETERS:
+        step = one.steps or 1
+        return create_trial(
+            state=TrialState.PRUNED, params=params, distributions=dict(space), intermediate_values={step: worst}
+        )
+    if one.failure is not None or not curve:
+        return None
+    if one.steps >= last_rung:
+        return create_trial(
+            state=TrialState.COMPLETE,
+            value=one.value,
+            params=params,
+            distributions=dict(space),
+            intermediate_values=curve,
+        )
+    return create_trial(
+        state=TrialState.PRUNED, params=params, distributions=dict(space), intermediate_values=curve
+    )
+
+
+def draw(
+    search: Mapping[str, Range],
+    history: Sequence[Configuration],
+    *,
+    seed: int,
+    number: int,
+    last_rung: int,
+    given: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Values for every searched knob of configuration `number`; `given` ones are kept as they are.
+
+    A pure function: the same arguments give the same values, in any process.
+    """
+    space = distributions(search)
+    if not space:
+        return {}
+    sampler = optuna.samplers.TPESampler(seed=_seed(seed, number))
+    with hushed():
+        study = optuna.create_study(sampler=sampler, direction="minimize")
+    worst = _worst(history)
+    told = (known_trial(one, space, worst, last_rung) for one in history)
+    study.add_trials([trial for trial in told if trial is not None])
+    if given:
+        study.enqueue_trial(dict(given))
+    with hushed():
+        trial = study.ask(dict(space))
+    return {name: trial.params[name] for name in space}

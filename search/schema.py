@@ -1,0 +1,107 @@
+"""The ledger's tables, and the version that they are in."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from search.errors import UserError
+from search.storage import Storage
+
+SCHEMA_VERSION = 1
+
+metadata = sa.MetaData()
+
+meta = sa.Table(
+    "tmsearch_meta",
+    metadata,
+    sa.Column("key", sa.String(64), primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+studies = sa.Table(
+    "tmsearch_study",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("name", sa.String(128), nullable=False, unique=True),
+    sa.Column("space", sa.JSON, nullable=False),
+    sa.Column("fingerprint", sa.String(64), nullable=False),
+    sa.Column("seed", sa.Integer, nullable=False),
+    sa.Column("trials", sa.Integer, nullable=False),
+    sa.Column("stopping", sa.Boolean, nullable=False, default=False),
+    sa.Column("version", sa.String(64), nullable=False),
+    sa.Column("created", sa.Float, nullable=False),
+    # Who publishes to Optuna just now: Optuna has no "create unless it is there", so one at a time does it.
+    sa.Column("publisher", sa.String(255)),
+    sa.Column("publisher_until", sa.Float),
+)
+facts = sa.Table(
+    "tmsearch_fact",
+    metadata,
+    sa.Column("study_id", sa.ForeignKey("tmsearch_study.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("key", sa.String(255), primary_key=True),
+    sa.Column("value", sa.JSON, nullable=False),
+)
+configurations = sa.Table(
+    "tmsearch_configuration",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("study_id", sa.ForeignKey("tmsearch_study.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("origin", sa.String(16), nullable=False),
+    sa.Column("drawn", sa.JSON(none_as_null=True)),
+    sa.Column("params", sa.JSON(none_as_null=True)),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("reason", sa.Text),
+    sa.Column("failure", sa.String(16)),
+    sa.Column("steps", sa.Integer, nullable=False, default=0),
+    sa.Column("crashes", sa.Integer, nullable=False, default=0),
+    sa.Column("worker", sa.String(255)),
+    sa.Column("token", sa.Integer, nullable=False, default=0),
+    sa.Column("lease_until", sa.Float),
+    sa.Column("progress", sa.JSON(none_as_null=True)),
+    sa.Column("revision", sa.Integer, nullable=False, default=1),
+    sa.Column("published", sa.Integer, nullable=False, default=0),
+    sa.UniqueConstraint("study_id", "number"),
+)
+segments = sa.Table(
+    "tmsearch_segment",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("configuration_id", sa.ForeignKey("tmsearch_configuration.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("first_step", sa.Integer, nullable=False),
+    sa.Column("step", sa.Integer, nullable=False),
+    sa.Column("value", sa.Float, nullable=False),
+    sa.Column("metrics", sa.JSON, nullable=False),
+    sa.Column("worker", sa.String(255), nullable=False),
+    sa.Column("token", sa.Integer, nullable=False),
+    sa.Column("committed", sa.Float, nullable=False),
+    # A result is recorded once, whatever happens.
+    sa.UniqueConstraint("configuration_id", "step"),
+)
+
+
+def create(storage: Storage) -> None:
+    """Make the tables where they are missing; two processes may do it at once."""
+    with storage.write() as connection:
+        if connection.dialect.name == "postgresql":
+            # Any constant: it keeps two creators of the same tables apart until the transaction ends.
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(0x746D7365)))
+        metadata.create_all(connection)
+        if connection.execute(sa.select(meta.c.value).where(meta.c.key == "schema")).scalar() is None:
+            connection.execute(sa.insert(meta).values(key="schema", value=str(SCHEMA_VERSION)))
+    check(storage)
+
+
+def check(storage: Storage) -> bool:
+    """Whether there is a ledger; raises UserError where it is of another version."""
+    if not storage.exists():
+        return False
+    with storage.read() as connection:
+        if not sa.inspect(connection).has_table(meta.name):
+            return False
+        version = connection.execute(sa.select(meta.c.value).where(meta.c.key == "schema")).scalar()
+    if version != str(SCHEMA_VERSION):
+        raise UserError(
+            f"{storage.shown}: its ledger has schema version {version}, this program reads {SCHEMA_VERSION}; "
+            "use the tmsearch that wrote it, or another --storage"
+        )
+    return True

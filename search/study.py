@@ -1,0 +1,121 @@
+"""Open, resume, summarise; the space's fingerprint; frozen records."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from search import schema
+from search.errors import UserError
+from search.history import clock, study_row
+from search.ledger import Ledger
+from search.records import Configuration, StudyRecord, best
+from search.schema import facts, studies
+from search.space import Space
+from search.storage import Storage
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A study as `list` and `status` show it."""
+
+    record: StudyRecord
+    history: tuple[Configuration, ...]
+    facts: Mapping[str, Any]
+
+    @property
+    def best(self) -> Configuration | None:
+        return best(self.history)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Configurations by state, in the order in which the states first occur."""
+        found: dict[str, int] = {}
+        for one in self.history:
+            found[one.state] = found.get(one.state, 0) + 1
+        return found
+
+
+def names(storage: Storage) -> list[str]:
+    """Every study of the storage, by name; none where there is no ledger yet."""
+    if not schema.check(storage):
+        return []
+    with storage.read() as connection:
+        return list(connection.execute(sa.select(studies.c.name).order_by(studies.c.name)).scalars())
+
+
+def open_study(storage: Storage, name: str) -> Ledger:
+    """The ledger of an existing study; raises UserError where there is none."""
+    if not schema.check(storage):
+        raise UserError(f"{name}: no such study: there is no storage at {storage.shown}; `tmsearch run` makes it")
+    with storage.read() as connection:
+        study_row(connection, name)
+    return Ledger(storage, name)
+
+
+def summarise(ledger: Ledger) -> Summary:
+    return Summary(ledger.record(), ledger.history(), ledger.facts())
+
+
+def create(
+    storage: Storage, space: Space, *, seed: int, trials: int, version: str, known: Mapping[str, Any]
+) -> Ledger:
+    """Make the study with what was found out about its data; raises UserError where the name is taken."""
+    schema.create(storage)
+    with storage.write() as connection:
+        if connection.execute(sa.select(studies.c.id).where(studies.c.name == space.study)).first():
+            raise UserError(f"{space.study}: the study was made by another process just now; run the command again")
+        inserted = connection.execute(
+            sa.insert(studies).values(
+                name=space.study,
+                space=space.to_json(),
+                fingerprint=space.fingerprint(),
+                seed=seed,
+                trials=trials,
+                stopping=False,
+                version=version,
+                created=clock(connection),
+            )
+        )
+        assert inserted.inserted_primary_key is not None
+        for key, value in known.items():
+            connection.execute(
+                sa.insert(facts).values(study_id=inserted.inserted_primary_key[0], key=key, value=value)
+            )
+    return Ledger(storage, space.study)
+
+
+def delete(ledger: Ledger) -> None:
+    """Remove the study from the ledger, from Optuna and from the disk; raises UserError while a worker is on it."""
+    import optuna
+
+    running = [one.shown_worker for one in ledger.history() if one.state == "running"]
+    if running:
+        raise UserError(f"{ledger.study}: {running[0]} works on it; `tmsearch stop {ledger.study}` first")
+    storage = ledger.storage
+    # The published view first: killed after it, the study is still there and can be deleted again.
+    with contextlib.suppress(KeyError):
+        optuna.delete_study(study_name=ledger.study, storage=storage.optuna)
+    shutil.rmtree(study_folder(storage, ledger.study), ignore_errors=True)
+    with storage.write() as connection:
+        row = study_row(connection, ledger.study, lock=True)
+        connection.execute(sa.delete(facts).where(facts.c.study_id == row.id))
+        owned = sa.select(schema.configurations.c.id).where(schema.configurations.c.study_id == row.id)
+        connection.execute(sa.delete(schema.segments).where(schema.segments.c.configuration_id.in_(owned)))
+        connection.execute(sa.delete(schema.configurations).where(schema.configurations.c.study_id == row.id))
+        connection.execute(sa.delete(studies).where(studies.c.id == row.id))
+
+
+def study_folder(storage: Storage, name: str) -> Path:
+    """Where the study's files are: its trials' configurations, checkpoints, per-clip tables and TensorBoard events."""
+    return storage.folder / name
+
+
+def trial_folder(study_folder: Path, number: int) -> Path:
+    return study_folder / "trials" / f"{number:04d}"

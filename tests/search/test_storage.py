@@ -1,0 +1,219 @@
+"""URLs, locking, versions; and that nothing is ever claimed twice."""
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from toy import toy_space, toy_storage, toy_study
+
+from search import schema, study
+from search.errors import RunError, UserError
+from search.identity import Identity
+from search.storage import open_storage
+from search.worker import rule_of
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("mysql://host/db", "mysql is not supported"),
+        ("nonsense", "no database URL"),
+        ("sqlite://", "name a file"),
+        ("sqlite:///:memory:", "name a file"),
+    ],
+)
+def test_other_databases_are_refused(url, said):
+    with pytest.raises(UserError, match=said) as caught:
+        open_storage(url)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_password_is_never_shown():
+    storage = open_storage("postgresql://me:hunter2@localhost/db")
+    assert "hunter2" not in storage.shown
+    assert "hunter2" not in str(storage)
+    with pytest.raises(UserError) as caught:
+        open_storage("postgres//me:hunter2@localhost")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_looking_makes_nothing(tmp_path):
+    storage = open_storage(f"sqlite:///{tmp_path}/none/db.sqlite")
+    assert study.names(storage) == []
+    with pytest.raises(UserError, match="no such study"):
+        study.open_study(storage, "toy")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_no_database(tmp_path):
+    (tmp_path / "db.sqlite").write_text("what " * 1000)
+    with pytest.raises(UserError, match="not a SQLite database"):
+        study.names(toy_storage(tmp_path))
+
+
+def test_a_newer_schema_is_refused(tmp_path):
+    storage = toy_storage(tmp_path)
+    schema.create(storage)
+    with storage.write() as connection:
+        connection.exec_driver_sql("UPDATE tmsearch_meta SET value = '99'")
+    with pytest.raises(UserError, match="schema version 99"):
+        study.names(storage)
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises((UserError, RunError), match="the folder cannot be made"):
+        schema.create(open_storage(f"sqlite:///{file}/db.sqlite"))
+
+
+def test_unknown_study_names_those_there_are(tmp_path):
+    storage = toy_storage(tmp_path)
+    toy_study(storage, toy_space(tmp_path), 1)
+    with pytest.raises(UserError, match="there is: toy"):
+        study.open_study(storage, "toi")
+
+
+CLAIMER = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from toy import *
+from search.identity import Identity
+from search.study import open_study
+from search.worker import rule_of
+from search.space import Space
+ledger = open_study(open_storage(sys.argv[2]), "toy")
+rule = rule_of(Space.from_json(ledger.record().space))
+while (claim := ledger.claim(Identity.mine(), rule)) is not None:
+    ledger.set_params(claim, {"x": 1.0}, {"x": 1.0}, "sampled")
+    print(claim.number, claim.last_step, ledger.commit(claim, 1.0 / claim.last_step, {}, rule), flush=True)
+"""
+
+
+def claim_with_eight(url: str) -> list[str]:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", CLAIMER, str(Path(__file__).parent), url]
+    workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(8)]
+    lines = [line for worker in workers for line in worker.communicate(timeout=120)[0].splitlines()]
+    assert all(worker.returncode == 0 for worker in workers)
+    return lines
+
+
+def assert_none_twice(ledger, lines, trials):
+    work = [tuple(line.split()[:2]) for line in lines]
+    assert len(work) == len(set(work)), "a segment was given to two workers"
+    assert not any("None" in line for line in lines)
+    assert [one.number for one in ledger.history()] == list(range(trials))
+    assert all(one.ended for one in ledger.history())
+
+
+def test_eight_workers_claim_nothing_twice_on_sqlite(tmp_path):
+    storage = toy_storage(tmp_path)
+    ledger = toy_study(storage, toy_space(tmp_path), 60)
+    assert_none_twice(ledger, claim_with_eight(str(storage.url)), 60)
+
+
+@pytest.fixture
+def postgres(tmp_path):
+    """A PostgreSQL cluster of its own in a temporary folder; as an unprivileged user when run as root."""
+    programs = [Path(one) for one in sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))]
+    found = shutil.which("postgres") or (str(programs[-1]) if programs else None)
+    pytest.importorskip("psycopg", reason="PostgreSQL's driver is not installed: the postgres extra has it")
+    if found is None:
+        pytest.skip("PostgreSQL's server programs are not on this machine")
+    folder, binaries = tmp_path / "pg", Path(found).resolve().parent
+    folder.mkdir(mode=0o700)
+    prefix = []
+    if os.getuid() == 0:
+        user = "postgres" if subprocess.run(["id", "postgres"], capture_output=True).returncode == 0 else "nobody"
+        for parent in [tmp_path, *tmp_path.parents]:
+            if parent == Path("/tmp") or parent == Path("/"):
+                break
+            parent.chmod(parent.stat().st_mode | 0o011)
+        shutil.chown(folder, user)
+        prefix = ["setpriv", f"--reuid={user}", "--clear-groups"]
+    run = lambda *words: subprocess.run([*prefix, *words], check=True, capture_output=True, cwd="/")  # noqa: E731
+    run(binaries / "initdb", "-D", folder / "data", "-U", "tester", "--auth=trust", "--no-sync")
+    options = f"-c listen_addresses= -c unix_socket_directories={folder} -c fsync=off"
+    run(binaries / "pg_ctl", "-D", folder / "data", "-w", "-l", folder / "log", "-o", options, "start")
+    yield f"postgresql://tester@/postgres?host={folder}"
+    run(binaries / "pg_ctl", "-D", folder / "data", "-m", "immediate", "stop")
+
+
+def test_eight_workers_claim_nothing_twice_on_postgresql(tmp_path, postgres):
+    storage = open_storage(postgres)
+    ledger = toy_study(storage, toy_space(tmp_path), 60)
+    assert_none_twice(ledger, claim_with_eight(postgres), 60)
+
+
+def test_a_whole_search_on_postgresql(tmp_path, postgres, monkeypatch):
+    import optuna
+    from toy import told, work
+
+    monkeypatch.setenv("TMSEARCH_STUDIES", str(tmp_path / "studies"))
+    space = toy_space(tmp_path)
+    ledger = toy_study(open_storage(postgres), space, 4)
+    assert work(ledger, space, tmp_path / "a" / "toy")[0] == "done"
+    same = toy_study(toy_storage(tmp_path), space, 4)
+    work(same, space, tmp_path / "b" / "toy")
+    assert told(ledger) == told(same)
+    assert len(optuna.load_study(study_name="toy", storage=ledger.storage.optuna).trials) == 4
+
+
+def test_sqlite_waits_for_a_writer(tmp_path):
+    storage = toy_storage(tmp_path)
+    ledger = toy_study(storage, toy_space(tmp_path), 2)
+    other = sqlite3.connect(storage.file, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    assert ledger.history() == (), "readers do not wait"
+    import threading
+
+    threading.Timer(0.3, lambda: other.execute("COMMIT")).start()
+    assert ledger.claim(Identity.mine(), rule_of(toy_space(tmp_path))) is not None
+
+
+def test_delete_removes_everything(tmp_path):
+    import optuna
+    from toy import work
+
+    space, storage = toy_space(tmp_path), toy_storage(tmp_path)
+    ledger = toy_study(storage, space, 2)
+    work(ledger, space, tmp_path / "toy")
+    study.delete(ledger)
+    assert study.names(storage) == []
+    assert not (tmp_path / "toy").exists()
+    assert optuna.get_all_study_names(storage.optuna) == []
+    toy_study(storage, space, 2)
+
+
+def test_delete_refuses_while_a_worker_is_on_it(tmp_path):
+    space, storage = toy_space(tmp_path), toy_storage(tmp_path)
+    ledger = toy_study(storage, space, 2)
+    claim = ledger.claim(Identity.mine(), rule_of(space))
+    with pytest.raises(UserError, match="tmsearch stop toy"):
+        study.delete(ledger)
+    ledger.release(claim)
+    study.delete(ledger)
+
+
+def test_a_dead_process_of_this_machine_is_known_at_once(tmp_path):
+    space = toy_space(tmp_path)
+    ledger = toy_study(toy_storage(tmp_path), space, 1)
+    process = subprocess.run(
+        [sys.executable, "-c", "from search.identity import Identity; print(Identity.mine())"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    dead = Identity.parse(process.stdout.strip())
+    assert dead.known_dead()
+    assert not Identity.mine().known_dead()
+    assert ledger.claim(dead, rule_of(space)).number == 0
+    assert ledger.history()[0].state == "paused"
+    assert ledger.claim(Identity.mine(), rule_of(space)).number == 0

@@ -1,0 +1,68 @@
+"""A child that trains nothing: a curve with a minimum at x = 3, checkpoints that are one number in a file."""
+
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+stop = threading.Event()
+jobs: list[dict] = []
+arrived = threading.Condition()
+
+
+def say(**message):
+    print(json.dumps(message), flush=True)
+
+
+def value(x: float, step: int) -> float:
+    return (x - 3.0) ** 2 / 10 + 1.0 / step
+
+
+def run(job):
+    saved = Path(job["folder"]) / "checkpoints" / "step"
+    x = job["params"]["x"]
+    done = int(saved.read_text()) if saved.exists() else 0
+    if not job["facts"].get("baseline"):
+        say(event="fact", key="baseline", value=9.0)
+    for step in range(done + 1, job["last_step"] + 1):
+        if stop.is_set():
+            return say(event="stopped", step=step - 1)
+        time.sleep(job.get("step_seconds", 0.0))
+        with (Path(job["folder"]).parent / "steps.log").open("a") as log:
+            log.write(f"{job['number']} {step}\n")
+        if x == job.get("crash_at") and step == 2:
+            os._exit(9)
+        if x == job.get("bug_at"):
+            print("Traceback of the toy", file=sys.stderr)
+            return say(event="failure", failure="bug", reason="ZeroDivisionError: toy")
+        if x == job.get("diverge_at"):
+            return say(event="failure", failure="diverged", reason="loss is NaN at step 1")
+        scratch = saved.with_suffix(".tmp")
+        scratch.write_text(str(step))
+        scratch.replace(saved)
+        say(event="progress", step=step, loss=value(x, step))
+    return say(event="result", value=value(x, job["last_step"]), metrics={"train_seconds": 1.0, "eval_seconds": 0.5})
+
+
+def listen():
+    for line in sys.stdin:
+        message = json.loads(line)
+        with arrived:
+            if message.get("stop"):
+                stop.set()
+            else:
+                Path(message["folder"], "checkpoints").mkdir(parents=True, exist_ok=True)
+                jobs.append(message)
+                arrived.notify()
+    os._exit(0)
+
+
+threading.Thread(target=listen, daemon=True).start()
+while True:
+    with arrived:
+        arrived.wait_for(lambda: jobs)
+        job = jobs.pop(0)
+    run(job)
+    stop.clear()
