@@ -8,6 +8,7 @@ from optuna.trial import TrialState
 from toy import Watcher, toy_space, toy_storage, toy_study, work
 
 from search.publish import Publisher
+from search.worker import Interrupts
 
 
 @pytest.fixture
@@ -88,9 +89,9 @@ def test_a_trial_told_in_the_dashboard_is_noticed_and_gets_a_successor(tmp_path)
 def test_told_between_two_runs(tmp_path):
     space, storage = toy_space(tmp_path), toy_storage(tmp_path)
     ledger = toy_study(storage, space, 3)
-    import time
-
-    work(ledger, space, tmp_path / "toy", deadline=time.monotonic() + 0.4, step_seconds=0.1)
+    interrupts, watcher = Interrupts(), Watcher()
+    watcher.on_progress = lambda number, event: setattr(interrupts, "stop", event["step"] >= 3)
+    work(ledger, space, tmp_path / "toy", interrupts=interrupts, watcher=watcher, step_seconds=0.05)
     (trial,) = published(ledger).trials[-1:]
     storage.optuna.set_trial_state_values(trial._trial_id, TrialState.COMPLETE, [0.0])
     _, watcher = work(ledger, space, tmp_path / "toy")
