@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -36,11 +37,13 @@ class Publisher:
         self._notice = notice
         self._me = Identity.mine()
 
-    def publish(self) -> None:
-        """Publish every configuration that changed. Another worker at it already does it for both."""
+    def publish(self) -> bool:
+        """Publish every configuration that changed. False: another worker is at it and may not have seen them all."""
         due = [one for one in self._ledger.history() if one.published < one.revision and one.drawn is not None]
-        if not due or not self._lease(LEASE_SECONDS):
-            return
+        if not due:
+            return True
+        if not self._lease(LEASE_SECONDS):
+            return False
         try:
             study, trials = self._study()
             for one in due:
@@ -48,6 +51,14 @@ class Publisher:
                 self._done(one)
         finally:
             self._lease(0.0)
+        return True
+
+    def finish(self) -> None:
+        """Publish what is left when a worker leaves; waits a little for another one that is at it."""
+        for _ in range(50):
+            if self.publish():
+                return
+            time.sleep(0.1)
 
     def check(self) -> None:
         """Notice what a person changed in the dashboard, and publish it again as the ledger has it."""

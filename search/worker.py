@@ -92,6 +92,12 @@ class Worker:
         Raises UserError where the data or the model cannot be used, RunError where the program is at fault.
         """
         self._publisher.check()
+        try:
+            return self._until_done(interrupts, deadline)
+        finally:
+            self._publisher.finish()
+
+    def _until_done(self, interrupts: Interrupts, deadline: float) -> Outcome:
         waited = False
         while True:
             self._publisher.publish()
