@@ -1,0 +1,62 @@
+"""The command line as a person runs it: a process, its two streams, its exit code."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SPACE = """
+study: small
+data: {dataset: demo, validation: 8, test: 6}
+budget: {max_steps: 6, rungs: [2, 4, 6]}
+train: {batch_size: 4, model: demo/nano}
+search:
+  learning_rate: {low: 1e-4, high: 1e-2, log: true}
+  normalize_audio: [true, false]
+start:
+  - {learning_rate: 1e-3}
+"""
+
+
+def environment(folder: Path, **more: str) -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("TMSEARCH")}
+    # The log-mels of the demo are made once for all tests of a session.
+    return {**kept, "PYTHONPATH": str(ROOT), "TMSEARCH_CACHE": str(folder.parent / "cache"), **more}
+
+
+def tmsearch(folder: Path, *words: str, timeout: float = 250, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tmsearch", *words],
+        cwd=folder,
+        env=environment(folder, **more),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def start(folder: Path, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tmsearch", *words],
+        cwd=folder,
+        env=environment(folder),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def status(folder: Path, study: str = "small") -> dict:
+    done = tmsearch(folder, "status", study, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def outcomes(folder: Path, study: str = "small") -> list[tuple]:
+    """What a study came to, without times and places."""
+    kept = ("number", "state", "params", "steps", "wer", "wer_raw", "cer", "reason")
+    return [tuple(one[key] for key in kept) for one in status(folder, study)["configurations"]]

@@ -1,0 +1,36 @@
+import pytest
+import torch
+
+from tmsearch import devices
+from tmsearch.config import TrainConfig
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("precision", "able", "width", "expected"),
+    [
+        ("auto", True, 384, True),
+        ("auto", True, 128, False),
+        ("auto", False, 1280, False),
+        ("bf16", False, 16, True),
+        ("float32", True, 1280, False),
+    ],
+)
+def test_number_format_on_a_cpu(monkeypatch, precision, able, width, expected):
+    monkeypatch.setattr(devices.torch.cpu, "get_capabilities", lambda: {"avx512_bf16": able})
+    config = TrainConfig(precision=precision)
+    assert devices.uses_bf16(config, CPU, width) is expected
+    with devices.autocast(config, CPU, width):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == (torch.bfloat16 if expected else torch.float32)
+
+
+def test_threads_are_those_of_the_stretch():
+    before = torch.get_num_threads()
+    try:
+        devices.settle(1)
+        assert torch.get_num_threads() == 1
+        devices.settle(2)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,51 @@
+import math
+
+import pytest
+import toys
+
+from tmsearch import model, optimiser
+from tmsearch.config import TrainConfig
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    return toys.whisper_folder(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "warmup", "expected"),
+    [
+        ("constant", 2, [0.5, 1, 1, 1, 1]),
+        ("linear", 0, [1, 0.8, 0.6, 0.4, 0.2]),
+        ("linear", 2, [0.5, 1, 0.75, 0.5, 0.25]),
+        ("cosine", 1, [1, (1 + math.cos(math.pi / 5)) / 2, None, None, (1 + math.cos(math.pi * 4 / 5)) / 2]),
+        ("linear", 10, [0.1, 0.2, 0.3, 0.4, 0.5]),
+    ],
+)
+def test_schedules_over_five_steps(schedule, warmup, expected):
+    config = TrainConfig(max_steps=5, warmup_steps=warmup, schedule=schedule)
+    rates = [optimiser.rate_factor(config, step) for step in range(1, 6)]
+    wanted = [pytest.approx(rate if value is None else value) for rate, value in zip(rates, expected, strict=True)]
+    assert rates == wanted
+
+
+def test_rates_fall_layer_by_layer_and_norms_do_not_decay(toy):
+    whisper = model.load(toys.config(toy))
+    whisper.model.model.encoder.embed_positions.requires_grad_(False)
+    groups = optimiser.adamw(whisper, toys.config(toy, layer_decay=0.5, weight_decay=0.1)).param_groups
+    names = {id(weight): name for name, weight in whisper.model.named_parameters()}
+    scale = {names[id(weight)]: group["scale"] for group in groups for weight in group["params"]}
+    decay = {names[id(weight)]: group["weight_decay"] for group in groups for weight in group["params"]}
+    chain = [
+        "model.decoder.layer_norm.weight",
+        "model.decoder.layers.1.fc1.weight",
+        "model.decoder.layers.0.fc1.weight",
+        "model.encoder.layers.1.fc1.weight",
+        "model.encoder.layers.0.fc1.weight",
+        "model.encoder.conv1.weight",
+    ]
+    assert [scale[name] for name in chain] == [0.5**depth for depth in range(6)]
+    assert scale["model.decoder.embed_tokens.weight"] == 0.125
+    assert len(scale) == sum(weight.requires_grad for weight in whisper.model.parameters())
+    assert decay["model.decoder.layers.0.fc1.weight"] == decay["model.encoder.conv1.weight"] == 0.1
+    assert decay["model.decoder.layers.0.fc1.bias"] == decay["model.decoder.layer_norm.weight"] == 0

@@ -1,0 +1,38 @@
+"""The command line: parse, call, print; nothing else."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from search.errors import RunError, UserError
+from tmsearch.errors import InputError
+
+DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and give its exit code: 0 done, 1 the run failed, 2 bad input, 130 interrupted."""
+    from tmsearch.cli.parser import parse
+
+    try:
+        arguments = parse(sys.argv[1:] if argv is None else argv)
+        code = arguments.command(arguments)
+        sys.stdout.flush()
+        return int(code)
+    except (UserError, InputError) as error:
+        return _said(str(error), BAD_INPUT)
+    except RunError as error:
+        return _said(str(error), FAILED)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader (`| head`) has what it wanted. Python flushes once more at exit: let that go nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+
+
+def _said(text: str, code: int) -> int:
+    print(f"tmsearch: {text}", file=sys.stderr)
+    return code

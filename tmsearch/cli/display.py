@@ -1,0 +1,118 @@
+"""What a run prints: one live line on a terminal, plain lines in a pipe."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.text import Text
+
+from search.study import Summary
+from tmsearch.cli.words import clock_time, searched, short
+
+
+class Display:
+    """A worker's listener. Times are the wall's, in seconds."""
+
+    def __init__(self, summary: Summary) -> None:
+        self._space = summary.record.space
+        self._trials = summary.record.trials
+        # Only what was trained in full leads: values at earlier rungs do not compare with it.
+        self._best = {
+            one.number: one.value
+            for one in summary.history
+            if one.state == "finished" and one.value is not None
+        }
+        self._ended = sum(one.ended for one in summary.history)
+        self._ended_here = 0
+        self._current: int | None = None
+        self._wer = {one.number: one.value for one in summary.history if one.value is not None}
+        self._began = time.monotonic()
+        self._console = Console(highlight=False, soft_wrap=True)
+        self._bar: Progress | None = None
+        if self._console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"), BarColumn(bar_width=20), console=self._console, transient=True
+            )
+            self._task = self._bar.add_task("", total=summary.record.space["budget"]["max_steps"])
+
+    def __enter__(self) -> Display:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def say(self, line: str, style: str = "") -> None:
+        """One line above the live one."""
+        self._console.print(Text(line, style=style))
+        sys.stdout.flush()
+
+    def claimed(self, number: int, params: Mapping[str, Any], first_step: int, last_step: int) -> None:
+        if number != self._current:
+            verb = f"goes on from step {first_step}" if first_step else "begins"
+            self.say(f"trial {number}: {verb}; {searched(self._space, params)}")
+        self._current = number
+        if self._bar:
+            self._bar.update(self._task, completed=first_step, description=f"trial {number} prepares step {last_step}")
+
+    def progress(self, number: int, event: Mapping[str, Any]) -> None:
+        if not self._bar:
+            return
+        parts = [f"trial {number} of {self._trials}", f"step {event['step']}", f"loss {event['loss']:.3f}"]
+        if number in self._wer:
+            parts.append(f"WER {self._wer[number]:.3f}")
+        if self._best:
+            parts.append(f"best WER {min(self._best.values()):.3f}")
+        if self._ended_here:
+            spent = time.monotonic() - self._began
+            left = spent / self._ended_here * max(0, self._trials - self._ended - self._ended_here)
+            parts.append(f"about {clock_time(left)} left")
+        self._bar.update(self._task, completed=event["step"], description="  ".join(parts))
+
+    def fact(self, key: str, value: Any) -> None:
+        if key.startswith("baseline:"):
+            self.say(f"{short(key.removeprefix('baseline:'))} untrained (zero-shot): WER {value['wer']:.3f}")
+
+    def rung(self, number: int, step: int, value: float, metrics: Mapping[str, Any], state: str) -> None:
+        self._wer[number] = value
+        seconds = (metrics.get("train_seconds") or 0.0) + (metrics.get("eval_seconds") or 0.0)
+        ending = {"paused": "", "pruned": "  pruned", "finished": "  finished"}[state]
+        leads = state == "finished" and value < min(self._best.values(), default=float("inf"))
+        if leads:
+            self._best[number] = value
+        self.say(
+            f"trial {number}: step {step}  WER {value:.3f}  {seconds:.1f} s{ending}{', best so far' if leads else ''}",
+            "bold" if leads else "",
+        )
+        self._ended_here += state != "paused"
+
+    def failed(self, number: int, failure: str, reason: str) -> None:
+        self.say(f"trial {number}: failed ({failure}): {reason}", "red")
+        self._ended_here += 1
+
+    def notice(self, text: str) -> None:
+        self.say(text, "yellow")
+
+
+def answer(summary: Summary) -> list[str]:
+    """What a finished run ends with: the best configuration and the next commands."""
+    name, found = summary.record.name, summary.best
+    if found is None or found.params is None or found.value is None:
+        return [f"no configuration has a result yet; `tmsearch status {name}` shows them"]
+    base = summary.facts.get(f"baseline:{found.params.get('model')}", {}).get("wer")
+    against = f" (untrained: {base:.3f})" if base is not None else ""
+    spent = sum(one.total("train_seconds") + one.total("eval_seconds") for one in summary.history)
+    states = ", ".join(f"{count} {state}" for state, count in summary.counts.items())
+    return [
+        f"{len(summary.history)} configurations: {states}; {clock_time(spent)} of training and evaluation",
+        f"best: trial {found.number}, WER {found.value:.3f} at step {found.steps}{against}; "
+        f"{searched(summary.record.space, found.params)}",
+        f"next: tmsearch status {name}; tmsearch export {name} -o best.yaml; tmsearch train best.yaml",
+    ]

@@ -1,0 +1,174 @@
+"""The commands list, status, show and best."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from search import study
+from search.errors import UserError
+from search.places import printable
+from search.records import Configuration
+from search.storage import Storage, open_storage
+from search.study import Summary, trial_folder
+from tmsearch.cli.words import clock_time, short
+
+WIDTH = 80
+
+
+def _summary(arguments: argparse.Namespace) -> tuple[Storage, Summary]:
+    storage = open_storage(arguments.storage)
+    return storage, study.summarise(study.open_study(storage, arguments.study))
+
+
+def _as_json(one: Configuration) -> dict[str, Any]:
+    """A configuration in the form that scripts are written against."""
+    return {
+        "number": one.number,
+        "state": one.state,
+        "params": dict(one.params) if one.params is not None else None,
+        "steps": one.steps,
+        "wer": one.value,
+        "wer_raw": one.metrics.get("wer_raw"),
+        "cer": one.metrics.get("cer"),
+        "train_seconds": one.total("train_seconds"),
+        "eval_seconds": one.total("eval_seconds"),
+        "reason": one.reason,
+        "worker": one.shown_worker,
+    }
+
+
+def _print_json(value: Any) -> int:
+    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    return 0
+
+
+def _wer(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _cost(one: Configuration) -> str:
+    return clock_time(one.total("train_seconds") + one.total("eval_seconds"))
+
+
+def list_studies(arguments: argparse.Namespace) -> int:
+    """Every study, a line each."""
+    storage = open_storage(arguments.storage)
+    found = [study.summarise(study.open_study(storage, name)) for name in study.names(storage)]
+    if arguments.json:
+        return _print_json(
+            [
+                {
+                    "study": one.record.name,
+                    "storage": storage.shown,
+                    "trials": one.record.trials,
+                    "states": one.counts,
+                    "best": _as_json(one.best) if one.best else None,
+                }
+                for one in found
+            ]
+        )
+    if not found:
+        print(f"no study in {storage.shown}")
+    for one in found:
+        ended = sum(each.ended for each in one.history)
+        wer = _wer(one.best.value if one.best else None)
+        print(f"{one.record.name:<32} {ended:>4} of {one.record.trials} ended  best WER {wer}")
+    return 0
+
+
+def status(arguments: argparse.Namespace) -> int:
+    """One line a configuration."""
+    storage, summary = _summary(arguments)
+    if arguments.json:
+        rows = [_as_json(one) for one in summary.history]
+        return _print_json({"study": summary.record.name, "storage": storage.shown, "configurations": rows})
+    record = summary.record
+    states = ", ".join(f"{count} {state}" for state, count in summary.counts.items()) or "none begun"
+    print(f"study {record.name}: {len(summary.history)} of {record.trials} configurations: {states}")
+    for key, value in sorted(summary.facts.items()):
+        if key.startswith("baseline:"):
+            print(f"{short(key.removeprefix('baseline:'))} untrained (zero-shot): WER {value['wer']:.3f}")
+    if summary.history:
+        knobs = list(record.space["search"])
+        print(f"  no state    steps    WER    cost  {', '.join(knobs)}")
+        table = [[short((one.params or {}).get(name, "?")) for name in knobs] for one in summary.history]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        for one, values in zip(summary.history, table, strict=True):
+            what = " ".join(value.ljust(width) for value, width in zip(values, widths, strict=True))
+            leads = summary.best is not None and summary.best.number == one.number
+            print(_row(one, what, leads)[:WIDTH].rstrip())
+    if summary.best:
+        print(f"* the best so far; `tmsearch show {record.name} {summary.best.number}` tells more")
+    return 0
+
+
+def _row(one: Configuration, what: str, leads: bool) -> str:
+    at = one.progress.get("step") if one.state == "running" else None
+    if one.state == "failed" or (one.state == "paused" and one.reason):
+        what = one.reason or ""
+    return (
+        f"{'*' if leads else ' '}{one.number:>3} {one.state:<8} {at or one.steps:>5} {_wer(one.value):>6} "
+        f"{_cost(one):>7}  {printable(what)}"
+    )
+
+
+def _one(summary: Summary, number: int) -> Configuration:
+    if number >= len(summary.history):
+        last = f"0 to {len(summary.history) - 1}" if summary.history else "none"
+        raise UserError(f"{summary.record.name}: no configuration {number}; there are {last}")
+    return summary.history[number]
+
+
+def show(arguments: argparse.Namespace) -> int:
+    """All about one configuration."""
+    storage, summary = _summary(arguments)
+    one = _one(summary, arguments.number)
+    folder = trial_folder(study.study_folder(storage, summary.record.name), one.number)
+    if arguments.json:
+        curve = [{"step": rung.step, "wer": rung.value, **rung.metrics} for rung in one.rungs]
+        return _print_json({**_as_json(one), "origin": one.origin, "curve": curve, "folder": str(folder)})
+    print(f"study {summary.record.name}, trial {one.number}: {one.state}{f', {one.reason}' if one.reason else ''}")
+    if one.shown_worker:
+        print(f"worker: {one.shown_worker}")
+    print(f"origin: {one.origin}; cost {_cost(one)}; files in {folder}")
+    for name, value in (one.params or {}).items():
+        print(f"  {name}: {value}{'' if name in summary.record.space['search'] else '  (fixed)'}")
+    for rung in one.rungs:
+        raw, cer = rung.metrics.get("wer_raw"), rung.metrics.get("cer")
+        print(f"step {rung.step:>6}  WER {rung.value:.3f}  raw {_wer(raw)}  CER {_wer(cer)}")
+    _worst(folder / f"clips-{one.steps:06d}.jsonl")
+    return 0
+
+
+def _worst(file: Path, most: int = 5) -> None:
+    """The clips with the most word errors, from the evaluation's table."""
+    if not file.is_file():
+        return
+    clips = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    clips.sort(key=lambda clip: -(clip["substitutions"] + clip["deletions"] + clip["insertions"]))
+    print("clips with the most word errors:")
+    for clip in clips[:most]:
+        errors = clip["substitutions"] + clip["deletions"] + clip["insertions"]
+        print(f"  {printable(clip['name'])}: {errors} errors in {clip['words']} words")
+        print(f"    said:  {printable(clip['reference'])}")
+        print(f"    heard: {printable(clip['hypothesis'])}")
+
+
+def show_best(arguments: argparse.Namespace) -> int:
+    """The best configuration so far."""
+    storage, summary = _summary(arguments)
+    best = summary.best
+    if best is None:
+        raise UserError(f"{summary.record.name}: no configuration has a result yet; `tmsearch resume` goes on")
+    if arguments.json:
+        return _print_json({"study": summary.record.name, "storage": storage.shown, **_as_json(best)})
+    full = summary.record.space["budget"]["max_steps"]
+    early = "" if best.steps >= full else f" of {full}: nothing was trained in full yet"
+    print(f"study {summary.record.name}: trial {best.number}, WER {_wer(best.value)} at step {best.steps}{early}")
+    for name, value in (best.params or {}).items():
+        print(f"  {name}: {value}")
+    print(f"`tmsearch export {summary.record.name} -o best.yaml` writes it as a recipe")
+    return 0

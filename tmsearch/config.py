@@ -1,0 +1,174 @@
+"""The only list of knobs: what a fine-tune and its data can be told."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tmsearch.errors import InputError
+
+NORMALISATIONS = ("none", "peak", "rms", "loudness")
+
+
+@dataclass(frozen=True)
+class Knob:
+    """One legal key: its types, its inclusive bounds or choices, and its recommended value, if it has one."""
+
+    name: str
+    kinds: tuple[type, ...]
+    optional: bool
+    default: Any
+    help: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[Any, ...] | None = None
+    recommended: Callable[[Mapping[str, Any]], float] | None = None
+
+
+def knob(
+    default: Any,
+    help: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[Any, ...] | None = None,
+    recommended: Callable[[Mapping[str, Any]], float] | None = None,
+) -> Any:
+    """A dataclass field that carries its own limits."""
+    limits = {"help": help, "low": low, "high": high, "choices": choices, "recommended": recommended}
+    if default is dataclasses.MISSING:
+        return field(metadata=limits)
+    return field(default=default, metadata=limits)
+
+
+# 1/40 of the pre-training rate, the centre that fine-tuning recipes for Whisper agree on (DESIGN.md, section 4);
+# large-v2 and large-v3 were pre-trained longer and take 5e-6. By d_model, since folders have no telling name.
+_RECOMMENDED_BY_WIDTH = {384: 3.75e-5, 512: 2.5e-5, 768: 1.25e-5, 1024: 6.25e-6, 1280: 5e-6}
+_RECOMMENDED_BY_NAME = {
+    "large-v1": 4.4e-6,
+    "large-v2": 5e-6,
+    "large-v3": 5e-6,
+    "large": 4.4e-6,
+    "medium": 6.25e-6,
+    "small": 1.25e-5,
+    "base": 2.5e-5,
+    "tiny": 3.75e-5,
+    # Measured on the demo corpus, 120 steps of batch 16 at rates from 1e-5 to 1e-2 (2026-11-23).
+    "demo/micro": 4e-4,
+    "demo/nano": 1e-3,
+}
+# The middle, on a log scale, of the range that LoRA recipes use: 5e-5 to 2e-3 (DESIGN.md, section 4).
+_RECOMMENDED_LORA = math.sqrt(5e-5 * 2e-3)
+
+
+def recommended_learning_rate(params: Mapping[str, Any]) -> float:
+    """The centre of the known recipes for `params["model"]`; raises InputError for a model of unknown size."""
+    model = str(params["model"])
+    if params.get("lora_r"):
+        return _RECOMMENDED_LORA
+    config_file = Path(model) / "config.json"
+    if config_file.is_file():
+        width = json.loads(config_file.read_text()).get("d_model")
+        if width in _RECOMMENDED_BY_WIDTH:
+            return _RECOMMENDED_BY_WIDTH[width]
+    for part, rate in _RECOMMENDED_BY_NAME.items():
+        if part in model.lower():
+            return rate
+    raise InputError(
+        f"{model}: no recommended learning_rate is known for a model of this size; "
+        "give search.learning_rate as absolute low and high, without `times`"
+    )
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that one fine-tune can be told. Rates are per optimiser step, lengths as named."""
+
+    model: str = knob("openai/whisper-small", "hub id, folder, or demo/micro")
+    model_revision: str | None = knob(None, "branch, tag or commit of the model on the hub")
+    max_steps: int = knob(800, "optimiser steps that the schedule spans", low=1, high=10_000_000)
+    batch_size: int = knob(16, "clips an optimiser step", low=1, high=65_536)
+    micro_batch_size: int | None = knob(None, "clips a forward pass; none: the whole batch", low=1, high=65_536)
+    learning_rate: float = knob(
+        1e-5, "peak rate of AdamW", low=1e-12, high=10.0, recommended=recommended_learning_rate
+    )
+    warmup_steps: int = knob(50, "steps of linear warmup", low=0, high=10_000_000)
+    schedule: str = knob("linear", "decay after the warmup", choices=("linear", "cosine", "constant"))
+    weight_decay: float = knob(0.0, "AdamW's decoupled decay", low=0.0, high=10.0)
+    adam_beta1: float = knob(0.9, "AdamW's first moment", low=0.0, high=0.9999)
+    adam_beta2: float = knob(0.999, "AdamW's second moment", low=0.0, high=0.99999)
+    adam_epsilon: float = knob(1e-8, "AdamW's denominator", low=1e-16, high=1.0)
+    max_grad_norm: float = knob(1.0, "gradient norm to clip to; 0: never", low=0.0, high=1e6)
+    layer_decay: float = knob(1.0, "factor on the rate for each layer further from the output", low=0.01, high=1.0)
+    label_smoothing: float = knob(0.0, "probability mass given to the other tokens", low=0.0, high=0.99)
+    dropout: float = knob(0.0, "dropout in every block", low=0.0, high=0.9)
+    attention_dropout: float = knob(0.0, "dropout on attention weights", low=0.0, high=0.9)
+    stochastic_depth: float = knob(0.0, "probability that a layer is skipped in training", low=0.0, high=0.9)
+    freeze_encoder: bool = knob(False, "train the decoder only")
+    freeze_encoder_layers: int = knob(0, "first encoder layers that stay as they are", low=0, high=1000)
+    lora_r: int = knob(0, "rank of LoRA adapters; 0: full fine-tune", low=0, high=4096)
+    lora_alpha: float = knob(64.0, "LoRA's scale", low=1e-3, high=1e5)
+    lora_dropout: float = knob(0.05, "dropout in front of the adapters", low=0.0, high=0.9)
+    lora_targets: str = knob("q_proj,v_proj", "modules that get an adapter, joined by commas")
+    normalize_audio: bool | str = knob(
+        False, "gain a clip is brought to; true: peak", choices=(True, False, *NORMALISATIONS)
+    )
+    spec_time_masks: int = knob(0, "SpecAugment masks over time", low=0, high=100)
+    spec_time_width: float = knob(0.1, "longest time mask, share of the clip", low=0.0, high=1.0)
+    spec_freq_masks: int = knob(0, "SpecAugment masks over mel bins", low=0, high=100)
+    spec_freq_width: int = knob(27, "widest frequency mask, mel bins", low=0, high=128)
+    speed: float = knob(0.0, "largest relative change of speed", low=0.0, high=0.5)
+    level_db: float = knob(0.0, "largest change of level, dB", low=0.0, high=60.0)
+    throat_filter: float = knob(0.0, "share of clips passed through a random throat filter", low=0.0, high=1.0)
+    context_seconds: float | None = knob(None, "audio the encoder sees, seconds; none: all it can", low=1.0, high=30.0)
+    precision: str = knob("auto", "auto: bf16 autocast where the device has it", choices=("auto", "float32", "bf16"))
+    eval_batch_size: int = knob(32, "clips decoded together", low=1, high=65_536)
+    seed: int = knob(0, "of batch order, dropout and augmentation", low=0, high=2**31 - 1)
+
+    @property
+    def normalisation(self) -> str:
+        """`normalize_audio` as one of NORMALISATIONS."""
+        if isinstance(self.normalize_audio, bool):
+            return "peak" if self.normalize_audio else "none"
+        return self.normalize_audio
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which speech, and how it is divided."""
+
+    dataset: str = knob(dataclasses.MISSING, "hub id, folder of audio + metadata.csv, parquet, save_to_disk, or demo")
+    revision: str | None = knob(None, "branch, tag or commit of the dataset on the hub")
+    language: str = knob("en", "code of the spoken language")
+    task: str = knob("transcribe", "what the model is asked for", choices=("transcribe", "translate"))
+    validation: float | int = knob(0.15, "fraction of the clips, or their count", low=0)
+    test: float | int = knob(0.15, "fraction of the clips, or their count; locked", low=0)
+    split_seed: int = knob(42, "of the one split", low=0, high=2**31 - 1)
+    audio_column: str | None = knob(None, "none: found by its name or type")
+    text_column: str | None = knob(None, "none: found by its name")
+    group_column: str | None = knob(None, "clips that share its value stay in one split; none: speaker, session")
+    max_dropped: float = knob(0.05, "share of unusable clips that a run puts up with", low=0.0, high=1.0)
+
+
+def knobs(config: type[TrainConfig] | type[DataConfig]) -> dict[str, Knob]:
+    """Every legal key of `config`, in order, with its limits."""
+    hints = typing.get_type_hints(config)
+    found = {}
+    for item in dataclasses.fields(config):
+        hint = hints[item.name]
+        kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        found[item.name] = Knob(
+            name=item.name,
+            kinds=tuple(kind for kind in kinds if kind is not types.NoneType),
+            optional=types.NoneType in kinds,
+            default=None if item.default is dataclasses.MISSING else item.default,
+            **item.metadata,
+        )
+    return found

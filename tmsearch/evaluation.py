@@ -1,0 +1,181 @@
+"""Word and character error rates: of texts, of a model on clips, of the untouched checkpoint."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import datasets
+import evaluate as hub_evaluate
+import jiwer
+import torch
+
+from tmsearch import devices, model
+from tmsearch.config import TrainConfig
+from tmsearch.decoding import transcribe
+from tmsearch.errors import InputError
+from tmsearch.labels import prompt_ids
+from tmsearch.model import Whisper, restore, trim
+from tmsearch.speech import Speech
+from tmsearch.texts import normaliser
+
+# A hypothesis may be half as long again as the longest reference, and a little more; what babbles is cut there.
+CAP_FACTOR, CAP_MARGIN = 1.5, 8
+
+
+class Interrupted(Exception):
+    """The caller's `stop` became true between two batches."""
+
+
+@dataclass(frozen=True)
+class ClipScore:
+    """One clip's texts as they are, and the edits between them after normalisation."""
+
+    name: str
+    reference: str
+    hypothesis: str
+    substitutions: int
+    deletions: int
+    insertions: int
+    words: int  # of the normalised reference
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Error rates over clips, edits summed before dividing: `wer` and `cer` normalised, `wer_raw` as written."""
+
+    wer: float
+    wer_raw: float
+    cer: float
+    clips: tuple[ClipScore, ...]
+
+
+@dataclass(frozen=True)
+class _Edits:
+    substitutions: int
+    deletions: int
+    insertions: int
+    length: int  # of the reference
+
+
+class WordErrors(hub_evaluate.Metric):  # type: ignore[misc]  # evaluate is not typed
+    """Micro-averaged WER by jiwer, as a metric of the evaluate library that asks no network.
+
+    An empty reference counts every word of its hypothesis as an insertion and adds no words. Where no reference
+    has a word the rate is 0 without and 1 with insertions.
+    """
+
+    def _info(self) -> hub_evaluate.MetricInfo:
+        text = datasets.Value("string")
+        return hub_evaluate.MetricInfo(
+            description="Word error rate: edits over reference words, summed over all clips.",
+            citation="",
+            inputs_description="predictions: texts heard; references: texts said.",
+            features=datasets.Features({"predictions": text, "references": text}),
+        )
+
+    def _compute(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
+        edits = [_word_edits(*pair) for pair in zip(references, predictions, strict=True)]
+        return {"wer": _rate(edits), "edits": edits}
+
+
+def score(names: Sequence[str], references: Sequence[str], hypotheses: Sequence[str], language: str) -> Scores:
+    """Compares texts clip by clip, after the normaliser of `language` and as they are."""
+    normalise = normaliser(language)
+    plain = [(normalise(said), normalise(heard)) for said, heard in zip(references, hypotheses, strict=True)]
+    metric = WordErrors(keep_in_memory=True)
+    words = metric.compute(predictions=[heard for _, heard in plain], references=[said for said, _ in plain])
+    raw = metric.compute(predictions=list(hypotheses), references=list(references))
+    clips = tuple(
+        ClipScore(name, said, heard, edits.substitutions, edits.deletions, edits.insertions, edits.length)
+        for name, said, heard, edits in zip(names, references, hypotheses, words["edits"], strict=True)
+    )
+    cer = _rate([_character_edits(said, heard) for said, heard in plain])
+    return Scores(wer=words["wer"], wer_raw=raw["wer"], cer=cer, clips=clips)
+
+
+def evaluate(
+    whisper: Whisper,
+    speech: Speech,
+    names: Sequence[str],
+    config: TrainConfig,
+    *,
+    context: Literal["study", "full"] = "study",
+    stop: Callable[[], bool] = lambda: False,
+) -> tuple[Scores, float]:
+    """Error rates on the clips of `names`, in their order, and the seconds that they took.
+
+    `study` hears `config.context_seconds`, `full` all that the checkpoint can. Hypotheses end at a length taken from
+    the longest reference. Leaves the model as it was. Raises Interrupted when `stop` says so, between batches.
+    """
+    if not names:
+        raise InputError("no clips to score; raise data.validation (or data.test)")
+    started = time.perf_counter()
+    before, was_training = whisper.context_seconds, whisper.model.training
+    trim(whisper, config.context_seconds if context == "study" else None)
+    whisper.model.train(False)
+    try:
+        heard = _hear(whisper, speech, names, config, stop)
+    finally:
+        whisper.model.train(was_training)
+        trim(whisper, before)
+    written = "en" if speech.task == "translate" else speech.language
+    scores = score(names, [clip.text for clip in speech.clips(names)], [heard[name] for name in names], written)
+    return scores, time.perf_counter() - started
+
+
+def zero_shot(config: TrainConfig, speech: Speech) -> Scores:
+    """The untouched checkpoint on the validation split, at its full context: what a study must beat."""
+    whisper = model.load(config)
+    restore(whisper)
+    devices.move(whisper.model, devices.device())
+    return evaluate(whisper, speech, speech.split.validation, config, context="full")[0]
+
+
+def _hear(
+    whisper: Whisper, speech: Speech, names: Sequence[str], config: TrainConfig, stop: Callable[[], bool]
+) -> dict[str, str]:
+    """What the model makes of each clip, by name."""
+    speech.check_heard(names, whisper.context_seconds)
+    longest = max((len(ids) for ids in speech.label_ids(names, whisper).values()), default=0)
+    # Alike lengths together, so that a batch ends together.
+    by_length = [clip.name for clip in sorted(speech.clips(names), key=lambda clip: (clip.seconds, clip.name))]
+    mels = speech.mels(names, whisper, config)
+
+    def batches() -> Iterator[torch.Tensor]:
+        for first in range(0, len(by_length), config.eval_batch_size):
+            if stop():
+                raise Interrupted
+            yield mels.batch(by_length[first : first + config.eval_batch_size], whisper.frames)
+
+    prompt = prompt_ids(whisper, speech.language, speech.task)
+    cap = int(CAP_FACTOR * longest) + CAP_MARGIN
+    with devices.autocast(config, whisper.model.device, whisper.model.config.d_model):
+        return dict(zip(by_length, transcribe(whisper, batches(), prompt, cap), strict=True))
+
+
+def _word_edits(reference: str, hypothesis: str) -> _Edits:
+    said, heard = " ".join(reference.split()), " ".join(hypothesis.split())
+    if not said:  # jiwer refuses an empty reference
+        return _Edits(0, 0, len(heard.split()), 0)
+    return _counted(jiwer.process_words(said, heard))
+
+
+def _character_edits(reference: str, hypothesis: str) -> _Edits:
+    """Of normalised texts; a space is a character."""
+    if not reference:
+        return _Edits(0, 0, len(hypothesis), 0)
+    return _counted(jiwer.process_characters(reference, hypothesis))
+
+
+def _counted(aligned: jiwer.WordOutput | jiwer.CharacterOutput) -> _Edits:
+    length = aligned.hits + aligned.substitutions + aligned.deletions
+    return _Edits(aligned.substitutions, aligned.deletions, aligned.insertions, length)
+
+
+def _rate(edits: Sequence[_Edits]) -> float:
+    wrong = sum(one.substitutions + one.deletions + one.insertions for one in edits)
+    length = sum(one.length for one in edits)
+    return wrong / length if length else float(wrong > 0)

@@ -1,0 +1,56 @@
+"""A trained Whisper as a Hugging Face folder, and as a model again from a checkpoint."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tmsearch import adapters, checkpoints, devices, labels, model, training
+from tmsearch.checkpoints import Broken
+from tmsearch.config import TrainConfig
+from tmsearch.model import Whisper, restore
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def load_weights(config: TrainConfig, checkpoint: Path) -> Whisper:
+    """The model as `config` had trained it at `checkpoint`, on the CPU, trimmed and with its adapters.
+
+    Raises InputError, and checkpoints.Broken for a damaged checkpoint or one of another config.
+    """
+    saved = checkpoints.load(checkpoint, groups={"weights"})
+    if saved.state.get("config") != training.fingerprint(config):
+        raise Broken(f"{checkpoint}: made with another config")
+    whisper = model.load(config)
+    adapters.prepare(whisper, config)
+    adapters.set_weights(whisper, saved.tensors["weights"])
+    whisper.model.train(False)
+    return whisper
+
+
+def export(
+    whisper: Whisper, folder: Path, dtype: str = "float32", *, language: str | None = None, task: str | None = None
+) -> None:
+    """Saves model, tokenizer, feature extractor and generation config so that `pipeline(model=folder)` transcribes.
+
+    The checkpoint's whole context is put back and adapters are merged, in a copy. `language` and `task`, if given,
+    become what a multilingual model does unasked. `dtype` is one of DTYPES.
+    """
+    adapted = adapters.merged(whisper)
+    whole = dataclasses.replace(adapted, model=copy.deepcopy(adapted.model))
+    restore(whole)
+    devices.move(whole.model, torch.device("cpu"), DTYPES[dtype])
+    whole.model.train(False)
+    if whisper.is_multilingual and language is not None:
+        labels.prompt_ids(whisper, language, task or "transcribe")  # raises InputError for what the model can't do
+        said: Any = whole.model.generation_config  # declares neither attribute, reads both
+        said.language, said.task = labels.language_code(language), task or "transcribe"
+    folder.mkdir(parents=True, exist_ok=True)
+    whole.model.save_pretrained(folder)
+    # Both as files of their own, which faster-whisper and older versions of transformers look for.
+    whisper.tokenizer.save_pretrained(folder)
+    whisper.extractor.save_pretrained(folder)

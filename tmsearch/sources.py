@@ -1,0 +1,68 @@
+"""A dataset by its name: the demo, a folder, parquet, save_to_disk or the hub, opened into rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tmsearch.config import DataConfig
+from tmsearch.errors import InputError
+from tmsearch.folders import METADATA, folder_rows, visible
+from tmsearch.hub import fetch
+from tmsearch.rows import Row, Source
+from tmsearch.tables import is_saved, table_rows
+
+__all__ = ["Row", "Source", "open_source"]
+
+DEMO = Path(__file__).parent / "demo" / "corpus"
+
+
+def open_source(config: DataConfig) -> Source:
+    """Finds and opens `config.dataset`; a folder here of that name comes before the hub. Raises InputError."""
+    if not config.dataset.strip():
+        raise InputError("data.dataset: is empty; give a hub id, a folder, a parquet file or demo")
+    path = DEMO if config.dataset == "demo" else Path(config.dataset).expanduser()
+    if _exists(path):
+        if config.revision is not None:
+            raise InputError(f"data.revision: {config.dataset} is on this machine and has none; leave it out")
+        return _open(path, config, f"{config.dataset}, on this machine")
+    if _looks_like_a_path(config.dataset):
+        raise InputError(f"{config.dataset}: no such file or folder; check data.dataset")
+    folder, remark = fetch(config.dataset, config.revision)
+    asked = f" ({config.revision})" if config.revision not in (None, folder.name) else ""
+    source = _open(folder, config, f"{config.dataset} on the hub, at commit {folder.name[:12]}{asked}")
+    return Source(source.rows, (*source.notes, remark)) if remark else source
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # too long for a file's name
+        return False
+
+
+def _looks_like_a_path(dataset: str) -> bool:
+    return dataset == "demo" or dataset.startswith((".", "/", "~")) or dataset.count("/") > 1 or "\\" in dataset
+
+
+def _open(path: Path, config: DataConfig, origin: str) -> Source:
+    """Rows of whatever lies at `path`."""
+    if path.is_file() and path.name in METADATA:
+        path = path.parent
+    if path.is_file():
+        if path.suffix != ".parquet":
+            raise InputError(f"{path}: neither parquet nor a folder; give data.dataset a folder with metadata.csv")
+        rows, notes = table_rows(path, config, [path])
+    elif is_saved(path):
+        rows, notes = table_rows(path, config, [])
+    elif metadata := visible(path, *METADATA):
+        rows, notes = folder_rows(path, metadata, config)
+    elif parquet := visible(path, "*.parquet"):
+        rows, notes = table_rows(path, config, parquet)
+    elif "hub" in origin:
+        rows, notes = table_rows(path, config, [])
+    else:
+        raise InputError(
+            f"{path}: holds no metadata.csv, no parquet and no save_to_disk dataset; "
+            "give it a metadata.csv with the columns file_name and text"
+        )
+    return Source(tuple(rows), (origin, *notes))

@@ -1,0 +1,234 @@
+"""One trial = one fine-tune: the child's side of the seam."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tmsearch.config import DataConfig, TrainConfig
+from tmsearch.errors import InputError
+from tmsearch.recipe import Recipe, recipe_text, write_atomically
+
+Say = Callable[[Mapping[str, Any]], None]
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+class Bench:
+    """What stays warm between jobs: the speech that was loaded."""
+
+    def __init__(self) -> None:
+        self._speech: tuple[tuple[DataConfig, str, str], Any] | None = None
+
+    def corpus(self, data: DataConfig) -> Any:
+        from tmsearch import clips
+
+        return clips.load(data)
+
+    def speech(self, data: DataConfig, known: Mapping[str, Any], cache: Path) -> Any:
+        """The study's speech with the study's own split; raises InputError where the data is no longer the same."""
+        from tmsearch.clips import Split
+        from tmsearch.speech import Speech
+
+        key = (data, str(known["fingerprint"]), str(cache))
+        if self._speech is None or self._speech[0] != key:
+            corpus = self.corpus(data)
+            if corpus.fingerprint != known["fingerprint"]:
+                raise InputError(
+                    f"data.dataset: {data.dataset} changed since the study began ({known['clips']} clips then, "
+                    f"{len(corpus.clips)} now); pin data.revision, put the old files back, or start --study NEW"
+                )
+            split = Split.from_json(known["split"])
+            self._speech = (key, Speech(corpus, split, data.language, data.task, cache))
+        return self._speech[1]
+
+
+def check(bench: Bench, job: Mapping[str, Any], say: Say) -> dict[str, Any]:
+    """Load the data and look at the models before anything is written; what the study keeps of both."""
+    from tmsearch import clips, cost, model
+
+    data = DataConfig(**job["data"])
+    corpus = bench.corpus(data)
+    split = clips.split(corpus, data)
+    models = {}
+    for params in job["candidates"]:
+        config = TrainConfig(**params)
+        facts = model.describe(config.model, config.model_revision)
+        _fits(corpus, min(config.context_seconds or facts.context_seconds, facts.context_seconds), config.model)
+        estimate = cost.estimate(facts, config)
+        # Weights and AdamW's two moments, float32; adapters take less.
+        saved = 3 * 4 * facts.parameters
+        models[config.model] = {
+            **dataclasses.asdict(facts), **dataclasses.asdict(estimate), "checkpoint_bytes": saved
+        }
+    known = {
+        "fingerprint": corpus.fingerprint,
+        "clips": len(corpus.clips),
+        "seconds": sum(clip.seconds for clip in corpus.clips),
+        "longest": max(clip.seconds for clip in corpus.clips),
+        "split": split.to_json(),
+        "dropped": [dataclasses.asdict(one) for one in corpus.dropped],
+    }
+    rate = cost.matmul_rate(len(os.sched_getaffinity(0))) if job["measure"] else None
+    return {"event": "checked", "data": known, "models": models, "flops_per_second": rate}
+
+
+def _fits(corpus: Any, seconds: float, name: str) -> None:
+    """Raise InputError where a clip is longer than the model hears: its text could not be learned."""
+    long = [clip.name for clip in corpus.clips if clip.seconds > seconds + 0.01]
+    if long:
+        longest = max(clip.seconds for clip in corpus.clips)
+        raise InputError(
+            f"{name}: train.context_seconds: {len(long)} clips are longer than the {seconds:g} s that the model hears, "
+            f"such as {long[0]}; the longest has {longest:.1f} s: raise it, or take another model, or drop them"
+        )
+
+
+def segment(bench: Bench, job: Mapping[str, Any], say: Say, stop: Callable[[], bool]) -> dict[str, Any]:
+    """Train one stretch of one configuration and score it; the answer for the supervisor."""
+    from tmsearch import checkpoints, devices, training
+    from tmsearch.logbook import Logbook, write_scores
+
+    config = TrainConfig(**{"seed": job["seed"], **job["params"], "max_steps": job["max_steps"]})
+    folder = Path(job["folder"])
+    speech = bench.speech(DataConfig(**job["data"]), job["facts"]["data"], Path(job["cache"]))
+    _keep_config(folder, config, job)
+    devices.settle(job["threads"])
+    _baseline(config, speech, job["facts"], folder.parents[1] / "baselines", say)
+    saved = folder / "checkpoints"
+    found = checkpoints.latest(saved, at_most=job["last_step"])
+    stretch = training.Stretch(
+        first_step=job["first_step"],
+        last_step=job["last_step"],
+        threads=job["threads"],
+        micro_batch=config.micro_batch_size or config.batch_size,
+        checkpoint=found,
+        save_to=saved,
+        save_seconds=training.SAVE_SECONDS,
+    )
+    begun = checkpoints.step_of(found) if found else 0
+    with Logbook(Path(job["tensorboard"]) / folder.name, begun, job["params"]) as logbook:
+
+        def report(progress: training.Progress) -> None:
+            logbook.progress(progress)
+            say({"event": "progress", **dataclasses.asdict(progress)})
+
+        result = training.train(config, speech, stretch, report, stop=stop)
+        metrics = {name: getattr(result, name) for name in ("wer", "wer_raw", "cer")}
+        logbook.rung(result.step, metrics)
+    checkpoints.keep_only(saved, [result.step])
+    write_scores(folder, result.step, result.scores)
+    costs = {"train_seconds": result.train_seconds, "eval_seconds": result.eval_seconds}
+    return {"event": "result", "value": result.wer, "metrics": {**metrics, **costs, "clips": len(result.scores)}}
+
+
+def _keep_config(folder: Path, config: TrainConfig, job: Mapping[str, Any]) -> None:
+    """config.yaml alone reproduces the trial: `tmsearch train` reads it."""
+    file = folder / "config.yaml"
+    if not file.exists():
+        recipe = Recipe(DataConfig(**job["data"]), config, job["threads"], job["facts"]["data"]["fingerprint"])
+        write_atomically(file, recipe_text(recipe))
+
+
+def _baseline(config: TrainConfig, speech: Any, facts: Mapping[str, Any], folder: Path, say: Say) -> None:
+    """Zero-shot WER of the untouched checkpoint at its full context, once a model and study."""
+    from tmsearch import evaluation
+    from tmsearch.logbook import write_scores
+
+    key = f"baseline:{config.model}"
+    if key in facts:
+        return
+    untouched = TrainConfig(
+        model=config.model, model_revision=config.model_revision, eval_batch_size=config.eval_batch_size
+    )
+    scores = evaluation.zero_shot(untouched, speech)
+    write_scores(folder / config.model.replace("/", "--"), 0, scores.clips)
+    value = {"wer": scores.wer, "wer_raw": scores.wer_raw, "cer": scores.cer, "clips": len(scores.clips)}
+    say({"event": "fact", "key": key, "value": value})
+
+
+def answer(bench: Bench, job: Mapping[str, Any], say: Say, stop: Callable[[], bool]) -> Mapping[str, Any]:
+    """The job's last word, failures by class among them."""
+    import torch
+
+    from tmsearch.training import Diverged, Stopped
+
+    try:
+        if job["job"] == "check":
+            return check(bench, job, say)
+        return segment(bench, job, say, stop)
+    except Stopped as stopped:
+        return {"event": "stopped", "step": stopped.step}
+    except Diverged as diverged:
+        return {"event": "failure", "failure": "diverged", "reason": str(diverged)}
+    except InputError as error:
+        return {"event": "failure", "failure": "input", "reason": str(error)}
+    except torch.OutOfMemoryError as error:
+        return _out_of_memory(error)
+    except OSError as error:
+        traceback.print_exc()
+        return {"event": "failure", "failure": "disk", "reason": f"{error.strerror}: {error.filename}"}
+    except MemoryError as error:
+        return _out_of_memory(error)
+    except Exception as error:
+        if "can't allocate memory" in str(error):  # torch's allocator on a CPU has no class of its own
+            return _out_of_memory(error)
+        traceback.print_exc()
+        said = str(error).splitlines()
+        return {"event": "failure", "failure": "bug", "reason": f"{type(error).__name__}: {said[0] if said else ''}"}
+
+
+def _out_of_memory(error: BaseException) -> Mapping[str, Any]:
+    said = (str(error).splitlines() or [""])[0]
+    reason = f"out of memory: {said}; a smaller micro_batch_size needs less"
+    return {"event": "failure", "failure": "oom", "reason": reason}
+
+
+def _die_with_parent() -> None:
+    """A supervisor killed by -9 must not leave a child that trains on. Linux only; elsewhere closed stdin tells."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def main() -> None:
+    """Answer jobs from standard input until it closes, each message one JSON line."""
+    _die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The protocol keeps the real standard output for itself: what a library prints goes to stderr.
+    wire = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    lock, stop, jobs = threading.Lock(), threading.Event(), queue.Queue[dict[str, Any]]()
+
+    def say(message: Mapping[str, Any]) -> None:
+        with lock:
+            wire.write(json.dumps(message) + "\n")
+            wire.flush()
+
+    def listen() -> None:
+        for line in sys.stdin:
+            message = json.loads(line)
+            if message.get("stop"):
+                stop.set()
+            else:
+                jobs.put(message)
+        os._exit(0)  # the supervisor is gone or done; what was reached is in a checkpoint
+
+    threading.Thread(target=listen, daemon=True).start()
+    bench = Bench()
+    while True:
+        job = jobs.get()
+        say(answer(bench, job, say, stop.is_set))
+        stop.clear()
+
+
+if __name__ == "__main__":
+    main()
