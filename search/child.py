@@ -23,10 +23,16 @@ class ChildDied(Exception):
 
 
 class Child:
-    """A warm child: one process that runs job after job. Started at the first job, again after a death."""
+    """A warm child: one process that runs job after job. Started at the first job, again after a death.
 
-    def __init__(self, command: Sequence[str], log: Path | None = None) -> None:
+    `environment` holds defaults: what a person set stands.
+    """
+
+    def __init__(
+        self, command: Sequence[str], log: Path | None = None, environment: Mapping[str, str] | None = None
+    ) -> None:
         self._command = list(command)
+        self._environment = dict(environment or {})
         self._log = log
         self._process: subprocess.Popen[str] | None = None
         self._events: queue.Queue[dict[str, Any] | None] = queue.Queue()
@@ -96,7 +102,10 @@ class Child:
             # Ctrl-C reaches the whole process group of a terminal: the supervisor alone answers it.
             start_new_session=True,
             # No password of ours reaches the child: it never speaks to the database.
-            env={name: value for name, value in os.environ.items() if name not in _SECRETS_OF_THE_SUPERVISOR},
+            env={
+                **self._environment,
+                **{name: value for name, value in os.environ.items() if name not in _SECRETS_OF_THE_SUPERVISOR},
+            },
         )
         assert self._process.stdout is not None
         assert self._process.stderr is not None
