@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tmsearch import hub
 from tmsearch.errors import InputError
 
-# For each connection and read, and for the whole look-up, since name resolution heeds no time limit.
-PATIENCE_SECONDS = 5.0
-DEADLINE_SECONDS = 8.0
 # All that a Whisper folder holds beside its weights.
 _SMALL_FILES = ["*.json", "merges.txt"]
 _INDEX = "model.safetensors.index.json"
@@ -85,58 +81,16 @@ def _demo(name: str) -> Path:
 
 
 def _from_hub(name: str, revision: str | None, weights: bool) -> Path:
-    from huggingface_hub import errors
-    from huggingface_hub.utils.tqdm import disable_progress_bars
+    def choose(info: Any) -> list[str]:
+        present = {file.rfilename for file in info.siblings or []}
+        return _SMALL_FILES + (_weight_patterns(name, present) if weights else [])
 
-    disable_progress_bars()
-    try:
-        present = _within_deadline(name, revision)
-        wanted = _SMALL_FILES + (_weight_patterns(name, present) if weights else [])
-        return _snapshot(name, revision, wanted)
-    except InputError:
-        raise
-    except errors.GatedRepoError:
-        fault = "gated on the hub; accept its terms there and set HF_TOKEN"
-    except errors.RepositoryNotFoundError:
-        fault = "no folder here, and the hub knows no such model, or HF_TOKEN has no right to it; check the name"
-    except errors.RevisionNotFoundError:
-        fault = f"the hub has no revision {revision} of it; check model_revision"
-    except errors.HFValidationError:
-        fault = "no such folder, and no hub id either; write owner/name"
-    except Exception as error:  # whatever today's HTTP client raises for want of a network, and a full disk
-        status = int(getattr(getattr(error, "response", None), "status_code", 0))
-        if 400 <= status < 500:
-            fault = f"the hub refuses it ({status}); check HF_TOKEN"
-        else:
-            cached = _cached(name, revision)
-            if cached is not None:
-                return cached
-            fault = f"no folder here, not in the hub's cache, and the hub is out of reach ({_first_line(error)})"
-    raise InputError(f"{name}: {fault}")
+    def whole(folder: Path) -> bool:
+        there = {path.name for path in folder.iterdir()}
+        return "config.json" in there and (not weights or _INDEX in there or "model.safetensors" in there)
 
-
-def _within_deadline(name: str, revision: str | None) -> set[str]:
-    """The names of the repository's files; raises what the hub's client raises, or TimeoutError."""
-    from huggingface_hub import HfApi
-
-    answers: list[set[str]] = []
-    errors: list[BaseException] = []
-
-    def ask() -> None:
-        try:
-            info = HfApi().model_info(name, revision=revision, timeout=PATIENCE_SECONDS, token=_token())
-            answers.append({file.rfilename for file in info.siblings or []})
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=ask, daemon=True)  # one that hangs is left behind
-    thread.start()
-    thread.join(DEADLINE_SECONDS)
-    if errors:
-        raise errors[0]
-    if not answers:
-        raise TimeoutError(f"no answer within {DEADLINE_SECONDS:g} s")
-    return answers[0]
+    wanted = hub.Repository("model", name, revision, "model", "model_revision", choose, _SMALL_FILES, whole)
+    return hub.fetch(wanted)[0]
 
 
 def _weight_patterns(name: str, present: set[str]) -> list[str]:
@@ -146,29 +100,6 @@ def _weight_patterns(name: str, present: set[str]) -> list[str]:
     if _INDEX in present:
         return ["model-*.safetensors"]
     raise InputError(f"{name}: no model.safetensors on the hub; pickled weights are never loaded, choose another copy")
-
-
-def _snapshot(name: str, revision: str | None, wanted: list[str], *, offline: bool = False) -> Path:
-    """By the branch's name and not its commit: that is what lets the cache answer for the branch later."""
-    from huggingface_hub import snapshot_download
-
-    return Path(
-        snapshot_download(name, revision=revision, token=_token(), allow_patterns=wanted, local_files_only=offline)
-    )
-
-
-def _cached(name: str, revision: str | None) -> Path | None:
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        folder = _snapshot(name, revision, _SMALL_FILES, offline=True)
-    except (LocalEntryNotFoundError, OSError, ValueError):
-        return None
-    return folder if (folder / "config.json").is_file() else None
-
-
-def _token() -> str | None:
-    return os.environ.get("HF_TOKEN") or None
 
 
 def _first_line(error: Exception) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from tmsearch.config import DataConfig
 from tmsearch.errors import InputError
 from tmsearch.folders import METADATA, folder_rows, visible
-from tmsearch.hub import fetch
+from tmsearch.hub import Repository, fetch
 from tmsearch.rows import Row, Source
 from tmsearch.tables import is_saved, table_rows
 
@@ -27,10 +28,23 @@ def open_source(config: DataConfig) -> Source:
         return _open(path, config, f"{config.dataset}, on this machine")
     if _looks_like_a_path(config.dataset):
         raise InputError(f"{config.dataset}: no such file or folder; check data.dataset")
-    folder, remark = fetch(config.dataset, config.revision)
+    folder, remark = fetch(
+        Repository("dataset", config.dataset, config.revision, "data.dataset", "data.revision", _one_configuration)
+    )
     asked = f" ({config.revision})" if config.revision not in (None, folder.name) else ""
     source = _open(folder, config, f"{config.dataset} on the hub, at commit {folder.name[:12]}{asked}")
     return Source(source.rows, (*source.notes, remark)) if remark else source
+
+
+def _one_configuration(info: Any) -> None:
+    """Several configurations and no default one are an InputError now, not after a download; all files otherwise."""
+    configurations = getattr(info.card_data, "configs", None) or []
+    names = [str(item.get("config_name", "default")) for item in configurations]
+    if len(names) > 1 and "default" not in names and not any(item.get("default") for item in configurations):
+        raise InputError(
+            f"{info.id}: has {len(names)} configurations ({', '.join(names[:8])}) and no default one; load one with "
+            "the datasets library, save_to_disk, and give data.dataset that folder"
+        )
 
 
 def _exists(path: Path) -> bool:
