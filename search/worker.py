@@ -196,6 +196,7 @@ class Worker:
             if stop and not told_to_stop:
                 self._child.send({"stop": True})
                 told_to_stop = True
+                self._listener.notice("finishing the step, then saving (Ctrl-C again leaves at once)")
 
     def _settle(self, claim: Claim, answer: Mapping[str, Any]) -> None:
         kind = answer.get("event")

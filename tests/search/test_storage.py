@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from toy import toy_space, toy_storage, toy_study
 
 from search import schema, study
@@ -157,12 +158,19 @@ def test_a_whole_search_on_postgresql(tmp_path, postgres, monkeypatch):
 
     monkeypatch.setenv("TMSEARCH_STUDIES", str(tmp_path / "studies"))
     space = toy_space(tmp_path)
-    ledger = toy_study(open_storage(postgres), space, 4)
+    ledger = toy_study(open_storage(postgres.replace("tester@", "tester:hunter2@")), space, 4)
     assert work(ledger, space, tmp_path / "a" / "toy")[0] == "done"
     same = toy_study(toy_storage(tmp_path), space, 4)
     work(same, space, tmp_path / "b" / "toy")
     assert told(ledger) == told(same)
     assert len(optuna.load_study(study_name="toy", storage=ledger.storage.optuna).trials) == 4
+    with ledger.storage.read() as connection:
+        tables = sa.inspect(connection).get_table_names()
+        rows = [str(row) for table in tables for row in connection.exec_driver_sql(f'SELECT * FROM "{table}"')]
+    assert len(rows) > 20
+    assert not any("hunter2" in row for row in rows), "a password reached a database row"
+    files = [path for path in tmp_path.rglob("*") if path.is_file() and "pg" not in path.parts]
+    assert not any(b"hunter2" in path.read_bytes() for path in files)
 
 
 def test_sqlite_waits_for_a_writer(tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,10 +27,9 @@ class Display:
             if one.state == "finished" and one.value is not None
         }
         self._ended = sum(one.ended for one in summary.history)
-        self._ended_here = 0
+        self._spent = sum(one.total("train_seconds") + one.total("eval_seconds") for one in summary.history)
         self._current: int | None = None
         self._wer = {one.number: one.value for one in summary.history if one.value is not None}
-        self._began = time.monotonic()
         self._console = Console(highlight=False, soft_wrap=True)
         self._bar: Progress | None = None
         if self._console.is_terminal:
@@ -70,11 +68,16 @@ class Display:
             parts.append(f"WER {self._wer[number]:.3f}")
         if self._best:
             parts.append(f"best WER {min(self._best.values()):.3f}")
-        if self._ended_here:
-            spent = time.monotonic() - self._began
-            left = spent / self._ended_here * max(0, self._trials - self._ended - self._ended_here)
-            parts.append(f"about {clock_time(left)} left")
+        parts.append(self._left(event))
         self._bar.update(self._task, completed=event["step"], description="  ".join(parts))
+
+    def _left(self, event: Mapping[str, Any]) -> str:
+        """Of the study, from what its configurations cost so far; of the trial until one has ended."""
+        if self._ended:
+            left = self._spent / self._ended * max(0, self._trials - self._ended)
+            return f"about {clock_time(left)} left"
+        steps = self._space["budget"]["max_steps"] - event["step"]
+        return f"at most {clock_time(steps * event['seconds'])} left of the trial"
 
     def fact(self, key: str, value: Any) -> None:
         if key.startswith("baseline:"):
@@ -91,11 +94,12 @@ class Display:
             f"trial {number}: step {step}  WER {value:.3f}  {seconds:.1f} s{ending}{', best so far' if leads else ''}",
             "bold" if leads else "",
         )
-        self._ended_here += state != "paused"
+        self._spent += seconds
+        self._ended += state != "paused"
 
     def failed(self, number: int, failure: str, reason: str) -> None:
         self.say(f"trial {number}: failed ({failure}): {reason}", "red")
-        self._ended_here += 1
+        self._ended += 1
 
     def notice(self, text: str) -> None:
         self.say(text, "yellow")
