@@ -158,19 +158,7 @@ class Worker:
 
     def _answer(self, claim: Claim, interrupts: Interrupts, deadline: float) -> dict[str, Any]:
         """Run the segment in the child; its last word. The lease is renewed meanwhile."""
-        self._child.send(
-            {
-                **self._job,
-                "job": "segment",
-                "number": claim.number,
-                "params": dict(claim.params or {}),
-                "seed": self._seed,
-                "first_step": claim.first_step,
-                "last_step": claim.last_step,
-                "folder": str(trial_folder(self._folder, claim.number)),
-                "facts": self._ledger.facts(),
-            }
-        )
+        self._child.send(self._message(claim))
         told_to_stop, renewed, progress = False, time.monotonic(), {}
         while True:
             event = self._child.event(timeout=0.2)
@@ -197,6 +185,20 @@ class Worker:
                 self._child.send({"stop": True})
                 told_to_stop = True
                 self._listener.notice("finishing the step, then saving (Ctrl-C again leaves at once)")
+
+    def _message(self, claim: Claim) -> dict[str, Any]:
+        """The segment as the child gets it."""
+        return {
+            **self._job,
+            "job": "segment",
+            "number": claim.number,
+            "params": dict(claim.params or {}),
+            "seed": self._seed,
+            "first_step": claim.first_step,
+            "last_step": claim.last_step,
+            "folder": str(trial_folder(self._folder, claim.number)),
+            "facts": self._ledger.facts(),
+        }
 
     def _settle(self, claim: Claim, answer: Mapping[str, Any]) -> None:
         kind = answer.get("event")

@@ -14,10 +14,7 @@ from tmsearch.config import DataConfig
 from tmsearch.errors import InputError
 from tmsearch.recording import UNHEARD, Recording, Samples, Unusable, decode, inspect, mono
 from tmsearch.sources import Row, Source, open_source
-from tmsearch.splits import Split, split
 from tmsearch.texts import normaliser
-
-__all__ = ["Clip", "Corpus", "Dropped", "Split", "load", "sentence_key", "split"]
 
 
 @dataclass(frozen=True)

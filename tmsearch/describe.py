@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from tmsearch.clips import Clip, Corpus, Split
+from tmsearch.clips import Clip, Corpus
 from tmsearch.recording import SAMPLE_RATE, Samples
+from tmsearch.splits import Split
 
 WIDTH = 80  # columns of the page
 _FLOOR = -120.0  # dBFS, below the noise of 16-bit audio: the level shown for next to nothing

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from tmsearch import checkpoints, clips, devices, evaluation, export, training
+from tmsearch import checkpoints, clips, devices, evaluation, export, splits, training
 from tmsearch.errors import InputError
 from tmsearch.evaluation import Scores
 from tmsearch.logbook import Logbook, write_scores
@@ -73,7 +73,7 @@ def _speech(recipe: Recipe, cache: Path) -> Speech:
             f"data.dataset: {recipe.data.dataset} is not what the recipe was found on; pin data.revision or put "
             "the old files back, or delete `fingerprint` from the recipe to train on what there is now"
         )
-    return Speech(corpus, clips.split(corpus, recipe.data), recipe.data.language, recipe.data.task, cache)
+    return Speech(corpus, splits.split(corpus, recipe.data), recipe.data.language, recipe.data.task, cache)
 
 
 def _trained(recipe: Recipe, speech: Speech, folder: Path, stop: Callable[[], bool], say: Say) -> training.Result:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from tmsearch import audio, labels
 from tmsearch.audio import Mels
-from tmsearch.clips import Clip, Corpus, Split
+from tmsearch.clips import Clip, Corpus
 from tmsearch.config import TrainConfig
 from tmsearch.errors import InputError
 from tmsearch.model import Whisper
+from tmsearch.splits import Split
 
 _NAMED = 3  # clips that an error names before it counts the rest
 

@@ -7,13 +7,11 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from tmsearch.clips import Clip, Corpus
 from tmsearch.config import DataConfig
 from tmsearch.errors import InputError
-
-if TYPE_CHECKING:
-    from tmsearch.clips import Clip, Corpus
 
 Parts = tuple[list[str], list[str], list[str]]
 

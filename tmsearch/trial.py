@@ -36,8 +36,8 @@ class Bench:
 
     def speech(self, data: DataConfig, known: Mapping[str, Any], cache: Path) -> Any:
         """The study's speech with the study's own split; raises InputError where the data is no longer the same."""
-        from tmsearch.clips import Split
         from tmsearch.speech import Speech
+        from tmsearch.splits import Split
 
         key = (data, str(known["fingerprint"]), str(cache))
         if self._speech is None or self._speech[0] != key:
@@ -54,11 +54,11 @@ class Bench:
 
 def check(bench: Bench, job: Mapping[str, Any], say: Say) -> dict[str, Any]:
     """Load the data and look at the models before anything is written; what the study keeps of both."""
-    from tmsearch import clips, cost, model
+    from tmsearch import cost, model, splits
 
     data = DataConfig(**job["data"])
     corpus = bench.corpus(data)
-    split = clips.split(corpus, data)
+    split = splits.split(corpus, data)
     models = {}
     for params in job["candidates"]:
         config = TrainConfig(**params)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from tmsearch.clips import load, split
+from tmsearch.clips import load
 from tmsearch.config import DataConfig
 from tmsearch.describe import bandwidth, describe
+from tmsearch.splits import split
 
 
 @pytest.fixture

@@ -6,9 +6,10 @@ import random
 
 import pytest
 
-from tmsearch.clips import Clip, Corpus, Split, split
+from tmsearch.clips import Clip, Corpus
 from tmsearch.config import DataConfig
 from tmsearch.errors import InputError
+from tmsearch.splits import Split, split
 
 
 def corpus_of(rows):

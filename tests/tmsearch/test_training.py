@@ -7,9 +7,9 @@ import toys
 
 from tmsearch import checkpoints, training
 from tmsearch.checkpoints import Broken
-from tmsearch.clips import Split
 from tmsearch.errors import InputError
 from tmsearch.loss import Diverged
+from tmsearch.splits import Split
 from tmsearch.training import Stopped
 
 AUGMENTED = {

@@ -21,8 +21,8 @@ from transformers import (
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from tmsearch import clips
-from tmsearch.clips import Split
 from tmsearch.config import DataConfig, TrainConfig
+from tmsearch.splits import Split
 from tmsearch.training import Speech, Stretch
 
 SECONDS = 2  # context of the toy's encoder
