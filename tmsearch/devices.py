@@ -25,6 +25,11 @@ def settle(threads: int) -> torch.device:
     """
     torch.set_num_threads(threads)
     place = device()
+    # The decoder looks its positions up by index; on a CPU that gradient is summed by all threads at once, in an order
+    # that changes from run to run, unless torch is told (seen on tiny.en: same seed, another loss from step 11 on).
+    torch.use_deterministic_algorithms(place.type == "cpu")
+    # It would also fill fresh memory, against programs that read it unwritten.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if place.type == "cuda":
         # cuDNN rebuilds its attention plan at every new shape, about a second each; labels change shape every batch.
         torch.backends.cuda.enable_cudnn_sdp(False)

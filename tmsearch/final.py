@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -123,7 +124,7 @@ def _finish(
     export.export(whisper, folder, dtype, language=speech.language, task=speech.task)
     metrics["train_seconds"] = result.train_seconds
     write_atomically(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
-    checkpoints.keep_only(folder / "training", [])
+    shutil.rmtree(folder / "training", ignore_errors=True)
     say(f"{folder}: the model, its metrics in {METRICS}")
 
 

@@ -34,3 +34,20 @@ def test_threads_are_those_of_the_stretch():
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_looking_up_positions_has_one_gradient():
+    """With two threads and no care, nearly every one of these sums comes out in another order."""
+    place = devices.settle(2)
+    if place.type != "cpu":
+        pytest.skip("the order of sums is promised on a CPU only")
+    generator = torch.Generator().manual_seed(0)
+    table = torch.randn(448, 384, generator=generator, requires_grad=True)
+    positions = torch.arange(20).expand(64, 20)
+    above = torch.randn(64, 20, 384, generator=generator)
+    found = set()
+    for _ in range(30):
+        table.grad = None
+        table[positions].backward(above)
+        found.add(table.grad.numpy().tobytes())
+    assert len(found) == 1
