@@ -68,6 +68,7 @@ def create(
 ) -> Ledger:
     """Make the study with what was found out about its data; raises UserError where the name is taken."""
     schema.create(storage)
+    storage.optuna  # noqa: B018  # makes Optuna's tables now: two workers that begin at once would both make them
     with storage.write() as connection:
         if connection.execute(sa.select(studies.c.id).where(studies.c.name == space.study)).first():
             raise UserError(f"{space.study}: the study was made by another process just now; run the command again")

@@ -147,6 +147,19 @@ def test_export_and_train_reproduce_the_trial_and_a_pipeline_loads_it(done):
     assert new <= untouched, "no warning that the untouched checkpoint does not print"
 
 
+def test_a_run_without_any_result_fails(place):
+    folder = new_folder(place, "diverged")
+    changes = "learning_rate=10", "warmup_steps=0", "budget.max_steps=30", "budget.rungs=[30]"
+    words = [word for change in changes for word in ("--set", change)]
+    failed = tmsearch(folder, "run", "--space", "space.yaml", "--trials", "1", *words)
+    assert failed.returncode == 1, failed.stdout + failed.stderr
+    assert "failed (diverged)" in failed.stdout
+    assert "no configuration has a result" in failed.stdout
+    (one,) = status(folder)["configurations"]
+    assert one["state"] == "failed"
+    assert "step" in one["reason"]
+
+
 def wait_for(condition, seconds=120):
     deadline = time.monotonic() + seconds
     while not condition():

@@ -115,7 +115,7 @@ def answer(summary: Summary) -> list[str]:
     spent = sum(one.total("train_seconds") + one.total("eval_seconds") for one in summary.history)
     states = ", ".join(f"{count} {state}" for state, count in summary.counts.items())
     return [
-        f"{len(summary.history)} configurations: {states}; {clock_time(spent)} of training and evaluation",
+        f"{len(summary.history)} configuration{'s' * (len(summary.history) != 1)}: {states}; {clock_time(spent)} of training and evaluation",
         f"best: trial {found.number}, WER {found.value:.3f} at step {found.steps}{against}; "
         f"{searched(summary.record.space, found.params)}",
         f"next: tmsearch status {name}; tmsearch export {name} -o best.yaml; tmsearch train best.yaml",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import shutil
@@ -27,6 +26,7 @@ from tmsearch import __version__
 from tmsearch.cli.display import Display, answer
 from tmsearch.cli.plan import candidates, data_line, print_plan
 from tmsearch.cli.spaces import TRAIN, load_space
+from tmsearch.recipe import write_atomically
 
 DEFAULT_TRIALS = 20
 # OpenMP's threads burn their core while they wait; beside other work on the same cores that costs a step of the
@@ -168,9 +168,12 @@ def _work(ledger: Ledger, child: Child, timeout: float | None) -> int:
         display.say(f"study {record.name}: {record.trials} configurations, judged at steps {rungs}; {storage.shown}")
         display.say(data_line(space.data["dataset"], summary.facts["data"]))
         outcome = Worker(ledger, space, TRAIN, child, folder, job, display).run(interrupts, deadline)
-    for line in _ending(outcome, record.name) + answer(study.summarise(ledger)):
+    summary = study.summarise(ledger)
+    for line in _ending(outcome, record.name) + answer(summary):
         print(line)
-    return 130 if outcome == "interrupted" else 0
+    if outcome == "interrupted":
+        return 130
+    return 1 if outcome == "done" and summary.best is None else 0
 
 
 def _ending(outcome: str, name: str) -> list[str]:
@@ -186,12 +189,6 @@ def _keep_space(folder: Path, record: StudyRecord) -> None:
     """A copy to read; the one that counts is in the database."""
     import yaml
 
-    from search.space import Space as _Space
-
-    snapshot = _Space.from_json(dict(record.space)).to_json()
-    text = yaml.safe_dump(json.loads(json.dumps(snapshot)), sort_keys=False, allow_unicode=True)
     file = folder / "space.yaml"
     if not file.exists():
-        scratch = file.with_suffix(f".{os.getpid()}")
-        scratch.write_text(text, encoding="utf-8")
-        scratch.replace(file)
+        write_atomically(file, yaml.safe_dump(dict(record.space), sort_keys=False, allow_unicode=True))
