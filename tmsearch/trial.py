@@ -13,43 +13,46 @@ import threading
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tmsearch.config import DataConfig, TrainConfig
 from tmsearch.errors import InputError
 from tmsearch.recipe import Recipe, recipe_text, write_atomically
+
+if TYPE_CHECKING:
+    from tmsearch.clips import Corpus
+    from tmsearch.speech import Speech
 
 Say = Callable[[Mapping[str, Any]], None]
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class Bench:
-    """What stays warm between jobs: the speech that was loaded."""
+    """What stays warm between jobs: the corpus, decoded."""
 
     def __init__(self) -> None:
-        self._speech: tuple[tuple[DataConfig, str, str], Any] | None = None
+        self._corpora: dict[DataConfig, Corpus] = {}
 
-    def corpus(self, data: DataConfig) -> Any:
+    def corpus(self, data: DataConfig) -> Corpus:
+        """Loaded once; a child works on one study."""
         from tmsearch import clips
 
-        return clips.load(data)
+        if data not in self._corpora:
+            self._corpora[data] = clips.load(data)
+        return self._corpora[data]
 
-    def speech(self, data: DataConfig, known: Mapping[str, Any], cache: Path) -> Any:
+    def speech(self, data: DataConfig, known: Mapping[str, Any], cache: Path) -> Speech:
         """The study's speech with the study's own split; raises InputError where the data is no longer the same."""
         from tmsearch.speech import Speech
         from tmsearch.splits import Split
 
-        key = (data, str(known["fingerprint"]), str(cache))
-        if self._speech is None or self._speech[0] != key:
-            corpus = self.corpus(data)
-            if corpus.fingerprint != known["fingerprint"]:
-                raise InputError(
-                    f"data.dataset: {data.dataset} changed since the study began ({known['clips']} clips then, "
-                    f"{len(corpus.clips)} now); pin data.revision, put the old files back, or start --study NEW"
-                )
-            split = Split.from_json(known["split"])
-            self._speech = (key, Speech(corpus, split, data.language, data.task, cache))
-        return self._speech[1]
+        corpus = self.corpus(data)
+        if corpus.fingerprint != known["fingerprint"]:
+            raise InputError(
+                f"data.dataset: {data.dataset} changed since the study began ({known['clips']} clips then, "
+                f"{len(corpus.clips)} now); pin data.revision, put the old files back, or start --study NEW"
+            )
+        return Speech(corpus, Split.from_json(known["split"]), data.language, data.task, cache)
 
 
 def check(bench: Bench, job: Mapping[str, Any], say: Say) -> dict[str, Any]:
@@ -82,7 +85,7 @@ def check(bench: Bench, job: Mapping[str, Any], say: Say) -> dict[str, Any]:
     return {"event": "checked", "data": known, "models": models, "flops_per_second": rate}
 
 
-def _fits(corpus: Any, seconds: float, name: str) -> None:
+def _fits(corpus: Corpus, seconds: float, name: str) -> None:
     """Raise InputError where a clip is longer than the model hears: its text could not be learned."""
     long = [clip.name for clip in corpus.clips if clip.seconds > seconds + 0.01]
     if long:
@@ -139,7 +142,7 @@ def _keep_config(folder: Path, config: TrainConfig, job: Mapping[str, Any]) -> N
         write_atomically(file, recipe_text(recipe))
 
 
-def _baseline(config: TrainConfig, speech: Any, facts: Mapping[str, Any], folder: Path, say: Say) -> None:
+def _baseline(config: TrainConfig, speech: Speech, facts: Mapping[str, Any], folder: Path, say: Say) -> None:
     """Zero-shot WER of the untouched checkpoint at its full context, once a model and study."""
     from tmsearch import evaluation
     from tmsearch.logbook import write_scores

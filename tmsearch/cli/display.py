@@ -12,6 +12,7 @@ from rich.text import Text
 
 from search.study import Summary
 from tmsearch.cli.words import clock_time, searched, short
+from tmsearch.config import TrainConfig
 
 
 class Display:
@@ -110,12 +111,13 @@ def answer(summary: Summary) -> list[str]:
     name, found = summary.record.name, summary.best
     if found is None or found.params is None or found.value is None:
         return [f"no configuration has a result yet; `tmsearch status {name}` shows them"]
-    base = summary.facts.get(f"baseline:{found.params.get('model')}", {}).get("wer")
+    base = summary.facts.get(f"baseline:{found.params.get('model', TrainConfig.model)}", {}).get("wer")
     against = f" (untrained: {base:.3f})" if base is not None else ""
     spent = sum(one.total("train_seconds") + one.total("eval_seconds") for one in summary.history)
-    states = ", ".join(f"{count} {state}" for state, count in summary.counts.items())
+    states = ", ".join(f"{number} {state}" for state, number in summary.counts.items())
+    count = len(summary.history)
     return [
-        f"{len(summary.history)} configuration{'s' * (len(summary.history) != 1)}: {states}; {clock_time(spent)} of training and evaluation",
+        f"{count} configuration{'s' if count > 1 else ''}: {states}; {clock_time(spent)} of training and evaluation",
         f"best: trial {found.number}, WER {found.value:.3f} at step {found.steps}{against}; "
         f"{searched(summary.record.space, found.params)}",
         f"next: tmsearch status {name}; tmsearch export {name} -o best.yaml; tmsearch train best.yaml",
