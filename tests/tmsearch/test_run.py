@@ -142,7 +142,8 @@ def test_export_and_train_reproduce_the_trial_and_a_pipeline_loads_it(done):
         )
         assert run.returncode == 0, run.stderr
         assert "heard:" in run.stdout
-        said[model] = {line for line in run.stderr.splitlines() if "arning" in line or "deprecated" in line}
+        # Only the beginning: transformers prints a set of names, in an order that changes from run to run.
+        said[model] = {line[:60] for line in run.stderr.splitlines() if "Loading weights" not in line}
     new, untouched = said.values()
     assert new <= untouched, "no warning that the untouched checkpoint does not print"
 
