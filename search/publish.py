@@ -1,4 +1,4 @@
-"""The ledger's view in Optuna: one trial a configuration, notes, artifacts, figures."""
+"""The ledger's view in Optuna: one trial a configuration, with its whole curve and its attributes."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from search import schema, study
+from search import study
 from search.child import Child, ChildDied
 from search.errors import RunError, UserError
 from search.ledger import Ledger
@@ -74,7 +74,6 @@ def resume(arguments: argparse.Namespace) -> int:
 
 
 def _go_on(ledger: Ledger, arguments: argparse.Namespace) -> int:
-    schema.check(ledger.storage)
     ledger.set_trials(arguments.trials or ledger.record().trials)
     child = new_child()
     try:
