@@ -52,6 +52,17 @@ class Ledger:
             if connection.execute(known).first() is None:
                 connection.execute(sa.insert(facts).values(study_id=study.id, key=key, value=value))
 
+    def lower_fact(self, key: str, value: float) -> None:
+        """Keep the smallest number that anybody found: a limit that holds for the whole study."""
+        with self.storage.write() as connection:
+            study = study_row(connection, self.study, lock=True)
+            mine = (facts.c.study_id == study.id, facts.c.key == key)
+            known = connection.execute(sa.select(facts.c.value).where(*mine)).first()
+            if known is None:
+                connection.execute(sa.insert(facts).values(study_id=study.id, key=key, value=value))
+            elif value < known.value:
+                connection.execute(sa.update(facts).where(*mine).values(value=value))
+
     def set_trials(self, trials: int) -> None:
         """The study's total number of configurations. Also takes back a request to stop."""
         self._set_study(trials=trials, stopping=False)

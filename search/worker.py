@@ -169,6 +169,8 @@ class Worker:
             elif event and kind == "fact":
                 self._ledger.add_fact(event["key"], event["value"])
                 self._listener.fact(event["key"], event["value"])
+            elif event and kind == "limit":
+                self._ledger.lower_fact(event["key"], event["value"])
             elif event:
                 return event
             stop = interrupts.stop or time.monotonic() >= deadline
@@ -251,7 +253,7 @@ def each_event(child: Child, job: Mapping[str, Any], on_event: Callable[[Mapping
         event = child.event(timeout=1.0)
         if event is None:
             continue
-        if event.get("event") in ("progress", "fact"):
+        if event.get("event") in ("progress", "fact", "limit"):
             on_event(event)
             continue
         return event

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -19,15 +20,17 @@ from transformers.models.whisper.modeling_whisper import (
 from tmsearch.checkpoints import Broken
 from tmsearch.config import TrainConfig
 from tmsearch.errors import InputError
-from tmsearch.model import Whisper, trim
+from tmsearch.model import Whisper
+
+if TYPE_CHECKING:
+    from peft.tuners.lora import LoraLayer
 
 
 def prepare(whisper: Whisper, config: TrainConfig) -> None:
-    """Makes a freshly loaded checkpoint what `config` trains: trimmed, frozen or adapted, with its dropouts.
+    """Makes a freshly loaded checkpoint what `config` trains: frozen or adapted, with its dropouts.
 
     New adapters draw from torch's global generator, so seed it first. Raises InputError.
     """
-    trim(whisper, config.context_seconds)
     _set_dropout(whisper, config)
     _freeze(whisper, config)
     if config.lora_r:
@@ -51,17 +54,32 @@ def set_weights(whisper: Whisper, saved: Mapping[str, torch.Tensor]) -> None:
 
 def merged(whisper: Whisper) -> Whisper:
     """The same model with its adapters folded into its weights: a copy, or itself where it has none."""
-    from peft.tuners.lora import LoraLayer
-
-    if not any(isinstance(module, LoraLayer) for module in whisper.model.modules()):
+    if not _adapted(whisper.model):
         return whisper
     model = copy.deepcopy(whisper.model)
-    for name, module in list(model.named_modules()):
-        if isinstance(module, LoraLayer):
-            module.merge()
-            parent, _, child = name.rpartition(".")
-            setattr(model.get_submodule(parent), child, module.get_base_layer())
-    return dataclasses.replace(whisper, model=model)
+    for module in _adapted(model).values():
+        module.merge()
+    without = dataclasses.replace(whisper, model=model)
+    strip(without)
+    return without
+
+
+def strip(whisper: Whisper) -> None:
+    """Takes the adapters off, in place; what was merged into the weights stays there."""
+    for name, module in _adapted(whisper.model).items():
+        parent, _, child = name.rpartition(".")
+        setattr(whisper.model.get_submodule(parent), child, module.get_base_layer())
+    if hasattr(whisper.model, "peft_config"):  # by which peft would warn of a second adapter
+        del whisper.model.peft_config
+
+
+def _adapted(model: nn.Module) -> dict[str, LoraLayer]:
+    # Without adapters nothing of peft is imported: it takes a second.
+    if not any(name.endswith("lora_A") for name, _ in model.named_modules()):
+        return {}
+    from peft.tuners.lora import LoraLayer
+
+    return {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
 
 
 def _set_dropout(whisper: Whisper, config: TrainConfig) -> None:

@@ -92,9 +92,14 @@ class Mels:
     """The log-mels of a set of clips, held without the padding that each one repeats to the window's end."""
 
     def __init__(
-        self, trimmed: Mapping[str, torch.Tensor], padding: Mapping[str, float], extractor: WhisperFeatureExtractor
+        self,
+        trimmed: Mapping[str, torch.Tensor],
+        padding: Mapping[str, float],
+        extractor: WhisperFeatureExtractor,
+        place: torch.device | None = None,
     ) -> None:
-        self._trimmed, self._padding, self._extractor = trimmed, padding, extractor
+        self._padding, self._extractor, self._place = padding, extractor, place or torch.device("cpu")
+        self._trimmed = {name: mel.to(self._place) for name, mel in trimmed.items()}
 
     def __contains__(self, name: str) -> bool:
         return name in self._trimmed
@@ -103,10 +108,14 @@ class Mels:
         """Frames (10 ms) until the clip's padding begins."""
         return int(self._trimmed[name].shape[1])
 
+    def on(self, place: torch.device) -> Mels:
+        """The same on another device: two hours of speech are 0.25 GB with 80 mel bins, 0.4 GB with 128."""
+        return self if place == self._place else Mels(self._trimmed, self._padding, self._extractor, place)
+
     def batch(self, names: Sequence[str], frames: int) -> torch.Tensor:
         """[len(names), n_mels, frames] float32, equal to the bit to the extractor's output[..., :frames]."""
         _check_frames(frames, self._extractor)
-        whole = torch.empty(len(names), self._extractor.feature_size, frames)
+        whole = torch.empty(len(names), self._extractor.feature_size, frames, device=self._place)
         for row, name in zip(whole, names, strict=True):
             kept = self._trimmed[name][:, :frames]
             row[:, : kept.shape[1]] = kept

@@ -68,15 +68,17 @@ def changes_waveform(config: TrainConfig) -> bool:
 
 
 def log_mels(
-    mels: torch.Tensor, lengths: Sequence[int], config: TrainConfig, step: int, first_place: int
+    mels: torch.Tensor, lengths: Sequence[int], config: TrainConfig, step: int, places: Sequence[int]
 ) -> torch.Tensor:
-    """A copy of `mels` [clips, n_mels, frames] with random levels and SpecAugment's masks.
+    """`mels` [clips, n_mels, frames] with random levels and SpecAugment's masks: a copy, or itself where neither is on.
 
-    `lengths` are the clips' own frames; the clips stand in the batch of update `step` from `first_place` on.
+    `lengths` are the clips' own frames, `places` the clips' places in the batch of update `step`.
     """
+    if not (config.level_db or config.spec_time_masks or config.spec_freq_masks):
+        return mels
     augmented = mels.clone()
-    for index, length in enumerate(lengths):
-        rng = np.random.default_rng([config.seed, _LOG_MEL, step, first_place + index])
+    for index, (length, place) in enumerate(zip(lengths, places, strict=True)):
+        rng = np.random.default_rng([config.seed, _LOG_MEL, step, place])
         if config.level_db:
             _shift_level(augmented[index], rng.uniform(-config.level_db, config.level_db))
         _mask(augmented[index], min(length, mels.shape[-1]), config, rng)

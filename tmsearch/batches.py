@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from tmsearch import audio, augment
 from tmsearch.config import TrainConfig
+from tmsearch.contexts import Contexts
 from tmsearch.errors import InputError
 from tmsearch.labels import special_id
-from tmsearch.loss import IGNORED
 from tmsearch.model import Whisper
 from tmsearch.speech import Speech
-
-
-@dataclass(frozen=True)
-class MicroBatch:
-    """Clips of one forward pass."""
-
-    mels: torch.Tensor  # [clips, n_mels, frames] float32
-    inputs: torch.Tensor  # [clips, places] decoder input ids
-    labels: torch.Tensor  # [clips, places], IGNORED where padded
-    tokens: int  # labels in the whole batch that this is a part of
+from tmsearch.update import MicroBatch
 
 
 def order(count: int, seed: int, first: int, size: int) -> list[int]:
@@ -37,37 +27,40 @@ def order(count: int, seed: int, first: int, size: int) -> list[int]:
     return chosen
 
 
-def padded(rows: Sequence[Sequence[int]], start: int, filler: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Decoder inputs and labels [rows, longest] of label ids.
+def padded(
+    rows: Sequence[Sequence[int]], start: int, filler: int, places: int = 0
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Decoder inputs [rows, longest row or `places`], which of their places (flat) have a label, and those labels.
 
     Inputs are the labels behind `start`. Padding is known by length: `filler` may well be a token, as pad and end
     are one in English-only checkpoints, and the end must be learnt.
     """
-    longest = max(len(row) for row in rows)
+    longest = max(places, *(len(row) for row in rows))
     inputs = torch.full((len(rows), longest), filler)
-    labels = torch.full((len(rows), longest), IGNORED)
     for index, row in enumerate(rows):
-        labels[index, : len(row)] = torch.tensor(row)
         inputs[index, : len(row)] = torch.tensor([start, *row[:-1]])
-    return inputs, labels
+    kept = [index * longest + place for index, row in enumerate(rows) for place in range(len(row))]
+    return inputs, torch.tensor(kept), torch.tensor([label for row in rows for label in row])
 
 
 class Batches:
     """The training split as batches; the batch of a step depends on the step and the seed alone."""
 
-    def __init__(self, whisper: Whisper, speech: Speech, config: TrainConfig) -> None:
-        """Makes labels and log-mels; raises InputError for an empty split and for clips that the model can't take."""
+    def __init__(self, whisper: Whisper, speech: Speech, config: TrainConfig, place: torch.device) -> None:
+        """Makes labels and log-mels, kept on `place`; raises InputError for clips that the model can't take."""
         self.names = list(speech.split.train)
         if not self.names:
             raise InputError("the training split has no clips; lower data.validation and data.test")
         self.config, self.speech, self.extractor = config, speech, whisper.extractor
-        self.frames, self.context_seconds = whisper.frames, whisper.context_seconds
+        self.contexts: Contexts = speech.contexts(whisper, config)
         self.start = special_id(whisper, "<|startoftranscript|>")
         self.filler = special_id(whisper, "<|endoftext|>")
-        speech.check_heard(self.names, self.context_seconds)
+        speech.check_heard(self.names, self.contexts.seconds)
         self.labels = speech.label_ids(self.names, whisper)
-        self.mels = speech.mels(self.names, whisper, config)
-        self.seconds = {clip.name: clip.seconds for clip in speech.clips(self.names)}
+        # A compiled graph has one length; elsewhere a batch is as long as its own longest label.
+        self.places = max(map(len, self.labels.values())) if config.compile else 0
+        self.mels = speech.mels(self.names, whisper, config).on(place)
+        self.seconds = dict(zip(self.names, speech.seconds(self.names), strict=True))
 
     def names_of(self, step: int) -> list[str]:
         """The clips of update `step`, from 1."""
@@ -80,29 +73,38 @@ class Batches:
         tokens = sum(len(self.labels[name]) for name in names)
         for first in range(0, len(names), micro_batch):
             part = names[first : first + micro_batch]
-            inputs, labels = padded([self.labels[name] for name in part], self.start, self.filler)
-            yield MicroBatch(self._mels(part, step, first), inputs, labels, tokens)
+            runs, places = self._mels(part, step, first)
+            rows = [self.labels[part[place]] for place in places]
+            yield MicroBatch(runs, *padded(rows, self.start, self.filler, self.places), tokens)
 
-    def _mels(self, names: list[str], step: int, first_place: int) -> torch.Tensor:
-        """Augmented log-mels [clips, n_mels, frames] of clips that stand in the batch from `first_place` on."""
-        mels = self.mels.batch(names, self.frames)
-        lengths = [round(self.seconds[name] * augment.FRAMES_PER_SECOND) for name in names]
-        if augment.changes_waveform(self.config):
-            mels = mels.clone()
-            self._change_waveforms(mels, lengths, names, step, first_place)
-        return augment.log_mels(mels, lengths, self.config, step, first_place)
+    def _mels(self, names: list[str], step: int, first_place: int) -> tuple[tuple[torch.Tensor, ...], list[int]]:
+        """Augmented log-mels of clips that stand in the batch from `first_place` on, in runs; the clips' new order."""
+        changed = self._changed_waveforms(names, step, first_place)
+        seconds = [
+            len(changed[place]) / augment.SAMPLE_RATE if place in changed else self.seconds[name]
+            for place, name in enumerate(names)
+        ]
+        runs, order_in_batch = [], []
+        for frames, places in self.contexts.runs(seconds):
+            mels = self.mels.batch([names[place] for place in places], frames)
+            made = [index for index, place in enumerate(places) if place in changed]
+            if made:
+                waves = [changed[places[index]] for index in made]
+                mels[made] = audio.from_samples(waves, self.extractor, frames).to(mels.device)
+            lengths = [round(seconds[place] * augment.FRAMES_PER_SECOND) for place in places]
+            runs.append(augment.log_mels(mels, lengths, self.config, step, [first_place + place for place in places]))
+            order_in_batch += places
+        return tuple(runs), order_in_batch
 
-    def _change_waveforms(
-        self, mels: torch.Tensor, lengths: list[int], names: list[str], step: int, first_place: int
-    ) -> None:
-        """Puts the log-mels of changed waveforms in the place of the cached ones."""
+    def _changed_waveforms(self, names: list[str], step: int, first_place: int) -> dict[int, augment.Samples]:
+        """The waveforms that an augmentation changes, by the clip's place in `names`."""
+        if not augment.changes_waveform(self.config):
+            return {}
         changed: dict[int, augment.Samples] = {}
-        for index, name in enumerate(names):
+        for place, name in enumerate(names):
             samples = self.speech.corpus.samples(name)
-            heard = augment.waveform(samples, self.config, step, first_place + index, self.context_seconds)
+            heard = augment.waveform(samples, self.config, step, first_place + place, self.contexts.seconds)
             if heard is not None:
                 # Normalised after the change, as a microphone's signal is.
-                changed[index] = audio.normalise(heard, self.config.normalisation)
-                lengths[index] = len(heard) * augment.FRAMES_PER_SECOND // augment.SAMPLE_RATE
-        if changed:
-            mels[list(changed)] = audio.from_samples(list(changed.values()), self.extractor, self.frames)
+                changed[place] = audio.normalise(heard, self.config.normalisation)
+        return changed

@@ -6,8 +6,10 @@ import hashlib
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Collection, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,6 +75,48 @@ def save(save_to: Path, checkpoint: Checkpoint) -> Path:
     return target
 
 
+class Writer:
+    """Saves checkpoints beside the training, one at a time; leaving the `with` block waits for the last."""
+
+    def __init__(self, save_to: Path) -> None:
+        self._save_to = save_to
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: Future[Path] | None = None
+        self.took = 0.0  # seconds that the last copy and write needed
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self._thread.shutdown(wait=True)
+        if kind is None or issubclass(kind, OSError):
+            self.wait()
+
+    def write(self, checkpoint: Checkpoint, instead_of: int | None = None) -> None:
+        """Copies the tensors, which may change from now on, and writes them; then discards step `instead_of`."""
+        self.wait()
+        began = time.monotonic()
+        copies = {
+            group: {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+            for group, tensors in checkpoint.tensors.items()
+        }
+
+        def written() -> Path:
+            folder = save(self._save_to, Checkpoint(checkpoint.step, copies, checkpoint.state))
+            if instead_of is not None and instead_of != checkpoint.step:
+                discard(self._save_to, instead_of)
+            self.took = time.monotonic() - began
+            return folder
+
+        self._writing = self._thread.submit(written)
+
+    def wait(self) -> None:
+        """Until the last checkpoint is on the disk; raises what writing it raised."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+
 def load(folder: Path, groups: Collection[str] | None = None) -> Checkpoint:
     """Reads a checkpoint, or the tensors of some `groups` of it, after checking every file against its checksum.
 
@@ -132,6 +176,12 @@ def discard(save_to: Path, step: int) -> None:
     doomed = folder.with_name(f"{_PENDING}{folder.name}-{uuid.uuid4().hex}")
     folder.rename(doomed)
     shutil.rmtree(doomed, ignore_errors=True)
+
+
+def check(folder: Path) -> None:
+    """Raises Broken where a checkpoint is gone; it is not read, for one whose content is known."""
+    if not (folder / _MANIFEST).is_file():
+        raise Broken(f"{folder}: gone")
 
 
 def _checked(folder: Path) -> dict[str, str]:

@@ -95,7 +95,7 @@ class TrainConfig:
     model_revision: str | None = knob(None, "branch, tag or commit of the model on the hub")
     max_steps: int = knob(800, "optimiser steps that the schedule spans", low=1, high=10_000_000)
     batch_size: int = knob(16, "clips an optimiser step", low=1, high=65_536)
-    micro_batch_size: int | None = knob(None, "clips a forward pass; none: the whole batch", low=1, high=65_536)
+    micro_batch_size: int | None = knob(None, "most clips a forward pass; none: what memory takes", low=1, high=65_536)
     learning_rate: float = knob(
         1e-5, "peak rate of AdamW", low=1e-12, high=10.0, recommended=recommended_learning_rate
     )
@@ -127,8 +127,16 @@ class TrainConfig:
     speed: float = knob(0.0, "largest relative change of speed", low=0.0, high=0.5)
     level_db: float = knob(0.0, "largest change of level, dB", low=0.0, high=60.0)
     throat_filter: float = knob(0.0, "share of clips passed through a random throat filter", low=0.0, high=1.0)
-    context_seconds: float | None = knob(None, "audio the encoder sees, seconds; none: all it can", low=1.0, high=30.0)
+    context_seconds: float | None = knob(
+        None, "audio the encoder hears at most, seconds; none: what the longest clip needs", low=1.0, high=30.0
+    )
+    context_step: float = knob(
+        0.5, "a clip is heard for whole multiples of this, seconds; 0: all as long as the longest", low=0.0, high=30.0
+    )
     precision: str = knob("auto", "auto: bf16 autocast where the device has it", choices=("auto", "float32", "bf16"))
+    low_memory: bool = knob(False, "bf16 weights and moments, rounded at random: half of full training's memory")
+    exact_checkpoints: bool = knob(True, "AdamW's moments as they are; false: in bf16, a third less to write")
+    compile: bool = knob(False, "one compiled graph a step; pays on a GPU, and best with context_step: 0")
     eval_batch_size: int = knob(32, "clips decoded together", low=1, high=65_536)
     seed: int = knob(0, "of batch order, dropout and augmentation", low=0, high=2**31 - 1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,10 +15,11 @@ import torch
 
 from tmsearch import devices, model
 from tmsearch.config import TrainConfig
+from tmsearch.contexts import Contexts, full
 from tmsearch.decoding import transcribe
 from tmsearch.errors import InputError
 from tmsearch.labels import prompt_ids
-from tmsearch.model import Whisper, restore, trim
+from tmsearch.model import Whisper
 from tmsearch.speech import Speech
 from tmsearch.texts import normaliser
 
@@ -50,6 +52,7 @@ class Scores:
     wer_raw: float
     cer: float
     clips: tuple[ClipScore, ...]
+    loops: int = 0  # clips whose hypothesis repeated itself without end, counted with all its words
 
 
 @dataclass(frozen=True)
@@ -107,48 +110,59 @@ def evaluate(
 ) -> tuple[Scores, float]:
     """Error rates on the clips of `names`, in their order, and the seconds that they took.
 
-    `study` hears `config.context_seconds`, `full` all that the checkpoint can. Hypotheses end at a length taken from
-    the longest reference. Leaves the model as it was. Raises Interrupted when `stop` says so, between batches.
+    `study` hears each clip as training does, `full` pads it to all that the checkpoint hears, as its users do.
+    Hypotheses end at a length taken from the longest reference. Leaves the model as it was. Raises Interrupted when
+    `stop` says so, between batches.
     """
     if not names:
         raise InputError("no clips to score; raise data.validation (or data.test)")
     started = time.perf_counter()
-    before, was_training = whisper.context_seconds, whisper.model.training
-    trim(whisper, config.context_seconds if context == "study" else None)
+    was_training = whisper.model.training
+    rule = speech.contexts(whisper, config) if context == "study" else full(whisper)
     whisper.model.train(False)
     try:
-        heard = _hear(whisper, speech, names, config, stop)
+        heard = _hear(whisper, speech, names, config, rule, stop)
     finally:
         whisper.model.train(was_training)
-        trim(whisper, before)
     written = "en" if speech.task == "translate" else speech.language
-    scores = score(names, [clip.text for clip in speech.clips(names)], [heard[name] for name in names], written)
+    hypotheses = [heard[name][0] for name in names]
+    scores = score(names, [clip.text for clip in speech.clips(names)], hypotheses, written)
+    scores = dataclasses.replace(scores, loops=sum(loops for _, loops in heard.values()))
     return scores, time.perf_counter() - started
 
 
-def zero_shot(config: TrainConfig, speech: Speech) -> Scores:
-    """The untouched checkpoint on the validation split, at its full context: what a study must beat."""
-    whisper = model.load(config)
-    restore(whisper)
+def zero_shot(config: TrainConfig, speech: Speech, whisper: Whisper | None = None) -> Scores:
+    """The untouched checkpoint on the validation split, at its full context: what a study must beat.
+
+    `whisper`, if given, is the freshly loaded `config.model`, which is left as it was.
+    """
+    whisper = whisper or model.load(config)
     devices.move(whisper.model, devices.device())
     return evaluate(whisper, speech, speech.split.validation, config, context="full")[0]
 
 
 def _hear(
-    whisper: Whisper, speech: Speech, names: Sequence[str], config: TrainConfig, stop: Callable[[], bool]
-) -> dict[str, str]:
-    """What the model makes of each clip, by name."""
-    speech.check_heard(names, whisper.context_seconds)
+    whisper: Whisper,
+    speech: Speech,
+    names: Sequence[str],
+    config: TrainConfig,
+    rule: Contexts,
+    stop: Callable[[], bool],
+) -> dict[str, tuple[str, bool]]:
+    """What the model makes of each clip, by name, and whether that is a loop."""
+    speech.check_heard(names, rule.seconds)
     longest = max((len(ids) for ids in speech.label_ids(names, whisper).values()), default=0)
     # Alike lengths together, so that a batch ends together.
     by_length = [clip.name for clip in sorted(speech.clips(names), key=lambda clip: (clip.seconds, clip.name))]
     mels = speech.mels(names, whisper, config)
 
-    def batches() -> Iterator[torch.Tensor]:
+    def batches() -> Iterator[list[torch.Tensor]]:
         for first in range(0, len(by_length), config.eval_batch_size):
             if stop():
                 raise Interrupted
-            yield mels.batch(by_length[first : first + config.eval_batch_size], whisper.frames)
+            part = by_length[first : first + config.eval_batch_size]
+            runs = rule.runs(speech.seconds(part))  # sorted by length already, so the order stays
+            yield [mels.batch([part[place] for place in run], frames) for frames, run in runs]
 
     prompt = prompt_ids(whisper, speech.language, speech.task)
     cap = int(CAP_FACTOR * longest) + CAP_MARGIN

@@ -12,13 +12,13 @@ import torch
 from tmsearch import adapters, checkpoints, devices, labels, model, training
 from tmsearch.checkpoints import Broken
 from tmsearch.config import TrainConfig
-from tmsearch.model import Whisper, restore
+from tmsearch.model import Whisper
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 def load_weights(config: TrainConfig, checkpoint: Path) -> Whisper:
-    """The model as `config` had trained it at `checkpoint`, on the CPU, trimmed and with its adapters.
+    """The model as `config` had trained it at `checkpoint`, on the CPU, with its adapters.
 
     Raises InputError, and checkpoints.Broken for a damaged checkpoint or one of another config.
     """
@@ -37,12 +37,11 @@ def export(
 ) -> None:
     """Saves model, tokenizer, feature extractor and generation config so that `pipeline(model=folder)` transcribes.
 
-    The checkpoint's whole context is put back and adapters are merged, in a copy. `language` and `task`, if given,
+    Adapters are merged, in a copy. `language` and `task`, if given,
     become what a multilingual model does unasked. `dtype` is one of DTYPES.
     """
     adapted = adapters.merged(whisper)
     whole = dataclasses.replace(adapted, model=copy.deepcopy(adapted.model))
-    restore(whole)
     devices.move(whole.model, torch.device("cpu"), DTYPES[dtype])
     whole.model.train(False)
     if whisper.is_multilingual and language is not None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from tmsearch import checkpoints, clips, devices, evaluation, export, splits, training
+from tmsearch import checkpoints, clips, devices, evaluation, export, fitting, splits, training
 from tmsearch.errors import InputError
 from tmsearch.evaluation import Scores
 from tmsearch.logbook import Logbook, write_scores
@@ -48,6 +48,11 @@ def train(recipe: Recipe, folder: Path, dtype: str, cache: Path, stop: Callable[
         return INTERRUPTED
     except training.Diverged as diverged:
         say(f"failed: {diverged}; a lower train.learning_rate may hold")
+        return FAILED
+    except (RuntimeError, MemoryError) as error:
+        if not fitting.ran_out(error):
+            raise
+        say("failed: out of memory; lower train.micro_batch_size in the recipe, or set train.low_memory")
         return FAILED
     say(f"validation WER {result.wer:.3f} (raw {result.wer_raw:.3f}, CER {result.cer:.3f})")
     _finish(recipe, speech, folder, dtype, result, say)
@@ -117,10 +122,10 @@ def _finish(
         full, _ = evaluation.evaluate(whisper, speech, speech.split.test, recipe.train, context="full")
         metrics["test"] = _rates(full)
         say(f"test WER {full.wer:.3f} (raw {full.wer_raw:.3f}, CER {full.cer:.3f}) on {len(full.clips)} locked clips")
-        if recipe.train.context_seconds is not None:
-            trimmed, _ = evaluation.evaluate(whisper, speech, speech.split.test, recipe.train, context="study")
-            metrics["test_trimmed"] = {**_rates(trimmed), "context_seconds": recipe.train.context_seconds}
-            say(f"test WER {trimmed.wer:.3f} at the study's {recipe.train.context_seconds:g} s context")
+        trimmed, _ = evaluation.evaluate(whisper, speech, speech.split.test, recipe.train, context="study")
+        longest = speech.contexts(whisper, recipe.train).seconds
+        metrics["test_trimmed"] = {**_rates(trimmed), "context_seconds": longest}
+        say(f"test WER {trimmed.wer:.3f} at the study's own context, up to {longest:g} s a clip")
     export.export(whisper, folder, dtype, language=speech.language, task=speech.task)
     metrics["train_seconds"] = result.train_seconds
     write_atomically(folder / METRICS, json.dumps(metrics, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""The training loss, label-smoothed cross-entropy over the tokens of a whole batch, and when it has run away."""
+"""When a training's loss has run away."""
 
 from __future__ import annotations
 
@@ -6,10 +6,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-from torch.nn import functional
-
-IGNORED = -100  # label of a padded place, which no token has
 # A training has diverged when the mean of its last losses is above both of these: three times the first loss, and
 # the loss of guessing every token alike. One bad batch, or a rate that is merely too high, passes neither.
 DIVERGED_MEAN_OF = 10
@@ -18,19 +14,6 @@ DIVERGED_TIMES = 3.0
 
 class Diverged(Exception):
     """A loss that is not a number, infinite, or has run away: the step and the value."""
-
-
-def cross_entropy(logits: torch.Tensor, labels: torch.Tensor, tokens: int, smoothing: float = 0.0) -> torch.Tensor:
-    """The share of a batch's mean loss that these clips have, in nats a token.
-
-    `logits` [clips, places, vocabulary]; `labels` [clips, places], IGNORED where padded; `tokens` is the number of
-    labels in the whole batch, so that the shares of its micro-batches add up to the loss of the batch, whatever their
-    lengths. `smoothing` is the mass spread evenly over the vocabulary (Szegedy et al. 2016, section 7).
-    """
-    total = functional.cross_entropy(
-        logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum", label_smoothing=smoothing
-    )
-    return total / tokens
 
 
 class Losses:

@@ -1,4 +1,4 @@
-"""Whisper checkpoints: load one, trim its context and restore it, describe it."""
+"""Whisper checkpoints: load one, describe it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import nn
 from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration, WhisperTokenizer
 from transformers.utils import logging as hub_logging
 
@@ -31,18 +30,12 @@ class Whisper:
     extractor: WhisperFeatureExtractor
     name: str
     is_multilingual: bool
-    positions: int  # of the checkpoint's own encoder, 20 ms each
-    position_table: torch.Tensor  # [positions, d_model], as it came; never trained
+    positions: int  # of the encoder, 20 ms each
 
     @property
-    def frames(self) -> int:
-        """Mel frames that the encoder now takes, 10 ms each."""
-        return FRAMES_PER_POSITION * int(self.model.config.max_source_positions)
-
-    @property
-    def context_seconds(self) -> float:
-        """Audio that the encoder now hears."""
-        return int(self.model.config.max_source_positions) / POSITIONS_PER_SECOND
+    def seconds(self) -> float:
+        """Audio that the encoder can hear."""
+        return self.positions / POSITIONS_PER_SECOND
 
 
 @dataclass(frozen=True)
@@ -86,30 +79,7 @@ def load(config: TrainConfig) -> Whisper:
         name=config.model,
         is_multilingual=_is_multilingual(found, settings),
         positions=int(model.config.max_source_positions),
-        position_table=model.model.encoder.embed_positions.weight.detach().clone(),
     )
-
-
-def trim(whisper: Whisper, seconds: float | None) -> None:
-    """Lets the encoder hear the first `seconds` only, by slicing its positions; None leaves all of them.
-
-    Raises InputError where the checkpoint hears less than that.
-    """
-    count = whisper.positions if seconds is None else round(seconds * POSITIONS_PER_SECOND)
-    if count > whisper.positions:
-        most = whisper.positions / POSITIONS_PER_SECOND
-        raise InputError(f"context_seconds: {seconds:g}: {whisper.name} hears {most:g} s at most")
-    encoder = whisper.model.model.encoder
-    table = whisper.position_table[:count].clone().to(encoder.embed_positions.weight.device)
-    # Frozen: the slice is put back whole on export, and a tuned half would not fit an untuned one.
-    encoder.embed_positions = nn.Embedding.from_pretrained(table, freeze=True)  # type: ignore[no-untyped-call]
-    encoder.max_source_positions = count
-    whisper.model.config.max_source_positions = count
-
-
-def restore(whisper: Whisper) -> None:
-    """Puts the checkpoint's own positions back, equal to the bit."""
-    trim(whisper, None)
 
 
 def describe(name: str, revision: str | None = None) -> ModelFacts:

@@ -11,6 +11,7 @@ from torch import nn
 from tmsearch import adapters
 from tmsearch.config import TrainConfig
 from tmsearch.model import Whisper
+from tmsearch.rounding import RoundingAdamW
 
 
 def rate_factor(config: TrainConfig, step: int) -> float:
@@ -46,7 +47,7 @@ def depth(name: str, encoder_layers: int, decoder_layers: int) -> int:
     return 0 if rest[0] == "layer_norm" else decoder_layers + 1
 
 
-def adamw(whisper: Whisper, config: TrainConfig) -> torch.optim.AdamW:
+def adamw(whisper: Whisper, config: TrainConfig) -> torch.optim.Optimizer:
     """AdamW over the trainable parameters; each group keeps its share of the peak rate under `scale`.
 
     Biases and layer norms, which have one dimension, are not decayed.
@@ -57,16 +58,15 @@ def adamw(whisper: Whisper, config: TrainConfig) -> torch.optim.AdamW:
         scale = config.layer_decay ** depth(name, settings.encoder_layers, settings.decoder_layers)
         decay = config.weight_decay if weight.ndim > 1 else 0.0
         groups.setdefault((scale, decay), []).append(weight)
-    return torch.optim.AdamW(
-        [{"params": weights, "scale": scale, "weight_decay": decay} for (scale, decay), weights in groups.items()],
-        lr=config.learning_rate,
-        betas=(config.adam_beta1, config.adam_beta2),
-        eps=config.adam_epsilon,
-        fused=True,  # one pass over each weight; equal to the bit from run to run, as the tests hold
-    )
+    named = [{"params": weights, "scale": scale, "weight_decay": decay} for (scale, decay), weights in groups.items()]
+    rate, betas, epsilon = config.learning_rate, (config.adam_beta1, config.adam_beta2), config.adam_epsilon
+    if config.low_memory:
+        return RoundingAdamW(named, rate, betas, epsilon)
+    # Fused: one pass over each weight; equal to the bit from run to run, as the tests hold.
+    return torch.optim.AdamW(named, lr=rate, betas=betas, eps=epsilon, fused=True)
 
 
-def set_rates(optimiser: torch.optim.AdamW, config: TrainConfig, step: int) -> float:
+def set_rates(optimiser: torch.optim.Optimizer, config: TrainConfig, step: int) -> float:
     """Gives every group its rate for update `step`; returns the rate of the layers at the output."""
     peak = config.learning_rate * rate_factor(config, step)
     for group in optimiser.param_groups:
@@ -74,23 +74,28 @@ def set_rates(optimiser: torch.optim.AdamW, config: TrainConfig, step: int) -> f
     return peak
 
 
-def moments(optimiser: torch.optim.AdamW, weights: Mapping[str, nn.Parameter]) -> dict[str, torch.Tensor]:
-    """AdamW's state as `MOMENT/PARAMETER` -> tensor; layers that were always skipped have none."""
+def moments(
+    optimiser: torch.optim.Optimizer, weights: Mapping[str, nn.Parameter | torch.Tensor], exact: bool = True
+) -> dict[str, torch.Tensor]:
+    """AdamW's state as `MOMENT/PARAMETER` -> tensor; layers that were always skipped have none.
+
+    Where not `exact`, moments in bfloat16: a training that goes on from them is close to the unbroken one, not equal.
+    """
     return {
-        f"{key}/{name}": value
+        f"{key}/{name}": value if exact or value.ndim == 0 else value.bfloat16()
         for name, weight in weights.items()
         for key, value in optimiser.state.get(weight, {}).items()
     }
 
 
 def set_moments(
-    optimiser: torch.optim.AdamW, weights: Mapping[str, nn.Parameter], saved: Mapping[str, torch.Tensor]
+    optimiser: torch.optim.Optimizer, weights: Mapping[str, nn.Parameter], saved: Mapping[str, torch.Tensor]
 ) -> None:
     """Puts back what `moments` gave."""
-    order = [weight for group in optimiser.param_groups for weight in group["params"]]
-    place = {id(weight): index for index, weight in enumerate(order)}
-    state: dict[int, dict[str, torch.Tensor]] = {}
     for key_and_name, value in saved.items():
         key, name = key_and_name.split("/", 1)
-        state.setdefault(place[id(weights[name])], {})[key] = value
-    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+        weight = weights[name]
+        # AdamW counts its steps on the weight's device where it is fused; RoundingAdamW on the CPU.
+        place = weight.device if value.ndim or isinstance(optimiser, torch.optim.AdamW) else value.device
+        dtype = weight.dtype if value.ndim else value.dtype
+        optimiser.state[weight][key] = value.to(place, dtype)

@@ -10,6 +10,7 @@ from tmsearch import audio, labels
 from tmsearch.audio import Mels
 from tmsearch.clips import Clip, Corpus
 from tmsearch.config import TrainConfig
+from tmsearch.contexts import Contexts, contexts
 from tmsearch.errors import InputError
 from tmsearch.model import Whisper
 from tmsearch.splits import Split
@@ -31,6 +32,14 @@ class Speech:
         """The clips of `names`, in that order."""
         by_name = {clip.name: clip for clip in self.corpus.clips}
         return [by_name[name] for name in names]
+
+    def seconds(self, names: Sequence[str]) -> list[float]:
+        """How long the clips of `names` are."""
+        return [clip.seconds for clip in self.clips(names)]
+
+    def contexts(self, whisper: Whisper, config: TrainConfig) -> Contexts:
+        """What is heard of each clip: the same rule for training and scoring, for every configuration of a study."""
+        return contexts(config, whisper.seconds, max(clip.seconds for clip in self.corpus.clips))
 
     def mels(self, names: Sequence[str], whisper: Whisper, config: TrainConfig) -> Mels:
         """The log-mels of `names` as the checkpoint's own extractor makes them, from the cache where it has them."""

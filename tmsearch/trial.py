@@ -22,16 +22,27 @@ from tmsearch.recipe import Recipe, recipe_text, write_atomically
 if TYPE_CHECKING:
     from tmsearch.clips import Corpus
     from tmsearch.speech import Speech
+    from tmsearch.training import Progress, Result
+    from tmsearch.warm import Warm
 
 Say = Callable[[Mapping[str, Any]], None]
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class Bench:
-    """What stays warm between jobs: the corpus, decoded."""
+    """What stays warm between jobs: the corpus, decoded; the model."""
 
     def __init__(self) -> None:
         self._corpora: dict[DataConfig, Corpus] = {}
+        self._warm: Warm | None = None
+
+    @property
+    def warm(self) -> Warm:
+        """The last model and its run."""
+        from tmsearch.warm import Warm
+
+        self._warm = self._warm or Warm()
+        return self._warm
 
     def corpus(self, data: DataConfig) -> Corpus:
         """Loaded once; a child works on one study."""
@@ -57,17 +68,20 @@ class Bench:
 
 def check(bench: Bench, job: Mapping[str, Any], say: Say) -> dict[str, Any]:
     """Load the data and look at the models before anything is written; what the study keeps of both."""
-    from tmsearch import cost, model, splits
+    from tmsearch import contexts, cost, model, splits
 
     data = DataConfig(**job["data"])
     corpus = bench.corpus(data)
     split = splits.split(corpus, data)
     models = {}
+    seconds = [clip.seconds for clip in corpus.clips]
     for params in job["candidates"]:
         config = TrainConfig(**params)
         facts = model.describe(config.model, config.model_revision)
-        _fits(corpus, min(config.context_seconds or facts.context_seconds, facts.context_seconds), config.model)
-        estimate = cost.estimate(facts, config)
+        rule = contexts.contexts(config, facts.context_seconds, max(seconds))
+        _fits(corpus, rule.seconds, config.model)
+        heard = sum(map(rule.positions, seconds)) / len(seconds) / model.POSITIONS_PER_SECOND
+        estimate = cost.estimate(facts, config, seconds=heard)
         # Weights and AdamW's two moments, float32; adapters take less.
         saved = 3 * 4 * facts.parameters
         models[config.model] = {
@@ -98,7 +112,7 @@ def _fits(corpus: Corpus, seconds: float, name: str) -> None:
 
 def segment(bench: Bench, job: Mapping[str, Any], say: Say, stop: Callable[[], bool]) -> dict[str, Any]:
     """Train one stretch of one configuration and score it; the answer for the supervisor."""
-    from tmsearch import checkpoints, devices, training
+    from tmsearch import checkpoints, devices
     from tmsearch.logbook import Logbook, write_scores
 
     config = TrainConfig(**{"seed": job["seed"], **job["params"], "max_steps": job["max_steps"]})
@@ -106,32 +120,64 @@ def segment(bench: Bench, job: Mapping[str, Any], say: Say, stop: Callable[[], b
     speech = bench.speech(DataConfig(**job["data"]), job["facts"]["data"], Path(job["cache"]))
     _keep_config(folder, config, job)
     devices.settle(job["threads"])
-    _baseline(config, speech, job["facts"], folder.parents[1] / "baselines", say)
+    # Compiled graphs outlive the process that compiled them.
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(job["cache"]) / "compiled"))
+    _baseline(bench, config, speech, job["facts"], folder.parents[1] / "baselines", say)
     saved = folder / "checkpoints"
     found = checkpoints.latest(saved, at_most=job["last_step"])
-    stretch = training.Stretch(
-        first_step=job["first_step"],
-        last_step=job["last_step"],
-        threads=job["threads"],
-        micro_batch=config.micro_batch_size or config.batch_size,
-        checkpoint=found,
-        save_to=saved,
-        save_seconds=training.SAVE_SECONDS,
-    )
     begun = checkpoints.step_of(found) if found else 0
     with Logbook(Path(job["tensorboard"]) / folder.name, begun, job["params"]) as logbook:
 
-        def report(progress: training.Progress) -> None:
+        def report(progress: Progress) -> None:
             logbook.progress(progress)
             say({"event": "progress", **dataclasses.asdict(progress)})
 
-        result = training.train(config, speech, stretch, report, stop=stop)
-        metrics = {name: getattr(result, name) for name in ("wer", "wer_raw", "cer")}
+        result, clips = _trained(bench, config, speech, job, report, say, stop)
+        metrics = {name: getattr(result, name) for name in ("wer", "wer_raw", "cer", "loops")}
         logbook.rung(result.step, metrics)
     checkpoints.keep_only(saved, [result.step])
     write_scores(folder, result.step, result.scores)
-    costs = {"train_seconds": result.train_seconds, "eval_seconds": result.eval_seconds}
+    costs = {"train_seconds": result.train_seconds, "eval_seconds": result.eval_seconds, "micro_batch": clips}
     return {"event": "result", "value": result.wer, "metrics": {**metrics, **costs, "clips": len(result.scores)}}
+
+
+def _trained(
+    bench: Bench,
+    config: TrainConfig,
+    speech: Speech,
+    job: Mapping[str, Any],
+    report: Callable[[Progress], None],
+    say: Say,
+    stop: Callable[[], bool],
+) -> tuple[Result, int]:
+    """The segment's training with as many clips a forward pass as memory takes, and how many: the study remembers."""
+    from tmsearch import checkpoints, fitting, training
+
+    saved, key = Path(job["folder"]) / "checkpoints", fitting.key(config)
+    clips = job["facts"].get(key)
+    if clips is None:
+        clips = fitting.find(config, speech, bench.warm)
+        say({"event": "limit", "key": key, "value": clips})
+    while True:
+        stretch = training.Stretch(
+            first_step=job["first_step"],
+            last_step=job["last_step"],
+            threads=job["threads"],
+            micro_batch=clips,
+            checkpoint=checkpoints.latest(saved, at_most=job["last_step"]),
+            save_to=saved,
+            save_seconds=training.SAVE_SECONDS,
+        )
+        try:
+            return training.train(config, speech, stretch, report, stop=stop, warm=bench.warm), clips
+        except (RuntimeError, MemoryError) as error:
+            if clips == 1 or not fitting.ran_out(error):
+                raise
+        # Out of the except block, whose error holds the tensors that there was no more room beside.
+        bench.warm.forget()
+        fitting.release()
+        clips = fitting.halved(clips)
+        say({"event": "limit", "key": key, "value": clips})
 
 
 def _keep_config(folder: Path, config: TrainConfig, job: Mapping[str, Any]) -> None:
@@ -142,7 +188,9 @@ def _keep_config(folder: Path, config: TrainConfig, job: Mapping[str, Any]) -> N
         write_atomically(file, recipe_text(recipe))
 
 
-def _baseline(config: TrainConfig, speech: Speech, facts: Mapping[str, Any], folder: Path, say: Say) -> None:
+def _baseline(
+    bench: Bench, config: TrainConfig, speech: Speech, facts: Mapping[str, Any], folder: Path, say: Say
+) -> None:
     """Zero-shot WER of the untouched checkpoint at its full context, once a model and study."""
     from tmsearch import evaluation
     from tmsearch.logbook import write_scores
@@ -153,7 +201,7 @@ def _baseline(config: TrainConfig, speech: Speech, facts: Mapping[str, Any], fol
     untouched = TrainConfig(
         model=config.model, model_revision=config.model_revision, eval_batch_size=config.eval_batch_size
     )
-    scores = evaluation.zero_shot(untouched, speech)
+    scores = evaluation.zero_shot(untouched, speech, bench.warm.whisper(untouched))
     write_scores(folder / config.model.replace("/", "--"), 0, scores.clips)
     value = {"wer": scores.wer, "wer_raw": scores.wer_raw, "cer": scores.cer, "clips": len(scores.clips)}
     say({"event": "fact", "key": key, "value": value})
@@ -161,8 +209,7 @@ def _baseline(config: TrainConfig, speech: Speech, facts: Mapping[str, Any], fol
 
 def answer(bench: Bench, job: Mapping[str, Any], say: Say, stop: Callable[[], bool]) -> Mapping[str, Any]:
     """The job's last word, failures by class among them."""
-    import torch
-
+    from tmsearch import fitting
     from tmsearch.training import Diverged, Stopped
 
     try:
@@ -175,15 +222,11 @@ def answer(bench: Bench, job: Mapping[str, Any], say: Say, stop: Callable[[], bo
         return {"event": "failure", "failure": "diverged", "reason": str(diverged)}
     except InputError as error:
         return {"event": "failure", "failure": "input", "reason": str(error)}
-    except torch.OutOfMemoryError as error:
-        return _out_of_memory(error)
     except OSError as error:
         traceback.print_exc()
         return {"event": "failure", "failure": "disk", "reason": f"{error.strerror}: {error.filename}"}
-    except MemoryError as error:
-        return _out_of_memory(error)
     except Exception as error:
-        if "can't allocate memory" in str(error):  # torch's allocator on a CPU has no class of its own
+        if fitting.ran_out(error):
             return _out_of_memory(error)
         traceback.print_exc()
         said = str(error).splitlines()
@@ -192,7 +235,7 @@ def answer(bench: Bench, job: Mapping[str, Any], say: Say, stop: Callable[[], bo
 
 def _out_of_memory(error: BaseException) -> Mapping[str, Any]:
     said = (str(error).splitlines() or [""])[0]
-    reason = f"out of memory: {said}; a smaller micro_batch_size needs less"
+    reason = f"out of memory: {said}; low_memory needs half, a smaller micro_batch_size or context_seconds less"
     return {"event": "failure", "failure": "oom", "reason": reason}
 
 

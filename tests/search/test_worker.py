@@ -38,6 +38,7 @@ def test_a_search_prunes_and_finishes(tmp_path):
     assert {one.state for one in history} == {"finished", "pruned"}
     assert all(one.steps in (2, 4, 8) for one in history)
     assert ledger.facts()["baseline"] == 9.0
+    assert ledger.facts()["memory"] == 4
     steps = steps_done(folder)
     assert len(steps) == len(set(steps)), "no step is trained twice"
     assert study.summarise(ledger).best.value == min(one.value for one in history if one.state == "finished")

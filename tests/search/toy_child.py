@@ -26,6 +26,9 @@ def run(job):
     done = int(saved.read_text()) if saved.exists() else 0
     if not job["facts"].get("baseline"):
         say(event="fact", key="baseline", value=9.0)
+        # A limit comes down and never goes up again.
+        for limit in (8, 4, 6):
+            say(event="limit", key="memory", value=limit)
     for step in range(done + 1, job["last_step"] + 1):
         if stop.is_set():
             return say(event="stopped", step=step - 1)

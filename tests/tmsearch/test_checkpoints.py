@@ -191,3 +191,26 @@ def test_weights_are_restored_bit_for_bit_even_where_they_are_odd(tmp_path):
     folder = checkpoints.save(tmp_path, Checkpoint(1, {"weights": {"odd": odd}}, {}))
     back = checkpoints.load(folder).tensors["weights"]["odd"]
     assert back.view(torch.int32).tolist() == odd.view(torch.int32).tolist()
+
+
+def test_a_writer_saves_what_there_was_when_it_was_told(tmp_path):
+    changing = a_checkpoint(1)
+    with checkpoints.Writer(tmp_path) as writer:
+        writer.write(changing)
+        changing.tensors["weights"]["a"].fill_(9.0)
+        writer.write(Checkpoint(2, changing.tensors, {}), instead_of=1)
+    assert torch.equal(checkpoints.load(tmp_path / "step-000002").tensors["weights"]["a"], torch.full((4, 3), 9.0))
+    assert not (tmp_path / "step-000001").exists()
+    with checkpoints.Writer(tmp_path / "other") as writer:
+        writer.write(a_checkpoint(1))
+        writer.wait()
+        assert torch.equal(checkpoints.load(tmp_path / "other/step-000001").tensors["weights"]["a"], torch.ones(4, 3))
+
+
+def test_a_checkpoint_that_cannot_be_written_is_said(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device", str(tmp_path))
+
+    monkeypatch.setattr(checkpoints, "save", full)
+    with pytest.raises(OSError, match="No space left"), checkpoints.Writer(tmp_path) as writer:
+        writer.write(a_checkpoint(1))

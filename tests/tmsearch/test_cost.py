@@ -1,9 +1,10 @@
 import pytest
 import torch
 import toys
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from tmsearch import adapters, cost, model
+from tmsearch import adapters, cost, forward, model
 
 
 @pytest.mark.parametrize(
@@ -20,12 +21,13 @@ def test_arithmetic_is_that_which_torch_counts(tmp_path, shape, knobs):
     config = toys.config(folder, batch_size=3, **knobs)
     whisper = model.load(config)
     adapters.prepare(whisper, config)
-    whisper.model.set_attn_implementation("eager")  # torch does not count the fused attention of a CPU
     ids = torch.full((3, 20), 5)
-    mels = torch.zeros(3, 80, whisper.frames)
-    with FlopCounterMode(display=False) as counted:
-        logits = whisper.model(input_features=mels, decoder_input_ids=ids, use_cache=False).logits
-        logits.sum().backward()
+    mels = torch.zeros(3, 80, round(100 * (config.context_seconds or whisper.seconds)))
+    # torch does not count the fused attention of a CPU
+    with FlopCounterMode(display=False) as counted, sdpa_kernel(SDPBackend.MATH):
+        embedded = whisper.model.model.decoder.embed_tokens(ids)
+        hidden = forward.decode(whisper.model, embedded, forward.encode(whisper.model, [mels]))
+        whisper.model.proj_out(hidden).sum().backward()
     estimated = cost.estimate(model.describe(str(folder)), config, label_tokens=20)
     assert estimated.flops_per_step == pytest.approx(counted.get_total_flops(), rel=0.2)
 
@@ -60,12 +62,28 @@ def test_activations_are_of_the_size_that_torch_keeps(tmp_path):
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         ids = torch.full((4, cost.LABEL_TOKENS), 5)
-        out = whisper.model(input_features=torch.zeros(4, 80, 200), decoder_input_ids=ids, use_cache=False)
-        loss = torch.nn.functional.cross_entropy(out.logits.float().flatten(0, 1), ids.flatten())
+        encoded = forward.encode(whisper.model, [torch.zeros(4, 80, 200)])
+        hidden = forward.decode(whisper.model, whisper.model.model.decoder.embed_tokens(ids), encoded)
+        loss = torch.nn.functional.cross_entropy(whisper.model.proj_out(hidden).flatten(0, 1), ids.flatten())
     states = 16 * model.describe(str(folder)).parameters
     estimated = cost.estimate(model.describe(str(folder)), config).memory_bytes - states
     assert loss.requires_grad
     assert estimated == pytest.approx(sum(kept.values()), rel=0.35)
+
+
+def test_what_is_moved_grows_with_what_is_trained_and_heard(tmp_path):
+    facts = model.describe(str(toys.whisper_folder(tmp_path, toys.Shape(d_model=64, ffn=256))))
+
+    def moved(seconds=None, **knobs):
+        return cost.estimate(facts, toys.config(tmp_path, **knobs), seconds=seconds).bytes_per_step
+
+    assert moved() > moved(seconds=1.0) > 4 * cost.UPDATE_MOVES * facts.parameters
+    assert moved(low_memory=True) == pytest.approx(moved() / 2, rel=1e-6)
+    assert moved(freeze_encoder=True) < moved()
+
+
+def test_the_copy_rate_is_one_that_a_computer_has():
+    assert 1e8 < cost.copy_rate(1, seconds=0.02) < 1e14
 
 
 def test_the_matmul_rate_is_one_that_a_computer_has():

@@ -5,10 +5,11 @@ import pytest
 import torch
 import toys
 
-from tmsearch import model
+from tmsearch import decoding, model
 from tmsearch.config import TrainConfig
-from tmsearch.decoding import greedy_ids, transcribe
+from tmsearch.decoding import Decoder, transcribe
 from tmsearch.labels import prompt_ids
+from tmsearch.loops import loop_period
 
 ASSETS = Path(os.environ.get("TMSEARCH_ASSETS", Path(__file__).parents[2].parent / "shared/assets"))
 MICRO = Path(model.__file__).parent / "demo/micro"
@@ -26,7 +27,11 @@ def toy(tmp_path_factory):
     return whisper
 
 
-def hums(whisper, count):
+def greedy_ids(whisper, mels, prompt, max_tokens):
+    return [heard.ids for heard in Decoder(whisper).greedy([mels], prompt, max_tokens)]
+
+
+def hums(whisper, count, seconds=None):
     """Log-mels of clips that differ in pitch and length, so that a model ends them at different places."""
     from tmsearch.audio import from_samples
 
@@ -36,7 +41,8 @@ def hums(whisper, count):
         + 0.05 * torch.randn(3000 + 1500 * index, generator=rng)
         for index in range(count)
     ]
-    return from_samples([wave.numpy() for wave in waves], whisper.extractor, whisper.frames)
+    frames = round(100 * (seconds or whisper.seconds))
+    return from_samples([wave.numpy() for wave in waves], whisper.extractor, frames)
 
 
 def generated(whisper, mels, new_tokens, **said):
@@ -69,23 +75,66 @@ def test_length_is_bounded_by_the_cap_and_by_the_decoders_positions(toy):
     assert greedy_ids(toy, mels, prompt, 3) == [row[:3] for row in free]
 
 
-def test_trimmed_toy_says_what_generate_says(tmp_path):
-    whisper = model.load(TrainConfig(model=str(toys.whisper_folder(tmp_path, seed=2))))
-    model.trim(whisper, 1.0)
+def trimmed(whisper, seconds):
+    """transformers' own model with its positions cut."""
+    encoder, count = whisper.model.model.encoder, round(50 * seconds)
+    encoder.embed_positions = torch.nn.Embedding.from_pretrained(encoder.embed_positions.weight[:count])
+    whisper.model.config.max_source_positions = count
+    return whisper
+
+
+def test_clips_heard_for_their_own_lengths_say_what_generate_says(tmp_path):
+    folder = toys.whisper_folder(tmp_path, seed=2)
+    whisper = model.load(TrainConfig(model=str(folder)))
     whisper.model.eval()
-    mels = hums(whisper, 6)
-    assert mels.shape[-1] == 100
+    short, long = hums(whisper, 5, 1.0), hums(whisper, 3, 1.6)
     prompt = prompt_ids(whisper, "en", "transcribe")
-    ours = greedy_ids(whisper, mels, prompt, 20)
-    assert ours == generated(whisper, mels, 20, language="en", task="transcribe")
+    ours = [heard.ids for heard in Decoder(whisper).greedy([short, long], prompt, 20)]
+    theirs = []
+    for mels, seconds in ((short, 1.0), (long, 1.6)):
+        cut = trimmed(model.load(TrainConfig(model=str(folder))), seconds)
+        cut.model.eval()
+        theirs += generated(cut, mels, 20, language="en", task="transcribe")
+    assert ours == theirs
 
 
 def test_text_comes_without_special_tokens(toy):
     prompt = prompt_ids(toy, "en", "transcribe")
-    texts = transcribe(toy, iter([hums(toy, 3), hums(toy, 2)]), prompt, 20)
+    texts = [text for text, _ in transcribe(toy, iter([[hums(toy, 3)], [hums(toy, 2)]]), prompt, 20)]
     assert len(texts) == 5
     assert texts[:2] == texts[3:]
     assert not any("<|" in text for text in texts)
+
+
+@pytest.fixture(scope="module")
+def babbler(tmp_path_factory):
+    """A random model that never ends and soon repeats itself, as its end token is forbidden."""
+    whisper = model.load(TrainConfig(model=str(toys.whisper_folder(tmp_path_factory.mktemp("babbler"), seed=3))))
+    whisper.model.eval()
+    whisper.model.generation_config.suppress_tokens = [whisper.model.config.eos_token_id]
+    return whisper
+
+
+def test_a_loop_is_cut_early_and_counted_with_all_its_words(babbler, monkeypatch):
+    prompt, mels = prompt_ids(babbler, "en", "transcribe"), hums(babbler, 12)
+    heard = Decoder(babbler).greedy([mels], prompt, 60)
+    looping = [one for one in heard if one.loops]
+    assert looping
+    assert all(len(one.ids) == 60 for one in heard)
+    monkeypatch.setattr(decoding, "loop_period", lambda ids: 0)
+    whole = Decoder(babbler).greedy([mels], prompt, 60)
+    assert not any(one.loops for one in whole)
+    assert [one.ids for one in heard] == [one.ids for one in whole]
+
+
+def test_what_loops_is_known_by_its_end():
+    assert loop_period([1, 2, 3] + [7, 8] * 12) == 2
+    assert loop_period([7] * 24) == 1
+    assert loop_period([7] * 23) == 0
+    assert loop_period([1, 2, 3, 4, 5, 6, 7, 8] * 4) == 8
+    assert loop_period([1, 2, 3, 4, 5, 6, 7, 8] * 3) == 0
+    assert loop_period([7, 8] * 12 + [9]) == 0
+    assert loop_period([]) == 0
 
 
 @pytest.mark.skipif(not MICRO.is_dir(), reason="the embedded micro Whisper is not there")
@@ -106,10 +155,9 @@ def test_tiny_en_says_what_generate_says_of_real_speech():
 
     whisper = model.load(TrainConfig(model=str(ASSETS / "whisper-tiny.en")))
     whisper.model.eval()
-    model.trim(whisper, 5.0)
     clips = sorted((ASSETS / "allison-throat").glob("conf-*.flac"))[:4]
     waves = [soundfile.read(clip, dtype="float32")[0] for clip in clips]
-    mels = from_samples(waves, whisper.extractor, whisper.frames)
+    mels = from_samples(waves, whisper.extractor, 500)
     prompt = prompt_ids(whisper, "en", "transcribe")
     ours = greedy_ids(whisper, mels, prompt, 12)
-    assert ours == generated(whisper, mels, 12)
+    assert ours == generated(trimmed(whisper, 5.0), mels, 12)

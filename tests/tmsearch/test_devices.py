@@ -19,6 +19,7 @@ CPU = torch.device("cpu")
 )
 def test_number_format_on_a_cpu(monkeypatch, precision, able, width, expected):
     monkeypatch.setattr(devices.torch.cpu, "get_capabilities", lambda: {"avx512_bf16": able})
+    monkeypatch.setattr(devices, "_cpu_bf16_is_faster", lambda: True)
     config = TrainConfig(precision=precision)
     assert devices.uses_bf16(config, CPU, width) is expected
     with devices.autocast(config, CPU, width):

@@ -111,25 +111,24 @@ def test_a_models_scores_keep_the_callers_order(toy, speech):
     assert longest > 0
 
 
-def test_study_hears_the_trimmed_context_and_full_hears_all(toy, speech):
-    config = toys.config(toy, context_seconds=1.8)
+def test_study_hears_each_clip_as_long_as_it_is_and_full_hears_all(toy, speech):
+    config = toys.config(toy)
     whisper = model.load(config)
-    model.trim(whisper, 1.8)
     whisper.model.train()
     study, _ = evaluation.evaluate(whisper, speech, speech.split.validation, config)
     full, _ = evaluation.evaluate(whisper, speech, speech.split.validation, config, context="full")
     assert [clip.hypothesis for clip in study.clips] != [clip.hypothesis for clip in full.clips]
-    assert whisper.context_seconds == 1.8
     assert whisper.model.training
-    assert full == evaluation.zero_shot(config, speech)
+    assert full == evaluation.zero_shot(config, speech) == evaluation.zero_shot(config, speech, whisper)
 
 
 def test_stopping_between_batches_leaves_the_model_as_it_was(toy, speech):
-    config = toys.config(toy, context_seconds=1.8)
+    config = toys.config(toy)
     whisper = model.load(config)
+    whisper.model.train()
     with pytest.raises(evaluation.Interrupted):
         evaluation.evaluate(whisper, speech, speech.split.validation, config, stop=lambda: True)
-    assert whisper.context_seconds == toys.SECONDS
+    assert whisper.model.training
 
 
 def test_no_clips_to_score_is_said(toy, speech):

@@ -17,7 +17,7 @@ MICRO = Path(model.__file__).parent / "demo/micro"
 
 def whisper(tokenizer, *, multilingual=True):
     """A Whisper of which only the tokenizer counts."""
-    return Whisper(None, tokenizer, None, "toy", multilingual, 100, None)
+    return Whisper(None, tokenizer, None, "toy", multilingual, 100)
 
 
 @pytest.fixture(scope="module")

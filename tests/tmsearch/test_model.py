@@ -45,7 +45,7 @@ def test_a_half_precision_checkpoint_is_loaded_in_float32_with_sdpa(folder, tmp_
     whisper = load(tmp_path / "half")
     assert {weight.dtype for weight in whisper.model.parameters()} == {torch.float32}
     assert whisper.model.config._attn_implementation == "sdpa"
-    assert (whisper.positions, whisper.frames, whisper.context_seconds) == (100, 200, 2.0)
+    assert (whisper.positions, whisper.seconds) == (100, 2.0)
     assert whisper.is_multilingual
 
 
@@ -54,43 +54,6 @@ def test_what_old_checkpoints_force_is_taken_out(tmp_path):
     assert getattr(whisper.model.generation_config, "forced_decoder_ids", None) is None
     assert getattr(whisper.model.config, "forced_decoder_ids", None) is None
     assert whisper.model.config.apply_spec_augment is False
-
-
-def test_trim_slices_positions_and_restore_puts_them_back_to_the_bit(folder):
-    whisper = load(folder)
-    before = weights(whisper)
-    mels = torch.randn(1, 80, 200, generator=torch.Generator().manual_seed(0))
-    whisper.model.eval()
-    with torch.no_grad():
-        full = whisper.model.model.encoder(mels).last_hidden_state
-        model.trim(whisper, 1.2)
-        assert (whisper.frames, whisper.positions) == (120, 100)
-        assert torch.equal(
-            whisper.model.model.encoder.embed_positions.weight, before["model.encoder.embed_positions.weight"][:60]
-        )
-        assert not whisper.model.model.encoder.embed_positions.weight.requires_grad
-        trimmed = whisper.model.model.encoder(mels[..., :120]).last_hidden_state
-        assert trimmed.shape == (1, 60, 16)
-        model.trim(whisper, 1.6)
-        assert whisper.frames == 160
-        model.restore(whisper)
-        assert torch.equal(whisper.model.model.encoder(mels).last_hidden_state, full)
-    after = weights(whisper)
-    assert all(torch.equal(before[name], after[name]) for name in before)
-    assert whisper.model.config.max_source_positions == 100
-
-
-def test_trimming_to_more_than_a_model_hears_is_said(folder):
-    with pytest.raises(InputError, match=r"^context_seconds: 2\.5: .* hears 2 s at most$"):
-        model.trim(load(folder), 2.5)
-
-
-def test_a_folder_that_was_trimmed_elsewhere_has_its_own_full_context(folder, tmp_path):
-    whisper = load(folder)
-    model.trim(whisper, 1.0)
-    whisper.model.save_pretrained(shutil.copytree(folder, tmp_path / "trimmed"))
-    again = load(tmp_path / "trimmed")
-    assert (again.positions, again.frames) == (50, 100)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +145,7 @@ def test_languages_by_the_generation_config_else_by_the_vocabulary(copied, said,
 def test_the_embedded_model_loads_by_its_name():
     whisper = load("demo/micro")
     assert whisper.name == "demo/micro"
-    assert whisper.context_seconds == 4.0
+    assert whisper.seconds == 4.0
     assert whisper.is_multilingual
 
 

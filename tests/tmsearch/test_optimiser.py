@@ -1,9 +1,10 @@
 import math
 
 import pytest
+import torch
 import toys
 
-from tmsearch import model, optimiser
+from tmsearch import adapters, model, optimiser
 from tmsearch.config import TrainConfig
 
 
@@ -49,3 +50,24 @@ def test_rates_fall_layer_by_layer_and_norms_do_not_decay(toy):
     assert len(scale) == sum(weight.requires_grad for weight in whisper.model.parameters())
     assert decay["model.decoder.layers.0.fc1.weight"] == decay["model.encoder.conv1.weight"] == 0.1
     assert decay["model.decoder.layers.0.fc1.bias"] == decay["model.decoder.layer_norm.weight"] == 0
+
+
+def test_moments_may_be_kept_in_bf16_and_come_back_close(tmp_path):
+    whisper = model.load(toys.config(toys.whisper_folder(tmp_path)))
+    config = toys.config(tmp_path)
+    adapters.prepare(whisper, config)
+    one, other = optimiser.adamw(whisper, config), optimiser.adamw(whisper, config)
+    weights = adapters.trainable(whisper)
+    for weight in weights.values():
+        weight.grad = torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
+    one.step()
+    exact, short = optimiser.moments(one, weights), optimiser.moments(one, weights, exact=False)
+    assert {value.dtype for value in short.values() if value.ndim} == {torch.bfloat16}
+    optimiser.set_moments(other, weights, short)
+    back = optimiser.moments(other, weights)
+    assert back.keys() == exact.keys()
+    assert all(value.dtype == torch.float32 for value in back.values())
+    for name, value in exact.items():
+        assert torch.allclose(back[name], value, rtol=2**-7), name
+    assert not all(torch.equal(back[name], value) for name, value in exact.items())
+    other.step()

@@ -51,8 +51,8 @@ def differing(one, other):
 
 @pytest.mark.parametrize(
     "knobs",
-    [{}, REGULARISED, EVERYTHING, {"precision": "bf16", "dropout": 0.1}],
-    ids=["plain", "regularised", "everything", "bf16"],
+    [{}, REGULARISED, EVERYTHING, {"precision": "bf16", "dropout": 0.1}, {"low_memory": True, "dropout": 0.1}],
+    ids=["plain", "regularised", "everything", "bf16", "low memory"],
 )
 def test_a_training_in_pieces_equals_the_unbroken_one_to_the_bit(toy, speech, tmp_path, knobs):
     config = toys.config(toy, **knobs)
@@ -114,8 +114,12 @@ def test_checkpoints_on_the_way_make_room_for_newer_ones(toy, speech, tmp_path, 
         steps.append(sorted(checkpoints.step_of(path) for path in tmp_path.glob("step-*")))
 
     training.train(toys.config(toy), speech, toys.stretch(tmp_path, 7, save_seconds=1e-9), look)
-    assert steps == [[], [1], [2], [3], [4], [5], [6]]
-    assert checkpoints.latest(tmp_path) == tmp_path / "step-000007"
+    # Written beside the training: the newest one may not be there yet, the one before may not have gone.
+    for step, there in enumerate(steps, start=1):
+        assert len(there) <= 2, steps
+        assert set(there) <= {step - 3, step - 2, step - 1}, steps
+    assert any(steps)
+    assert [checkpoints.step_of(path) for path in tmp_path.glob("step-*")] == [7]
 
 
 @pytest.mark.parametrize(("knobs", "corpus"), [({"learning_rate": 0.02}, None), ({}, "other")])
@@ -139,14 +143,17 @@ def test_micro_batches_add_up_to_the_batch(toy, speech, tmp_path):
     assert curves[2] == pytest.approx(curves[0], rel=1e-4)
 
 
-def test_golden_loss_curve(toy, speech, tmp_path):
+@pytest.mark.parametrize("context", ["own", "whole"])
+def test_golden_loss_curve(toy, speech, tmp_path, context):
     curve = []
-    training.train(toys.config(toy), speech, toys.stretch(tmp_path, 4), curve.append)
-    assert [one.loss for one in curve] == pytest.approx(GOLDEN_LOSSES, rel=2e-3)
+    knobs = {"context_seconds": 2.0, "context_step": 0.0} if context == "whole" else {}
+    training.train(toys.config(toy, **knobs), speech, toys.stretch(tmp_path, 4), curve.append)
+    assert [one.loss for one in curve] == pytest.approx(GOLDEN_LOSSES[context], rel=2e-3)
     assert [one.learning_rate for one in curve] == pytest.approx([5e-3, 1e-2, 1e-2 * 6 / 7, 1e-2 * 5 / 7])
 
 
-GOLDEN_LOSSES = [6.3678, 5.7816, 5.3288, 4.9117]
+# `whole` was recorded with transformers' own forward pass and autograd's own gradients.
+GOLDEN_LOSSES = {"whole": [6.3678, 5.7816, 5.3288, 4.9117], "own": [6.4885, 5.8079, 5.2566, 4.9869]}
 
 CHANGED = {
     "batch_size": 3,
@@ -172,7 +179,8 @@ CHANGED = {
     "speed": 0.2,
     "level_db": 12.0,
     "throat_filter": 1.0,
-    "context_seconds": 1.8,
+    "context_step": 0.0,
+    "low_memory": True,
     "max_steps": 20,
     "seed": 1,
 }
@@ -193,6 +201,8 @@ def test_every_knob_of_training_changes_what_is_learnt(toy, speech, tmp_path):
 
     full, adapted = learnt("full"), learnt("adapted", lora_r=2)
     dead = [name for name, value in CHANGED.items() if same(full, learnt(name, **{name: value}))]
+    fixed = learnt("fixed", context_step=0.0)
+    dead += ["context_seconds"] if same(fixed, learnt("shorter", context_step=0.0, context_seconds=1.8)) else []
     dead += [
         name for name, value in ADAPTERS.items() if same(adapted, learnt(name + "2", **{"lora_r": 2, name: value}))
     ]

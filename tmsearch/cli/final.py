@@ -56,6 +56,9 @@ def _chosen(summary: Summary, number: int | None) -> Configuration:
 def _recipe(summary: Summary, one: Configuration) -> Recipe:
     record = summary.record
     params = {"seed": record.seed, **(one.params or {}), "max_steps": record.space["budget"]["max_steps"]}
+    micro = one.metrics.get("micro_batch")  # what memory took: sums of other parts differ in their last bits
+    if micro and micro < params.get("batch_size", TrainConfig.batch_size):
+        params["micro_batch_size"] = micro
     base = summary.facts.get(f"baseline:{params.get('model', TrainConfig.model)}", {})
     evidence = {
         "study": record.name,
@@ -130,9 +133,9 @@ def train(arguments: argparse.Namespace) -> int:
     folder = Path(arguments.output) if arguments.output else path.with_suffix("")
     if folder == path or (folder.exists() and not folder.is_dir()):
         raise UserError(f"{folder}: not a folder; name one with -o")
-    from tmsearch.cli.run import THREADS_THAT_SLEEP, cache_folder
+    from tmsearch.cli.run import THREADS_THAT_SLEEP_SOON, cache_folder
 
-    for name, value in THREADS_THAT_SLEEP.items():
+    for name, value in THREADS_THAT_SLEEP_SOON.items():
         os.environ.setdefault(name, value)  # before torch is imported, which reads it once
     from tmsearch.final import train as train_recipe
 

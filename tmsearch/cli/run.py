@@ -29,13 +29,14 @@ from tmsearch.cli.spaces import TRAIN, load_space
 from tmsearch.recipe import write_atomically
 
 DEFAULT_TRIALS = 20
-# OpenMP's threads burn their core while they wait; beside other work on the same cores that costs a step of the
-# demo's micro model 1.3 s instead of 0.54 s, an evaluation 7.0 s instead of 0.6 s (2 cores, 2026-11-23).
-THREADS_THAT_SLEEP = {"OMP_WAIT_POLICY": "PASSIVE"}
+# OpenMP's threads burn their core while they wait. Beside other work on the same cores that costs up to five times a
+# step's time; sleeping at once costs a quarter of it on quiet cores. 2,000 turns of waiting cost next to nothing in
+# either (tiny.en, 2 cores, 2026-11-23; studies/README.md).
+THREADS_THAT_SLEEP_SOON = {"GOMP_SPINCOUNT": "2000"}
 
 
 def new_child() -> Child:
-    return Child([sys.executable, "-m", "tmsearch.trial"], environment=THREADS_THAT_SLEEP)
+    return Child([sys.executable, "-m", "tmsearch.trial"], environment=THREADS_THAT_SLEEP_SOON)
 
 
 def cache_folder() -> Path:

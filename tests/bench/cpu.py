@@ -1,0 +1,171 @@
+"""Training and scoring real speech on this machine's CPU: tmsearch against the two recipes that people use.
+
+    python tests/bench/cpu.py --model MODEL --dataset FOLDER --folder /tmp/cpu
+
+Same model, clips, batch and evaluation points for all. Steady steps (the median) and one whole evaluation are measured,
+each recipe in a process of its own, and 25 steps with one evaluation are composed of them. All evaluations are of the
+same tuned weights, since a model that has not learnt when to stop takes longer. WER at 30 s: tests/bench/holds.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from peers import Task, Timed, best_common, seed_recipe
+from transformers import WhisperForConditionalGeneration
+from workload import arguments, workload
+
+from search.child import Child
+from tmsearch import cost, devices, export, model
+from tmsearch.cli.run import THREADS_THAT_SLEEP_SOON
+
+STEPS = 25
+PEERS_STEPS, SEED_STEPS = 7, 5  # measured of the slow ones, the first of which does not count
+CPU = torch.device("cpu")
+
+
+def tmsearch(said: argparse.Namespace) -> dict[str, Any]:
+    """As `tmsearch run`'s child trains; leaves the tuned weights for the others to score."""
+    work = workload(said)
+    config = work.config(max_steps=STEPS)
+    result, seen = work.train(config, STEPS)
+    whisper = export.load_weights(config, result.checkpoint)
+    export.export(whisper, said.folder / "tuned")
+    again = [work.evaluate(whisper, config) for _ in range(3)]
+    heard = [work.speech.contexts(whisper, config).positions(clip.seconds) for clip in work.speech.corpus.clips]
+    seconds = sum(heard) / len(heard) / model.POSITIONS_PER_SECOND
+    ids = work.speech.label_ids([clip.name for clip in work.speech.corpus.clips], whisper)
+    tokens = sum(map(len, ids.values())) / len(ids)
+    floor = cost.estimate(model.describe(said.model), config, tokens, seconds)
+    bf16 = devices.uses_bf16(config, CPU, whisper.model.config.d_model)
+    return {
+        "steps": [one.seconds for one in seen[5:]],
+        "evaluation": statistics.median(again),
+        "seconds": seconds,
+        "flops": floor.flops_per_step,
+        "bytes": floor.bytes_per_step,
+        "format": "bf16" if bf16 else "float32",
+        "products": cost.matmul_rate(said.threads, 1.0, bf16),
+        "copies": cost.copy_rate(said.threads, 1.0),
+    }
+
+
+def peer(said: argparse.Namespace, run: Callable[[Task, dict[str, torch.Tensor]], Timed]) -> dict[str, Any]:
+    work = workload(said)
+    split = work.speech.split
+    torch.set_num_threads(said.threads)
+    tuned = WhisperForConditionalGeneration.from_pretrained(said.folder / "tuned", dtype=torch.float32).state_dict()
+    train, validation = work.padded(split.train), work.padded(split.validation)
+    longest = max(len(ids) for _, ids in validation)
+    task = Task(train, validation, work.start_token(), said.batch_size, 16, int(1.5 * longest) + 8)
+    return asdict(run(task, tuned))
+
+
+RECIPES: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    "tmsearch": tmsearch,
+    "best common, bf16": lambda said: peer(
+        said, lambda task, tuned: best_common(lambda: _fresh(said), tuned, task, CPU, PEERS_STEPS)
+    ),
+    "best common, float32": lambda said: peer(
+        said, lambda task, tuned: best_common(lambda: _fresh(said), tuned, task, CPU, PEERS_STEPS, torch.float32)
+    ),
+    "the seed's": lambda said: peer(
+        said,
+        lambda task, tuned: seed_recipe(lambda: _fresh(said), tuned, task, CPU, SEED_STEPS, len(task.validation)),
+    ),
+}
+
+
+def _fresh(said: argparse.Namespace) -> WhisperForConditionalGeneration:
+    return model.load(workload(said).config()).model
+
+
+def second_trial(said: argparse.Namespace) -> float:
+    """Seconds from one trial's end to the first step of the next, of another configuration, in a warm process."""
+    data = {"dataset": said.dataset, "validation": said.validation, "test": 32}
+    child = Child([sys.executable, "-m", "tmsearch.trial"], said.folder / "child.log", THREADS_THAT_SLEEP_SOON)
+
+    def ask(job: dict[str, Any], until: str) -> dict[str, Any]:
+        child.send(job)
+        while True:
+            event = child.event(timeout=600)
+            if event is None or event["event"] == "failure":
+                raise RuntimeError(f"{event}")
+            if event["event"] == until:
+                return event
+
+    known = ask({"job": "check", "data": data, "candidates": [{"model": said.model}], "measure": False}, "checked")
+    job = {
+        "job": "segment", "data": data, "max_steps": 3, "threads": said.threads, "cache": str(said.folder / "mels"),
+        "tensorboard": str(said.folder / "tensorboard"), "seed": 0, "first_step": 0, "last_step": 3,
+        "facts": {"data": known["data"], f"baseline:{said.model}": {}},
+    }
+    params = {"model": said.model, "batch_size": said.batch_size, "warmup_steps": 0}
+    try:
+        trial = {"params": {**params, "learning_rate": 1e-5}, "folder": str(said.folder / "study/trials/0")}
+        ask({**job, **trial}, "result")
+        began = time.perf_counter()
+        trial = {"params": {**params, "learning_rate": 3e-5}, "folder": str(said.folder / "study/trials/1")}
+        first = ask({**job, **trial}, "progress")
+        return time.perf_counter() - began - float(first["seconds"])
+    finally:
+        child.close()
+
+
+def measured(said: argparse.Namespace, recipe: str) -> dict[str, Any]:
+    """The recipe in a fresh process, which prints its figures as its last line."""
+    environment = {**THREADS_THAT_SLEEP_SOON, **os.environ} if recipe == "tmsearch" else os.environ
+    command = [sys.executable, __file__, *sys.argv[1:], "--recipe", recipe]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def main() -> None:
+    parser = arguments(str(__doc__).splitlines()[0])
+    parser.add_argument("--recipe", choices=list(RECIPES), help="this one alone, its figures as JSON")
+    said = parser.parse_args()
+    said.folder = Path(said.folder).resolve()
+    if said.recipe:
+        print(json.dumps(RECIPES[said.recipe](said)))
+        return
+    print(
+        f"{said.model} on {said.dataset}: batch {said.batch_size}, {said.validation} validation clips, "
+        f"{said.threads} threads, torch {torch.__version__}"
+    )
+    print(f"{'recipe':24}{'a step':>9}{'an evaluation':>15}{'together':>10}{'tmsearch is':>14}")
+    own: Timed | None = None
+    for recipe in RECIPES:
+        found = measured(said, recipe)
+        timed = Timed(tuple(found["steps"]), found["evaluation"])
+        together = timed.trial(STEPS, 1)
+        ratio = f"{together / own.trial(STEPS, 1):.1f} x faster" if own else ""
+        print(f"{recipe:24}{timed.step:8.2f}s{timed.evaluation:14.1f}s{together:9.1f}s{ratio:>14}", flush=True)
+        if own is None:
+            own, mine = timed, found
+    assert own is not None
+    print(
+        f"tmsearch hears {mine['seconds']:.1f} s a clip, in {mine['format']}; a step is "
+        f"{mine['flops'] / 1e9:.0f} GFLOP and moves at least {mine['bytes'] / 1e9:.2f} GB"
+    )
+    products, copies = mine["flops"] / own.step / mine["products"], mine["bytes"] / own.step / mine["copies"]
+    print(
+        f"this machine: products {mine['products'] / 1e9:.0f} GFLOP/s, of which a step reaches {products:.0%}; "
+        f"copies {mine['copies'] / 1e9:.1f} GB/s, {copies:.0%}"
+    )
+    print(f"in a warm process the second trial's first step begins {second_trial(said):.2f} s after the first's end")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""How much audio the encoder hears of each clip: the clip and a margin, not the 30 s that Whisper pads it to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tmsearch.config import TrainConfig
+from tmsearch.errors import InputError
+from tmsearch.model import FRAMES_PER_POSITION, POSITIONS_PER_SECOND, Whisper
+
+# Silence that stays behind a clip, so that its last word is never at the edge of what is heard.
+MARGIN = 0.2
+# A study's longest context is rounded up to this: one clip more or less seldom changes it.
+ROUND_TO = 0.5
+
+
+@dataclass(frozen=True)
+class Contexts:
+    """A study's rule, in encoder positions of 20 ms: no clip is heard longer than `most`, each in whole `step`s.
+
+    A `step` of 0 hears every clip for `most`.
+    """
+
+    most: int
+    step: int
+
+    @property
+    def seconds(self) -> float:
+        """The longest context."""
+        return self.most / POSITIONS_PER_SECOND
+
+    def positions(self, seconds: float) -> int:
+        """What is heard of a clip of `seconds`."""
+        if not self.step:
+            return self.most
+        needed = math.ceil((seconds + MARGIN) * POSITIONS_PER_SECOND / self.step) * self.step
+        return min(self.most, needed)
+
+    def runs(self, seconds: Sequence[float]) -> Iterator[tuple[int, list[int]]]:
+        """Clips heard equally long: mel frames, and the places in `seconds` of those clips; shorter ones first."""
+        own = [self.positions(one) for one in seconds]
+        for count in sorted(set(own)):
+            yield FRAMES_PER_POSITION * count, [place for place, one in enumerate(own) if one == count]
+
+
+def contexts(config: TrainConfig, full_seconds: float, longest: float) -> Contexts:
+    """The rule of `config` for a checkpoint that hears `full_seconds` and a corpus whose longest clip has `longest`."""
+    seconds = heard_seconds(config, full_seconds, longest)
+    return Contexts(round(seconds * POSITIONS_PER_SECOND), round(config.context_step * POSITIONS_PER_SECOND))
+
+
+def full(whisper: Whisper) -> Contexts:
+    """Every clip padded to all that the checkpoint hears, as its users do."""
+    return Contexts(whisper.positions, 0)
+
+
+def heard_seconds(config: TrainConfig, full_seconds: float, longest: float) -> float:
+    """The longest context: as configured, else as the longest clip needs, and what the checkpoint hears at most.
+
+    Raises InputError where more is configured than that.
+    """
+    said = config.context_seconds
+    if said is not None and said > full_seconds:
+        raise InputError(f"context_seconds: {said:g}: {config.model} hears {full_seconds:g} s at most")
+    return said or min(math.ceil((longest + MARGIN) / ROUND_TO) * ROUND_TO, full_seconds)
