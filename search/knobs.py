@@ -35,6 +35,8 @@ class Knob(Protocol):
     def choices(self) -> tuple[Any, ...] | None: ...
     @property
     def recommended(self) -> Callable[[Mapping[str, Any]], float] | None: ...
+    @property
+    def one_a_study(self) -> bool: ...  # what values are measured with: two of them do not compare
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Limits:
     high: float | None = None
     choices: tuple[Any, ...] | None = None
     recommended: Callable[[Mapping[str, Any]], float] | None = None
+    one_a_study: bool = False
 
 
 def same(one: Any, other: Any) -> bool:

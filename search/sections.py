@@ -84,6 +84,11 @@ def search(
     check_keys(raw, list(knobs), place, "knob", _elsewhere(homes, knobs))
     if not raw:
         raise place.error("nothing to search; add a knob, such as learning_rate: {low: 1e-6, high: 5e-5, log: true}")
+    for name in raw:
+        if knobs[name].one_a_study:
+            raise place.at(name).error(
+                "is one for a whole study, since results found with two of it do not compare; put it under train"
+            )
     return {name: ranges.parse(knob, raw[name], place.at(name)) for name, knob in knobs.items() if name in raw}
 
 

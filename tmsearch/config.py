@@ -30,6 +30,7 @@ class Knob:
     high: float | None = None
     choices: tuple[Any, ...] | None = None
     recommended: Callable[[Mapping[str, Any]], float] | None = None
+    one_a_study: bool = False  # WERs found with two values of it do not compare
 
 
 def knob(
@@ -40,9 +41,11 @@ def knob(
     high: float | None = None,
     choices: tuple[Any, ...] | None = None,
     recommended: Callable[[Mapping[str, Any]], float] | None = None,
+    one_a_study: bool = False,
 ) -> Any:
     """A dataclass field that carries its own limits."""
     limits = {"help": help, "low": low, "high": high, "choices": choices, "recommended": recommended}
+    limits["one_a_study"] = one_a_study
     if default is dataclasses.MISSING:
         return field(metadata=limits)
     return field(default=default, metadata=limits)
@@ -128,10 +131,21 @@ class TrainConfig:
     level_db: float = knob(0.0, "largest change of level, dB", low=0.0, high=60.0)
     throat_filter: float = knob(0.0, "share of clips passed through a random throat filter", low=0.0, high=1.0)
     context_seconds: float | None = knob(
-        None, "audio the encoder hears at most, seconds; none: what the longest clip needs", low=1.0, high=30.0
+        None,
+        "audio the encoder hears at most, seconds; none: what the longest clip needs",
+        low=1.0,
+        high=30.0,
+        one_a_study=True,
     )
     context_step: float = knob(
-        0.5, "a clip is heard for whole multiples of this, seconds; 0: all as long as the longest", low=0.0, high=30.0
+        0.5,
+        "a clip is heard for whole multiples of this, seconds; 0: all as long as the longest",
+        low=0.0,
+        high=30.0,
+        one_a_study=True,
+    )
+    context_silence: bool = knob(
+        True, "the silence that Whisper hears behind a clip is heard, thinned; false: cut off", one_a_study=True
     )
     precision: str = knob("auto", "auto: bf16 autocast where the device has it", choices=("auto", "float32", "bf16"))
     low_memory: bool = knob(False, "bf16 weights and moments, rounded at random: half of full training's memory")

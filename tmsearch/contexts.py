@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from tmsearch import forward
 from tmsearch.config import TrainConfig
 from tmsearch.errors import InputError
 from tmsearch.model import FRAMES_PER_POSITION, POSITIONS_PER_SECOND, Whisper
@@ -20,11 +21,13 @@ ROUND_TO = 0.5
 class Contexts:
     """A study's rule, in encoder positions of 20 ms: no clip is heard longer than `most`, each in whole `step`s.
 
-    A `step` of 0 hears every clip for `most`.
+    A `step` of 0 hears every clip for `most`. `silence`: what lies behind, up to `full`, is heard thinned.
     """
 
     most: int
     step: int
+    full: int
+    silence: bool
 
     @property
     def seconds(self) -> float:
@@ -44,16 +47,23 @@ class Contexts:
         for count in sorted(set(own)):
             yield FRAMES_PER_POSITION * count, [place for place, one in enumerate(own) if one == count]
 
+    def mean_seconds(self, seconds: Sequence[float]) -> float:
+        """What the encoder works through for a clip on average, thinned silence included."""
+        own = [self.positions(one) for one in seconds]
+        rest = [len(forward.thinned(self.full - one)) if self.silence else 0 for one in own]
+        return (sum(own) + sum(rest)) / len(own) / POSITIONS_PER_SECOND
+
 
 def contexts(config: TrainConfig, full_seconds: float, longest: float) -> Contexts:
     """The rule of `config` for a checkpoint that hears `full_seconds` and a corpus whose longest clip has `longest`."""
     seconds = heard_seconds(config, full_seconds, longest)
-    return Contexts(round(seconds * POSITIONS_PER_SECOND), round(config.context_step * POSITIONS_PER_SECOND))
+    most, step, full = (round(one * POSITIONS_PER_SECOND) for one in (seconds, config.context_step, full_seconds))
+    return Contexts(most, step, full, config.context_silence)
 
 
 def full(whisper: Whisper) -> Contexts:
     """Every clip padded to all that the checkpoint hears, as its users do."""
-    return Contexts(whisper.positions, 0)
+    return Contexts(whisper.positions, 0, whisper.positions, False)
 
 
 def heard_seconds(config: TrainConfig, full_seconds: float, longest: float) -> float:

@@ -28,17 +28,21 @@ class Heard:
 
 
 def transcribe(
-    whisper: Whisper, batches: Iterable[Sequence[torch.Tensor]], prompt: Sequence[int], max_tokens: int
+    whisper: Whisper,
+    batches: Iterable[Sequence[torch.Tensor]],
+    prompt: Sequence[int],
+    max_tokens: int,
+    silence: bool = False,
 ) -> list[tuple[str, bool]]:
     """The text heard in each clip of `batches`, in order, and whether it loops.
 
-    A batch is runs of clips heard equally long, each [clips, n_mels, frames]. `prompt` is what the decoder starts
-    from; `max_tokens` bounds what it may add, within its positions.
+    A batch is runs of clips heard equally long, each [clips, n_mels, frames]; forward.encode explains `silence`.
+    `prompt` is what the decoder starts from; `max_tokens` bounds what it may add, within its positions.
     """
     decoder = Decoder(whisper)
     heard = []
     for mels in batches:
-        for one in decoder.greedy(mels, prompt, max_tokens):
+        for one in decoder.greedy(mels, prompt, max_tokens, silence):
             heard.append((str(whisper.tokenizer.decode(one.ids, skip_special_tokens=True)).strip(), one.loops))
     return heard
 
@@ -56,9 +60,11 @@ class Decoder:
         self.at_start, self.later = _suppressed(whisper)
 
     @torch.no_grad()
-    def greedy(self, mels: Sequence[torch.Tensor], prompt: Sequence[int], max_tokens: int) -> list[Heard]:
+    def greedy(
+        self, mels: Sequence[torch.Tensor], prompt: Sequence[int], max_tokens: int, silence: bool = False
+    ) -> list[Heard]:
         """The most likely tokens behind `prompt` for each clip of the runs `mels`, end token left out."""
-        encoded = forward.encode(self.model, [run.to(self.place) for run in mels])
+        encoded = forward.encode(self.model, [run.to(self.place) for run in mels], silence)
         max_tokens = min(max_tokens, len(self.step.positions) - len(prompt))
         with torch.autocast(self.place.type, enabled=False):
             cache = Cache(self.step, encoded, len(prompt) + max_tokens)

@@ -167,7 +167,7 @@ def _hear(
     prompt = prompt_ids(whisper, speech.language, speech.task)
     cap = int(CAP_FACTOR * longest) + CAP_MARGIN
     with devices.autocast(config, whisper.model.device, whisper.model.config.d_model):
-        return dict(zip(by_length, transcribe(whisper, batches(), prompt, cap), strict=True))
+        return dict(zip(by_length, transcribe(whisper, batches(), prompt, cap, rule.silence), strict=True))
 
 
 def _word_edits(reference: str, hypothesis: str) -> _Edits:

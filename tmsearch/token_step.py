@@ -24,7 +24,10 @@ class Cache:
 
     def __init__(self, steps: TokenStep, encoded: Encoded, length: int) -> None:
         self.heard = [layer.remembered(encoded) for layer in steps.layers]  # by layer, then by run
-        self.clips = [clips for _, clips, _ in encoded.rows()]  # rows of each run
+        self.clips = [clips for _, clips, _, _ in encoded.rows()]  # rows of each run
+        self.counts = [
+            None if counts is None else counts.to(steps.dtype).expand(1, 1, 1, -1) for *_, counts in encoded.rows()
+        ]
         width, heads = encoded.states.shape[1], steps.layers[0].heads
         shape = (self.count, heads, length, width // heads)
         place = encoded.states.device
@@ -49,6 +52,7 @@ class Cache:
         self.heard = [[(layer[index][0][one], layer[index][1][one]) for index, one in left] for layer in self.heard]
         ends = [sum(len(one) for one in own[: index + 1]) for index in range(len(own))]
         self.clips = [slice(ends[index] - len(own[index]), ends[index]) for index, _ in left]
+        self.counts = [self.counts[index] for index, _ in left]
 
 
 class TokenStep:
@@ -94,7 +98,7 @@ class _Layer:
         key, value = functional.linear(states, *self._key), functional.linear(states, *self._value)
         return [
             (self._split(key[rows].view(*run, -1)), self._split(value[rows].view(*run, -1)))
-            for rows, _, run in encoded.rows()
+            for rows, _, run, _ in encoded.rows()
         ]
 
     def __call__(self, states: torch.Tensor, place: torch.Tensor, cache: Cache, index: int) -> torch.Tensor:
@@ -109,8 +113,8 @@ class _Layer:
         normed = _normed(self.layer.encoder_attn_layer_norm, states, self.dtype)
         query = functional.linear(normed, *self._query).view(len(states), self.heads, 1, -1)
         heard = [
-            functional.scaled_dot_product_attention(query[clips], *theirs).flatten(1)
-            for clips, theirs in zip(cache.clips, cache.heard[index], strict=True)
+            functional.scaled_dot_product_attention(query[clips], *theirs, attn_mask=counts).flatten(1)
+            for clips, theirs, counts in zip(cache.clips, cache.heard[index], cache.counts, strict=True)
         ]
         states = states + functional.linear(torch.cat(heard), *self._across_out)
         normed = _normed(self.layer.final_layer_norm, states, self.dtype)

@@ -80,8 +80,7 @@ def check(bench: Bench, job: Mapping[str, Any], say: Say) -> dict[str, Any]:
         facts = model.describe(config.model, config.model_revision)
         rule = contexts.contexts(config, facts.context_seconds, max(seconds))
         _fits(corpus, rule.seconds, config.model)
-        heard = sum(map(rule.positions, seconds)) / len(seconds) / model.POSITIONS_PER_SECOND
-        estimate = cost.estimate(facts, config, seconds=heard)
+        estimate = cost.estimate(facts, config, seconds=rule.mean_seconds(seconds))
         # Weights and AdamW's two moments, float32; adapters take less.
         saved = 3 * 4 * facts.parameters
         models[config.model] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -64,7 +64,7 @@ class Updates:
         embedded = self.vocabulary.embed(inputs)
         with devices.autocast(self.config, self.place, self.model.config.d_model):
             mels = [run.to(self.place, non_blocking=True) for run in part.mels]
-            states = self._hidden(self.model, mels, embedded)
+            states = self._hidden(self.model, mels, embedded, self.config.context_silence)
             hidden = states.flatten(0, 1).index_select(0, part.kept.to(self.place, non_blocking=True))
             labels = part.labels.to(self.place, non_blocking=True)
             loss, gradient = self.vocabulary.loss(hidden, labels, part.tokens, self.config.label_smoothing)
@@ -74,11 +74,8 @@ class Updates:
         return loss
 
 
-Hidden = Callable[[WhisperForConditionalGeneration, list[torch.Tensor], torch.Tensor], torch.Tensor]
-
-
 def _hidden(
-    model: WhisperForConditionalGeneration, mels: list[torch.Tensor], embedded: torch.Tensor
+    model: WhisperForConditionalGeneration, mels: list[torch.Tensor], embedded: torch.Tensor, silence: bool
 ) -> torch.Tensor:
     """The decoder's last states: everything between log-mels and vocabulary, which one graph can hold."""
-    return forward.decode(model, embedded, forward.encode(model, mels))
+    return forward.decode(model, embedded, forward.encode(model, mels, silence))

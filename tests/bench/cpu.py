@@ -43,8 +43,7 @@ def tmsearch(said: argparse.Namespace) -> dict[str, Any]:
     whisper = export.load_weights(config, result.checkpoint)
     export.export(whisper, said.folder / "tuned")
     again = [work.evaluate(whisper, config) for _ in range(3)]
-    heard = [work.speech.contexts(whisper, config).positions(clip.seconds) for clip in work.speech.corpus.clips]
-    seconds = sum(heard) / len(heard) / model.POSITIONS_PER_SECOND
+    seconds = work.speech.contexts(whisper, config).mean_seconds([clip.seconds for clip in work.speech.corpus.clips])
     ids = work.speech.label_ids([clip.name for clip in work.speech.corpus.clips], whisper)
     tokens = sum(map(len, ids.values())) / len(ids)
     floor = cost.estimate(model.describe(said.model), config, tokens, seconds)

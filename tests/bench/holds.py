@@ -21,8 +21,9 @@ from tmsearch.config import TrainConfig
 from tmsearch.run import fingerprint
 
 CONTEXTS: dict[str, dict[str, Any]] = {
-    "each clip's own": {},
-    "the longest clip's": {"context_step": 0.0},
+    "own, thinned silence": {},
+    "own, silence cut off": {"context_silence": False},
+    "longest, silence cut": {"context_step": 0.0, "context_silence": False},
     "30 s": {"context_seconds": 30.0, "context_step": 0.0},
 }
 # Good, poor and failing ones, so that there is something to rank: one knob or two off the usual recipe.
@@ -65,8 +66,6 @@ def scored(work: Workload, config: TrainConfig, steps: int, kept: Path) -> tuple
         file.write_text(json.dumps([result.wer, full.wer]))
     trimmed, whole = json.loads(file.read_text())
     return trimmed, whole
-
-
 
 
 def main() -> None:

@@ -1,8 +1,12 @@
+import numpy as np
 import pytest
+import soundfile
 import torch
 import toys
+from transformers import WhisperFeatureExtractor
 
-from tmsearch import adapters, forward, model
+from tmsearch import adapters, demo, forward, model
+from tmsearch.config import TrainConfig
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +103,52 @@ def test_what_regularises_does_so_in_training_only(folder, knob):
         noisy = [decoded(net, runs, ids(2)) for _ in range(4)]
     assert any(not torch.equal(calm, one) for one in noisy)
     assert any(not torch.equal(noisy[0], one) for one in noisy[1:])
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 100, 1375])
+def test_thinned_silence_stands_for_all_of_it_close_together_at_both_ends(count):
+    places, lengths = zip(*forward.thinned(count), strict=True)
+    assert sum(lengths) == count
+    assert len(places) <= 24
+    starts = [sum(lengths[:index]) for index in range(len(lengths))]
+    assert all(
+        start <= place < start + length for start, place, length in zip(starts, places, lengths, strict=True)
+    )
+    assert lengths[0] == lengths[-1] == 1
+    assert forward.thinned(0) == ()
+
+
+def padded(run, frames):
+    """The run as its users hear it: silence, which is its lowest value, up to `frames`."""
+    quiet = run.amin(dim=(1, 2), keepdim=True).expand(*run.shape[:2], frames - run.shape[2])
+    return torch.cat([run, quiet], dim=2)
+
+
+def test_all_of_the_silence_is_the_whole_encoder(folder, monkeypatch):
+    monkeypatch.setattr(forward, "thinned", lambda count: tuple((place, 1) for place in range(count)))
+    net, runs = load(folder), [run.abs() for run in mels((3, 120), (2, 60))]
+    for run in runs:
+        run[:, :, -6:] = 0.0  # as quiet as what the convolutions see beyond the window's end
+    with torch.no_grad():
+        ours = forward.decode(net, net.model.decoder.embed_tokens(ids(5)), forward.encode(net, runs, silence=True))
+        theirs = decoded(net, [padded(run, 200) for run in runs], ids(5))
+    assert torch.allclose(ours, theirs, atol=1e-4)
+
+
+@pytest.mark.skipif(not demo.CORPUS.is_dir(), reason="the embedded demo is not there")
+def test_thinned_silence_gives_most_of_what_cutting_it_takes():
+    whisper = model.load(TrainConfig(model=str(demo.FOLDER / "micro")))
+    net, extractor = whisper.model.eval(), WhisperFeatureExtractor.from_pretrained(demo.FOLDER / "micro")
+    lost, left = [], []
+    for path in sorted(demo.CORPUS.rglob("*.flac"))[:12]:
+        wave, rate = soundfile.read(path, dtype="float32")
+        wave = np.repeat(wave, extractor.sampling_rate // rate)
+        mel = extractor(wave, sampling_rate=extractor.sampling_rate, return_tensors="pt").input_features
+        own = round(50 * (len(wave) / extractor.sampling_rate + 0.2))
+        with torch.no_grad():
+            whole = forward.encode(net, [mel]).states[:own]
+            cut, thinned = (forward.encode(net, [mel[..., : 2 * own]], silence).states for silence in (False, True))
+        lost.append(float((cut - whole).norm() / whole.norm()))
+        left.append(float((thinned[:own] - whole).norm() / whole.norm()))
+    assert max(left) < 0.1
+    assert sum(left) < sum(lost) / 3

@@ -91,8 +91,10 @@ class Display:
         leads = state == "finished" and value < min(self._best.values(), default=float("inf"))
         if leads:
             self._best[number] = value
+        loops = f"  {metrics['loops']} of {metrics['clips']} clips loop" if metrics.get("loops") else ""
         self.say(
-            f"trial {number}: step {step}  WER {value:.3f}  {seconds:.1f} s{ending}{', best so far' if leads else ''}",
+            f"trial {number}: step {step}  WER {value:.3f}{loops}  {seconds:.1f} s{ending}"
+            f"{', best so far' if leads else ''}",
             "bold" if leads else "",
         )
         self._spent += seconds
