@@ -21,6 +21,7 @@ class Vocabulary:
         self.inputs: torch.Tensor = model.model.decoder.embed_tokens.weight
         self.outputs: torch.Tensor = model.proj_out.weight
         self._kept: dict[int, torch.Tensor] = {}  # gradients by parameter; optimisers let go of theirs
+        self._rooms: dict[str, torch.Tensor] = {}
 
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
         """[..., d_model] for ids [...]: a leaf, which collects the gradient for `learn`."""
@@ -42,17 +43,24 @@ class Vocabulary:
             hidden = hidden.to(torch.get_autocast_dtype(device))
         table = self.outputs.to(hidden.dtype)
         with torch.autocast(device, enabled=False):
-            logits = (hidden @ table.t()).float()
-            normaliser = logits.logsumexp(-1)
-            right = logits.gather(1, labels[:, None])[:, 0]
-            mean = logits.mean(-1) if smoothing else right
+            logits = torch.mm(hidden, table.t(), out=self._room("logits", len(hidden), len(table), hidden.dtype))
+            shares = logits
+            if logits.dtype != torch.float32:
+                shares = self._room("shares", *logits.shape, torch.float32).copy_(logits)
+            right = shares.gather(1, labels[:, None])[:, 0]
+            mean = shares.mean(-1) if smoothing else right
+            # Softmax in the logits' own memory, scaled as the gradient is.
+            highest = shares.amax(-1, keepdim=True)
+            sums = shares.sub_(highest).exp_().sum(-1, keepdim=True)
+            normaliser = (highest + sums.log())[:, 0]
             total = (normaliser - (1 - smoothing) * right - smoothing * mean).sum() / tokens
-            # softmax - target, in the logits' own memory
-            wrong = logits.sub_(normaliser[:, None]).exp_()
+            # softmax - target
+            wrong = shares.div_(sums * tokens)
             if smoothing:
-                wrong.sub_(smoothing / wrong.shape[1])
-            wrong.scatter_add_(1, labels[:, None], wrong.new_full((len(labels), 1), smoothing - 1))
-            wrong = wrong.div_(tokens).to(hidden.dtype)
+                wrong.sub_(smoothing / wrong.shape[1] / tokens)
+            wrong.scatter_add_(1, labels[:, None], wrong.new_full((len(labels), 1), (smoothing - 1) / tokens))
+            if logits.dtype != wrong.dtype:
+                wrong = logits.copy_(wrong)
             if self.outputs.requires_grad:
                 self._add_product(self.outputs, wrong.t(), hidden)
             return total, (wrong @ table).to(given)
@@ -73,7 +81,7 @@ class Vocabulary:
             table.grad = self._buffer(table)
         assert table.grad is not None
         if left.dtype != table.grad.dtype:
-            product = left @ right
+            product = torch.mm(left, right, out=self._room("product", *table.shape, left.dtype))
             table.grad.copy_(product) if fresh else table.grad.add_(product)
         elif fresh:
             torch.mm(left, right, out=table.grad)
@@ -82,3 +90,10 @@ class Vocabulary:
 
     def _buffer(self, table: torch.Tensor) -> torch.Tensor:
         return self._kept.setdefault(id(table), torch.empty_like(table, requires_grad=False))
+
+    def _room(self, name: str, rows: int, columns: int, dtype: torch.dtype) -> torch.Tensor:
+        """[rows, columns] in memory that is kept from update to update: in a CPU's fresh memory each page costs a fault."""
+        kept = self._rooms.get(name)
+        if kept is None or len(kept) < rows * columns or kept.dtype != dtype:
+            kept = self._rooms[name] = torch.empty(rows * columns, dtype=dtype, device=self.outputs.device)
+        return kept[: rows * columns].view(rows, columns)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from peers import Task, Timed, best_common, seed_recipe
 from transformers import WhisperForConditionalGeneration
 from workload import arguments, workload
@@ -64,6 +65,7 @@ def peer(said: argparse.Namespace, run: Callable[[Task, dict[str, torch.Tensor]]
     work = workload(said)
     split = work.speech.split
     torch.set_num_threads(said.threads)
+    transformers.utils.logging.disable_progress_bar()
     tuned = WhisperForConditionalGeneration.from_pretrained(said.folder / "tuned", dtype=torch.float32).state_dict()
     train, validation = work.padded(split.train), work.padded(split.validation)
     longest = max(len(ids) for _, ids in validation)
