@@ -1,4 +1,4 @@
-"""How much audio the encoder hears of each clip: the clip and thinned silence, not the 30 s that Whisper pads it to."""
+"""How much audio the encoder hears of each clip: the clip and a margin, not the 30 s that Whisper pads it to."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tmsearch.config import TrainConfig
 from tmsearch.errors import InputError
 from tmsearch.model import FRAMES_PER_POSITION, POSITIONS_PER_SECOND, Whisper
 
-# Where no silence is heard behind a clip, this much stays, so that its last word is never at the edge, seconds.
+# Silence that stays whole behind a clip, so that its last word is never at the edge of what is heard, seconds.
 MARGIN = 0.2
 # A study's longest context is rounded up to this: one clip more or less seldom changes it.
 ROUND_TO = 0.5
@@ -38,8 +38,7 @@ class Contexts:
         """What is heard of a clip of `seconds`."""
         if not self.step:
             return self.most
-        margin = 0.0 if self.silence else MARGIN
-        needed = math.ceil((seconds + margin) * POSITIONS_PER_SECOND / self.step) * self.step
+        needed = math.ceil((seconds + MARGIN) * POSITIONS_PER_SECOND / self.step) * self.step
         return min(self.most, needed)
 
     def runs(self, seconds: Sequence[float]) -> Iterator[tuple[int, list[int]]]:
@@ -75,5 +74,4 @@ def heard_seconds(config: TrainConfig, full_seconds: float, longest: float) -> f
     said = config.context_seconds
     if said is not None and said > full_seconds:
         raise InputError(f"context_seconds: {said:g}: {config.model} hears {full_seconds:g} s at most")
-    margin = 0.0 if config.context_silence else MARGIN
-    return said or min(math.ceil((longest + margin) / ROUND_TO) * ROUND_TO, full_seconds)
+    return said or min(math.ceil((longest + MARGIN) / ROUND_TO) * ROUND_TO, full_seconds)

@@ -8,6 +8,7 @@ that the checkpoint hears, as its users do. Results are kept in --folder: run ag
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -71,10 +72,22 @@ def scored(work: Workload, config: TrainConfig, steps: int, kept: Path) -> tuple
 def main() -> None:
     parser = arguments(str(__doc__).splitlines()[0])
     parser.add_argument("--steps", type=int, default=40, help="steps of each training (40)")
-    parser.add_argument("--seeds", type=int, default=3, help="trainings of each context (3)")
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of each context (3); 0: ranks only")
     said = parser.parse_args()
     work, kept = workload(said), said.folder / "wer"
     kept.mkdir(parents=True, exist_ok=True)
+    if said.seeds:
+        by_context(work, said, kept)
+    pairs = []
+    for knobs in CONFIGURATIONS:
+        config = work.config(**{"max_steps": said.steps, **knobs})
+        pairs.append(scored(work, config, said.steps, kept))
+        print(f"{pairs[-1][0]:.4f} trimmed, {pairs[-1][1]:.4f} at 30 s: {knobs}", flush=True)
+    print(f"rank correlation over {len(pairs)} configurations: {spearman(*map(list, zip(*pairs, strict=True))):.3f}")
+
+
+def by_context(work: Workload, said: argparse.Namespace, kept: Path) -> None:
+    """Prints a line of WERs for each way of hearing a clip."""
     print(f"{'context':20} {'WER as the trial has it':>30} {'WER at 30 s':>30}   mean at 30 s (spread)")
     for name, knobs in CONTEXTS.items():
         configs = [work.config(max_steps=said.steps, seed=seed, **knobs) for seed in range(said.seeds)]
@@ -86,12 +99,6 @@ def main() -> None:
             f"{np.mean(values):.4f} ({np.std(values, ddof=1) if len(values) > 1 else 0:.4f})"
         )
         sys.stdout.flush()
-    pairs = []
-    for knobs in CONFIGURATIONS:
-        config = work.config(**{"max_steps": said.steps, **knobs})
-        pairs.append(scored(work, config, said.steps, kept))
-        print(f"{pairs[-1][0]:.4f} trimmed, {pairs[-1][1]:.4f} at 30 s: {knobs}", flush=True)
-    print(f"rank correlation over {len(pairs)} configurations: {spearman(*map(list, zip(*pairs, strict=True))):.3f}")
 
 
 if __name__ == "__main__":
