@@ -46,7 +46,7 @@ class Vocabulary:
             logits = torch.mm(hidden, table.t(), out=self._room("logits", len(hidden), len(table), hidden.dtype))
             shares = logits
             if logits.dtype != torch.float32:
-                shares = self._room("shares", *logits.shape, torch.float32).copy_(logits)
+                shares = self._room("shares", len(hidden), len(table), torch.float32).copy_(logits)
             right = shares.gather(1, labels[:, None])[:, 0]
             mean = shares.mean(-1) if smoothing else right
             # Softmax in the logits' own memory, scaled as the gradient is.
@@ -81,7 +81,7 @@ class Vocabulary:
             table.grad = self._buffer(table)
         assert table.grad is not None
         if left.dtype != table.grad.dtype:
-            product = torch.mm(left, right, out=self._room("product", *table.shape, left.dtype))
+            product = torch.mm(left, right, out=self._room("product", table.shape[0], table.shape[1], left.dtype))
             table.grad.copy_(product) if fresh else table.grad.add_(product)
         elif fresh:
             torch.mm(left, right, out=table.grad)
@@ -92,7 +92,7 @@ class Vocabulary:
         return self._kept.setdefault(id(table), torch.empty_like(table, requires_grad=False))
 
     def _room(self, name: str, rows: int, columns: int, dtype: torch.dtype) -> torch.Tensor:
-        """[rows, columns] in memory that is kept from update to update: in a CPU's fresh memory each page costs a fault."""
+        """[rows, columns] in memory kept from update to update: in a CPU's fresh memory each page costs a fault."""
         kept = self._rooms.get(name)
         if kept is None or len(kept) < rows * columns or kept.dtype != dtype:
             kept = self._rooms[name] = torch.empty(rows * columns, dtype=dtype, device=self.outputs.device)
