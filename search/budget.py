@@ -7,28 +7,39 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
-from search import ladder
 from search.knobs import Limits, check, check_keys
 from search.places import Place, shown
+from search.strategies import STRATEGIES
 
-STRATEGIES = tuple(ladder.STRATEGIES)
+# search.sampling has them, and takes a second to import; the default first.
+SAMPLERS = ("guided", "tpe", "quasi-random", "random")
 _KNOBS = {
     "max_steps": Limits("max_steps", (int,), low=1, high=10_000_000),
     "rungs": Limits("rungs", (int,), low=1, high=10_000_000),
-    "strategy": Limits("strategy", (str,), choices=STRATEGIES),
+    "strategy": Limits("strategy", (str,), choices=tuple(STRATEGIES)),
     "eta": Limits("eta", (int,), low=2, high=100),
+    "sampler": Limits("sampler", (str,), choices=SAMPLERS),
+    "disk_gb": Limits("disk_gb", (float,), low=0.0, high=1e6, optional=True),
+    "max_full": Limits("max_full", (int,), low=0, high=1000),
 }
 KEYS = tuple(_KNOBS)
 
 
 @dataclass(frozen=True)
 class Budget:
-    """`rungs` rise and end at max_steps, in optimiser steps; one in `eta` goes on past each."""
+    """`rungs` rise and end at max_steps, in optimiser steps; one in `eta` goes on past each.
+
+    Beside the leader up to `max_full` that cannot be told from it are trained in full.
+    Checkpoints of paused configurations take `disk_gb` at most; None: as much as there is.
+    """
 
     max_steps: int
     rungs: tuple[int, ...]
     strategy: str = "halving"
     eta: int = 2
+    max_full: int = 3
+    sampler: str = SAMPLERS[0]
+    disk_gb: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "rungs": list(self.rungs)}
@@ -44,7 +55,8 @@ def parse(raw: Mapping[str, Any], place: Place) -> Budget:
     if "max_steps" not in raw:
         raise place.at("max_steps").error("missing; give the optimiser steps of a full training, such as 800")
     max_steps = check(_KNOBS["max_steps"], raw["max_steps"], place.at("max_steps"))
-    given = {key: check(_KNOBS[key], raw[key], place.at(key)) for key in ("strategy", "eta") if key in raw}
+    named = [key for key in KEYS if key not in ("max_steps", "rungs") and key in raw]
+    given = {key: check(_KNOBS[key], raw[key], place.at(key)) for key in named}
     if raw.get("rungs") is None:
         eta = given.get("eta", Budget.eta)
         rungs = sorted({max(1, max_steps // eta**power) for power in range(4)})

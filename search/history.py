@@ -72,6 +72,7 @@ def read_history(connection: sa.Connection, study_id: int) -> tuple[Configuratio
             progress=row.progress or {},
             revision=row.revision,
             published=row.published,
+            target=row.target,
         )
         for row in rows
     )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
-from search.records import Configuration
+from search.records import Claim, Configuration, Rung, best
 
-Verdict = Literal["goes on", "pruned", "finished"]
+Verdict = Literal["paused", "pruned", "finished"]
 
 
 @dataclass(frozen=True)
@@ -20,6 +19,7 @@ class Rule:
     rungs: tuple[int, ...]
     strategy: str = "halving"
     eta: int = 2
+    max_full: int = 3
 
 
 @dataclass(frozen=True)
@@ -31,40 +31,51 @@ class Work:
     last_step: int
 
 
-# (my value, everybody's values at the same rung, mine among them; eta) -> may it go on?
-Strategy = Callable[[float, Sequence[float], int], bool]
+@dataclass(frozen=True)
+class Study:
+    """What a decision may look at. `total`: how many configurations the study is to have.
 
-
-def halving(value: float, values: Sequence[float], eta: int) -> bool:
-    """In the best 1/eta of what has reached this rung so far (at least one may go on).
-
-    Asynchronous successive halving without waiting (Li et al., arXiv:1810.05934), in its stopping form.
+    `closing`: time is running out, so that nothing new is begun and what was begun is brought to its end.
     """
-    places = max(1, len(values) // eta)
-    return sum(1 for other in values if other < value) < places
+
+    rule: Rule
+    history: Sequence[Configuration]
+    total: int
+    closing: bool = False
+
+    @property
+    def full(self) -> bool:
+        """Whether no new configuration is to be begun."""
+        return self.closing or len(self.history) >= self.total
+
+    @property
+    def held(self) -> bool:
+        """Whether any worker is at something."""
+        return any(one.state == "running" for one in self.history)
+
+    def at(self, step: int) -> list[Configuration]:
+        """Those that have a value at `step`, best first; failed ones, which have none to show for it, last."""
+        reached = [one for one in self.history if step in one.curve or (one.failure and one.target >= step)]
+        return sorted(reached, key=lambda one: (value_at(one, step), one.number))
 
 
-def median(value: float, values: Sequence[float], eta: int) -> bool:
-    """Not worse than the median of the others at this rung (Golovin et al. 2017, Vizier's median stopping rule)."""
-    others = list(values)
-    others.remove(value)
-    return not others or value <= statistics.median(others)
+@dataclass(frozen=True)
+class Strategy:
+    """How configurations are chosen between: the one seam for all ways of doing it.
+
+    `verdict`: of a configuration that just got a value below the last rung. `promote`: which of those that
+    rest goes on to its next rung, before anything new is begun; None: none of them.
+    """
+
+    verdict: Callable[[Study, Configuration], Verdict]
+    promote: Callable[[Study], Configuration | None]
+    first_rung: Callable[[Study, int], int]  # of a configuration, by its number
 
 
-def no_pruning(value: float, values: Sequence[float], eta: int) -> bool:
-    """Everything is trained in full."""
-    return True
-
-
-STRATEGIES: dict[str, Strategy] = {"halving": halving, "median": median, "none": no_pruning}
-
-
-def verdict(rule: Rule, others: Sequence[Configuration], step: int, value: float) -> Verdict:
-    """What becomes of a configuration that just got `value` at rung `step`. `others` are the study's, without it."""
-    if step >= rule.rungs[-1]:
-        return "finished"
-    values = [other.curve[step] for other in others if step in other.curve and math.isfinite(other.curve[step])]
-    return "goes on" if STRATEGIES[rule.strategy](value, [*values, value], rule.eta) else "pruned"
+def value_at(one: Configuration, step: int) -> float:
+    """The value at `step`; infinite where there is none, or the configuration failed."""
+    value = one.curve.get(step, math.inf) if one.failure is None else math.inf
+    return value if math.isfinite(value) else math.inf
 
 
 def next_rung(rule: Rule, steps: int) -> int:
@@ -72,13 +83,53 @@ def next_rung(rule: Rule, steps: int) -> int:
     return next(rung for rung in rule.rungs if rung > steps)
 
 
-def choose(rule: Rule, free: Sequence[Configuration], count: int, trials: int) -> Work | None:
-    """The next segment to run, or None where nothing is left to start.
+def begun(study: Study) -> Configuration | None:
+    """What somebody began and left, or a person queued: lower numbers first, begun before queued."""
+    left = [one for one in study.history if one.state == "queued" or (one.state == "paused" and one.unfinished)]
+    return min(left, key=lambda one: (one.state == "queued", one.number), default=None)
 
-    Begun configurations come before new ones, lower numbers first: a search that was killed finishes what it
-    began. `free` are the ones that no live worker holds, `count` is how many the study has, `trials` its total.
+
+def choose(strategy: Strategy, study: Study) -> Work | None:
+    """The next segment to run, or None where there is none for now.
+
+    What was begun comes first, so that a search that was killed finishes what it began; then what is promoted;
+    then something new, while the total is not reached.
     """
-    for one in sorted(free, key=lambda one: (one.state == "queued", one.number)):
-        if not one.ended:
-            return Work(one.number, one.steps, next_rung(rule, one.steps))
-    return Work(None, 0, rule.rungs[0]) if count < trials else None
+    one = begun(study) or strategy.promote(study)
+    if one is None:
+        return None if study.full else Work(None, 0, strategy.first_rung(study, len(study.history)))
+    rung = next_rung(study.rule, one.steps) if one.steps else strategy.first_rung(study, one.number)
+    return Work(one.number, one.steps, rung)
+
+
+def settle(
+    strategy: Strategy,
+    rule: Rule,
+    history: Sequence[Configuration],
+    total: int,
+    claim: Claim,
+    value: float,
+    metrics: Mapping[str, Any],
+) -> tuple[Verdict, str | None]:
+    """What becomes of the claimed configuration with this result, and why where it ends."""
+    if claim.last_step >= rule.rungs[-1]:
+        return "finished", f"trained in full, {claim.last_step} steps"
+    before = next(one for one in history if one.number == claim.number)
+    rungs = (*before.rungs, Rung(claim.last_step, value, metrics))
+    mine = replace(before, rungs=rungs, state="paused", drawn=claim.drawn, params=claim.params)
+    known = Study(rule, [mine if one.number == claim.number else one for one in history], total)
+    decided = strategy.verdict(known, mine)
+    return decided, lost(rule, mine) if decided == "pruned" else None
+
+
+def lost(rule: Rule, one: Configuration) -> str:
+    """Why a configuration that rests is not trained further."""
+    return f"pruned at step {one.steps} by {rule.strategy}"
+
+
+def seconds_to_finish(rule: Rule, history: Sequence[Configuration]) -> float:
+    """What it takes to bring the leader to the last rung, by its own costs so far; 0 where it is there."""
+    leader = best(tuple(history))
+    if leader is None or leader.steps >= rule.rungs[-1]:
+        return 0.0
+    return leader.seconds / leader.steps * (rule.rungs[-1] - leader.steps)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,14 +11,13 @@ import sqlalchemy as sa
 from search import ladder
 from search.history import clock, read_history, study_row
 from search.identity import Identity
-from search.records import ENDED, Claim, Configuration, StudyRecord
+from search.records import CRASHES_ALLOWED, ENDED, Claim, Configuration, StudyRecord
 from search.schema import configurations, facts, segments, studies
 from search.storage import Storage
+from search.strategies import STRATEGIES
 
 # A supervisor renews every few seconds; a machine that swaps or a database that restarts gets a minute.
 LEASE_SECONDS = 60.0
-# A child that dies twice more at the same place will die again.
-CRASHES_ALLOWED = 2
 
 
 class Ledger:
@@ -37,6 +37,13 @@ class Ledger:
     def history(self) -> tuple[Configuration, ...]:
         with self.storage.read() as connection:
             return read_history(connection, study_row(connection, self.study).id)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[tuple[tuple[Configuration, ...], int]]:
+        """The history and the total of configurations, while nobody else can claim, commit or end anything."""
+        with self.storage.write() as connection:
+            study = study_row(connection, self.study, lock=True)
+            yield read_history(connection, study.id), study.trials
 
     def facts(self) -> dict[str, Any]:
         with self.storage.read() as connection:
@@ -75,43 +82,51 @@ class Ledger:
         with self.storage.write() as connection:
             connection.execute(sa.update(studies).where(studies.c.name == self.study).values(**values))
 
-    def claim(self, worker: Identity, rule: ladder.Rule) -> Claim | None:
-        """Take the next segment; None where there is none for now (see `open_work`)."""
+    def claim(self, worker: Identity, rule: ladder.Rule, closing: bool = False) -> Claim | None:
+        """Take the next segment; None where there is none for now (see `open_work`).
+
+        Where nothing is left to do, what rests has lost: the same transaction ends it. `closing`: see ladder.Study.
+        """
         with self.storage.write() as connection:
             study = study_row(connection, self.study, lock=True)
             if study.stopping:
                 return None
             now = clock(connection)
             history = read_history(connection, study.id)
-            free = [one for one in history if one.state != "running"]
-            work = ladder.choose(rule, free, len(history), study.trials)
+            known = ladder.Study(rule, history, study.trials, closing)
+            work = ladder.choose(STRATEGIES[rule.strategy], known)
             if work is None:
+                if not known.held and not closing:
+                    self._end(connection, study.id, history, rule)
                 return None
-            lease = {"worker": str(worker), "lease_until": now + LEASE_SECONDS, "state": "running", "progress": None}
+            lease = {
+                "worker": str(worker), "lease_until": now + LEASE_SECONDS, "state": "running", "progress": None,
+                "reason": None, "target": work.last_step,
+            }
+            steps = (work.first_step, work.last_step)
             if work.number is None:
-                number, token = len(history), 1
+                number = len(history)
                 connection.execute(
                     sa.insert(configurations).values(
-                        study_id=study.id, number=number, origin="sampled", token=token, **lease
+                        study_id=study.id, number=number, origin="sampled", token=1, **lease
                     )
                 )
-                return Claim(
-                    self.study, number, token, str(worker), None, None, work.first_step, work.last_step, history
-                )
+                return Claim(self.study, number, 1, str(worker), None, None, *steps, history)
             mine = history[work.number]
             token = self._bump(connection, study.id, mine.number, lease)
             others = tuple(one for one in history if one.number != mine.number)
-            return Claim(
-                self.study,
-                mine.number,
-                token,
-                str(worker),
-                mine.drawn,
-                mine.params,
-                work.first_step,
-                work.last_step,
-                others,
-            )
+            return Claim(self.study, mine.number, token, str(worker), mine.drawn, mine.params, *steps, others)
+
+    def _end(
+        self, connection: sa.Connection, study_id: int, history: Sequence[Configuration], rule: ladder.Rule
+    ) -> None:
+        for one in history:
+            if one.state == "paused":
+                connection.execute(
+                    sa.update(configurations)
+                    .where(configurations.c.study_id == study_id, configurations.c.number == one.number)
+                    .values(**self._released("pruned", ladder.lost(rule, one)))
+                )
 
     def _bump(self, connection: sa.Connection, study_id: int, number: int, lease: Mapping[str, Any]) -> int:
         here = (configurations.c.study_id == study_id) & (configurations.c.number == number)
@@ -163,14 +178,9 @@ class Ledger:
         """
         with self.storage.write() as connection:
             study = study_row(connection, self.study, lock=True)
-            others = [one for one in read_history(connection, study.id) if one.number != claim.number]
-            decided = ladder.verdict(rule, others, claim.last_step, value)
-            state = {"goes on": "paused", "pruned": "pruned", "finished": "finished"}[decided]
-            reason = {
-                "goes on": None,
-                "pruned": f"pruned at step {claim.last_step} by {rule.strategy}",
-                "finished": f"trained in full, {claim.last_step} steps",
-            }[decided]
+            state, reason = ladder.settle(
+                STRATEGIES[rule.strategy], rule, read_history(connection, study.id), study.trials, claim, value, metrics
+            )
             if not self._guarded(connection, claim, **self._released(state, reason), steps=claim.last_step, crashes=0):
                 return None
             row_id = connection.execute(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,6 +13,8 @@ State = Literal["queued", "running", "paused", "pruned", "finished", "failed"]
 ENDED: tuple[State, ...] = ("pruned", "finished", "failed")
 # Failures that tell something about the parameters: the sampler counts them as bad. A crash tells nothing.
 BAD_PARAMETERS = ("diverged", "oom")
+# A child that dies twice more at the same place will die again.
+CRASHES_ALLOWED = 2
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,18 @@ class Configuration:
     progress: Mapping[str, Any] = field(default_factory=dict)
     revision: int = 1
     published: int = 0
+    target: int = 0  # where the segment that was last begun ends
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a segment was begun and has no result yet."""
+        return self.target > self.steps and not self.ended
+
+    def errors(self, step: int) -> Sequence[int] | None:
+        """Errors by clip at `step`, in the study's order of clips; None where they were not recorded."""
+        at = next((rung for rung in self.rungs if rung.step == step), None)
+        found: Sequence[int] | None = at.metrics.get("errors") if at else None
+        return found
 
     @property
     def steps(self) -> int:
@@ -66,6 +80,11 @@ class Configuration:
     def total(self, metric: str) -> float:
         """The sum over the rungs of a cost such as train_seconds."""
         return math.fsum(float(rung.metrics.get(metric) or 0.0) for rung in self.rungs)
+
+    @property
+    def seconds(self) -> float:
+        """What it cost so far, training and evaluation."""
+        return self.total("train_seconds") + self.total("eval_seconds")
 
     @property
     def shown_worker(self) -> str | None:

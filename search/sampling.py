@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from scipy.stats import qmc
 
+from search import budget, encoding, guided
 from search.hush import hushed
 from search.ranges import Choice, FloatRange, IntRange, Range
 from search.records import BAD_PARAMETERS, Configuration
+
+GUIDED_FROM = 8
 
 
 def distribution(one: Range) -> BaseDistribution:
@@ -90,15 +95,55 @@ def draw(
     seed: int,
     number: int,
     last_rung: int,
+    sampler: str = budget.SAMPLERS[0],
     given: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Values for every searched knob of configuration `number`; `given` ones are kept as they are.
 
     A pure function: the same arguments give the same values, in any process.
     """
-    space = distributions(search)
-    if not space:
+    if not search:
         return {}
+    return {**SAMPLERS[sampler](search, history, seed, number, last_rung, given or {}), **(given or {})}
+
+
+def _random(
+    search: Mapping[str, Range], history: Sequence[Configuration], seed: int, number: int, last_rung: int, given: Given
+) -> dict[str, Any]:
+    return encoding.drawn(search, np.random.default_rng(_seed(seed, number)).random(len(search)))
+
+
+def _quasi_random(
+    search: Mapping[str, Range], history: Sequence[Configuration], seed: int, number: int, last_rung: int, given: Given
+) -> dict[str, Any]:
+    """Point `number` of the seed's own scrambled Halton sequence."""
+    sequence = qmc.Halton(len(search), rng=_seed(seed, -1))
+    sequence.fast_forward(number)
+    return encoding.drawn(search, sequence.random(1)[0])
+
+
+def _guided(
+    search: Mapping[str, Range], history: Sequence[Configuration], seed: int, number: int, last_rung: int, given: Given
+) -> dict[str, Any]:
+    """Quasi-random ones first; from then on a Gaussian process says where."""
+    inside = [one for one in history if one.drawn is None or _inside(search, one.drawn)]
+    found = None
+    if number >= GUIDED_FROM:
+        found = guided.draw(search, inside, last_rung, np.random.default_rng(_seed(seed, number)))
+    return found or _quasi_random(search, history, seed, number, last_rung, given)
+
+
+def _inside(search: Mapping[str, Range], drawn: Mapping[str, Any]) -> bool:
+    """Whether the ranges can give it: one added by hand may lie outside."""
+    space = distributions(search)
+    return set(drawn) == set(space) and all(holds(space[name], value) for name, value in drawn.items())
+
+
+def _tpe(
+    search: Mapping[str, Range], history: Sequence[Configuration], seed: int, number: int, last_rung: int, given: Given
+) -> dict[str, Any]:
+    """Optuna's tree-structured Parzen estimator, with its defaults."""
+    space = distributions(search)
     sampler = optuna.samplers.TPESampler(seed=_seed(seed, number))
     with hushed():
         study = optuna.create_study(sampler=sampler, direction="minimize")
@@ -110,3 +155,8 @@ def draw(
     with hushed():
         trial = study.ask(dict(space))
     return {name: trial.params[name] for name in space}
+
+
+Given = Mapping[str, Any]
+Sampler = Callable[[Mapping[str, Range], Sequence[Configuration], int, int, int, Given], dict[str, Any]]
+SAMPLERS: dict[str, Sampler] = {"random": _random, "quasi-random": _quasi_random, "tpe": _tpe, "guided": _guided}

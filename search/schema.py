@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from search.errors import UserError
 from search.storage import Storage
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 metadata = sa.MetaData()
 
@@ -60,6 +60,8 @@ configurations = sa.Table(
     sa.Column("progress", sa.JSON(none_as_null=True)),
     sa.Column("revision", sa.Integer, nullable=False, default=1),
     sa.Column("published", sa.Integer, nullable=False, default=0),
+    # Where the segment that was last begun ends: past `steps`, it is to be finished before anything else.
+    sa.Column("target", sa.Integer, nullable=False, default=0, server_default="0"),
     sa.UniqueConstraint("study_id", "number"),
 )
 segments = sa.Table(
@@ -99,9 +101,22 @@ def check(storage: Storage) -> bool:
         if not sa.inspect(connection).has_table(meta.name):
             return False
         version = connection.execute(sa.select(meta.c.value).where(meta.c.key == "schema")).scalar()
-    if version != str(SCHEMA_VERSION):
+    if version == "1":
+        _upgrade(storage)
+    elif version != str(SCHEMA_VERSION):
         raise UserError(
             f"{storage.shown}: its ledger has schema version {version}, this program reads {SCHEMA_VERSION}; "
             "use the tmsearch that wrote it, or another --storage"
         )
     return True
+
+
+def _upgrade(storage: Storage) -> None:
+    """Version 1 to 2: where the segment that was last begun ends."""
+    with storage.write() as connection:
+        known = {column["name"] for column in sa.inspect(connection).get_columns(configurations.name)}
+        if "target" not in known:
+            column = "target INTEGER NOT NULL DEFAULT 0"
+            connection.exec_driver_sql(f"ALTER TABLE {configurations.name} ADD COLUMN {column}")
+        # What rested then had been told to go on; the next rung is found anew.
+        connection.execute(sa.update(meta).where(meta.c.key == "schema").values(value=str(SCHEMA_VERSION)))

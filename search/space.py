@@ -11,14 +11,14 @@ from typing import Any
 
 from search import budget as budgets
 from search import centres, overrides, ranges, sections, yaml_reader
-from search.budget import STRATEGIES, Budget
+from search.budget import Budget
 from search.errors import UserError
 from search.knobs import Knob, check
 from search.overrides import SECTIONS
 from search.places import Place, printable, shortened
 from search.ranges import Choice, FloatRange, IntRange, Range
 
-__all__ = ["STRATEGIES", "Budget", "Choice", "FloatRange", "IntRange", "Knob", "Range", "Space"]
+__all__ = ["Budget", "Choice", "FloatRange", "IntRange", "Knob", "Range", "Space"]
 __all__ += ["check_study", "differences", "load", "values"]
 
 _FORMAT = 1  # of the snapshot that to_json makes

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from search import sampling
+from search import ladder, sampling
 from search.child import Child, ChildDied
+from search.discard import clear_discarded, discard, size_of
 from search.errors import RunError, UserError
 from search.identity import Identity
 from search.knobs import Knob
 from search.ladder import Rule
 from search.ledger import LEASE_SECONDS, Ledger
 from search.publish import Publisher
-from search.records import Claim
+from search.records import ENDED, Claim
 from search.space import Space
+from search.strategies import promising
 from search.study import trial_folder
 
 RENEW_SECONDS = LEASE_SECONDS / 10
@@ -54,7 +55,7 @@ class Interrupts:
 
 def rule_of(space: Space) -> Rule:
     """The ladder's part of the space's budget."""
-    return Rule(space.budget.rungs, space.budget.strategy, space.budget.eta)
+    return Rule(space.budget.rungs, space.budget.strategy, space.budget.eta, space.budget.max_full)
 
 
 class _Lost(Exception):
@@ -106,7 +107,8 @@ class Worker:
                 return "interrupted"
             if time.monotonic() >= deadline:
                 return "timeout"
-            claim = self._ledger.claim(self._me, self._rule)
+            closing = deadline - time.monotonic() < ladder.seconds_to_finish(self._rule, self._ledger.history())
+            claim = self._ledger.claim(self._me, self._rule, closing)
             if claim is not None:
                 self._segment(claim, interrupts, deadline)
                 waited = False
@@ -115,6 +117,8 @@ class Worker:
                 return "stopped"
             if not self._ledger.open_work():
                 return "done"
+            if closing and not any(one.state == "running" for one in self._ledger.history()):
+                return "timeout"
             if not waited:
                 self._listener.notice("waiting for other workers of this study")
                 waited = True
@@ -150,6 +154,7 @@ class Worker:
             seed=self._seed,
             number=claim.number,
             last_rung=self._rule.rungs[-1],
+            sampler=self._space.budget.sampler,
             given=self._space.drawn_from_start(start, self._knobs) if start else None,
         )
         params = self._space.resolve(drawn, self._knobs)
@@ -240,10 +245,27 @@ class Worker:
         raise RunError(f"trial {claim.number}: {reason}; the details are in {log}")
 
     def _sweep(self) -> None:
-        """Drop the checkpoints that nothing can need: those of pruned configurations. Repeated until it is done."""
-        for one in self._ledger.history():
-            if one.state == "pruned":
-                shutil.rmtree(trial_folder(self._folder, one.number) / "checkpoints", ignore_errors=True)
+        """Drop the checkpoints that nothing can need, and what is over the disk budget. Repeated until it is done.
+
+        A configuration that is promoted without its checkpoint trains again from the start, to the same result.
+        """
+        with self._ledger.locked() as (history, total):
+            kept = promising(ladder.Study(self._rule, history, total))
+            sizes = {one.number: size_of(self._checkpoints(one.number)) for one in kept}
+            room, keep = self._space.budget.disk_gb, set()
+            left = math.inf if room is None else room * 1e9
+            for one in kept:  # most promising first
+                if sizes[one.number] <= left:
+                    keep.add(one.number)
+                    left -= sizes[one.number]
+            for one in history:
+                if one.number not in keep and one.state in ("paused", *ENDED) and not one.unfinished:
+                    # Renamed while nobody can claim it; what a kill leaves of it is found by its name.
+                    discard(self._checkpoints(one.number))
+        clear_discarded(self._folder)
+
+    def _checkpoints(self, number: int) -> Path:
+        return trial_folder(self._folder, number) / "checkpoints"
 
 
 def each_event(child: Child, job: Mapping[str, Any], on_event: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:

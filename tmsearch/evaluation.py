@@ -43,6 +43,10 @@ class ClipScore:
     insertions: int
     words: int  # of the normalised reference
 
+    @property
+    def edits(self) -> int:
+        return self.substitutions + self.deletions + self.insertions
+
 
 @dataclass(frozen=True)
 class Scores:

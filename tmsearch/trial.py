@@ -137,7 +137,10 @@ def segment(bench: Bench, job: Mapping[str, Any], say: Say, stop: Callable[[], b
     checkpoints.keep_only(saved, [result.step])
     write_scores(folder, result.step, result.scores)
     costs = {"train_seconds": result.train_seconds, "eval_seconds": result.eval_seconds, "micro_batch": clips}
-    return {"event": "result", "value": result.wer, "metrics": {**metrics, **costs, "clips": len(result.scores)}}
+    # By clip, in the split's order: what a paired comparison of two trials reads.
+    errors = [score.edits for score in result.scores]
+    metrics |= {**costs, "clips": len(errors), "errors": errors}
+    return {"event": "result", "value": result.wer, "metrics": metrics}
 
 
 def _trained(

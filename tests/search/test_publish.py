@@ -81,7 +81,7 @@ def test_a_trial_told_in_the_dashboard_is_noticed_and_gets_a_successor(tmp_path)
     watcher.on_progress = meddle
     assert work(ledger, space, tmp_path / "toy", watcher=watcher, step_seconds=0.05)[0] == "done"
     trials = [trial for trial in published(ledger).trials if trial.user_attrs["configuration"] == 0]
-    assert [trial.state for trial in trials] == [TrialState.FAIL, TrialState.COMPLETE]
+    assert [trial.state for trial in trials] == [TrialState.FAIL, TrialState.PRUNED]
     assert trials[1].user_attrs["succeeds_trial"] == trials[0].number
     assert trials[1].intermediate_values == ledger.history()[0].curve
 

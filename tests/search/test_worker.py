@@ -34,7 +34,6 @@ def test_a_search_prunes_and_finishes(tmp_path):
     assert [one.number for one in history] == list(range(6))
     assert history[0].origin == "start"
     assert history[0].params["x"] == 9.0
-    assert history[0].state == "finished", "the first has nobody to lose against"
     assert {one.state for one in history} == {"finished", "pruned"}
     assert all(one.steps in (2, 4, 8) for one in history)
     assert ledger.facts()["baseline"] == 9.0
@@ -187,12 +186,43 @@ def test_a_bug_stops_the_study_and_fails_nothing(tmp_path):
     assert work(ledger, space, folder)[0] == "done"
 
 
-def test_checkpoints_of_pruned_configurations_go(tmp_path):
+def test_checkpoints_are_there_while_they_can_be_needed(tmp_path):
     ledger, space, folder = fresh(tmp_path)
+    watcher, most = Watcher(), 0
+
+    def look(number, event):
+        nonlocal most
+        resting = [one.number for one in ledger.history() if one.state == "paused"]
+        there = {int(path.parent.name) for path in folder.glob("trials/*/checkpoints")}
+        assert there <= {number, *resting}
+        most = max(most, len(there))
+
+    watcher.on_progress = look
+    work(ledger, space, folder, watcher=watcher)
+    assert most >= 2
+    assert not list(folder.glob("trials/*/checkpoints*")), "nothing can go on any more"
+
+
+@pytest.mark.parametrize("budget", ["disk_gb: 0", "disk_gb: 1"])
+def test_without_its_checkpoint_a_promoted_one_trains_again_to_the_same_result(tmp_path, budget):
+    unbroken, space, folder = fresh(tmp_path / "a")
+    work(unbroken, space, folder)
+    text = SPACE.replace("strategy: STRATEGY", f"strategy: halving, {budget}")
+    ledger, space, folder = fresh(tmp_path / "b", text=text)
     work(ledger, space, folder)
-    for one in ledger.history():
-        there = (folder / "trials" / f"{one.number:04d}" / "checkpoints").exists()
-        assert there == (one.state != "pruned")
+    assert told(ledger) == told(unbroken)
+    again = len(steps_done(folder)) - len(set(steps_done(folder)))
+    assert (again > 0) == budget.endswith("0")
+
+
+def test_a_search_out_of_time_brings_its_leader_to_the_end(tmp_path):
+    ledger, space, folder = fresh(tmp_path, trials=1000)
+    outcome, _ = work(ledger, space, folder, deadline=time.monotonic() + 6, step_seconds=0.01)
+    history = ledger.history()
+    assert outcome == "timeout"
+    assert len(history) < 1000
+    assert any(one.state == "finished" for one in history)
+    assert not any(one.state == "running" for one in history)
 
 
 def test_a_lost_lease_cannot_commit(tmp_path):

@@ -1,0 +1,193 @@
+"""The same engine on recorded curves, in virtual time: what a way of searching costs until it has found a good one."""
+
+from __future__ import annotations
+
+import heapq
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from search import encoding, paired, sampling
+from search.identity import Identity
+from search.ladder import Rule
+from search.memory import MemoryLedger
+from search.records import Claim, Configuration
+from search.tables import Curve, Table
+
+# A configuration is as good as the best if it is within this share of the best value, or can't be told from it.
+WITHIN = 0.02
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way of searching: ladder and sampler, as a space's budget names them.
+
+    `trials`: configurations of one study; when it has ended without reaching the target, as many more are added, as
+    a person would who raises `--trials`. None: no end.
+    """
+
+    name: str
+    strategy: str
+    sampler: str
+    eta: int = 2
+    trials: int | None = None
+    rungs: tuple[int, ...] | None = None  # None: the table's
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One search until its target. `cost`: seconds of all workers' segments by then; `seconds`: on the clock."""
+
+    way: str
+    seed: int
+    cost: float
+    seconds: float
+    configurations: int
+    reached: bool
+
+
+def targets(table: Table, within: float = WITHIN) -> frozenset[int]:
+    """The curves that are good enough: within a share of the best value, or not told apart from the best.
+
+    Where clips' errors are known, evaluation noise is one standard error of the paired difference to the best.
+    """
+    best = table.best
+    limit = table.full(best) * (1 + within)
+    found = {index for index, one in enumerate(table.curves) if table.full(one) <= limit}
+    mine = best.rungs[-1].metrics.get("errors")
+    for index, one in enumerate(table.curves):
+        theirs = one.rungs[-1].metrics.get("errors") if math.isfinite(table.full(one)) else None
+        if mine and theirs and paired.standard_errors(mine, theirs) <= 1.0:
+            found.add(index)
+    return frozenset(found)
+
+
+class Search:
+    """One search on a table; its curves are used up one by one, the nearest to what was drawn first."""
+
+    def __init__(self, table: Table, way: Way, seed: int, workers: int, prior: Mapping[str, Any] | None = None) -> None:
+        self.table, self.way, self.seed, self.workers = table, way, seed, workers
+        rungs = way.rungs or table.rungs
+        self.rule = Rule(rungs, way.strategy, way.eta)
+        self.ledger = MemoryLedger(table.study, min(way.trials or len(table.curves), len(table.curves)))
+        self.taken: dict[int, int] = {}  # configuration -> curve
+        self.prior = prior
+        self._points = np.stack([encoding.point(table.search, one.drawn) for one in table.curves])
+        self._free = np.ones(len(table.curves), dtype=bool)
+
+    def run(self, good: frozenset[int]) -> Outcome:
+        """Until one of the curves `good` was trained in full, or the table is used up."""
+        now = spent = 0.0
+        running: list[tuple[float, int, Claim]] = []
+        idle, me = self.workers, Identity.mine()
+        while True:
+            while idle and (claim := self._claim(me)) is not None:
+                heapq.heappush(running, (now + self._seconds(claim), claim.number, claim))
+                idle -= 1
+            if not running:
+                if self.ledger.trials >= len(self.table.curves):
+                    return self._outcome(spent, now, reached=False)
+                more = self.ledger.trials + (self.way.trials or 0)
+                self.ledger.set_trials(min(more, len(self.table.curves)))
+                continue
+            now, number, claim = heapq.heappop(running)
+            idle += 1
+            spent += self._seconds(claim)
+            state = self._commit(claim)
+            if state == "finished" and self.taken[number] in good:
+                # What others are at has been paid for up to now.
+                spent += sum(max(0.0, self._seconds(one) - (end - now)) for end, _, one in running)
+                return self._outcome(spent, now, reached=True)
+
+    def _outcome(self, spent: float, now: float, reached: bool) -> Outcome:
+        return Outcome(self.way.name, self.seed, spent, now, len(self.taken), reached)
+
+    def _claim(self, me: Identity) -> Claim | None:
+        claim = self.ledger.claim(me, self.rule)
+        if claim is None or claim.params is not None:
+            return claim
+        drawn = sampling.draw(
+            self.table.search,
+            claim.history,
+            seed=self.seed,
+            number=claim.number,
+            last_rung=self.rule.rungs[-1],
+            sampler=self.way.sampler,
+            given=self.prior if claim.number == 0 else None,
+        )
+        index = self._nearest(drawn)
+        self.taken[claim.number], self._free[index] = index, False
+        drawn = dict(self.table.curves[index].drawn)
+        self.ledger.set_params(claim, drawn, drawn, "sampled")
+        return replace(claim, drawn=drawn, params=drawn)
+
+    def _nearest(self, drawn: Mapping[str, Any]) -> int:
+        distance = ((self._points - encoding.point(self.table.search, drawn)) ** 2).sum(1)
+        distance[~self._free] = np.inf
+        return int(distance.argmin())
+
+    def _curve(self, claim: Claim) -> Curve:
+        return self.table.curves[self.taken[claim.number]]
+
+    def _seconds(self, claim: Claim) -> float:
+        """What the segment costs: between rungs that the ladder leaves out no evaluation is paid for, nearly."""
+        steps = range(claim.first_step + 1, claim.last_step + 1)
+        return math.fsum(rung.metrics["train_seconds"] for rung in self._curve(claim).rungs if rung.step in steps)
+
+    def _commit(self, claim: Claim) -> str | None:
+        rung = next((one for one in self._curve(claim).rungs if one.step == claim.last_step), None)
+        if rung is None or not math.isfinite(rung.value):
+            self.ledger.fail(claim, "diverged", "its recorded training failed")
+            return "failed"
+        return self.ledger.commit(claim, rung.value, rung.metrics, self.rule)
+
+
+def replay(
+    table: Table,
+    ways: Sequence[Way],
+    seeds: Sequence[int],
+    *,
+    workers: int = 1,
+    within: float = WITHIN,
+    prior: Mapping[str, Any] | None = None,
+) -> list[Outcome]:
+    """Every way of searching with every seed: what each cost until a configuration trained in full was good enough.
+
+    `prior` is the configuration that each search tries first.
+    """
+    good = targets(table, within)
+    return [Search(table, way, seed, workers, prior).run(good) for way in ways for seed in seeds]
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Of one way over all seeds, in trainings in full of the table's average."""
+
+    median: float
+    ninth: float  # 90th percentile
+    reached: int  # searches that got there
+
+
+def costs(table: Table, outcomes: Sequence[Outcome]) -> dict[str, Costs]:
+    """By way, in the order in which they first occur."""
+    found: dict[str, list[Outcome]] = {}
+    for one in outcomes:
+        found.setdefault(one.way, []).append(one)
+    unit = table.training_seconds
+    return {
+        way: Costs(
+            statistics.median(one.cost / unit for one in all_),
+            float(np.quantile([one.cost / unit for one in all_], 0.9)),
+            sum(one.reached for one in all_),
+        )
+        for way, all_ in found.items()
+    }
+
+
+def told(history: Sequence[Configuration]) -> list[tuple[int, str, dict[int, float]]]:
+    """What a search came to, without its times."""
+    return [(one.number, one.state, one.curve) for one in history]
