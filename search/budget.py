@@ -30,7 +30,7 @@ class Budget:
     """`rungs` rise and end at max_steps, in optimiser steps; one in `eta` goes on past each.
 
     Beside the leader up to `max_full` that cannot be told from it are trained in full.
-    Checkpoints of paused configurations take `disk_gb` at most; None: as much as there is.
+    Checkpoints of paused configurations take `disk_gb` at most; None: half of what the disk has to give.
     """
 
     max_steps: int

@@ -67,18 +67,17 @@ def _contender(study: Study) -> Configuration | None:
 def promising(study: Study) -> list[Configuration]:
     """The resting ones whose checkpoints can still be needed, the most promising first.
 
-    Where a rung's best go on, those are the ones that lie in the share of a full study; a contender that is called
-    back all the same trains again.
+    By their place at their rung; those beyond a full study's share of it, who can only be called back as contenders,
+    come after all others.
     """
-    shares: list[tuple[float, int, Configuration]] = []
+    shares: list[tuple[bool, float, int, Configuration]] = []
     for rung in study.rule.rungs[:-1]:
         ranked = study.at(rung)
         for place, one in enumerate(ranked):
             if one.steps == rung and _rests(one) and one.state == "paused":
-                if study.rule.strategy in ("halving", "bracket") and place >= max(1, study.total // study.rule.eta):
-                    continue
-                shares.append((place / len(ranked), -rung, one))
-    return [one for _, _, one in sorted(shares, key=lambda each: each[:2])]
+                beyond = place >= max(1, study.total // study.rule.eta)
+                shares.append((beyond, place / len(ranked), -rung, one))
+    return [one for *_, one in sorted(shares, key=lambda each: each[:3])]
 
 
 def _bracket(study: Study) -> Configuration | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,6 +33,18 @@ class Summary:
     @property
     def best(self) -> Configuration | None:
         return best(self.history)
+
+    @property
+    def spent(self) -> float:
+        """Seconds of training and evaluation, of all configurations."""
+        return math.fsum(one.seconds for one in self.history)
+
+    @property
+    def saved(self) -> float:
+        """Seconds that the configurations which were not trained in full would have taken, each at its own speed."""
+        full = max(self.record.space["budget"]["rungs"])
+        short = [one for one in self.history if one.ended and one.failure is None and 0 < one.steps < full]
+        return math.fsum(one.seconds / one.steps * (full - one.steps) for one in short)
 
     @property
     def counts(self) -> dict[str, int]:

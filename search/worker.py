@@ -10,18 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from search import ladder, sampling
+from search import disk, ladder, sampling
 from search.child import Child, ChildDied
-from search.discard import clear_discarded, discard, size_of
 from search.errors import RunError, UserError
 from search.identity import Identity
 from search.knobs import Knob
 from search.ladder import Rule
 from search.ledger import LEASE_SECONDS, Ledger
 from search.publish import Publisher
-from search.records import ENDED, Claim
+from search.records import Claim
 from search.space import Space
-from search.strategies import promising
 from search.study import trial_folder
 
 RENEW_SECONDS = LEASE_SECONDS / 10
@@ -94,7 +92,9 @@ class Worker:
         """
         self._publisher.check()
         try:
-            return self._until_done(interrupts, deadline)
+            outcome = self._until_done(interrupts, deadline)
+            self._sweep()
+            return outcome
         finally:
             self._publisher.finish()
 
@@ -123,6 +123,9 @@ class Worker:
                 self._listener.notice("waiting for other workers of this study")
                 waited = True
             time.sleep(POLL_SECONDS)
+
+    def _sweep(self) -> None:
+        disk.sweep(self._ledger, self._rule, self._folder, self._space.budget.disk_gb)
 
     def _segment(self, claim: Claim, interrupts: Interrupts, deadline: float) -> None:
         claim = self._with_params(claim)
@@ -243,29 +246,6 @@ class Worker:
             raise UserError(reason)
         log = self._folder / "worker.log"
         raise RunError(f"trial {claim.number}: {reason}; the details are in {log}")
-
-    def _sweep(self) -> None:
-        """Drop the checkpoints that nothing can need, and what is over the disk budget. Repeated until it is done.
-
-        A configuration that is promoted without its checkpoint trains again from the start, to the same result.
-        """
-        with self._ledger.locked() as (history, total):
-            kept = promising(ladder.Study(self._rule, history, total))
-            sizes = {one.number: size_of(self._checkpoints(one.number)) for one in kept}
-            room, keep = self._space.budget.disk_gb, set()
-            left = math.inf if room is None else room * 1e9
-            for one in kept:  # most promising first
-                if sizes[one.number] <= left:
-                    keep.add(one.number)
-                    left -= sizes[one.number]
-            for one in history:
-                if one.number not in keep and one.state in ("paused", *ENDED) and not one.unfinished:
-                    # Renamed while nobody can claim it; what a kill leaves of it is found by its name.
-                    discard(self._checkpoints(one.number))
-        clear_discarded(self._folder)
-
-    def _checkpoints(self, number: int) -> Path:
-        return trial_folder(self._folder, number) / "checkpoints"
 
 
 def each_event(child: Child, job: Mapping[str, Any], on_event: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ class Logbook:
 
     def __init__(self, folder: Path, first_step: int, params: Mapping[str, Any]) -> None:
         # Events past the point from which training goes on belong to steps that are done again.
-        self._writer = SummaryWriter(str(folder), purge_step=first_step + 1 if first_step else None)
+        self._writer = SummaryWriter(str(folder), purge_step=first_step + 1)
         if not first_step:
             shown = {key: value for key, value in params.items() if isinstance(value, bool | int | float | str)}
             experiment, start, _ = hparams(shown, dict.fromkeys(METRICS, 0.0))  # type: ignore[no-untyped-call]

@@ -117,8 +117,12 @@ def test_median_compares_with_the_others_only():
 
 def test_checkpoints_are_kept_of_what_can_still_go_on():
     history = [config(number, {10: number / 10}) for number in range(8)]
-    assert [one.number for one in promising(Study(RULE, history, 8))] == [0, 1, 2, 3]
-    assert [one.number for one in promising(Study(RULE, history, 16))] == list(range(8)), "half of sixteen"
+    assert [one.number for one in promising(Study(RULE, history, 8))] == list(range(8))
+    higher = [config(0, {10: 0.0, 20: 0.1}), config(1, {10: 0.1, 20: 0.2}), *history[2:]]
+    # 2 and 3 are beyond a share of two at the first rung; 1 is the second of two at its own.
+    assert [one.number for one in promising(Study(RULE, higher[:4], 4))] == [0, 1, 2, 3]
+    ended = [config(0, {10: 0.1, 20: 0.1, 40: 0.1}, "finished"), config(1, {10: 1.0}, "pruned")]
+    assert promising(Study(RULE, ended, 2)) == []
     running = [config(0, {10: 0.0}, "running", target=20), *history[1:]]
     assert 0 not in [one.number for one in promising(Study(RULE, running, 16))]
 

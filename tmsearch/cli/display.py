@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 from search.study import Summary
-from tmsearch.cli.words import clock_time, searched, short
+from tmsearch.cli.words import clock_time, cost, searched, short
 from tmsearch.config import TrainConfig
 
 
@@ -27,8 +27,7 @@ class Display:
             for one in summary.history
             if one.state == "finished" and one.value is not None
         }
-        self._ended = sum(one.ended for one in summary.history)
-        self._spent = sum(one.total("train_seconds") + one.total("eval_seconds") for one in summary.history)
+        self._spent = summary.spent
         self._current: int | None = None
         self._wer = {one.number: one.value for one in summary.history if one.value is not None}
         self._console = Console(highlight=False, soft_wrap=True)
@@ -74,8 +73,8 @@ class Display:
 
     def _left(self, event: Mapping[str, Any]) -> str:
         """Of the study, from what its configurations cost so far; of the trial until one has ended."""
-        if self._ended:
-            left = self._spent / self._ended * max(0, self._trials - self._ended)
+        if len(self._wer) > 1:
+            left = self._spent / len(self._wer) * max(1, self._trials - len(self._wer))
             return f"about {clock_time(left)} left"
         steps = self._space["budget"]["max_steps"] - event["step"]
         return f"at most {clock_time(steps * event['seconds'])} left of the trial"
@@ -87,7 +86,7 @@ class Display:
     def rung(self, number: int, step: int, value: float, metrics: Mapping[str, Any], state: str) -> None:
         self._wer[number] = value
         seconds = (metrics.get("train_seconds") or 0.0) + (metrics.get("eval_seconds") or 0.0)
-        ending = {"paused": "", "pruned": "  pruned", "finished": "  finished"}[state]
+        ending = {"paused": "  waits", "pruned": "  pruned", "finished": "  finished"}[state]
         leads = state == "finished" and value < min(self._best.values(), default=float("inf"))
         if leads:
             self._best[number] = value
@@ -98,11 +97,9 @@ class Display:
             "bold" if leads else "",
         )
         self._spent += seconds
-        self._ended += state != "paused"
 
     def failed(self, number: int, failure: str, reason: str) -> None:
         self.say(f"trial {number}: failed ({failure}): {reason}", "red")
-        self._ended += 1
 
     def notice(self, text: str) -> None:
         self.say(text, "yellow")
@@ -115,11 +112,10 @@ def answer(summary: Summary) -> list[str]:
         return [f"no configuration has a result yet; `tmsearch status {name}` shows them"]
     base = summary.facts.get(f"baseline:{found.params.get('model', TrainConfig.model)}", {}).get("wer")
     against = f" (untrained: {base:.3f})" if base is not None else ""
-    spent = sum(one.total("train_seconds") + one.total("eval_seconds") for one in summary.history)
     states = ", ".join(f"{number} {state}" for state, number in summary.counts.items())
     count = len(summary.history)
     return [
-        f"{count} configuration{'s' if count > 1 else ''}: {states}; {clock_time(spent)} of training and evaluation",
+        f"{count} configuration{'s' if count > 1 else ''}: {states}; {cost(summary)}",
         f"best: trial {found.number}, WER {found.value:.3f} at step {found.steps}{against}; "
         f"{searched(summary.record.space, found.params)}",
         f"next: tmsearch status {name}; tmsearch export {name} -o best.yaml; tmsearch train best.yaml",

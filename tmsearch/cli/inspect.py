@@ -13,7 +13,7 @@ from search.places import printable
 from search.records import Configuration
 from search.storage import Storage, open_storage
 from search.study import Summary, trial_folder
-from tmsearch.cli.words import clock_time, short
+from tmsearch.cli.words import clock_time, cost, short
 
 WIDTH = 80
 
@@ -50,7 +50,7 @@ def _wer(value: float | None) -> str:
 
 
 def _cost(one: Configuration) -> str:
-    return clock_time(one.total("train_seconds") + one.total("eval_seconds"))
+    return clock_time(one.seconds)
 
 
 def list_studies(arguments: argparse.Namespace) -> int:
@@ -100,6 +100,8 @@ def status(arguments: argparse.Namespace) -> int:
             what = " ".join(value.ljust(width) for value, width in zip(values, widths, strict=True))
             leads = summary.best is not None and summary.best.number == one.number
             print(_row(one, what, leads)[:WIDTH].rstrip())
+    if summary.history:
+        print(f"  {cost(summary)}")
     if summary.best:
         print(f"* the best so far; `tmsearch show {record.name} {summary.best.number}` tells more")
     return 0

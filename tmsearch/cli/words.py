@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from search.study import Summary
+
 
 def short(value: Any) -> str:
     """A value as a line shows it: a model by its last name, a number in few digits."""
@@ -29,3 +31,9 @@ def clock_time(seconds: float) -> str:
     minutes, left = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{left:02d}" if hours else f"{minutes}:{left:02d}"
+
+
+def cost(summary: Summary) -> str:
+    """What a study cost, and what judging early saved."""
+    saved = f", {clock_time(summary.saved)} saved by not training all in full" if summary.saved else ""
+    return f"{clock_time(summary.spent)} of training and evaluation{saved}"

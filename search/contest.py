@@ -1,0 +1,101 @@
+"""Ways of searching against each other on a recorded table: `python -m search.contest TABLE`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from search import replay, tables
+from search.budget import SAMPLERS, Budget
+from search.errors import RunError, UserError
+from search.ranges import FloatRange
+from search.replay import Way
+from search.storage import open_storage
+from search.study import open_study
+from search.tables import Table
+
+OURS = "tmsearch"
+WRONG_BY = 30.0
+
+
+def ours(sampler: str = SAMPLERS[0], name: str = OURS) -> Way:
+    """What a space file that says nothing gets."""
+    return Way(name, Budget.strategy, sampler, Budget.eta)
+
+
+def peers(table: Table) -> list[Way]:
+    """What people use instead; Optuna's reduction factors are its defaults."""
+    ends = table.rungs[-1:]
+    return [
+        Way("random, in full", "none", "random"),
+        Way("Optuna's default (TPE, MedianPruner)", "optuna-median", "tpe"),
+        Way("TPE, Hyperband", "optuna-hyperband", "tpe", eta=3),
+        Way("TPE, Optuna's halving", "optuna-halving", "tpe", eta=4),
+        # Twenty at a time, the best four of them in full.
+        Way("20 to the first rung, best 4 in full", "bracket", "random", 5, 20, (table.rungs[0], *ends)),
+        Way("20 to the second rung, best 4 in full", "bracket", "random", 5, 20, (table.rungs[1], *ends)),
+    ][: 6 if len(table.rungs) > 2 else 5]
+
+
+def wrong_prior(table: Table, factor: float = WRONG_BY) -> Mapping[str, Any] | None:
+    """The best configuration with its learning rate wrong by `factor`, to the side where there is more room."""
+    rate, drawn = table.search.get("learning_rate"), table.best.drawn
+    if not isinstance(rate, FloatRange):
+        return None
+    value = drawn["learning_rate"]
+    wrong = value / factor if value / rate.low > rate.high / value else value * factor
+    return {**drawn, "learning_rate": min(max(wrong, rate.low), rate.high)}
+
+
+def report(table: Table, ways: Sequence[Way], seeds: Sequence[int], workers: int) -> list[str]:
+    """A line a way: costs until a good one was trained in full, and the median's share of the first way's."""
+    title = f"trainings until a good one, {workers} worker{'s' if workers > 1 else ''}"
+    lines = [f"{title:44}{'median':>8}{'p90':>8}{'reached':>9}{'tmsearch is':>13}"]
+    found = replay.costs(table, replay.replay(table, ways, seeds, workers=workers))
+    prior = wrong_prior(table)
+    if prior is not None:
+        misled = ours(name=f"{OURS}, first told a rate wrong by {WRONG_BY:g}")
+        found |= replay.costs(table, replay.replay(table, [misled], seeds, workers=workers, prior=prior))
+    mine = found[OURS].median
+    for name, cost in found.items():
+        share = "" if name.startswith(OURS) else f"{mine / cost.median:.2f}"
+        lines.append(f"{name:44}{cost.median:8.1f}{cost.ninth:8.1f}{cost.reached:>6}/{len(seeds)}{share:>13}")
+    return lines
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("table", help="JSON lines in the form of search/tables.py; with --record, a study's name")
+    parser.add_argument("--seeds", type=int, default=50, help="searches a way (50)")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1], help="workers of a search, such as 1 4 16 (1)")
+    parser.add_argument("--samplers", action="store_true", help="compare samplers and strategies of ours, too")
+    parser.add_argument("--record", metavar="URL", help="print the study's curves in this storage as a table instead")
+    said = parser.parse_args(arguments)
+    try:
+        if said.record:
+            sys.stdout.write(tables.of_study(open_study(open_storage(said.record), said.table)))
+            return 0
+        table = tables.read(said.table)
+    except (UserError, RunError) as error:
+        print(error, file=sys.stderr)
+        return 2 if isinstance(error, UserError) else 1
+    good = replay.targets(table)
+    rungs = ", ".join(map(str, table.rungs))
+    print(
+        f"{said.table}: {len(table.curves)} curves, rungs {rungs}; best {table.full(table.best):.4f}, "
+        f"good are {len(good)}; a training in full takes {table.training_seconds:.1f} s"
+    )
+    ways = [ours(), *peers(table)]
+    if said.samplers:
+        ways += [ours(sampler, f"{OURS}, {sampler}") for sampler in SAMPLERS[1:]]
+        ways += [Way(f"{OURS}, {one}", one, SAMPLERS[0]) for one in ("bracket", "hyperband")]
+        ways += [Way(f"{OURS}, eta {eta}", Budget.strategy, SAMPLERS[0], eta) for eta in (2, 3, 4)]
+    for workers in said.workers:
+        print("\n".join(report(table, ways, range(said.seeds), workers)), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""Checkpoints that nothing needs any more, or that are over the budget: taken out of the way, then removed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+
+from search import ladder
+from search.ledger import Ledger
+from search.records import ENDED
+from search.strategies import promising
+from search.study import trial_folder
+
+# Where no budget is given, paused configurations take this share of what the disk has to give.
+DISK_SHARE = 0.5
+_SUFFIX = ".discarded"
+
+
+def sweep(ledger: Ledger, rule: ladder.Rule, study_folder: Path, disk_gb: float | None) -> None:
+    """Keep the checkpoints of the most promising paused configurations, as many as fit. Repeated until it is done.
+
+    A configuration that is promoted without its checkpoint trains again from the start, to the same result.
+    """
+    if not study_folder.exists():
+        return
+    with ledger.locked() as (history, total):
+        folders = {one.number: trial_folder(study_folder, one.number) / "checkpoints" for one in history}
+        kept = promising(ladder.Study(rule, history, total))  # most promising first
+        sizes = {one.number: size_of(folders[one.number]) for one in kept}
+        given = shutil.disk_usage(study_folder).free + sum(sizes.values())
+        left, keep = given * DISK_SHARE if disk_gb is None else disk_gb * 1e9, set()
+        for one in kept:
+            if sizes[one.number] <= left:
+                keep.add(one.number)
+                left -= sizes[one.number]
+        for one in history:
+            if one.number not in keep and one.state in ("paused", *ENDED) and not one.unfinished:
+                # Renamed while nobody can claim it; what a kill leaves of it is found by its name.
+                discard(folders[one.number])
+    clear_discarded(study_folder)
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files below; 0 where there is no such folder."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # another worker may be removing it
+            total += path.stat().st_size if path.is_file() else 0
+    return total
+
+
+def discard(folder: Path) -> None:
+    """Rename it, so that nobody finds half of it; nothing happens where it is not there."""
+    with contextlib.suppress(FileNotFoundError):
+        try:
+            folder.rename(folder.with_name(folder.name + _SUFFIX))
+        except OSError:  # an earlier one was not removed yet
+            shutil.rmtree(folder.with_name(folder.name + _SUFFIX), ignore_errors=True)
+            os.rename(folder, folder.with_name(folder.name + _SUFFIX))
+
+
+def clear_discarded(study_folder: Path) -> None:
+    """Remove what was discarded, by whoever it was."""
+    for path in study_folder.glob(f"trials/*/*{_SUFFIX}"):
+        shutil.rmtree(path, ignore_errors=True)
