@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
 from search import encoding, surrogate
 from search.ranges import Range
@@ -24,9 +24,11 @@ _CANDIDATES, _NEAR = 600, 200
 def draw(
     search: Mapping[str, Range], history: Sequence[Configuration], last_rung: int, random: np.random.Generator
 ) -> dict[str, Any] | None:
-    """Values where the expected improvement per second is highest; None while too little is known for a model.
+    """Values where a draw from the model's belief is lowest; None while too little is known for a model.
 
-    What is running is believed to come out as the model expects, so that workers beside each other spread out.
+    Thompson sampling with each candidate's belief drawn by itself: it keeps looking around where expected improvement
+    goes back to the same corner (replayed on recorded curves: studies/README.md). What is running is believed to come
+    out as the model expects, so that workers beside each other spread out.
     """
     known = [one for one in history if one.drawn is not None and (one.rungs or one.failure in BAD_PARAMETERS)]
     if sum(1 for one in known if one.rungs and one.failure is None) < 2:
@@ -44,33 +46,45 @@ def draw(
     drawn = [encoding.drawn(search, place) for place in places]
     features = np.stack([encoding.point(search, one) for one in drawn])
     mean, deviation = process.at(features)
-    best = float(process.at(points)[0].min())
-    gain = _expected_improvement(best, mean, deviation) / _seconds(known, points, features)
-    return drawn[int(gain.argmax())]
+    return drawn[int((mean + deviation * random.standard_normal(len(mean))).argmin())]
 
 
 def finals(known: Sequence[Configuration], last_rung: int) -> tuple[Array, Array]:
     """The logarithm of each one's value at the last rung, as far as its curve tells, and that guess's variance.
 
-    A curve that ended early is carried on by the mean change of those that went further, rung by rung; how much
-    these changes differ is the variance.
+    A curve that ended early is carried on rung by rung, by a straight line through the logarithms of those that went
+    further; how far these lie from the line is the variance. So an early rung that says little moves nobody far.
     """
-    steps = sorted({rung.step for one in known for rung in one.rungs})
+    steps = sorted({rung.step for one in known for rung in one.rungs} | {last_rung})
     logs = {step: {one.number: _log(one.curve[step]) for one in known if step in one.curve} for step in steps}
-    ahead = {last_rung: (0.0, 0.0)}
-    for step, later in zip(reversed(steps[:-1]), reversed(steps[1:]), strict=True):
-        changes = [logs[later][number] - logs[step][number] for number in logs[later] if number in logs[step]]
-        change, variance = ahead.get(later, (0.0, 0.0))
-        # A change seen twice is hardly known: as if a quarter had been seen two times more.
-        spread = (sum((one - float(np.mean(changes))) ** 2 for one in changes) + 2 * 0.25**2) / (len(changes) + 2)
-        ahead[step] = (change + (float(np.mean(changes)) if changes else 0.0), variance + spread)
-    told = [
-        (_log(one.rungs[-1].value) + ahead.get(one.steps, (0.0, 0.0))[0], ahead.get(one.steps, (0.0, 0.0))[1])
-        if one.rungs and one.failure is None else (math.inf, 0.0)
-        for one in known
-    ]
+    lines = {step: _line(logs[step], logs[later]) for step, later in pairwise(steps)}
+    told = []
+    for one in known:
+        value, variance = (_log(one.rungs[-1].value), 0.0) if one.rungs and one.failure is None else (math.inf, 0.0)
+        for step in steps[:-1]:
+            if step >= one.steps and math.isfinite(value):
+                slope, offset, spread = lines[step]
+                value, variance = offset + slope * value, slope**2 * variance + spread
+        told.append((value, variance))
     worst = min(value for value, _ in told) + math.log(_WORST)
     return np.array([min(value, worst) for value, _ in told]), np.array([variance for _, variance in told])
+
+
+def _line(early: Mapping[int, float], later: Mapping[int, float]) -> tuple[float, float, float]:
+    """(slope, offset, variance) of what came later over what came early, by configuration.
+
+    Before anything is seen: a slope of one, a drop of a tenth, off by a quarter; as firm as two that were seen.
+    """
+    both = [number for number in later if number in early]
+    if not both:
+        return 1.0, -0.1, 0.25**2
+    x, y = np.array([early[number] for number in both]), np.array([later[number] for number in both])
+    centred = x - x.mean()
+    prior = 2 * 0.3**2
+    slope = float((centred @ (y - y.mean()) + prior) / (centred @ centred + prior))
+    left = y - y.mean() - slope * centred
+    variance = float((left @ left + 2 * 0.25**2) / (len(both) + 2))
+    return slope, float(y.mean() - slope * x.mean()), variance
 
 
 def _log(value: float) -> float:
@@ -102,23 +116,3 @@ def _candidates(
         moved = random.random(len(place)) < 0.5
         near.append(np.clip(np.where(moved, place + 0.12 * random.standard_normal(len(place)), place), 0.0, 1.0))
     return np.concatenate([everywhere, np.stack(near)])
-
-
-def _expected_improvement(best: float, mean: Array, deviation: Array) -> Array:
-    """Jones et al. 1998, eq. 15, for a value to be minimised."""
-    ahead = (best - mean) / deviation
-    density = np.exp(-0.5 * ahead**2) / math.sqrt(2.0 * math.pi)
-    return np.asarray((best - mean) * ndtr(ahead) + deviation * density, dtype=np.float64)
-
-
-def _seconds(known: Sequence[Configuration], points: Array, features: Array) -> Array:
-    """Seconds a step that each place will take, up to a factor: a ridge regression of its logarithm."""
-    rows = [(index, one.seconds) for index, one in enumerate(known)]
-    rows = [(index, seconds / known[index].steps) for index, seconds in rows if seconds > 0 and known[index].steps]
-    if len(rows) < 4:
-        return np.ones(len(features))
-    there = points[[index for index, _ in rows]]
-    logs = np.log([seconds for _, seconds in rows])
-    centred = there - there.mean(0)
-    slope = np.linalg.solve(centred.T @ centred + 0.5 * np.eye(points.shape[1]), centred.T @ (logs - logs.mean()))
-    return np.asarray(np.exp((features - there.mean(0)) @ slope), dtype=np.float64)
