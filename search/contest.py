@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -65,11 +66,22 @@ def report(table: Table, ways: Sequence[Way], seeds: Sequence[int], workers: int
     return lines
 
 
+def _ends(table: Table, ways: Sequence[Way], seeds: Sequence[int], trials: int) -> list[str]:
+    """A line a way: how far from the best a study of `trials` configurations ends, and what it costs."""
+    lines = [f"{f'a study of {trials}, to its end':44}{'off the best':>14}{'p90':>8}{'trainings':>11}"]
+    for way in ways:
+        excess, spent = replay.ends(table, way, seeds, trials)
+        ninth = sorted(excess)[int(0.9 * (len(excess) - 1))]
+        lines.append(f"{way.name:44}{statistics.median(excess):>13.1%} {ninth:>7.1%}{statistics.median(spent):>11.1f}")
+    return lines
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("table", help="JSON lines in the form of search/tables.py; with --record, a study's name")
     parser.add_argument("--seeds", type=int, default=50, help="searches a way (50)")
     parser.add_argument("--workers", type=int, nargs="+", default=[1], help="workers of a search, such as 1 4 16 (1)")
+    parser.add_argument("--trials", type=int, nargs="+", default=[], help="also studies of so many configurations")
     parser.add_argument("--samplers", action="store_true", help="compare samplers and strategies of ours, too")
     parser.add_argument("--record", metavar="URL", help="print the study's curves in this storage as a table instead")
     said = parser.parse_args(arguments)
@@ -92,6 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ways += [ours(sampler, f"{OURS}, {sampler}") for sampler in SAMPLERS[1:]]
         ways += [Way(f"{OURS}, {one}", one, SAMPLERS[0]) for one in ("bracket", "hyperband")]
         ways += [Way(f"{OURS}, eta {eta}", Budget.strategy, SAMPLERS[0], eta) for eta in (2, 3, 4)]
+    for trials in said.trials:
+        print("\n".join(_ends(table, ways, range(said.seeds), trials)), flush=True)
     for workers in said.workers:
         print("\n".join(report(table, ways, range(said.seeds), workers)), flush=True)
     return 0

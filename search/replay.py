@@ -15,7 +15,7 @@ from search import encoding, paired, sampling
 from search.identity import Identity
 from search.ladder import Rule
 from search.memory import MemoryLedger
-from search.records import Claim, Configuration
+from search.records import Claim, Configuration, best
 from search.tables import Curve, Table
 
 # A configuration is as good as the best if it is within this share of the best value, or can't be told from it.
@@ -79,8 +79,8 @@ class Search:
         self._points = np.stack([encoding.point(table.search, one.drawn) for one in table.curves])
         self._free = np.ones(len(table.curves), dtype=bool)
 
-    def run(self, good: frozenset[int]) -> Outcome:
-        """Until one of the curves `good` was trained in full, or the table is used up."""
+    def run(self, good: frozenset[int], once: bool = False) -> Outcome:
+        """Until one of the curves `good` was trained in full, or the table is used up; `once`: until the study ends."""
         now = spent = 0.0
         running: list[tuple[float, int, Claim]] = []
         idle, me = self.workers, Identity.mine()
@@ -89,7 +89,7 @@ class Search:
                 heapq.heappush(running, (now + self._seconds(claim), claim.number, claim))
                 idle -= 1
             if not running:
-                if self.ledger.trials >= len(self.table.curves):
+                if once or self.ledger.trials >= len(self.table.curves):
                     return self._outcome(spent, now, reached=False)
                 more = self.ledger.trials + (self.way.trials or 0)
                 self.ledger.set_trials(min(more, len(self.table.curves)))
@@ -102,6 +102,11 @@ class Search:
                 # What others are at has been paid for up to now.
                 spent += sum(max(0.0, self._seconds(one) - (end - now)) for end, _, one in running)
                 return self._outcome(spent, now, reached=True)
+
+    def found(self) -> float:
+        """The value in full of the configuration that a person would take now; infinite where there is none."""
+        leader = best(self.ledger.history())
+        return math.inf if leader is None else self.table.full(self.table.curves[self.taken[leader.number]])
 
     def _outcome(self, spent: float, now: float, reached: bool) -> Outcome:
         return Outcome(self.way.name, self.seed, spent, now, len(self.taken), reached)
@@ -161,6 +166,19 @@ def replay(
     """
     good = targets(table, within)
     return [Search(table, way, seed, workers, prior).run(good) for way in ways for seed in seeds]
+
+
+def ends(table: Table, way: Way, seeds: Sequence[int], trials: int) -> tuple[list[float], list[float]]:
+    """Studies of so many configurations, to their end: by seed, the leader's excess over the best, and the cost.
+
+    The excess is relative (0.1: a tenth worse than the best), the cost in trainings in full.
+    """
+    excess, spent = [], []
+    for seed in seeds:
+        one = Search(table, replace(way, trials=trials), seed, workers=1)
+        spent.append(one.run(frozenset(), once=True).cost / table.training_seconds)
+        excess.append(one.found() / table.full(table.best) - 1.0)
+    return excess, spent
 
 
 @dataclass(frozen=True)

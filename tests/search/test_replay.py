@@ -59,7 +59,8 @@ def test_good_is_what_cannot_be_told_from_the_best(table):
     def ended(value, errors):
         return Curve({}, 0, (Rung(80, value, {"errors": errors}),))
 
-    curves = (ended(0.50, [0, 1, 2, 0]), ended(0.509, [9, 9, 9, 9]), ended(0.55, [1, 0, 2, 0]), ended(0.7, [2, 3, 4, 2]))
+    near, tied = ended(0.509, [9, 9, 9, 9]), ended(0.55, [1, 0, 2, 0])
+    curves = (ended(0.50, [0, 1, 2, 0]), near, tied, ended(0.7, [2, 3, 4, 2]))
     assert replay.targets(dataclasses.replace(table, curves=curves)) == {0, 1, 2}
 
 
