@@ -36,7 +36,7 @@ class Budget:
     max_steps: int
     rungs: tuple[int, ...]
     strategy: str = "halving"
-    eta: int = 2
+    eta: int = 3
     max_full: int = 3
     sampler: str = SAMPLERS[0]
     disk_gb: float | None = None
@@ -50,7 +50,7 @@ class Budget:
 
 
 def parse(raw: Mapping[str, Any], place: Place) -> Budget:
-    """The file's `budget`; without rungs, three that each grow by eta, and the end."""
+    """The file's `budget`; without rungs, three that each double, and the end."""
     check_keys(raw, KEYS, place)
     if "max_steps" not in raw:
         raise place.at("max_steps").error("missing; give the optimiser steps of a full training, such as 800")
@@ -58,8 +58,7 @@ def parse(raw: Mapping[str, Any], place: Place) -> Budget:
     named = [key for key in KEYS if key not in ("max_steps", "rungs") and key in raw]
     given = {key: check(_KNOBS[key], raw[key], place.at(key)) for key in named}
     if raw.get("rungs") is None:
-        eta = given.get("eta", Budget.eta)
-        rungs = sorted({max(1, max_steps // eta**power) for power in range(4)})
+        rungs = sorted({max(1, max_steps // 2**power) for power in range(4)})
     else:
         rungs = _rungs(raw["rungs"], max_steps, place)
     return Budget(max_steps, tuple(rungs), **given)

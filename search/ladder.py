@@ -18,7 +18,7 @@ class Rule:
 
     rungs: tuple[int, ...]
     strategy: str = "halving"
-    eta: int = 2
+    eta: int = 3
     max_full: int = 3
 
 

@@ -33,7 +33,7 @@ class Way:
     name: str
     strategy: str
     sampler: str
-    eta: int = 2
+    eta: int = 3
     trials: int | None = None
     rungs: tuple[int, ...] | None = None  # None: the table's
 

@@ -27,7 +27,7 @@ def test_a_good_file():
     found = load_text(GOOD)
     assert found.study == "toy"
     assert found.data == {"dataset": "demo", "test": 0.2}
-    assert found.budget == Budget(80, (20, 40, 80), "halving", 2)
+    assert found.budget == Budget(80, (20, 40, 80))
     assert found.train == {"adapters": 0}
     assert found.search == {
         "model": Choice(("big", "small")),

@@ -64,6 +64,17 @@ def test_a_newer_schema_is_refused(tmp_path):
         study.names(storage)
 
 
+def test_an_older_schema_is_upgraded(tmp_path):
+    storage = toy_storage(tmp_path)
+    toy_study(storage, toy_space(tmp_path), 2)
+    with storage.write() as connection:
+        connection.exec_driver_sql("ALTER TABLE tmsearch_configuration DROP COLUMN target")
+        connection.exec_driver_sql("UPDATE tmsearch_meta SET value = '1'")
+    ledger = study.open_study(storage, "toy")
+    assert ledger.claim(Identity.mine(), rule_of(toy_space(tmp_path))).number == 0
+    assert ledger.history()[0].target == 2
+
+
 def test_a_folder_that_cannot_be_written(tmp_path):
     file = tmp_path / "file"
     file.write_text("")

@@ -18,7 +18,7 @@ DATA = {"dataset": Limits("dataset", (str,))}
 SPACE = """
 study: toy
 data: {dataset: none}
-budget: {max_steps: 8, rungs: [2, 4, 8], strategy: STRATEGY}
+budget: {max_steps: 8, rungs: [2, 4, 8], eta: 2, strategy: STRATEGY}
 search:
   x: {low: 0, high: 10}
   kind: [plain, fancy]
