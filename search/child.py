@@ -10,7 +10,7 @@ import queue
 import signal
 import subprocess
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,8 +18,24 @@ from typing import IO, Any
 STOP_PATIENCE = 600.0
 
 
+# How a process is told to go, by a person, a scheduler or a machine that shuts down: no fault of what it did.
+TOLD_TO_END = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
 class ChildDied(Exception):
-    """The child ended without an answer; the text says how."""
+    """The child ended without an answer; the text says how. `code` as subprocess gives it: below 0, a signal."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}")
+        self.code = code
+
+    @property
+    def told_to_end(self) -> bool:
+        return -self.code in TOLD_TO_END
+
+    @property
+    def killed(self) -> bool:
+        return self.code == -signal.SIGKILL
 
 
 class Child:
@@ -68,7 +84,7 @@ class Child:
         assert self._process is not None
         code = self._process.wait()
         self._process = None
-        raise ChildDied(f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}")
+        raise ChildDied(code)
 
     def kill(self) -> None:
         """End it now. What it saved is on disk."""
@@ -132,6 +148,19 @@ class Child:
         if self._log is not None:
             with contextlib.suppress(OSError), self._log.open("a", encoding="utf-8") as log:
                 log.write(line)
+
+
+def each_event(child: Child, job: Mapping[str, Any], on_event: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:
+    """Run a job that belongs to no segment (a check of data and models) and give its last word."""
+    child.send(job)
+    while True:
+        event = child.event(timeout=1.0)
+        if event is None:
+            continue
+        if event.get("event") in ("progress", "fact", "limit"):
+            on_event(event)
+            continue
+        return event
 
 
 _SECRETS_OF_THE_SUPERVISOR = ("TMSEARCH_STORAGE", "PGPASSWORD")

@@ -11,35 +11,57 @@ from search import ladder
 from search.ledger import Ledger
 from search.records import ENDED
 from search.strategies import promising
-from search.study import trial_folder
+from search.study import CHECKPOINTS, claim_folder, trial_folder
 
 # Where no budget is given, paused configurations take this share of what the disk has to give.
 DISK_SHARE = 0.5
 _SUFFIX = ".discarded"
 
 
-def sweep(ledger: Ledger, rule: ladder.Rule, study_folder: Path, disk_gb: float | None) -> None:
-    """Keep the checkpoints of the most promising paused configurations, as many as fit. Repeated until it is done.
+def sweep(ledger: Ledger, rule: ladder.Rule, study_folder: Path, disk_gb: float | None) -> list[int]:
+    """Keep the checkpoints of the most promising paused configurations, as many as fit; the numbers of those let go.
 
-    A configuration that is promoted without its checkpoint trains again from the start, to the same result.
+    A configuration that is promoted without its checkpoint trains again from the start, to the same result. Repeated
+    until it is done.
     """
     if not study_folder.exists():
-        return
-    with ledger.locked() as (history, total):
-        folders = {one.number: trial_folder(study_folder, one.number) / "checkpoints" for one in history}
-        kept = promising(ladder.Study(rule, history, total))  # most promising first
-        sizes = {one.number: size_of(folders[one.number]) for one in kept}
-        given = shutil.disk_usage(study_folder).free + sum(sizes.values())
-        left, keep = given * DISK_SHARE if disk_gb is None else disk_gb * 1e9, set()
-        for one in kept:
-            if sizes[one.number] <= left:
-                keep.add(one.number)
-                left -= sizes[one.number]
-        for one in history:
-            if one.number not in keep and one.state in ("paused", *ENDED) and not one.unfinished:
+        return []
+    # Looked at without the lock first: most times there is nothing to do, and nobody waits for the disk.
+    record = ledger.record()
+    doomed = _doomed(ladder.Study(rule, ledger.history(), record.trials), study_folder, disk_gb)
+    if doomed:
+        with ledger.locked() as (history, total):
+            doomed = _doomed(ladder.Study(rule, history, total), study_folder, disk_gb)
+            for number in doomed:
                 # Renamed while nobody can claim it; what a kill leaves of it is found by its name.
-                discard(folders[one.number])
-    clear_discarded(study_folder)
+                discard(trial_folder(study_folder, number) / CHECKPOINTS)
+        clear_discarded(study_folder)
+    return doomed
+
+
+def _doomed(study: ladder.Study, study_folder: Path, disk_gb: float | None) -> list[int]:
+    """The configurations at rest whose checkpoints are there and not to be kept."""
+    folders = {one.number: trial_folder(study_folder, one.number) / CHECKPOINTS for one in study.history}
+    there = {number for number, folder in folders.items() if folder.exists()}
+    kept = [one for one in promising(study) if one.number in there]  # most promising first
+    sizes = {one.number: size_of(folders[one.number]) for one in kept}
+    given = shutil.disk_usage(study_folder).free + sum(sizes.values())
+    left, keep = given * DISK_SHARE if disk_gb is None else disk_gb * 1e9, set()
+    for one in kept:
+        if sizes[one.number] <= left:
+            keep.add(one.number)
+            left -= sizes[one.number]
+    resting = [one.number for one in study.history if one.state in ("paused", *ENDED) and not one.unfinished]
+    return [number for number in resting if number in there and number not in keep]
+
+
+def discard_claim(trial_folder: Path, token: int) -> None:
+    """Remove the checkpoints of a claim that was lost: nobody's, if the holder has gone on from them or not."""
+    folder = claim_folder(trial_folder, token)
+    discard(folder)
+    shutil.rmtree(folder.with_name(folder.name + _SUFFIX), ignore_errors=True)
+    with contextlib.suppress(OSError):
+        folder.parent.rmdir()  # the last one there
 
 
 def size_of(folder: Path) -> int:
@@ -63,5 +85,6 @@ def discard(folder: Path) -> None:
 
 def clear_discarded(study_folder: Path) -> None:
     """Remove what was discarded, by whoever it was."""
-    for path in study_folder.glob(f"trials/*/*{_SUFFIX}"):
-        shutil.rmtree(path, ignore_errors=True)
+    for pattern in (f"trials/*/*{_SUFFIX}", f"trials/*/{CHECKPOINTS}/*{_SUFFIX}"):
+        for path in study_folder.glob(pattern):
+            shutil.rmtree(path, ignore_errors=True)

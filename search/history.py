@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,6 +13,9 @@ from search.identity import Identity
 from search.records import Configuration, Rung
 from search.schema import configurations, segments, studies
 
+# A supervisor renews every few seconds; a machine that swaps or a database that restarts gets a minute.
+LEASE_SECONDS = 60.0
+
 
 def clock(connection: sa.Connection) -> float:
     """Seconds since 1970 by the database's clock: workers' own clocks differ, leases must not."""
@@ -19,6 +24,19 @@ def clock(connection: sa.Connection) -> float:
     else:
         query = "SELECT EXTRACT(EPOCH FROM clock_timestamp())"
     return float(connection.exec_driver_sql(query).scalar_one())
+
+
+def _expiry(connection: sa.Connection) -> float:
+    """Leases that ended before this time, by the database's clock, are over.
+
+    While a server was down nobody could renew: after its start everyone who was at work gets a lease's time to say
+    so, before others take the work over.
+    """
+    if connection.dialect.name == "sqlite":
+        return clock(connection)
+    query = "SELECT EXTRACT(EPOCH FROM clock_timestamp()), EXTRACT(EPOCH FROM pg_postmaster_start_time())"
+    now, started = connection.exec_driver_sql(query).one()
+    return float(now) if now - started > LEASE_SECONDS else float(started) - LEASE_SECONDS
 
 
 def study_row(connection: sa.Connection, name: str, *, lock: bool = False) -> sa.Row[Any]:
@@ -32,47 +50,92 @@ def study_row(connection: sa.Connection, name: str, *, lock: bool = False) -> sa
     return row
 
 
-def held(row: sa.Row[Any], now: float) -> bool:
-    """Whether a live worker has this configuration: its lease runs and it is not known to be dead."""
-    if row.state != "running" or (row.lease_until or 0.0) <= now:
+def held(state: str, worker: str | None, lease_until: float | None, expiry: float) -> bool:
+    """Whether a live worker has a configuration: its lease runs and it is not known to be dead."""
+    if state != "running" or (lease_until or 0.0) <= expiry:
         return False
-    identity = Identity.parse(row.worker or "")
+    identity = Identity.parse(worker or "")
     return identity is None or not identity.known_dead()
 
 
-def read_history(connection: sa.Connection, study_id: int) -> tuple[Configuration, ...]:
-    """Every configuration of the study, by number, with its committed rungs.
+# What changes without a new revision, and says which rows have one.
+_LIGHT = sa.select(
+    configurations.c.number,
+    configurations.c.revision,
+    configurations.c.state,
+    configurations.c.worker,
+    configurations.c.lease_until,
+    configurations.c.progress,
+    configurations.c.published,
+).order_by(configurations.c.number)
 
-    One whose worker died is said to be paused, which is what it is: it goes on from its last checkpoint.
+
+class History:
+    """A study's configurations as the ledger has them. Rows whose revision is known are not read again.
+
+    So a claim among hundreds of configurations reads a few numbers of each, and not all their curves and clips.
     """
-    now = clock(connection)
+
+    def __init__(self) -> None:
+        self._study: tuple[int, float] | None = None
+        self._known: dict[int, Configuration] = {}
+
+    def read(self, connection: sa.Connection, study: sa.Row[Any]) -> tuple[Configuration, ...]:
+        """Every configuration of the study, by number, with its committed rungs.
+
+        One whose worker died is said to be paused, which is what it is: it goes on from its last checkpoint.
+        """
+        if self._study != (study.id, study.created):
+            self._study, self._known = (study.id, study.created), {}
+        light = connection.execute(_LIGHT.where(configurations.c.study_id == study.id)).all()
+        known = self._known
+        stale = [row.number for row in light if row.number not in known or known[row.number].revision != row.revision]
+        if stale:
+            known = self._known = {**known, **_read(connection, study.id, stale)}
+        expiry = _expiry(connection)
+        return tuple(_now(known[row.number], row, expiry) for row in light)
+
+
+def _now(known: Configuration, row: Any, expiry: float) -> Configuration:
+    """`known` with what may have changed since it was read."""
+    lives = held(row.state, row.worker, row.lease_until, expiry)
+    state: Any = "paused" if row.state == "running" and not lives else row.state
+    if state == known.state and row.published == known.published and not row.progress and row.worker == known.worker:
+        return known  # nearly all of a long study
+    return replace(
+        known, state=state, worker=row.worker, progress=row.progress or {}, published=row.published
+    )
+
+
+def _read(connection: sa.Connection, study_id: int, numbers: Sequence[int]) -> dict[int, Configuration]:
+    here = configurations.c.study_id == study_id
+    if len(numbers) < 100:  # databases limit how many values one query takes
+        here = here & configurations.c.number.in_(numbers)
     rungs: dict[int, list[Rung]] = {}
     results = (
-        sa.select(configurations.c.number, segments.c.step, segments.c.value, segments.c.metrics)
+        sa.select(configurations.c.number, segments)
         .join(configurations, configurations.c.id == segments.c.configuration_id)
-        .where(configurations.c.study_id == study_id)
+        .where(here)
         .order_by(segments.c.step)
     )
-    for number, step, value, metrics in connection.execute(results):
-        rungs.setdefault(number, []).append(Rung(step, value, metrics))
-    rows = connection.execute(
-        sa.select(configurations).where(configurations.c.study_id == study_id).order_by(configurations.c.number)
-    )
-    return tuple(
-        Configuration(
+    rows = connection.execute(sa.select(configurations).where(here)).all()
+    for one in connection.execute(results):
+        rungs.setdefault(one.number, []).append(Rung(one.step, one.value, one.metrics, one.version))
+    return {
+        row.number: Configuration(
             number=row.number,
             origin=row.origin,
             drawn=row.drawn,
             params=row.params,
-            state="paused" if row.state == "running" and not held(row, now) else row.state,
+            state=row.state,
             reason=row.reason,
             failure=row.failure,
             rungs=tuple(rungs.get(row.number, ())),
             worker=row.worker,
-            progress=row.progress or {},
             revision=row.revision,
             published=row.published,
             target=row.target,
+            token=row.token,
         )
         for row in rows
-    )
+    }

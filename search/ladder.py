@@ -70,6 +70,8 @@ class Strategy:
     verdict: Callable[[Study, Configuration], Verdict]
     promote: Callable[[Study], Configuration | None]
     first_rung: Callable[[Study, int], int]  # of a configuration, by its number
+    # In step: what is drawn must not depend on who happened to be done first, so a draw sees no results.
+    synchronous: bool = False
 
 
 def value_at(one: Configuration, step: int) -> float:
@@ -100,6 +102,11 @@ def choose(strategy: Strategy, study: Study) -> Work | None:
         return None if study.full else Work(None, 0, strategy.first_rung(study, len(study.history)))
     rung = next_rung(study.rule, one.steps) if one.steps else strategy.first_rung(study, one.number)
     return Work(one.number, one.steps, rung)
+
+
+def seen(strategy: Strategy, history: Sequence[Configuration], number: int | None) -> tuple[Configuration, ...]:
+    """What the draw of configuration `number` (None: a new one) may look at."""
+    return () if strategy.synchronous else tuple(one for one in history if one.number != number)
 
 
 def settle(

@@ -42,16 +42,20 @@ class MemoryLedger:
         """The study's total number of configurations. Also takes back a request to stop."""
         self.trials, self.stopping = trials, False
 
-    def request_stop(self) -> None:
+    def request_stop(self, reason: str | None = None) -> None:
+        """Ask to stop."""
         self.stopping = True
 
-    def claim(self, worker: Identity, rule: ladder.Rule, closing: bool = False) -> Claim | None:
-        """Take the next segment; None where there is none for now."""
+    def claim(
+        self, worker: Identity, rule: ladder.Rule, closing: bool = False, *, again: bool = False
+    ) -> Claim | None:
+        """Take the next segment; None where there is none for now. No answer gets lost here, so `again` is nothing."""
         if self.stopping:
             return None
         history = self.history()
         known = ladder.Study(rule, history, self.trials, closing)
-        work = ladder.choose(STRATEGIES[rule.strategy], known)
+        strategy = STRATEGIES[rule.strategy]
+        work = ladder.choose(strategy, known)
         if work is None:
             if not known.held and not closing:
                 for one in history:
@@ -66,10 +70,9 @@ class MemoryLedger:
         self._tokens[number] += 1
         mine = self._history[number]
         self._set(number, state="running", reason=None, worker=str(worker), target=work.last_step)
-        others = tuple(one for one in history if one.number != number)
         return Claim(
             self.study, number, self._tokens[number], str(worker), mine.drawn, mine.params,
-            work.first_step, work.last_step, others,
+            work.first_step, work.last_step, ladder.seen(strategy, history, number),
         )
 
     def _set(self, number: int, **values: Any) -> None:
@@ -93,14 +96,23 @@ class MemoryLedger:
         """(the claim is still ours, the study is asked to stop)."""
         return self._guarded(claim, progress=dict(progress)), self.stopping
 
-    def commit(self, claim: Claim, value: float, metrics: Mapping[str, Any], rule: ladder.Rule) -> str | None:
+    def commit(
+        self,
+        claim: Claim,
+        value: float,
+        metrics: Mapping[str, Any],
+        rule: ladder.Rule,
+        *,
+        version: str | None = None,
+        again: bool = False,
+    ) -> str | None:
         """Record a segment's result and what becomes of its configuration. None: the claim was lost."""
         if not self._ours(claim):
             return None
         state, reason = ladder.settle(
             STRATEGIES[rule.strategy], rule, self._history, self.trials, claim, value, metrics
         )
-        rungs = (*self._history[claim.number].rungs, Rung(claim.last_step, value, dict(metrics)))
+        rungs = (*self._history[claim.number].rungs, Rung(claim.last_step, value, dict(metrics), version))
         self._crashes[claim.number] = 0
         self._set(claim.number, rungs=rungs, **_released(state, reason))
         return state
@@ -109,12 +121,12 @@ class MemoryLedger:
         """End the configuration as failed."""
         return self._guarded(claim, failure=failure, **_released("failed", reason))
 
-    def crashed(self, claim: Claim, reason: str) -> bool:
-        """Give the segment back to be tried again, CRASHES_ALLOWED times. True: it ended as failed."""
+    def crashed(self, claim: Claim, reason: str, allowed: int = CRASHES_ALLOWED) -> bool:
+        """Give the segment back to be tried again, `allowed` times. True: it ended as failed."""
         if not self._ours(claim):
             return False
         self._crashes[claim.number] += 1
-        if self._crashes[claim.number] > CRASHES_ALLOWED:
+        if self._crashes[claim.number] > allowed:
             return self.fail(claim, "crashed", reason)
         self._set(claim.number, **_released("paused", reason))
         return False

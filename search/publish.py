@@ -12,12 +12,12 @@ import sqlalchemy as sa
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search.history import clock
+from search.history import LEASE_SECONDS, clock, study_row
 from search.hush import hushed
 from search.identity import Identity
-from search.ledger import LEASE_SECONDS, Ledger
+from search.ledger import Ledger
 from search.records import BAD_PARAMETERS, Configuration
-from search.sampling import distributions, holds
+from search.sampling import MEMORY, distributions, holds
 from search.schema import configurations, studies
 from search.space import Space
 
@@ -47,10 +47,13 @@ class Publisher:
         try:
             study, trials = self._study()
             for one in due:
+                if not self._lease(LEASE_SECONDS):
+                    return False  # it took so long that another worker is at it
                 self._one(study, trials.get(one.number), one)
                 self._done(one)
         finally:
             self._lease(0.0)
+            self._ledger.storage.rest()
         return True
 
     def finish(self) -> None:
@@ -60,16 +63,27 @@ class Publisher:
                 return
             time.sleep(0.1)
 
-    def check(self) -> None:
-        """Notice what a person changed in the dashboard, and publish it again as the ledger has it."""
-        names = optuna.get_all_study_names(self._ledger.storage.optuna)
+    def check(self) -> bool:
+        """Notice what a person changed in the dashboard, and publish it again as the ledger has it.
+
+        False: another worker publishes just now, and looks itself.
+        """
         history = [one for one in self._ledger.history() if one.published]
         if not history:
-            return
-        if self._ledger.study not in names:
+            return True
+        if not self._lease(LEASE_SECONDS):
+            return False
+        try:
+            self._republish(self._changed(history))
+        finally:
+            self._lease(0.0)
+        return True
+
+    def _changed(self, history: list[Configuration]) -> list[int]:
+        """The published ones that Optuna no longer has, or has otherwise."""
+        if self._ledger.study not in optuna.get_all_study_names(self._ledger.storage.optuna):
             self._notice("the published study was deleted in the dashboard; it is published again from the ledger")
-            self._republish([one.number for one in history])
-            return
+            return [one.number for one in history]
         _, trials = self._study()
         lost = [one.number for one in history if one.number not in trials]
         told = [
@@ -84,7 +98,7 @@ class Publisher:
             self._notice(f"deleted in the dashboard, published again from the ledger: {_listed(lost)}")
         if told:
             self._notice(f"told in the dashboard, the ledger goes on in a successor trial: {_listed(told)}")
-        self._republish(lost + told)
+        return lost + told
 
     def _republish(self, numbers: list[int]) -> None:
         if not numbers:
@@ -93,23 +107,27 @@ class Publisher:
             study = sa.select(studies.c.id).where(studies.c.name == self._ledger.study).scalar_subquery()
             here = (configurations.c.study_id == study) & configurations.c.number.in_(numbers)
             connection.execute(sa.update(configurations).where(here).values(published=0))
-        self.publish()
 
     def _lease(self, seconds: float) -> bool:
         """Become the study's only publisher for some seconds, or (0) stop being it. False: somebody else is."""
+        with self._ledger.storage.read() as connection:
+            if self._taken(connection):  # most times, with many workers: nobody's writing waits for this
+                return False
         with self._ledger.storage.write() as connection:
+            study_row(connection, self._ledger.study, lock=True)
+            if self._taken(connection):
+                return False
             now = clock(connection)
-            row = connection.execute(
-                sa.select(studies.c.publisher, studies.c.publisher_until).where(studies.c.name == self._ledger.study)
-            ).first()
-            if row is None:
-                return False
-            holder = Identity.parse(row.publisher or "")
-            if holder and holder != self._me and (row.publisher_until or 0) > now and not holder.known_dead():
-                return False
             values = {"publisher": str(self._me) if seconds else None, "publisher_until": now + seconds}
             connection.execute(sa.update(studies).where(studies.c.name == self._ledger.study).values(**values))
             return True
+
+    def _taken(self, connection: sa.Connection) -> bool:
+        row = study_row(connection, self._ledger.study)
+        holder = Identity.parse(row.publisher or "")
+        if not holder or holder == self._me or (row.publisher_until or 0) <= clock(connection):
+            return False
+        return not holder.known_dead()
 
     def _study(self) -> tuple[optuna.Study, dict[int, FrozenTrial]]:
         """The published study and, by configuration, its latest trial."""
@@ -149,6 +167,9 @@ class Publisher:
         for key, attribute in attributes(one).items():
             if known.user_attrs.get(key) != attribute:
                 storage.set_trial_user_attr(trial_id, key, attribute)
+        for key, limit in _limits(one).items():
+            if key not in known.system_attrs:
+                storage.set_trial_system_attr(trial_id, key, limit)
         if final is not None:
             values = None if one.value is None or final == TrialState.FAIL else [one.value]
             storage.set_trial_state_values(trial_id, final, values)
@@ -198,6 +219,15 @@ def _final_state(one: Configuration) -> TrialState | None:
     if one.state == "failed":
         return TrialState.PRUNED if one.failure in BAD_PARAMETERS else TrialState.FAIL
     return TrialState.COMPLETE if one.state == "finished" else TrialState.PRUNED
+
+
+def _limits(one: Configuration) -> Mapping[str, float]:
+    """What Optuna calls constraints, as system attributes: above 0 is infeasible. One that memory cannot hold is."""
+    if one.failure != "oom":
+        return {}
+    probe = create_trial(state=TrialState.RUNNING)
+    probe.set_constraint(MEMORY, 1.0)
+    return dict(probe.system_attrs)
 
 
 def attributes(one: Configuration) -> Mapping[str, Any]:

@@ -15,6 +15,9 @@ ENDED: tuple[State, ...] = ("pruned", "finished", "failed")
 BAD_PARAMETERS = ("diverged", "oom")
 # A child that dies twice more at the same place will die again.
 CRASHES_ALLOWED = 2
+# One that was killed (SIGKILL) may have been so by a person, by a scheduler, or by a kernel that is out of memory: the
+# last does it again, so there is an end, but not as soon.
+KILLS_ALLOWED = 5
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class Rung:
     step: int
     value: float
     metrics: Mapping[str, Any]
+    version: str | None = None  # of the code that trained it
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class Configuration:
     revision: int = 1
     published: int = 0
     target: int = 0  # where the segment that was last begun ends
+    token: int = 0  # of the last claim
 
     @property
     def unfinished(self) -> bool:
@@ -105,6 +110,25 @@ class StudyRecord:
     stopping: bool
     version: str
     created: float
+    stop_reason: str | None = None
+
+
+@dataclass(frozen=True)
+class WorkerRecord:
+    """A worker that said it is there. Times are the database's, seconds since 1970."""
+
+    identity: str
+    place: str
+    version: str
+    since: float
+    seen: float
+    alive: bool  # seen within a lease, and not known to be dead
+
+    @property
+    def shown(self) -> str:
+        """host:pid, and where that is."""
+        identity = Identity.parse(self.identity)
+        return f"{identity.shown if identity else self.identity} ({self.place})"
 
 
 @dataclass(frozen=True)

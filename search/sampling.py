@@ -19,6 +19,7 @@ from search.ranges import Choice, FloatRange, IntRange, Range
 from search.records import BAD_PARAMETERS, Configuration
 
 GUIDED_FROM = 8
+MEMORY = "memory"  # the constraint that a configuration breaks which runs out of memory
 
 
 def distribution(one: Range) -> BaseDistribution:
@@ -69,10 +70,15 @@ def known_trial(
         return None
     params, curve = dict(one.drawn), one.curve
     if one.failure in BAD_PARAMETERS:
-        step = one.steps or 1
-        return create_trial(
-            state=TrialState.PRUNED, params=params, distributions=dict(space), intermediate_values={step: worst}
+        bad = create_trial(
+            state=TrialState.PRUNED,
+            params=params,
+            distributions=dict(space),
+            intermediate_values={one.steps or 1: worst},
         )
+        if one.failure == "oom":
+            bad.set_constraint(MEMORY, 1.0)
+        return bad
     if one.failure is not None or not curve:
         return None
     if one.steps >= last_rung:

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from search.errors import UserError
 from search.storage import Storage
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 metadata = sa.MetaData()
 
@@ -32,6 +32,8 @@ studies = sa.Table(
     # Who publishes to Optuna just now: Optuna has no "create unless it is there", so one at a time does it.
     sa.Column("publisher", sa.String(255)),
     sa.Column("publisher_until", sa.Float),
+    # Why workers are asked to stop, where it was no person's wish: a bug, data that cannot be used.
+    sa.Column("stop_reason", sa.Text),
 )
 facts = sa.Table(
     "tmsearch_fact",
@@ -76,17 +78,27 @@ segments = sa.Table(
     sa.Column("worker", sa.String(255), nullable=False),
     sa.Column("token", sa.Integer, nullable=False),
     sa.Column("committed", sa.Float, nullable=False),
+    sa.Column("version", sa.String(64)),  # of the code that trained it
     # A result is recorded once, whatever happens.
     sa.UniqueConstraint("configuration_id", "step"),
+)
+
+workers = sa.Table(
+    "tmsearch_worker",
+    metadata,
+    sa.Column("study_id", sa.ForeignKey("tmsearch_study.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("worker", sa.String(255), primary_key=True),  # an Identity
+    sa.Column("place", sa.String(255), nullable=False),  # where it runs, in words: a GPU, a Slurm job, a node of Ray
+    sa.Column("version", sa.String(64), nullable=False),
+    sa.Column("since", sa.Float, nullable=False),
+    sa.Column("seen", sa.Float, nullable=False),
 )
 
 
 def create(storage: Storage) -> None:
     """Make the tables where they are missing; two processes may do it at once."""
     with storage.write() as connection:
-        if connection.dialect.name == "postgresql":
-            # Any constant: it keeps two creators of the same tables apart until the transaction ends.
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(0x746D7365)))
+        _alone(connection)
         metadata.create_all(connection)
         if connection.execute(sa.select(meta.c.value).where(meta.c.key == "schema")).scalar() is None:
             connection.execute(sa.insert(meta).values(key="schema", value=str(SCHEMA_VERSION)))
@@ -101,7 +113,7 @@ def check(storage: Storage) -> bool:
         if not sa.inspect(connection).has_table(meta.name):
             return False
         version = connection.execute(sa.select(meta.c.value).where(meta.c.key == "schema")).scalar()
-    if version == "1":
+    if version is not None and version.isdigit() and 0 < int(version) < SCHEMA_VERSION:
         _upgrade(storage)
     elif version != str(SCHEMA_VERSION):
         raise UserError(
@@ -111,12 +123,27 @@ def check(storage: Storage) -> bool:
     return True
 
 
+# What each version has that the one before had not: column by table, in the words of both databases.
+_ADDED = {
+    2: ((configurations, "target", "INTEGER NOT NULL DEFAULT 0"),),
+    3: ((studies, "stop_reason", "TEXT"), (segments, "version", "VARCHAR(64)")),
+}
+
+
 def _upgrade(storage: Storage) -> None:
-    """Version 1 to 2: where the segment that was last begun ends."""
+    """To SCHEMA_VERSION in one transaction; several programs may find the older version at once."""
     with storage.write() as connection:
-        known = {column["name"] for column in sa.inspect(connection).get_columns(configurations.name)}
-        if "target" not in known:
-            column = "target INTEGER NOT NULL DEFAULT 0"
-            connection.exec_driver_sql(f"ALTER TABLE {configurations.name} ADD COLUMN {column}")
-        # What rested then had been told to go on; the next rung is found anew.
+        _alone(connection)
+        metadata.create_all(connection)  # tables that are new
+        for added in _ADDED.values():
+            for table, name, declared in added:
+                known = {column["name"] for column in sa.inspect(connection).get_columns(table.name)}
+                if name not in known:
+                    connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {name} {declared}")
         connection.execute(sa.update(meta).where(meta.c.key == "schema").values(value=str(SCHEMA_VERSION)))
+
+
+def _alone(connection: sa.Connection) -> None:
+    """Keep other makers of the same tables away until the transaction ends; SQLite's writers are alone anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(0x746D7365)))  # any constant

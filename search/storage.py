@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from search.errors import RunError, UserError
+from search import filesystems
+from search.errors import StorageGone, UserError
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -21,6 +22,15 @@ if TYPE_CHECKING:
 DEFAULT_URL = "sqlite:///studies/tmsearch.db"
 # A writer holds SQLite's one lock for milliseconds; a minute covers dozens of workers on a slow disk.
 BUSY_SECONDS = 60.0
+# A server that is not there is noticed within this time, so that a worker can go on with its training meanwhile.
+CONNECT_SECONDS = 10
+# A worker that is stopped (a debugger, a machine that sleeps) in the middle of a transaction holds the study's lock:
+# the server ends such a session, and the worker's next word is asked again.
+_POSTGRES_SETTINGS = (
+    "SET idle_in_transaction_session_timeout = '20s'",
+    "SET lock_timeout = '60s'",
+    "SET statement_timeout = '120s'",
+)
 
 
 def _parse(url: str) -> sa.URL:
@@ -59,6 +69,26 @@ def _immediate(engine: sa.Engine) -> None:
         connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
 
+def _postgres(url: sa.URL) -> dict[str, Any]:
+    """Arguments of create_engine: one connection, since a worker does one thing at a time and 64 of them must stay
+    under PostgreSQL's default of 100; a dead server or cable is noticed in half a minute."""
+    alive = {"keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000}
+    given = {"connect_timeout": CONNECT_SECONDS, **alive}
+    arguments = {name: value for name, value in given.items() if name not in url.query}
+    return {"pool_size": 1, "max_overflow": 0, "pool_pre_ping": True, "connect_args": arguments}
+
+
+def _bounded(engine: sa.Engine) -> None:
+    """Give every session of PostgreSQL its time limits."""
+
+    @event.listens_for(engine, "connect")
+    def _connected(connection: Any, _record: Any) -> None:
+        with connection.cursor() as cursor:
+            for setting in _POSTGRES_SETTINGS:
+                cursor.execute(setting)
+        connection.commit()
+
+
 @dataclass(frozen=True)
 class Storage:
     """One database that holds the ledger and the published Optuna studies."""
@@ -91,6 +121,7 @@ class Storage:
     def engine(self) -> sa.Engine:
         if self.is_sqlite:
             assert self.file is not None
+            self._refuse_network(self.file.parent)
             try:
                 self.file.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
@@ -99,10 +130,19 @@ class Storage:
             _immediate(engine)
             return engine
         try:
-            # A worker does one thing at a time; 64 of them must stay under PostgreSQL's default of 100 connections.
-            return sa.create_engine(self.url, pool_size=1, max_overflow=1, pool_pre_ping=True)
+            engine = sa.create_engine(self.url, **_postgres(self.url))
         except ModuleNotFoundError:
             raise UserError("--storage: PostgreSQL needs its driver: pip install 'tmsearch[postgres]'") from None
+        _bounded(engine)
+        return engine
+
+    def _refuse_network(self, folder: Path) -> None:
+        there = next(one for one in (folder, *folder.parents) if one.exists())
+        if filesystems.is_network(there):
+            raise UserError(
+                f"{self.shown}: {there} is on a network file system ({filesystems.kind(there)}), where SQLite's locks "
+                "do not hold; name a file on a local disk, or postgresql://HOST/DATABASE"
+            )
 
     def exists(self) -> bool:
         """Whether there is a database to read. Makes nothing."""
@@ -128,8 +168,11 @@ class Storage:
         from optuna.storages import RDBStorage
 
         if not self.is_sqlite:
-            engine_kwargs = {"pool_size": 1, "max_overflow": 1, "pool_pre_ping": True}
-            return RDBStorage(self.url.render_as_string(hide_password=False), engine_kwargs=engine_kwargs)
+            # Optuna asks one question while it reads another's answer.
+            engine_kwargs = {**_postgres(self.url), "max_overflow": 2}
+            known = RDBStorage(self.url.render_as_string(hide_password=False), engine_kwargs=engine_kwargs)
+            _bounded(known.engine)
+            return known
         storage = RDBStorage(
             self.url.render_as_string(hide_password=False), engine_kwargs={"connect_args": {"timeout": BUSY_SECONDS}}
         )
@@ -137,15 +180,22 @@ class Storage:
         storage.engine.dispose()  # connections made before the listeners were there
         return storage
 
+    def rest(self) -> None:
+        """Close Optuna's connections to a server: 64 workers have one each for the ledger, and no more to spare."""
+        if not self.is_sqlite and "optuna" in self.__dict__:
+            self.optuna.engine.dispose()
+
 
 @contextmanager
 def _said(storage: Storage) -> Iterator[None]:
     """A database that fails is said in one line, without its password."""
     try:
         yield
-    except sa.exc.OperationalError as error:
+    except (sa.exc.OperationalError, sa.exc.InternalError, sa.exc.InterfaceError) as error:
         cause = str(error.orig).strip().splitlines()[0] if error.orig else "no answer"
-        raise RunError(f"{storage.shown}: the database cannot be used: {cause}") from None
+        raise StorageGone(f"{storage.shown}: the database cannot be used: {cause}") from None
+    except sa.exc.TimeoutError:
+        raise StorageGone(f"{storage.shown}: the database cannot be used: no connection became free") from None
     except sa.exc.DatabaseError as error:
         if "not a database" in str(error.orig):
             raise UserError(f"{storage.shown}: the file is not a SQLite database; name another one") from None

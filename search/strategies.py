@@ -160,7 +160,7 @@ def _optuna(name: str, study: Study, mine: Configuration) -> Verdict:
 
 STRATEGIES: dict[str, Strategy] = {
     "halving": Strategy(_pauses, _halving, _first),
-    "bracket": Strategy(_pauses, _bracket, _first),
+    "bracket": Strategy(_pauses, _bracket, _first, synchronous=True),
     "hyperband": Strategy(_pauses, _hyperband, _first_of_bracket),
     "median": Strategy(_median, _still_in, _first),
     "none": Strategy(_pauses, _still_in, _first),

@@ -119,6 +119,7 @@ def delete(ledger: Ledger) -> None:
     shutil.rmtree(study_folder(storage, ledger.study), ignore_errors=True)
     with storage.write() as connection:
         row = study_row(connection, ledger.study, lock=True)
+        connection.execute(sa.delete(schema.workers).where(schema.workers.c.study_id == row.id))
         connection.execute(sa.delete(facts).where(facts.c.study_id == row.id))
         owned = sa.select(schema.configurations.c.id).where(schema.configurations.c.study_id == row.id)
         connection.execute(sa.delete(schema.segments).where(schema.segments.c.configuration_id.in_(owned)))
@@ -133,3 +134,11 @@ def study_folder(storage: Storage, name: str) -> Path:
 
 def trial_folder(study_folder: Path, number: int) -> Path:
     return study_folder / "trials" / f"{number:04d}"
+
+
+CHECKPOINTS = "checkpoints"
+
+
+def claim_folder(trial_folder: Path, token: int) -> Path:
+    """Where one claim's checkpoints are: a worker that lost its lease without knowing writes beside nobody."""
+    return trial_folder / CHECKPOINTS / f"claim-{token:06d}"

@@ -5,50 +5,32 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from search import disk, ladder, sampling
 from search.child import Child, ChildDied
-from search.errors import RunError, UserError
+from search.depot import Depot
+from search.errors import RunError, StorageGone, UserError
+from search.herald import Herald
 from search.identity import Identity
 from search.knobs import Knob
 from search.ladder import Rule
-from search.ledger import LEASE_SECONDS, Ledger
+from search.ledger import Ledger
+from search.patience import Patience
 from search.publish import Publisher
-from search.records import Claim
+from search.records import CRASHES_ALLOWED, KILLS_ALLOWED, Claim
+from search.segment import Interrupts, Listener, Lost, Segment
 from search.space import Space
 from search.study import trial_folder
 
-RENEW_SECONDS = LEASE_SECONDS / 10
+__all__ = ["Interrupts", "Listener", "Outcome", "Worker", "rule_of"]
+
 # How often a worker with nothing to claim looks whether another one died, seconds.
 POLL_SECONDS = 1.0
 
 Outcome = Literal["done", "stopped", "interrupted", "timeout"]
-
-
-class Listener(Protocol):
-    """Who watches a worker: the command line's display."""
-
-    def claimed(self, number: int, params: Mapping[str, Any], first_step: int, last_step: int) -> None: ...
-    def progress(self, number: int, event: Mapping[str, Any]) -> None: ...
-    def fact(self, key: str, value: Any) -> None: ...
-    def rung(self, number: int, step: int, value: float, metrics: Mapping[str, Any], state: str) -> None: ...
-    def failed(self, number: int, failure: str, reason: str) -> None: ...
-    def notice(self, text: str) -> None: ...
-
-
-@dataclass
-class Interrupts:
-    """What signals ask for: `stop` finishes the step and saves, `leave` goes at once."""
-
-    stop: bool = False
-    leave: bool = False
-
-    def signal(self) -> None:
-        self.leave, self.stop = self.stop, True
 
 
 def rule_of(space: Space) -> Rule:
@@ -56,12 +38,8 @@ def rule_of(space: Space) -> Rule:
     return Rule(space.budget.rungs, space.budget.strategy, space.budget.eta, space.budget.max_full)
 
 
-class _Lost(Exception):
-    """Another worker holds the claim now."""
-
-
 class Worker:
-    """One supervisor and its child on one study."""
+    """One supervisor and its child on one study. `place`: where it runs, in words; `version`: of the code."""
 
     def __init__(
         self,
@@ -72,6 +50,10 @@ class Worker:
         folder: Path,
         job: Mapping[str, Any],
         listener: Listener,
+        *,
+        place: str = "local",
+        version: str = "",
+        depot: Depot | None = None,
     ) -> None:
         self._ledger = ledger
         self._space = space
@@ -80,71 +62,144 @@ class Worker:
         self._folder = folder
         self._job = job
         self._listener = listener
+        self._place = place
+        self._version = version
+        self._depot = depot
         self._rule = rule_of(space)
         self._me = Identity.mine()
-        self._publisher = Publisher(ledger, space, listener.notice)
+        self._herald = Herald(Publisher(ledger, space, listener.notice))
         self._seed = ledger.record().seed
+        self._out_of_disk = False
 
     def run(self, interrupts: Interrupts, deadline: float = math.inf) -> Outcome:
         """Work until nothing is left, somebody asks to stop, or time.monotonic() passes `deadline`.
 
         Raises UserError where the data or the model cannot be used, RunError where the program is at fault.
         """
-        self._publisher.check()
+        self._interrupts, self._deadline = interrupts, deadline
+        self._patience = Patience(self._listener.notice, lambda: interrupts.stop)
+        self._herald.start()
         try:
-            outcome = self._until_done(interrupts, deadline)
+            outcome = self._until_done()
             self._sweep()
             return outcome
         finally:
-            self._publisher.finish()
+            self._herald.close()
+            self._sign_out()
 
-    def _until_done(self, interrupts: Interrupts, deadline: float) -> Outcome:
-        waited = False
+    def _sign_out(self) -> None:
+        try:
+            self._ledger.sign_out(self._me)
+        except StorageGone:  # nobody will have seen us for a lease's time: that says it as well
+            return
+
+    def _sign_in(self) -> None:
+        self._patience.ask(lambda again: self._ledger.sign_in(self._me, self._place, self._version))
+
+    def _until_done(self) -> Outcome:
+        waited, signed = False, -math.inf
         while True:
-            self._publisher.publish()
+            self._herald.wake()
             self._sweep()
-            if interrupts.stop:
+            if self._interrupts.stop:
                 return "interrupted"
-            if time.monotonic() >= deadline:
+            if time.monotonic() >= self._deadline:
                 return "timeout"
-            closing = deadline - time.monotonic() < ladder.seconds_to_finish(self._rule, self._ledger.history())
-            claim = self._ledger.claim(self._me, self._rule, closing)
+            if time.monotonic() - signed > Segment.RENEW_SECONDS:
+                self._sign_in()
+                signed = time.monotonic()
+            closing = self._closing()
+            claim = self._claim(closing)
             if claim is not None:
-                self._segment(claim, interrupts, deadline)
+                self._segment(claim)
                 waited = False
                 continue
-            if self._ledger.record().stopping:
-                return "stopped"
-            if not self._ledger.open_work():
-                return "done"
-            if closing and not any(one.state == "running" for one in self._ledger.history()):
-                return "timeout"
+            outcome = self._nothing_to_do(closing)
+            if outcome is not None:
+                return outcome
             if not waited:
                 self._listener.notice("waiting for other workers of this study")
                 waited = True
-            time.sleep(POLL_SECONDS)
+            self._pause()
+
+    def _claim(self, closing: bool) -> Claim | None:
+        return self._patience.ask(lambda again: self._ledger.claim(self._me, self._rule, closing, again=again))
+
+    def _pause(self) -> None:
+        until = min(time.monotonic() + POLL_SECONDS, self._deadline)
+        while time.monotonic() < until and not self._interrupts.stop:
+            time.sleep(0.05)
+
+    def _closing(self) -> bool:
+        """Whether the time that is left is only enough to bring the leader to its end."""
+        if self._deadline == math.inf:
+            return False
+        history = self._patience.ask(lambda again: self._ledger.history())
+        return self._deadline - time.monotonic() < ladder.seconds_to_finish(self._rule, history)
+
+    def _nothing_to_do(self, closing: bool) -> Outcome | None:
+        """How it ended, where nothing could be claimed; None: others are at something that may come back."""
+        if self._patience.ask(lambda again: self._ledger.record()).stopping:
+            return "stopped"
+        history = self._patience.ask(lambda again: self._ledger.history())
+        if all(one.ended for one in history):
+            return "done"
+        if closing and not any(one.state == "running" for one in history):
+            return "timeout"
+        return None
 
     def _sweep(self) -> None:
-        disk.sweep(self._ledger, self._rule, self._folder, self._space.budget.disk_gb)
+        swept = self._patience.ask(
+            lambda again: disk.sweep(self._ledger, self._rule, self._folder, self._space.budget.disk_gb)
+        )
+        if self._depot is not None:
+            self._depot.remove(swept)
 
-    def _segment(self, claim: Claim, interrupts: Interrupts, deadline: float) -> None:
-        claim = self._with_params(claim)
-        self._publisher.publish()
-        assert claim.params is not None
-        self._listener.claimed(claim.number, claim.params, claim.first_step, claim.last_step)
+    def _segment(self, claim: Claim) -> None:
         try:
-            answer = self._answer(claim, interrupts, deadline)
+            claim = self._with_params(claim)
+            self._herald.wake()
+            assert claim.params is not None
+            self._listener.claimed(claim.number, claim.params, claim.first_step, claim.last_step)
+            answer = self._trained(claim)
         except ChildDied as death:
-            reason = f"the training process ended: {death}"
-            if self._ledger.crashed(claim, reason):
-                self._listener.failed(claim.number, "crashed", reason)
-            else:
-                self._listener.notice(f"trial {claim.number}: {reason}; it goes on from its last checkpoint")
-        except _Lost:
+            self._died(claim, death)
+        except Lost:
             self._child.kill()
-            self._listener.notice(f"trial {claim.number}: the lease was lost, another worker goes on with it")
+            self._lost(claim, "another worker goes on with it")
         else:
             self._settle(claim, answer)
+
+    def _trained(self, claim: Claim) -> dict[str, Any]:
+        """The child's last word on the segment; its checkpoints are where the next worker finds them."""
+        folder, depot = trial_folder(self._folder, claim.number), self._depot
+        segment = Segment(self._ledger, self._child, self._listener, self._patience)
+        if depot is not None and claim.token > 1:
+            segment.meanwhile(claim, lambda: depot.fetch(claim.number, folder), self._sign_in)
+        facts = self._patience.ask(lambda again: self._ledger.facts())
+        job = {**self._job, "seed": self._seed, "folder": str(folder), "facts": facts}
+        answer = segment.run(claim, job, self._interrupts, self._deadline, self._sign_in)
+        if depot is not None and claim.last_step < self._rule.rungs[-1]:
+            segment.meanwhile(claim, lambda: depot.store(claim.number, folder, claim.token), self._sign_in)
+        return answer
+
+    def _lost(self, claim: Claim, what: str) -> None:
+        disk.discard_claim(trial_folder(self._folder, claim.number), claim.token)
+        self._listener.notice(f"trial {claim.number}: the lease was lost, {what}")
+
+    def _died(self, claim: Claim, death: ChildDied) -> None:
+        """A child that was told to end did nothing wrong; one that crashed may do it again."""
+        reason = f"the training process ended: {death}"
+        if death.told_to_end:
+            self._patience.ask(lambda again: self._ledger.release(claim))
+            ended = False
+        else:
+            allowed = KILLS_ALLOWED if death.killed else CRASHES_ALLOWED
+            ended = self._patience.ask(lambda again: self._ledger.crashed(claim, reason, allowed))
+        if ended:
+            self._listener.failed(claim.number, "crashed", reason)
+        else:
+            self._listener.notice(f"trial {claim.number}: {reason}; it goes on from its last checkpoint")
 
     def _with_params(self, claim: Claim) -> Claim:
         """Sample what the claim still lacks and record it before anything is trained with it."""
@@ -161,59 +216,17 @@ class Worker:
             given=self._space.drawn_from_start(start, self._knobs) if start else None,
         )
         params = self._space.resolve(drawn, self._knobs)
-        self._ledger.set_params(claim, drawn, params, "start" if start else "sampled")
+        origin = "start" if start else "sampled"
+        if not self._patience.ask(lambda again: self._ledger.set_params(claim, drawn, params, origin)):
+            raise Lost
         return dataclasses.replace(claim, drawn=drawn, params=params)
-
-    def _answer(self, claim: Claim, interrupts: Interrupts, deadline: float) -> dict[str, Any]:
-        """Run the segment in the child; its last word. The lease is renewed meanwhile."""
-        self._child.send(self._message(claim))
-        told_to_stop, renewed, progress = False, time.monotonic(), {}
-        while True:
-            event = self._child.event(timeout=0.2)
-            kind = event.get("event") if event else None
-            if event and kind == "progress":
-                progress = event
-                self._listener.progress(claim.number, event)
-            elif event and kind == "fact":
-                self._ledger.add_fact(event["key"], event["value"])
-                self._listener.fact(event["key"], event["value"])
-            elif event and kind == "limit":
-                self._ledger.lower_fact(event["key"], event["value"])
-            elif event:
-                return event
-            stop = interrupts.stop or time.monotonic() >= deadline
-            if time.monotonic() - renewed > RENEW_SECONDS:
-                ours, asked = self._ledger.renew(claim, progress)
-                renewed = time.monotonic()
-                stop = stop or asked
-                if not ours:
-                    raise _Lost
-            if interrupts.leave:
-                self._child.kill()
-                return {"event": "stopped"}
-            if stop and not told_to_stop:
-                self._child.send({"stop": True})
-                told_to_stop = True
-                self._listener.notice("finishing the step, then saving (Ctrl-C again leaves at once)")
-
-    def _message(self, claim: Claim) -> dict[str, Any]:
-        """The segment as the child gets it."""
-        return {
-            **self._job,
-            "job": "segment",
-            "number": claim.number,
-            "params": dict(claim.params or {}),
-            "seed": self._seed,
-            "first_step": claim.first_step,
-            "last_step": claim.last_step,
-            "folder": str(trial_folder(self._folder, claim.number)),
-            "facts": self._ledger.facts(),
-        }
 
     def _settle(self, claim: Claim, answer: Mapping[str, Any]) -> None:
         kind = answer.get("event")
+        if kind != "failure" or answer.get("failure") != "disk":
+            self._out_of_disk = False
         if kind == "stopped":
-            self._ledger.release(claim)
+            self._patience.ask(lambda again: self._ledger.release(claim))
         elif kind == "result" and math.isfinite(float(answer["value"])):
             self._commit(claim, float(answer["value"]), answer.get("metrics") or {})
         elif kind == "result":
@@ -227,35 +240,34 @@ class Worker:
         finite = {
             key: one if not isinstance(one, float) or math.isfinite(one) else None for key, one in metrics.items()
         }
-        state = self._ledger.commit(claim, value, finite, self._rule)
+        state = self._patience.ask(
+            lambda again: self._ledger.commit(claim, value, finite, self._rule, version=self._version, again=again)
+        )
         if state is None:
-            self._listener.notice(f"trial {claim.number}: the lease was lost, its result was not recorded")
+            self._lost(claim, "its result was not recorded")
         else:
             self._listener.rung(claim.number, claim.last_step, value, finite, state)
 
     def _fail(self, claim: Claim, failure: str, reason: str) -> None:
-        self._ledger.fail(claim, failure, reason)
+        self._patience.ask(lambda again: self._ledger.fail(claim, failure, reason))
         self._listener.failed(claim.number, failure, reason)
 
     def _give_up(self, claim: Claim, answer: Mapping[str, Any]) -> None:
-        """Bad data, a full disk or a bug would fail every trial: the study stops, and this one stays to be run."""
-        reason = str(answer.get("reason") or f"unexpected answer {answer}")
-        self._ledger.release(claim, reason)
-        self._publisher.publish()
-        if answer.get("failure") == "input":
-            raise UserError(reason)
-        log = self._folder / "worker.log"
-        raise RunError(f"trial {claim.number}: {reason}; the details are in {log}")
+        """Bad data or a bug would fail every trial: the study stops, and this one stays to be run.
 
-
-def each_event(child: Child, job: Mapping[str, Any], on_event: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:
-    """Run a job that belongs to no segment (a check of data and models) and give its last word."""
-    child.send(job)
-    while True:
-        event = child.event(timeout=1.0)
-        if event is None:
-            continue
-        if event.get("event") in ("progress", "fact", "limit"):
-            on_event(event)
-            continue
-        return event
+        A full disk is this machine's own: this worker leaves, after one more try with what could be swept.
+        """
+        reason = f"trial {claim.number}: {answer.get('reason') or f'unexpected answer {answer}'}"
+        failure = answer.get("failure")
+        if not self._patience.ask(lambda again: self._ledger.release(claim, str(answer.get("reason")))):
+            self._lost(claim, f"and it ended: {answer.get('reason')}")  # two at one checkpoint: no bug, no full disk
+            return
+        if failure == "disk" and not self._out_of_disk:
+            self._out_of_disk = True
+            self._listener.notice(f"{reason}; it is tried once more")
+            return
+        if failure != "disk":
+            self._patience.ask(lambda again: self._ledger.request_stop(reason))
+        if failure == "input":
+            raise UserError(str(answer.get("reason")))
+        raise RunError(f"{reason}; the details are in {self._folder / 'worker.log'}")

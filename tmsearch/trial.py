@@ -111,7 +111,7 @@ def _fits(corpus: Corpus, seconds: float, name: str) -> None:
 
 def segment(bench: Bench, job: Mapping[str, Any], say: Say, stop: Callable[[], bool]) -> dict[str, Any]:
     """Train one stretch of one configuration and score it; the answer for the supervisor."""
-    from tmsearch import checkpoints, devices
+    from tmsearch import checkpoints, claims, devices
     from tmsearch.logbook import Logbook, write_scores
 
     config = TrainConfig(**{"seed": job["seed"], **job["params"], "max_steps": job["max_steps"]})
@@ -123,7 +123,7 @@ def segment(bench: Bench, job: Mapping[str, Any], say: Say, stop: Callable[[], b
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(job["cache"]) / "compiled"))
     _baseline(bench, config, speech, job["facts"], folder.parents[1] / "baselines", say)
     saved = folder / "checkpoints"
-    found = checkpoints.latest(saved, at_most=job["last_step"])
+    found = claims.latest(saved, job["last_step"])
     begun = checkpoints.step_of(found) if found else 0
     with Logbook(Path(job["tensorboard"]) / folder.name, begun, job["params"]) as logbook:
 
@@ -134,7 +134,7 @@ def segment(bench: Bench, job: Mapping[str, Any], say: Say, stop: Callable[[], b
         result, clips = _trained(bench, config, speech, job, report, say, stop)
         metrics = {name: getattr(result, name) for name in ("wer", "wer_raw", "cer", "loops")}
         logbook.rung(result.step, metrics)
-    checkpoints.keep_only(saved, [result.step])
+    claims.keep_only(saved, job["token"], result.step)
     write_scores(folder, result.step, result.scores)
     costs = {"train_seconds": result.train_seconds, "eval_seconds": result.eval_seconds, "micro_batch": clips}
     # By clip, in the split's order: what a paired comparison of two trials reads.
@@ -153,7 +153,7 @@ def _trained(
     stop: Callable[[], bool],
 ) -> tuple[Result, int]:
     """The segment's training with as many clips a forward pass as memory takes, and how many: the study remembers."""
-    from tmsearch import checkpoints, fitting, training
+    from tmsearch import claims, fitting, training
 
     saved, key = Path(job["folder"]) / "checkpoints", fitting.key(config)
     clips = job["facts"].get(key)
@@ -166,8 +166,8 @@ def _trained(
             last_step=job["last_step"],
             threads=job["threads"],
             micro_batch=clips,
-            checkpoint=checkpoints.latest(saved, at_most=job["last_step"]),
-            save_to=saved,
+            checkpoint=claims.latest(saved, job["last_step"]),
+            save_to=claims.folder(saved, job["token"]),
             save_seconds=training.SAVE_SECONDS,
         )
         try:

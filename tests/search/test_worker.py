@@ -183,6 +183,9 @@ def test_a_bug_stops_the_study_and_fails_nothing(tmp_path):
         work(ledger, space, folder, bug_at=9.0, child=child)
     assert "Traceback of the toy" in (folder.parent / "worker.log").read_text()
     assert [one.state for one in ledger.history()] == ["paused"]
+    assert "ZeroDivisionError" in ledger.record().stop_reason
+    assert work(ledger, space, folder)[0] == "stopped", "other workers do not run into it as well"
+    ledger.set_trials(6)
     assert work(ledger, space, folder)[0] == "done"
 
 

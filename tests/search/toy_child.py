@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 import threading
 import time
@@ -20,10 +21,19 @@ def value(x: float, step: int) -> float:
     return (x - 3.0) ** 2 / 10 + 1.0 / step
 
 
+def write(saved, step):
+    scratch = saved.with_suffix(".tmp")
+    scratch.write_text(str(step))
+    scratch.replace(saved)
+
+
 def run(job):
-    saved = Path(job["folder"]) / "checkpoints" / "step"
+    folder = Path(job["folder"]) / "checkpoints"
+    saved = folder / f"claim-{job['token']:06d}" / "step"
     x = job["params"]["x"]
-    done = int(saved.read_text()) if saved.exists() else 0
+    found = [int(one.read_text()) for one in folder.glob("claim-*/step")]
+    done = max((step for step in found if step <= job["last_step"]), default=0)
+    saved.parent.mkdir(parents=True, exist_ok=True)
     if not job["facts"].get("baseline"):
         say(event="fact", key="baseline", value=9.0)
         # A limit comes down and never goes up again.
@@ -42,10 +52,12 @@ def run(job):
             return say(event="failure", failure="bug", reason="ZeroDivisionError: toy")
         if x == job.get("diverge_at"):
             return say(event="failure", failure="diverged", reason="loss is NaN at step 1")
-        scratch = saved.with_suffix(".tmp")
-        scratch.write_text(str(step))
-        scratch.replace(saved)
+        write(saved, step)
         say(event="progress", step=step, loss=value(x, step))
+    write(saved, job["last_step"])  # also where another claim had come so far
+    for other in folder.glob("claim-*"):
+        if other < saved.parent:
+            shutil.rmtree(other, ignore_errors=True)
     return say(event="result", value=value(x, job["last_step"]), metrics={"train_seconds": 1.0, "eval_seconds": 0.5})
 
 
@@ -56,7 +68,6 @@ def listen():
             if message.get("stop"):
                 stop.set()
             else:
-                Path(message["folder"], "checkpoints").mkdir(parents=True, exist_ok=True)
                 jobs.append(message)
                 arrived.notify()
     os._exit(0)

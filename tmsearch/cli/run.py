@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from search import study
-from search.child import Child, ChildDied
+from search.child import Child, ChildDied, each_event
 from search.errors import RunError, UserError
 from search.ledger import Ledger
 from search.records import StudyRecord
 from search.space import Space, differences
 from search.storage import Storage, open_storage
-from search.worker import Interrupts, Worker, each_event
+from search.worker import Interrupts, Worker
 from tmsearch import __version__
 from tmsearch.cli.display import Display, answer
 from tmsearch.cli.plan import candidates, data_line, print_plan

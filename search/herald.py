@@ -1,0 +1,61 @@
+"""Publishes to Optuna beside the training, so that no segment waits for it."""
+
+from __future__ import annotations
+
+import threading
+
+import optuna
+
+from search.errors import StorageGone
+from search.publish import Publisher
+
+# What another worker was publishing, or the database could not take, is tried again after so many seconds.
+AGAIN_SECONDS = 5.0
+
+
+class Herald:
+    """One thread of a worker. `wake` says that something changed; `close` publishes what is left."""
+
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
+        self._due = threading.Event()
+        self._closing = False
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="herald", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Something changed. Raises what publishing raised, if that was no database that is away."""
+        if self._error is not None:
+            raise self._error
+        self._due.set()
+
+    def close(self) -> None:
+        """Publish what is left, for some seconds at the most; whoever comes next does the rest."""
+        self._closing = True
+        self._due.set()
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        try:
+            self._publisher.finish()
+        except (StorageGone, optuna.exceptions.StorageInternalError):
+            return
+
+    def _run(self) -> None:
+        checked = done = False
+        while True:
+            self._due.clear()
+            try:
+                checked = checked or self._publisher.check()
+                done = self._publisher.publish()
+            except (StorageGone, optuna.exceptions.StorageInternalError):
+                done = False
+            except BaseException as error:  # shown by whoever wakes or closes us: a thread has nobody to tell
+                self._error = error
+                return
+            if self._closing:
+                return
+            self._due.wait(None if done and checked else AGAIN_SECONDS)

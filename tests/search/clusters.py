@@ -1,0 +1,74 @@
+"""PostgreSQL clusters of the tests' own, in a folder: started, killed, started again."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+
+def programs():
+    """The folder of PostgreSQL's server programs; None where there are none."""
+    there = [Path(one) for one in sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))]
+    found = shutil.which("postgres") or (str(there[-1]) if there else None)
+    return Path(found).resolve().parent if found else None
+
+
+def missing():
+    """Why there can be no cluster here; None where there can."""
+    if programs() is None:
+        return "PostgreSQL's server programs are not on this machine"
+    try:
+        import psycopg  # noqa: F401
+    except ImportError:
+        return "PostgreSQL's driver is not installed: the postgres extra has it"
+    return None
+
+
+class Cluster:
+    """One server, on a socket in its folder; as an unprivileged user when run as root."""
+
+    def __init__(self, folder):
+        self.folder, self._programs, self._prefix = folder, programs(), []
+        folder.mkdir(mode=0o700)
+        if os.getuid() == 0:
+            user = "postgres" if subprocess.run(["id", "postgres"], capture_output=True).returncode == 0 else "nobody"
+            for parent in folder.parents:
+                if parent in (Path("/tmp"), Path("/")):
+                    break
+                parent.chmod(parent.stat().st_mode | 0o011)
+            shutil.chown(folder, user)
+            self._prefix = ["setpriv", f"--reuid={user}", "--clear-groups"]
+        self._run("initdb", "-U", "tester", "--auth=trust", "--no-sync")
+        self.start()
+
+    @property
+    def url(self):
+        return f"postgresql://tester@/postgres?host={self.folder}"
+
+    @property
+    def pid(self):
+        """The server's first process; None while it does not run."""
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            return int((self.folder / "data" / "postmaster.pid").read_text().splitlines()[0])
+        return None
+
+    def start(self):
+        options = f"-c listen_addresses= -c unix_socket_directories={self.folder} -c fsync=off"
+        self._run("pg_ctl", "-w", "-l", self.folder / "log", "-o", options, "start")
+
+    def stop(self):
+        self._run("pg_ctl", "-m", "immediate", "stop")
+
+    def _run(self, program, *words):
+        command = [*self._prefix, self._programs / program, "-D", self.folder / "data", *words]
+        subprocess.run(command, check=True, capture_output=True, cwd="/")
+
+
+def cluster_or_skip(folder):
+    why = missing()
+    if why:
+        pytest.skip(why)
+    return Cluster(folder)
