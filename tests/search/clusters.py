@@ -6,8 +6,6 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
-
 
 def programs():
     """The folder of PostgreSQL's server programs; None where there are none."""
@@ -65,10 +63,3 @@ class Cluster:
     def _run(self, program, *words):
         command = [*self._prefix, self._programs / program, "-D", self.folder / "data", *words]
         subprocess.run(command, check=True, capture_output=True, cwd="/")
-
-
-def cluster_or_skip(folder):
-    why = missing()
-    if why:
-        pytest.skip(why)
-    return Cluster(folder)

@@ -1,15 +1,24 @@
 """Servers that tests of storages need."""
 
+import shutil
+import tempfile
+from pathlib import Path
+
 import pytest
-from clusters import cluster_or_skip
+from clusters import Cluster, missing
 
 
 @pytest.fixture
-def cluster(tmp_path):
-    """A PostgreSQL server of its own."""
-    cluster = cluster_or_skip(tmp_path / "pg")
+def cluster():
+    """A PostgreSQL server of its own; not in pytest's folders, which another pytest shuts for other users."""
+    why = missing()
+    if why:
+        pytest.skip(why)
+    folder = Path(tempfile.mkdtemp(prefix="tmsearch-"))
+    cluster = Cluster(folder / "pg")
     yield cluster
     cluster.stop()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
