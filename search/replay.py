@@ -89,10 +89,8 @@ class Search:
                 heapq.heappush(running, (now + self._seconds(claim), claim.number, claim))
                 idle -= 1
             if not running:
-                if once or self.ledger.trials >= len(self.table.curves):
+                if once or not self._go_on():
                     return self._outcome(spent, now, reached=False)
-                more = self.ledger.trials + (self.way.trials or 0)
-                self.ledger.set_trials(min(more, len(self.table.curves)))
                 continue
             now, number, claim = heapq.heappop(running)
             idle += 1
@@ -102,6 +100,18 @@ class Search:
                 # What others are at has been paid for up to now.
                 spent += sum(max(0.0, self._seconds(one) - (end - now)) for end, _, one in running)
                 return self._outcome(spent, now, reached=True)
+
+    def _go_on(self) -> bool:
+        """What a person does whose search ended without success: ask for more configurations, then let more of them
+        past each rung. False: nothing is left to ask for."""
+        if self.ledger.trials < len(self.table.curves):
+            more = self.ledger.trials + (self.way.trials or 0)
+            self.ledger.set_trials(min(more, len(self.table.curves)))
+        elif self.rule.eta > 1:
+            self.rule = replace(self.rule, eta=self.rule.eta - 1)
+        else:
+            return False
+        return True
 
     def found(self) -> float:
         """The value in full of the configuration that a person would take now; infinite where there is none."""
