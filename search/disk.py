@@ -25,9 +25,11 @@ def sweep(ledger: Ledger, rule: ladder.Rule, study_folder: Path, disk_gb: float 
     """
     if not study_folder.exists():
         return
-    with ledger.locked() as (history, total):
+    with ledger.locked() as (everything, total):
+        seen = ladder.Study(rule, everything, total).seen
+        history = seen.history
         folders = {one.number: trial_folder(study_folder, one.number) / "checkpoints" for one in history}
-        kept = promising(ladder.Study(rule, history, total))  # most promising first
+        kept = promising(seen)  # most promising first
         sizes = {one.number: size_of(folders[one.number]) for one in kept}
         given = shutil.disk_usage(study_folder).free + sum(sizes.values())
         left, keep = given * DISK_SHARE if disk_gb is None else disk_gb * 1e9, set()

@@ -13,9 +13,10 @@ import numpy as np
 
 from search import encoding, paired, sampling
 from search.identity import Identity
-from search.ladder import Rule
+from search.ladder import Rule, leader
 from search.memory import MemoryLedger
-from search.records import Claim, Configuration, best
+from search.pace import Pace
+from search.records import Claim, Configuration
 from search.tables import Curve, Table
 
 # A configuration is as good as the best if it is within this share of the best value, or can't be told from it.
@@ -36,6 +37,7 @@ class Way:
     eta: int = 3
     trials: int | None = None
     rungs: tuple[int, ...] | None = None  # None: the table's
+    seconds: tuple[float, ...] = ()  # rungs in seconds instead; a segment ends at the nearest of the table's steps
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,8 @@ class Search:
 
     def __init__(self, table: Table, way: Way, seed: int, workers: int, prior: Mapping[str, Any] | None = None) -> None:
         self.table, self.way, self.seed, self.workers = table, way, seed, workers
-        rungs = way.rungs or table.rungs
-        self.rule = Rule(rungs, way.strategy, way.eta)
+        pace = Pace(way.seconds, table.rungs[-1], table.rungs[0], table.rungs) if way.seconds else None
+        self.rule = Rule(way.rungs or table.rungs, way.strategy, way.eta, pace=pace)
         self.ledger = MemoryLedger(table.study, min(way.trials or len(table.curves), len(table.curves)))
         self.taken: dict[int, int] = {}  # configuration -> curve
         self.prior = prior
@@ -115,8 +117,8 @@ class Search:
 
     def found(self) -> float:
         """The value in full of the configuration that a person would take now; infinite where there is none."""
-        leader = best(self.ledger.history())
-        return math.inf if leader is None else self.table.full(self.table.curves[self.taken[leader.number]])
+        one = leader(self.rule, self.ledger.history())
+        return math.inf if one is None else self.table.full(self.table.curves[self.taken[one.number]])
 
     def _outcome(self, spent: float, now: float, reached: bool) -> Outcome:
         return Outcome(self.way.name, self.seed, spent, now, len(self.taken), reached)
@@ -127,10 +129,10 @@ class Search:
             return claim
         drawn = sampling.draw(
             self.table.search,
-            claim.history,
+            self.rule.seen(claim.history),
             seed=self.seed,
             number=claim.number,
-            last_rung=self.rule.rungs[-1],
+            last_rung=self.rule.last_rung,
             sampler=self.way.sampler,
             given=self.prior if claim.number == 0 else None,
         )
