@@ -194,6 +194,38 @@ def ends(table: Table, way: Way, seeds: Sequence[int], trials: int) -> tuple[lis
 
 
 @dataclass(frozen=True)
+class Scale:
+    """Studies with so many workers, to their end: medians over seeds."""
+
+    workers: int
+    seconds: float  # on the clock
+    cost: float  # of all workers' segments; more than one worker's where more is begun or promoted than needed
+    speedup: float  # one worker's time on the clock over this one's, seed by seed
+
+    @property
+    def efficiency(self) -> float:
+        """The share of perfect scaling."""
+        return self.speedup / self.workers
+
+
+def scaling(table: Table, way: Way, seeds: Sequence[int], trials: int, workers: Sequence[int]) -> list[Scale]:
+    """The same study of `trials` configurations with more and more workers."""
+
+    def ended(count: int) -> list[Outcome]:
+        ways = replace(way, trials=trials)
+        return [Search(table, ways, seed, count).run(frozenset(), once=True) for seed in seeds]
+
+    alone = ended(1)
+    found = []
+    for count in workers:
+        all_ = alone if count == 1 else ended(count)
+        gains = [one.seconds / many.seconds for one, many in zip(alone, all_, strict=True)]
+        times, costs = ([getattr(one, name) for one in all_] for name in ("seconds", "cost"))
+        found.append(Scale(count, statistics.median(times), statistics.median(costs), statistics.median(gains)))
+    return found
+
+
+@dataclass(frozen=True)
 class Costs:
     """Of one way over all seeds, in trainings in full of the table's average."""
 
