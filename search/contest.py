@@ -19,6 +19,7 @@ from search.tables import Table
 
 OURS = "tmsearch"
 WRONG_BY = 30.0
+WORKERS = (1, 2, 4, 8, 16, 32, 64)
 
 
 def ours(sampler: str = SAMPLERS[0], name: str = OURS) -> Way:
@@ -76,6 +77,21 @@ def _ends(table: Table, ways: Sequence[Way], seeds: Sequence[int], trials: int) 
     return lines
 
 
+def _scaling(table: Table, seeds: Sequence[int], trials: int) -> list[str]:
+    """A line a number of workers: the time on the clock of a study to its end, against perfect scaling."""
+    title = f"a study of {trials}, to its end"
+    lines = [f"{title:30}{'on the clock':>14}{'perfect':>11}{'speed-up':>10}{'efficiency':>12}{'trained':>11}"]
+    found = replay.scaling(table, ours(), seeds, trials, WORKERS)
+    for one in found:
+        name = f"{one.workers} worker{'s' if one.workers > 1 else ''}"
+        perfect = found[0].seconds / one.workers
+        lines.append(
+            f"{name:30}{one.seconds:>12.1f} s{perfect:>9.1f} s{one.speedup:>10.2f}{one.efficiency:>12.0%}"
+            f"{one.cost:>9.0f} s"
+        )
+    return lines
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("table", help="JSON lines in the form of search/tables.py; with --record, a study's name")
@@ -84,6 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--trials", type=int, nargs="+", default=[], help="also studies of so many configurations")
     parser.add_argument("--samplers", action="store_true", help="compare samplers and strategies of ours, too")
     parser.add_argument("--record", metavar="URL", help="print the study's curves in this storage as a table instead")
+    parser.add_argument("--scaling", action="store_true", help="instead: studies with 1 to 64 workers, in virtual time")
     said = parser.parse_args(arguments)
     try:
         if said.record:
@@ -99,6 +116,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"{said.table}: {len(table.curves)} curves, rungs {rungs}; best {table.full(table.best):.4f}, "
         f"good are {len(good)}; a training in full takes {table.training_seconds:.1f} s"
     )
+    if said.scaling:
+        for trials in said.trials or [len(table.curves)]:
+            print("\n".join(_scaling(table, range(said.seeds), trials)), flush=True)
+        return 0
     ways = [ours(), *peers(table)]
     if said.samplers:
         ways += [ours(sampler, f"{OURS}, {sampler}") for sampler in SAMPLERS[1:]]

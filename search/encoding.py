@@ -31,8 +31,21 @@ def point(search: Mapping[str, Range], drawn: Mapping[str, Any]) -> Points:
         if isinstance(one, Choice):
             features += [math.sqrt(0.5) * float(same(value, each)) for each in one.values]
         else:
-            features.append(_place(one, value))
+            features.append(float(_place(one, value)))
     return np.array(features)
+
+
+def snapped(search: Mapping[str, Range], places: Points) -> Points:
+    """[n, features]: the points of what `drawn` makes of `places` [n, knobs], a knob at a time."""
+    columns = []
+    for at, name in enumerate(names(search)):
+        one, place = search[name], _within(places[:, at])
+        if isinstance(one, Choice):
+            taken = (place * len(one.values)).astype(int)
+            columns.append(math.sqrt(0.5) * (taken[:, None] == np.arange(len(one.values))))
+        else:
+            columns.append(_place(one, _numbers(one, place))[:, None])
+    return np.concatenate(columns, axis=1)
 
 
 def drawn(search: Mapping[str, Range], places: Points) -> dict[str, Any]:
@@ -49,31 +62,40 @@ def places(search: Mapping[str, Range], values: Mapping[str, Any], random: np.ra
             index = next((at for at, each in enumerate(one.values) if same(each, value)), 0)
             found.append((index + float(random.random())) / len(one.values))
         else:
-            found.append(_place(one, value))
+            found.append(float(_place(one, value)))
     return np.array(found)
 
 
-def _place(one: FloatRange | IntRange, value: float) -> float:
+def _place(one: FloatRange | IntRange, value: float | Points) -> Points:
     if one.high == one.low:
-        return 0.0
+        return np.zeros_like(value, dtype=float)
     if one.log:
-        return math.log(value / one.low) / math.log(one.high / one.low)
-    return (value - one.low) / (one.high - one.low)
+        return np.asarray(np.log(value / np.float64(one.low)) / math.log(one.high / one.low))
+    return np.asarray((value - np.float64(one.low)) / (one.high - one.low))
+
+
+def _within(place: Points) -> Points:
+    return np.clip(place, 0.0, math.nextafter(1.0, 0.0))
 
 
 def _value(one: Range, place: float) -> Any:
-    place = min(max(place, 0.0), math.nextafter(1.0, 0.0))
+    inside = _within(np.array([place]))
     if isinstance(one, Choice):
-        return one.values[int(place * len(one.values))]
+        return one.values[int(inside[0] * len(one.values))]
+    value = _numbers(one, inside)[0]
+    return int(value) if isinstance(one, IntRange) else float(value)
+
+
+def _numbers(one: FloatRange | IntRange, place: Points) -> Points:
+    """[n] values at places [n], all below 1; whole numbers where the range has them."""
     whole = isinstance(one, IntRange)
     step = one.step or (1 if whole else None)
     if one.log:
         value = one.low * (one.high / one.low) ** place
-        value = round(value) if whole else value
+        value = np.round(value) if whole else value
     elif step is not None:
         count = round((one.high - one.low) / step) + 1
-        value = one.low + int(place * count) * step
+        value = one.low + np.floor(place * count) * step
     else:
         value = one.low + place * (one.high - one.low)
-    value = min(max(value, one.low), one.high)
-    return int(value) if whole else float(value)
+    return np.clip(value, one.low, one.high)

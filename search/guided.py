@@ -43,10 +43,8 @@ def draw(
         believed, _ = process.at(there)
         process = _with(process, points, (values - middle) / spread, extra / spread**2, there, believed)
     places = _candidates(search, known, points, process, random)
-    drawn = [encoding.drawn(search, place) for place in places]
-    features = np.stack([encoding.point(search, one) for one in drawn])
-    mean, deviation = process.at(features)
-    return drawn[int((mean + deviation * random.standard_normal(len(mean))).argmin())]
+    mean, deviation = process.at(encoding.snapped(search, places))
+    return encoding.drawn(search, places[int((mean + deviation * random.standard_normal(len(mean))).argmin())])
 
 
 def finals(known: Sequence[Configuration], last_rung: int) -> tuple[Array, Array]:
@@ -110,9 +108,8 @@ def _candidates(
     """[candidates, knobs]: places all over the cube, and some near those that the model thinks best."""
     everywhere = random.random((_CANDIDATES, len(search)))
     order = process.at(points)[0].argsort()[:5]
-    near = []
-    for index in random.choice(order, _NEAR):
-        place = encoding.places(search, known[index].drawn or {}, random)
-        moved = random.random(len(place)) < 0.5
-        near.append(np.clip(np.where(moved, place + 0.12 * random.standard_normal(len(place)), place), 0.0, 1.0))
-    return np.concatenate([everywhere, np.stack(near)])
+    bases = np.stack([encoding.places(search, known[index].drawn or {}, random) for index in order])
+    near = bases[random.integers(len(bases), size=_NEAR)]
+    moved = random.random(near.shape) < 0.5
+    near = np.clip(np.where(moved, near + 0.12 * random.standard_normal(near.shape), near), 0.0, 1.0)
+    return np.concatenate([everywhere, near])

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from search.pace import Pace
 from search.records import Claim, Configuration, Rung, best
 
 Verdict = Literal["paused", "pruned", "finished"]
@@ -14,12 +15,25 @@ Verdict = Literal["paused", "pruned", "finished"]
 
 @dataclass(frozen=True)
 class Rule:
-    """What a ladder needs of the space's budget. `rungs` rise and end at the full budget, in steps."""
+    """What a ladder needs of the space's budget. `rungs` rise and end at the full budget, in steps.
+
+    With a `pace` rungs are in seconds, and `rungs` holds the full budget only.
+    """
 
     rungs: tuple[int, ...]
     strategy: str = "halving"
     eta: int = 3
     max_full: int = 3
+    pace: Pace | None = None
+
+    def seen(self, history: Sequence[Configuration]) -> list[Configuration]:
+        """The history by rungs that compare: as it is where rungs are steps."""
+        return [self.pace.seen(one) if self.pace else one for one in history]
+
+    @property
+    def last_rung(self) -> int:
+        """The full budget, as `seen` has it."""
+        return self.pace.rungs[-1] if self.pace else self.rungs[-1]
 
 
 @dataclass(frozen=True)
@@ -42,6 +56,14 @@ class Study:
     history: Sequence[Configuration]
     total: int
     closing: bool = False
+
+    @property
+    def seen(self) -> Study:
+        """The same by rungs that compare; see Rule.seen."""
+        if self.rule.pace is None:
+            return self
+        rule = replace(self.rule, rungs=self.rule.pace.rungs, pace=None)
+        return replace(self, rule=rule, history=self.rule.seen(self.history))
 
     @property
     def full(self) -> bool:
@@ -97,11 +119,16 @@ def choose(strategy: Strategy, study: Study) -> Work | None:
     What was begun comes first, so that a search that was killed finishes what it began; then what is promoted;
     then something new, while the total is not reached.
     """
-    one = begun(study) or strategy.promote(study)
-    if one is None:
-        return None if study.full else Work(None, 0, strategy.first_rung(study, len(study.history)))
-    rung = next_rung(study.rule, one.steps) if one.steps else strategy.first_rung(study, one.number)
-    return Work(one.number, one.steps, rung)
+    seen = study.seen
+    chosen = begun(seen) or strategy.promote(seen)
+    if chosen is None:
+        if study.full:
+            return None
+        rung = strategy.first_rung(seen, len(study.history))
+        return Work(None, 0, study.rule.pace.step(None, rung) if study.rule.pace else rung)
+    rung = next_rung(seen.rule, chosen.steps) if chosen.steps else strategy.first_rung(seen, chosen.number)
+    one = next(each for each in study.history if each.number == chosen.number)
+    return Work(one.number, one.steps, study.rule.pace.step(one, rung) if study.rule.pace else rung)
 
 
 def seen(strategy: Strategy, history: Sequence[Configuration], number: int | None) -> tuple[Configuration, ...]:
@@ -124,8 +151,11 @@ def settle(
     before = next(one for one in history if one.number == claim.number)
     rungs = (*before.rungs, Rung(claim.last_step, value, metrics))
     mine = replace(before, rungs=rungs, state="paused", drawn=claim.drawn, params=claim.params)
-    known = Study(rule, [mine if one.number == claim.number else one for one in history], total)
-    decided = strategy.verdict(known, mine)
+    known = Study(rule, [mine if one.number == claim.number else one for one in history], total).seen
+    seen = next(one for one in known.history if one.number == claim.number)
+    if seen.unfinished:
+        return "paused", None
+    decided = strategy.verdict(known, seen)
     return decided, lost(rule, mine) if decided == "pruned" else None
 
 
@@ -134,9 +164,15 @@ def lost(rule: Rule, one: Configuration) -> str:
     return f"pruned at step {one.steps} by {rule.strategy}"
 
 
+def leader(rule: Rule, history: Sequence[Configuration]) -> Configuration | None:
+    """The best at the highest rung that any configuration reached; see records.best."""
+    found = best(tuple(rule.seen(history)))
+    return next((one for one in history if found and one.number == found.number), None)
+
+
 def seconds_to_finish(rule: Rule, history: Sequence[Configuration]) -> float:
     """What it takes to bring the leader to the last rung, by its own costs so far; 0 where it is there."""
-    leader = best(tuple(history))
-    if leader is None or leader.steps >= rule.rungs[-1]:
+    one = leader(rule, history)
+    if one is None or one.steps >= rule.rungs[-1]:
         return 0.0
-    return leader.seconds / leader.steps * (rule.rungs[-1] - leader.steps)
+    return one.seconds / one.steps * (rule.rungs[-1] - one.steps)

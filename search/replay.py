@@ -13,9 +13,10 @@ import numpy as np
 
 from search import encoding, paired, sampling
 from search.identity import Identity
-from search.ladder import Rule
+from search.ladder import Rule, leader
 from search.memory import MemoryLedger
-from search.records import Claim, Configuration, best
+from search.pace import Pace
+from search.records import Claim, Configuration
 from search.tables import Curve, Table
 
 # A configuration is as good as the best if it is within this share of the best value, or can't be told from it.
@@ -36,6 +37,7 @@ class Way:
     eta: int = 3
     trials: int | None = None
     rungs: tuple[int, ...] | None = None  # None: the table's
+    seconds: tuple[float, ...] = ()  # rungs in seconds instead; a segment ends at the nearest of the table's steps
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,8 @@ class Search:
 
     def __init__(self, table: Table, way: Way, seed: int, workers: int, prior: Mapping[str, Any] | None = None) -> None:
         self.table, self.way, self.seed, self.workers = table, way, seed, workers
-        rungs = way.rungs or table.rungs
-        self.rule = Rule(rungs, way.strategy, way.eta)
+        pace = Pace(way.seconds, table.rungs[-1], table.rungs[0], table.rungs) if way.seconds else None
+        self.rule = Rule(way.rungs or table.rungs, way.strategy, way.eta, pace=pace)
         self.ledger = MemoryLedger(table.study, min(way.trials or len(table.curves), len(table.curves)))
         self.taken: dict[int, int] = {}  # configuration -> curve
         self.prior = prior
@@ -89,10 +91,8 @@ class Search:
                 heapq.heappush(running, (now + self._seconds(claim), claim.number, claim))
                 idle -= 1
             if not running:
-                if once or self.ledger.trials >= len(self.table.curves):
+                if once or not self._go_on():
                     return self._outcome(spent, now, reached=False)
-                more = self.ledger.trials + (self.way.trials or 0)
-                self.ledger.set_trials(min(more, len(self.table.curves)))
                 continue
             now, number, claim = heapq.heappop(running)
             idle += 1
@@ -103,10 +103,22 @@ class Search:
                 spent += sum(max(0.0, self._seconds(one) - (end - now)) for end, _, one in running)
                 return self._outcome(spent, now, reached=True)
 
+    def _go_on(self) -> bool:
+        """What a person does whose search ended without success: ask for more configurations, then let more of them
+        past each rung. False: nothing is left to ask for."""
+        if self.ledger.trials < len(self.table.curves):
+            more = self.ledger.trials + (self.way.trials or 0)
+            self.ledger.set_trials(min(more, len(self.table.curves)))
+        elif self.rule.eta > 1:
+            self.rule = replace(self.rule, eta=self.rule.eta - 1)
+        else:
+            return False
+        return True
+
     def found(self) -> float:
         """The value in full of the configuration that a person would take now; infinite where there is none."""
-        leader = best(self.ledger.history())
-        return math.inf if leader is None else self.table.full(self.table.curves[self.taken[leader.number]])
+        one = leader(self.rule, self.ledger.history())
+        return math.inf if one is None else self.table.full(self.table.curves[self.taken[one.number]])
 
     def _outcome(self, spent: float, now: float, reached: bool) -> Outcome:
         return Outcome(self.way.name, self.seed, spent, now, len(self.taken), reached)
@@ -117,10 +129,10 @@ class Search:
             return claim
         drawn = sampling.draw(
             self.table.search,
-            claim.history,
+            self.rule.seen(claim.history),
             seed=self.seed,
             number=claim.number,
-            last_rung=self.rule.rungs[-1],
+            last_rung=self.rule.last_rung,
             sampler=self.way.sampler,
             given=self.prior if claim.number == 0 else None,
         )
@@ -179,6 +191,38 @@ def ends(table: Table, way: Way, seeds: Sequence[int], trials: int) -> tuple[lis
         spent.append(one.run(frozenset(), once=True).cost / table.training_seconds)
         excess.append(one.found() / table.full(table.best) - 1.0)
     return excess, spent
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Studies with so many workers, to their end: medians over seeds."""
+
+    workers: int
+    seconds: float  # on the clock
+    cost: float  # of all workers' segments; more than one worker's where more is begun or promoted than needed
+    speedup: float  # one worker's time on the clock over this one's, seed by seed
+
+    @property
+    def efficiency(self) -> float:
+        """The share of perfect scaling."""
+        return self.speedup / self.workers
+
+
+def scaling(table: Table, way: Way, seeds: Sequence[int], trials: int, workers: Sequence[int]) -> list[Scale]:
+    """The same study of `trials` configurations with more and more workers."""
+
+    def ended(count: int) -> list[Outcome]:
+        ways = replace(way, trials=trials)
+        return [Search(table, ways, seed, count).run(frozenset(), once=True) for seed in seeds]
+
+    alone = ended(1)
+    found = []
+    for count in workers:
+        all_ = alone if count == 1 else ended(count)
+        gains = [one.seconds / many.seconds for one, many in zip(alone, all_, strict=True)]
+        times, costs = ([getattr(one, name) for one in all_] for name in ("seconds", "cost"))
+        found.append(Scale(count, statistics.median(times), statistics.median(costs), statistics.median(gains)))
+    return found
 
 
 @dataclass(frozen=True)

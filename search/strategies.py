@@ -13,6 +13,8 @@ from search.records import Configuration
 
 # Optuna's own pruners stop and never promote; search.pruners asks them.
 OPTUNA = ("optuna-median", "optuna-halving", "optuna-hyperband")
+# Those that ask no more of rungs than their order, so that these may be in seconds.
+BY_TIME = ("halving", "bracket", "median", "none")
 
 
 def _rests(one: Configuration) -> bool:

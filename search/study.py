@@ -13,10 +13,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from search import schema
+from search.budget import Budget
 from search.errors import UserError
 from search.history import clock, study_row
+from search.ladder import leader
 from search.ledger import Ledger
-from search.records import Configuration, StudyRecord, best
+from search.records import Configuration, StudyRecord
 from search.schema import facts, studies
 from search.space import Space
 from search.storage import Storage
@@ -32,7 +34,7 @@ class Summary:
 
     @property
     def best(self) -> Configuration | None:
-        return best(self.history)
+        return leader(Budget.from_json(self.record.space["budget"]).rule, self.history)
 
     @property
     def spent(self) -> float:

@@ -26,14 +26,14 @@ class Process:
     points: Array  # [n, features]
     lengths: Array  # [features]
     noise: float  # variance
-    factor: Array  # [n, n] lower Cholesky factor of kernel and noise
+    factor: Array  # [n, n] Cholesky factor of kernel and noise in its lower half; the upper half is not read
     weights: Array  # [n]
 
     def at(self, points: Array) -> tuple[Array, Array]:
         """Mean and standard deviation [m] at `points` [m, features], in units of the values' standard deviation."""
         cross = _kernel(points, self.points, self.lengths)
         mean = cross @ self.weights
-        explained = solve_triangular(self.factor, cross.T, lower=True)
+        explained = solve_triangular(self.factor, cross.T, lower=True, check_finite=False)
         return mean, np.sqrt(np.maximum(1.0 - (explained**2).sum(0), 1e-12))
 
 
@@ -81,7 +81,7 @@ def _condition(points: Array, values: Array, extra: Array, lengths: Array, noise
     """The process, and the logarithm of the values' likelihood under it, up to a constant."""
     kernel = _kernel(points, points, lengths)
     kernel[np.diag_indices_from(kernel)] += noise + extra + 1e-8
-    factor = cho_factor(kernel, lower=True)
-    weights = cho_solve(factor, values)
-    evidence = -0.5 * float(values @ weights) - float(np.log(np.diag(factor[0])).sum())
-    return Process(points, lengths, noise, np.tril(factor[0]), weights), evidence
+    factor, _ = cho_factor(kernel, lower=True, check_finite=False)
+    weights = cho_solve((factor, True), values, check_finite=False)
+    evidence = -0.5 * float(values @ weights) - float(np.log(np.diag(factor)).sum())
+    return Process(points, lengths, noise, factor, weights), evidence

@@ -35,7 +35,7 @@ Outcome = Literal["done", "stopped", "interrupted", "timeout"]
 
 def rule_of(space: Space) -> Rule:
     """The ladder's part of the space's budget."""
-    return Rule(space.budget.rungs, space.budget.strategy, space.budget.eta, space.budget.max_full)
+    return space.budget.rule
 
 
 class Worker:
@@ -208,10 +208,10 @@ class Worker:
         start = self._space.start[claim.number] if claim.number < len(self._space.start) else None
         drawn = sampling.draw(
             self._space.search,
-            claim.history,
+            self._rule.seen(claim.history),
             seed=self._seed,
             number=claim.number,
-            last_rung=self._rule.rungs[-1],
+            last_rung=self._rule.last_rung,
             sampler=self._space.budget.sampler,
             given=self._space.drawn_from_start(start, self._knobs) if start else None,
         )

@@ -142,6 +142,20 @@ def test_the_contest_prints_every_way(table, tmp_path, capsys):
     assert "none.jsonl: cannot be read" in capsys.readouterr().err
 
 
+def test_more_workers_take_less_time_on_the_clock(table, tmp_path, capsys):
+    everything = Way("all in full", "none", "random")
+    one, four, many = replay.scaling(table, everything, range(3), 40, (1, 4, 64))
+    assert (one.speedup, one.efficiency) == (1.0, 1.0)
+    assert one.seconds == one.cost == many.cost == pytest.approx(40 * 8.0)
+    assert four.seconds == pytest.approx(10 * 8.0), "forty equal trainings on four workers leave nobody idle"
+    assert (many.seconds, many.speedup) == (pytest.approx(8.0), pytest.approx(40.0))
+    file = written(tmp_path / "toy.jsonl", [HEAD, *rows(20)])
+    assert contest.main([str(file), "--seeds", "2", "--scaling", "--trials", "15"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert "a study of 15, to its end" in said[1]
+    assert [line.split()[0] for line in said[2:]] == ["1", "2", "4", "8", "16", "32", "64"]
+
+
 def test_points_and_values_are_each_others_inverse():
     search = {
         "log": FloatRange(1e-6, 1e-2, log=True), "count": IntRange(0, 12, step=4), "kind": Choice((True, 1, "x")),

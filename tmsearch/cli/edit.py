@@ -29,10 +29,10 @@ def add(arguments: argparse.Namespace) -> int:
         given["model"] = absolute(given["model"])
     drawn = sampling.draw(
         known.search,
-        history,
+        known.budget.rule.seen(history),
         seed=record.seed,
         number=len(history),
-        last_rung=known.budget.rungs[-1],
+        last_rung=known.budget.rule.last_rung,
         given=known.drawn_from_start(given, TRAIN, Place("tmsearch add")),
     )
     params = known.resolve(drawn, TRAIN)

@@ -30,7 +30,7 @@ def data_line(dataset: str, data: Mapping[str, Any]) -> str:
 def print_plan(space: Space, storage: Storage, checked: Mapping[str, Any], trials: int) -> None:
     """A study's plan, its time and memory estimated from the model's shape and this machine's matrix rate."""
     print(f"study {space.study}: {trials} configurations of up to {space.budget.max_steps} steps; {storage.shown}")
-    print(f"rungs {', '.join(map(str, space.budget.rungs))}, strategy {space.budget.strategy}")
+    print(f"judged at {space.budget.judged}; strategy {space.budget.strategy}")
     print(data_line(space.data["dataset"], checked["data"]))
     for one in checked["data"]["dropped"][:10]:
         print(f"  dropped {one['name']}: {one['reason']}")

@@ -164,8 +164,8 @@ def _work(ledger: Ledger, child: Child, timeout: float | None) -> int:
     }
     interrupts = Interrupts()
     with _signals(interrupts), Display(summary) as display:
-        rungs = ", ".join(str(rung) for rung in space.budget.rungs)
-        display.say(f"study {record.name}: {record.trials} configurations, judged at steps {rungs}; {storage.shown}")
+        judged = space.budget.judged
+        display.say(f"study {record.name}: {record.trials} configurations, judged at {judged}; {storage.shown}")
         display.say(data_line(space.data["dataset"], summary.facts["data"]))
         outcome = Worker(ledger, space, TRAIN, child, folder, job, display).run(interrupts, deadline)
     summary = study.summarise(ledger)
