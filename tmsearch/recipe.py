@@ -25,6 +25,20 @@ class Recipe:
     evidence: Mapping[str, Any] = field(default_factory=dict)
 
 
+def recipe_of(job: Mapping[str, Any]) -> Recipe:
+    """What a trial's segment trains: its parameters, with the study's data and the fold that they may name."""
+    params = {"seed": job["seed"], **job["params"], "max_steps": job["max_steps"]}
+    data = {**job["data"], "fold": params.pop("fold", job["data"].get("fold", 0))}
+    fingerprint = job["facts"]["data"]["fingerprint"]
+    return Recipe(DataConfig(**data), TrainConfig(**params), job["threads"], fingerprint)
+
+
+def keep_recipe(file: Path, recipe: Recipe) -> None:
+    """A trial's config.yaml, written before it trains: alone it reproduces the trial, `tmsearch train` reads it."""
+    if not file.exists():
+        write_atomically(file, recipe_text(recipe))
+
+
 def recipe_text(recipe: Recipe) -> str:
     """The recipe as YAML; every knob is written, so that a later default changes nothing."""
     whole = {

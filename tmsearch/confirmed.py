@@ -1,0 +1,56 @@
+"""The models of confirm's trainings: kept as weights alone, scored on the locked test split, once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from tmsearch import adapters, devices, evaluation, model
+from tmsearch.checkpoints import Broken
+from tmsearch.config import TrainConfig
+from tmsearch.evaluation import Scores
+from tmsearch.model import Whisper
+from tmsearch.speech import Speech
+
+WEIGHTS = "weights.safetensors"
+
+
+def keep(checkpoint: Path, folder: Path) -> None:
+    """Keeps what `checkpoint` trained as `folder`/weights.safetensors, which no sweep of checkpoints takes away."""
+    scratch = folder / f".{WEIGHTS}.{os.getpid()}"
+    scratch.unlink(missing_ok=True)
+    try:  # a second name of the same file: no byte is copied, and the checkpoint may go
+        os.link(checkpoint / WEIGHTS, scratch)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(checkpoint / WEIGHTS, scratch)
+    scratch.replace(folder / WEIGHTS)
+
+
+def read(file: Path) -> Mapping[str, torch.Tensor]:
+    """Trained weights by name; raises Broken where the file is missing or damaged."""
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise Broken(f"{file}: {error}") from error
+
+
+def whisper(config: TrainConfig, weights: Mapping[str, torch.Tensor]) -> Whisper:
+    """The model that `config` trained to `weights`, on the CPU; raises Broken where they are another config's."""
+    loaded = model.load(config)
+    adapters.prepare(loaded, config)
+    adapters.set_weights(loaded, dict(weights))
+    loaded.model.train(False)
+    return loaded
+
+
+def on_test(config: TrainConfig, weights: Mapping[str, torch.Tensor], speech: Speech) -> Scores:
+    """The locked test split at the study's own context."""
+    tuned = whisper(config, weights)
+    devices.move(tuned.model, devices.device())
+    return evaluation.evaluate(tuned, speech, speech.split.test, config)[0]
