@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 from search import ladder
+from search.imported import own
 from search.ledger import Ledger
 from search.records import ENDED
 from search.strategies import promising
@@ -27,7 +28,7 @@ def sweep(ledger: Ledger, rule: ladder.Rule, study_folder: Path, disk_gb: float 
         return
     with ledger.locked() as (history, total):
         folders = {one.number: trial_folder(study_folder, one.number) / "checkpoints" for one in history}
-        kept = promising(ladder.Study(rule, history, total))  # most promising first
+        kept = promising(ladder.Study(rule, own(history), total))  # most promising first
         sizes = {one.number: size_of(folders[one.number]) for one in kept}
         given = shutil.disk_usage(study_folder).free + sum(sizes.values())
         left, keep = given * DISK_SHARE if disk_gb is None else disk_gb * 1e9, set()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from search.imported import own
 from search.records import Claim, Configuration, Rung, best
 
 Verdict = Literal["paused", "pruned", "finished"]
@@ -117,7 +118,7 @@ def settle(
     before = next(one for one in history if one.number == claim.number)
     rungs = (*before.rungs, Rung(claim.last_step, value, metrics))
     mine = replace(before, rungs=rungs, state="paused", drawn=claim.drawn, params=claim.params)
-    known = Study(rule, [mine if one.number == claim.number else one for one in history], total)
+    known = Study(rule, [mine if one.number == claim.number else one for one in own(history)], total)
     decided = strategy.verdict(known, mine)
     return decided, lost(rule, mine) if decided == "pruned" else None
 

@@ -11,10 +11,11 @@ import sqlalchemy as sa
 from search import ladder
 from search.history import clock, read_history, study_row
 from search.identity import Identity
+from search.imported import own
 from search.records import CRASHES_ALLOWED, ENDED, Claim, Configuration, StudyRecord
 from search.schema import configurations, facts, segments, studies
 from search.storage import Storage
-from search.strategies import STRATEGIES
+from search.strategies import EVERY
 
 # A supervisor renews every few seconds; a machine that swaps or a database that restarts gets a minute.
 LEASE_SECONDS = 60.0
@@ -93,8 +94,8 @@ class Ledger:
                 return None
             now = clock(connection)
             history = read_history(connection, study.id)
-            known = ladder.Study(rule, history, study.trials, closing)
-            work = ladder.choose(STRATEGIES[rule.strategy], known)
+            known = ladder.Study(rule, own(history), study.trials, closing)
+            work = ladder.choose(EVERY[rule.strategy], known)
             if work is None:
                 if not known.held and not closing:
                     self._end(connection, study.id, history, rule)
@@ -179,7 +180,7 @@ class Ledger:
         with self.storage.write() as connection:
             study = study_row(connection, self.study, lock=True)
             state, reason = ladder.settle(
-                STRATEGIES[rule.strategy], rule, read_history(connection, study.id), study.trials, claim, value, metrics
+                EVERY[rule.strategy], rule, read_history(connection, study.id), study.trials, claim, value, metrics
             )
             if not self._guarded(connection, claim, **self._released(state, reason), steps=claim.last_step, crashes=0):
                 return None

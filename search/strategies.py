@@ -7,6 +7,7 @@ import math
 import statistics
 from collections.abc import Iterator
 
+from search import racing
 from search.ladder import Strategy, Study, Verdict, value_at
 from search.paired import tells_apart
 from search.records import Configuration
@@ -166,3 +167,5 @@ STRATEGIES: dict[str, Strategy] = {
     "none": Strategy(_pauses, _still_in, _first),
     **{name: Strategy(functools.partial(_optuna, name), _still_in, _first) for name in OPTUNA},
 }
+# What a study may be run by; no space asks for a race, `tmsearch confirm` does.
+EVERY: dict[str, Strategy] = {**STRATEGIES, "race": Strategy(_pauses, racing.next_replicate, _first)}

@@ -14,6 +14,7 @@ from search import disk, ladder, sampling
 from search.child import Child, ChildDied
 from search.errors import RunError, UserError
 from search.identity import Identity
+from search.imported import own
 from search.knobs import Knob
 from search.ladder import Rule
 from search.ledger import LEASE_SECONDS, Ledger
@@ -150,7 +151,8 @@ class Worker:
         """Sample what the claim still lacks and record it before anything is trained with it."""
         if claim.params is not None:
             return claim
-        start = self._space.start[claim.number] if claim.number < len(self._space.start) else None
+        place = sum(one.number < claim.number for one in own(claim.history))
+        start = self._space.start[place] if place < len(self._space.start) else None
         drawn = sampling.draw(
             self._space.search,
             claim.history,

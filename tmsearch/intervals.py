@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
+ALPHA = 1 - CONFIDENCE
 # No error in n words: the exact upper limit is 1 - 0.025^(1/n), about 3.69 / n (Clopper and Pearson 1934). A bootstrap
 # of nothing but zeros would say that it is sure of zero.
 _NO_ERRORS = 3.69
@@ -57,6 +58,8 @@ class Difference:
     standard_error: float
     p: float
     freedom: int  # of the seeds' spread
+    seeds: float  # variance between trainings of one recipe
+    utterances: float  # variance of the difference that comes from the choice of clips, beyond what seeds hold
 
 
 @functools.lru_cache(maxsize=8)
@@ -127,7 +130,8 @@ def difference(one: Runs, other: Runs, arms: Sequence[Runs]) -> Difference | Non
     draws = observed + share * deviations + seeds[0] - seeds[1]
     low, high = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     p = (1 + int((draws >= 0).sum())) / (1 + len(draws))
-    return Difference(observed, Interval(float(low), float(high)), float(draws.std()), p, freedom)
+    interval, error = Interval(float(low), float(high)), float(draws.std())
+    return Difference(observed, interval, error, p, freedom, float((residuals**2).mean()), share**2 * spread)
 
 
 def wilcoxon(one: Runs, other: Runs) -> float:

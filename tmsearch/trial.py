@@ -150,6 +150,18 @@ def segment(bench: Bench, job: Mapping[str, Any], say: Say, stop: Callable[[], b
     return {"event": "result", "value": result.wer, "metrics": metrics}
 
 
+def test(bench: Bench, job: Mapping[str, Any]) -> dict[str, Any]:
+    """Score the kept model of one finished training on the locked test split."""
+    from tmsearch import confirmed, devices
+
+    recipe = recipe_of(job)
+    speech = bench.speech(recipe.data, job["facts"]["data"], Path(job["cache"]))
+    devices.settle(job["threads"])
+    scores = confirmed.on_test(recipe.train, confirmed.read(Path(job["folder"]) / confirmed.WEIGHTS), speech)
+    by_clip = {"errors": [one.edits for one in scores.clips], "words": [one.words for one in scores.clips]}
+    return {"event": "tested", "wer": scores.wer, "wer_raw": scores.wer_raw, **by_clip}
+
+
 def _trained(
     bench: Bench,
     config: TrainConfig,
@@ -217,6 +229,8 @@ def answer(bench: Bench, job: Mapping[str, Any], say: Say, stop: Callable[[], bo
     try:
         if job["job"] == "check":
             return check(bench, job, say)
+        if job["job"] == "test":
+            return test(bench, job)
         return segment(bench, job, say, stop)
     except Stopped as stopped:
         return {"event": "stopped", "step": stopped.step}

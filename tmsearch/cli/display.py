@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
+from search.imported import own
 from search.study import Summary
 from tmsearch.cli import sure
 from tmsearch.cli.words import clock_time, cost, searched, short
@@ -117,7 +118,7 @@ def answer(summary: Summary) -> list[str]:
     if base is not None:
         against = f" (untrained: {base:.3f}{sure.bracketed(sure.baseline_interval(summary.facts, model))})"
     states = ", ".join(f"{number} {state}" for state, number in summary.counts.items())
-    count = len(summary.history)
+    count = len(own(summary.history))
     return [
         f"{count} configuration{'s' if count > 1 else ''}: {states}; {cost(summary)}",
         f"best: trial {found.number}, WER {found.value:.3f}{sure.bracketed(sure.interval(summary.facts, found))} at step "

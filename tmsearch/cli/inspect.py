@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from search import study
+from search import imported, study
 from search.errors import UserError
 from search.places import printable
-from search.records import Configuration
+from search.records import IMPORTED, Configuration
 from search.storage import Storage, open_storage
 from search.study import Summary, trial_folder
 from tmsearch.cli import sure
@@ -91,7 +91,9 @@ def status(arguments: argparse.Namespace) -> int:
         return _print_json({"study": summary.record.name, "storage": storage.shown, "configurations": rows})
     record = summary.record
     states = ", ".join(f"{count} {state}" for state, count in summary.counts.items()) or "none begun"
-    print(f"study {record.name}: {len(summary.history)} of {record.trials} configurations: {states}")
+    mine = len(imported.own(summary.history))
+    more = f" and {len(summary.history) - mine} imported" if mine < len(summary.history) else ""
+    print(f"study {record.name}: {mine} of {record.trials} configurations{more}: {states}")
     for key, value in sorted(summary.facts.items()):
         if key.startswith("baseline:"):
             model = key.removeprefix("baseline:")
@@ -109,17 +111,26 @@ def status(arguments: argparse.Namespace) -> int:
             print(_row(one, what, leads, sureness)[:WIDTH].rstrip())
     if summary.history:
         print(f"  {cost(summary)}")
+    _noise(summary)
     if summary.best:
         print(f"* the best so far; `tmsearch show {record.name} {summary.best.number}` tells more")
     return 0
 
 
+def _noise(summary: Summary) -> None:
+    """What imported trainings of one recipe differ by."""
+    found = imported.noise(summary.history)
+    if found is not None:
+        print(f"  noise: WERs of one recipe differ by {found.deviation:.4f} (sd of {found.runs} imported)")
+
+
 def _row(one: Configuration, what: str, leads: bool, sureness: str) -> str:
     at = one.progress.get("step") if one.state == "running" else None
+    state = IMPORTED if one.origin == IMPORTED and one.failure is None else one.state
     if one.state == "failed" or (one.state == "paused" and one.reason):
         what = one.reason or ""
     return (
-        f"{'*' if leads else ' '}{one.number:>3} {one.state:<8} {at or one.steps:>5} {_wer(one.value):>6} {sureness:<10} "
+        f"{'*' if leads else ' '}{one.number:>3} {state:<8} {at or one.steps:>5} {_wer(one.value):>6} {sureness:<10} "
         f"{_cost(one):>7}  {printable(what)}"
     )
 
@@ -182,6 +193,7 @@ def show_best(arguments: argparse.Namespace) -> int:
     print(f"study {summary.record.name}: trial {best.number}, {wer} at step {best.steps}{early}")
     for name, value in (best.params or {}).items():
         print(f"  {name}: {value}")
+    _noise(summary)
     print("in brackets: the 95 % interval over utterances; what other seeds give comes on top")
     print(f"`tmsearch confirm {summary.record.name}` says whether it is more than luck")
     print(f"`tmsearch export {summary.record.name} -o best.yaml` writes it as a recipe")
