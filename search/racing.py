@@ -1,10 +1,9 @@
-"""A race between few configurations, each trained several times: who still runs, who can't win any more, when it is over."""
+"""A race between few configurations, each trained several times: who can't win any more, and when it is over."""
 
 from __future__ import annotations
 
 import json
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,13 +14,14 @@ from search.ladder import Study
 from search.records import Configuration
 
 ALPHA = 0.05  # the chance, at most, that any contender is called better than the baseline though none is
+BEYOND_DOUBT = 0.001
 # What one training of a configuration differs in from the next; all else makes it another contender.
 REPLICATE = ("seed", "fold")
 # A contender that would come out ahead once in so many races is still in it.
 _HOPE = 0.02
-# After one training each, nothing is known of seeds: only who is behind by this many standard errors over items is out.
+# After one training each, nothing is known of seeds: who is behind by so many standard errors over items is out.
 _HOPELESS = 4.0
-# The closed form below and the bootstrap that has the last word differ a little: a race ends early only where both agree.
+# This closed form and the bootstrap that has the last word differ a little: a race ends early where both agree.
 _MARGIN = 0.8
 
 Fate = Literal["in the race", "behind", "no better than the baseline", "failed"]
@@ -66,18 +66,12 @@ class Standing:
 def level(rounds: int, planned: int) -> float:
     """The share of ALPHA that the look after `rounds` of `planned` may spend; 0 after the first, which can't be tested.
 
-    Lan and DeMets' O'Brien-Fleming spending (Biometrika 70, 1983), looks added up as if they were independent:
-    stopping early must not make a winner of chance.
+    Haybittle (1971) and Peto (1976): a race that is not over is won only by what is beyond doubt, which leaves nearly
+    all for the last look. The looks are added up: stopping early must not make a winner of chance.
     """
     if rounds < 2 or rounds > planned:
         return 0.0
-    spent = _spent(rounds / planned)
-    return spent - (_spent((rounds - 1) / planned) if rounds > 2 else 0.0)
-
-
-def _spent(share: float) -> float:
-    normal = statistics.NormalDist()
-    return 2 - 2 * normal.cdf(normal.inv_cdf(1 - ALPHA / 2) / math.sqrt(share))
+    return BEYOND_DOUBT if rounds < planned else ALPHA - BEYOND_DOUBT * (planned - 2)
 
 
 def standing(history: Sequence[Configuration]) -> Standing:
@@ -213,7 +207,7 @@ def _items(one: _Table, other: _Table) -> float:
         if len(errors) > 1:
             rest = errors - errors.mean(axis=0)
             together += float(rest.var(axis=1, ddof=1).mean()) / (items * (len(errors) - 1))
-    return max(0.0, whole - together)
+    return float(max(0.0, whole - together))
 
 
 def _behind(one: _Table, first: _Table, seeds: _Seeds, done: int, planned: int) -> bool:
@@ -221,7 +215,7 @@ def _behind(one: _Table, first: _Table, seeds: _Seeds, done: int, planned: int) 
     gap = one.mean - first.mean
     if not seeds.freedom:
         return gap > _HOPELESS * math.sqrt(_items(one, first)) > 0
-    return gap > 0 and gap > _student(_HOPE, seeds.freedom) * seeds.to_come(done, planned)
+    return bool(gap > 0 and gap > _student(_HOPE, seeds.freedom) * seeds.to_come(done, planned))
 
 
 def _no_better(one: _Table, base: _Table, seeds: _Seeds, done: int, planned: int, contenders: int) -> bool:
@@ -229,9 +223,11 @@ def _no_better(one: _Table, base: _Table, seeds: _Seeds, done: int, planned: int
     if not seeds.freedom:
         return one.mean - base.mean > _HOPELESS * math.sqrt(_items(one, base)) > 0
     error = math.sqrt(_items(one, base) + 2 * seeds.variance / planned)
-    needed = _student(level(planned, planned) / contenders, seeds.freedom) * error
+    # By then the spread will be known from more trainings than now.
+    freedom = seeds.freedom * (planned - 1) // (done - 1)
+    needed = _student(level(planned, planned) / contenders, freedom) * error
     hoped = one.mean - base.mean - _student(_HOPE, seeds.freedom) * seeds.to_come(done, planned)
-    return hoped > -needed
+    return bool(hoped > -needed)
 
 
 def _student(share: float, freedom: int) -> float:

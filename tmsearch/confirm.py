@@ -69,7 +69,8 @@ class Verdict:
             f"{_trainings(self.winner)} against {_trainings(self.default)}"
         )
         if self.difference is None:
-            return f"{self.winner.name} can't be told apart from the default recipe: {seen}, and no recipe trained twice."
+            untold = f"{self.winner.name} can't be told apart from the default recipe"
+            return f"{untold}: {seen}, and no recipe trained twice."
         sure = (
             f"difference {self.difference.mean:+.3f}, 95 % {self.difference.interval.low:+.3f} to "
             f"{self.difference.interval.high:+.3f}, p = {_p(self.p)} as the best of {self.contenders}"
@@ -88,22 +89,23 @@ class Verdict:
 
 
 def compare(
-    default: Recipe, contenders: Sequence[Recipe], level: float, *, of: int | None = None, split: str = "validation"
+    default: Recipe, contenders: Sequence[Recipe], level: float, *, split: str = "validation"
 ) -> Verdict | None:
     """The contender with the lowest mean against the default; None where either side has no training.
 
-    `contenders` are those still in the race, or all where none is; `of` how many the race began with.
+    Who left the race early does not win, unless all did; what its trainings tell of seeds' spread counts all the same.
     """
     usable = [one for one in contenders if one.trainings]
     if not default.trainings or not usable:
         return None
     arms = dict(zip([default.name, *(one.name for one in usable)], aligned([default, *usable]), strict=True))
-    winner = min(usable, key=lambda one: arms[one.name].mean)
+    left = [one for one in usable if not one.fate] or usable
+    winner = min(left, key=lambda one: arms[one.name].mean)
     mine, theirs = arms[winner.name], arms[default.name]
     return Verdict(
         default=default,
         winner=winner,
-        contenders=of or len(usable),
+        contenders=len(contenders),
         clips=int(((mine.words > 0).any(axis=0) | (theirs.words > 0).any(axis=0)).sum()),
         level=level,
         difference=intervals.difference(mine, theirs, list(arms.values())),
@@ -158,7 +160,8 @@ def needed(verdict: Verdict) -> str:
          if _seen(verdict, gain, seeds, per_clip / n)),
         None,
     )
-    with_seeds = f"{enough} trainings of each on these {verdict.clips} clips" if enough else f"no number of trainings up to {most} on these clips"
+    with_seeds = f"{enough} trainings of each" if enough else f"no number of trainings up to {most}"
+    with_seeds += f" on these {verdict.clips} clips"
     with_clips = f"{clips} clips at {seeds} trainings" if clips else f"no number of clips at {seeds} trainings"
     return f"a gain of {GAIN:.0%} would be seen in four of five tries with {with_seeds}, or {with_clips}"
 

@@ -23,6 +23,7 @@ WEIGHTS = "weights.safetensors"
 
 def keep(checkpoint: Path, folder: Path) -> None:
     """Keeps what `checkpoint` trained as `folder`/weights.safetensors, which no sweep of checkpoints takes away."""
+    folder.mkdir(parents=True, exist_ok=True)
     scratch = folder / f".{WEIGHTS}.{os.getpid()}"
     scratch.unlink(missing_ok=True)
     try:  # a second name of the same file: no byte is copied, and the checkpoint may go
@@ -47,6 +48,11 @@ def whisper(config: TrainConfig, weights: Mapping[str, torch.Tensor]) -> Whisper
     adapters.set_weights(loaded, dict(weights))
     loaded.model.train(False)
     return loaded
+
+
+def put(loaded: Whisper, weights: Mapping[str, torch.Tensor]) -> None:
+    """Other weights into a model that `whisper` made."""
+    adapters.set_weights(loaded, dict(weights))
 
 
 def on_test(config: TrainConfig, weights: Mapping[str, torch.Tensor], speech: Speech) -> Scores:

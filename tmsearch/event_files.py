@@ -40,7 +40,8 @@ def read(file: Path) -> HandRun:
         raise InputError(f"{file}: not readable as TensorBoard events ({type(error).__name__})") from None
     wer = next((tag for tag in _WER if tag in tags["scalars"]), None)
     if wer is None:
-        raise InputError(f"{file}: has no scalar {', '.join(_WER)}; there are {', '.join(tags['scalars'][:8]) or 'none'}")
+        there = ", ".join(tags["scalars"][:8]) or "none"
+        raise InputError(f"{file}: has no scalar {', '.join(_WER)}; there are {there}")
     curve = {int(one.step): float(one.value) for one in events.Scalars(wer)}
     loss = next((tag for tag in _LOSS if tag in tags["scalars"]), None)
     losses = [(int(one.step), float(one.value)) for one in events.Scalars(loss)] if loss else []

@@ -51,7 +51,7 @@ class Runs:
 
 @dataclass(frozen=True)
 class Difference:
-    """`mean` is the first recipe's rate less the second's: below 0 the first is better, with `p` one-sided by chance."""
+    """`mean` is the first recipe's rate less the second's: below 0 the first is better; `p` is one-sided."""
 
     mean: float
     interval: Interval

@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -114,7 +114,10 @@ def _results_yaml(file: Path, text: str) -> list[HandRun]:
         name, begun = str(whole["metadata"]["name"]), str(whole["metadata"].get("start_time"))
     except (yaml.YAMLError, KeyError, TypeError, AttributeError):
         raise InputError(f"{file}: no results.yaml of a training: metadata and timeline are missing") from None
-    params, data, curve, step, said = {}, {}, {}, 0, ""
+    params: dict[str, Any] = {}
+    data: dict[str, Any] = {}
+    curve: dict[int, float] = {}
+    step, said = 0, ""
     complete = diverged = False
     for event in timeline:
         if event.get("type") == "message":
@@ -181,7 +184,7 @@ def _csv(file: Path, text: str) -> list[HandRun]:
     measured = next((one for one in ("wer_raw", "wer_normalised", "wer", "eval_wer") if one in columns), None)
     if "step" not in columns or measured is None:
         raise InputError(f"{file}: columns step and wer (or wer_raw, wer_normalised) are missing; name them in line 1")
-    legal, grouped = knobs(TrainConfig), {}
+    legal, grouped = knobs(TrainConfig), dict[str, list[dict[str, str]]]()
     for row in rows:
         clean = {str(key).strip(): (value or "").strip() for key, value in row.items()}
         grouped.setdefault(clean.get("run", ""), []).append(clean)
@@ -196,7 +199,8 @@ def _csv(file: Path, text: str) -> list[HandRun]:
         finite = all(math.isfinite(value) for value in curve.values())
         last, most = max(curve, default=0), params.get("max_steps", "")
         whole = most.isdecimal() and last >= int(most)
-        ending: Ending = "diverged" if not finite else "finished" if whole else "crashed" if most.isdecimal() else "unknown"
+        short: Ending = "crashed" if most.isdecimal() else "unknown"
+        ending: Ending = "diverged" if not finite else "finished" if whole else short
         curve = {step: value for step, value in curve.items() if math.isfinite(value)}
         reason = f"trained by hand, {last} steps" if ending == "finished" else f"ends at step {last} of {most or '?'}"
         identity = digest("csv", name, json.dumps(lines, sort_keys=True))
@@ -215,6 +219,6 @@ def _finite(value: Any) -> bool:
         return False
 
 
-_READERS: Mapping[str, Callable[[Path, str], Sequence[HandRun] | list[HandRun]]] = {
+_READERS: Mapping[str, Callable[[Path, str], list[HandRun]]] = {
     ".yaml": _results_yaml, ".yml": _results_yaml, ".json": _trainer_state, ".csv": _csv,
 }

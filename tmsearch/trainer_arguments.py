@@ -43,7 +43,7 @@ def arguments(config: TrainConfig) -> dict[str, Any]:
 
 
 def left_out(config: TrainConfig) -> Mapping[str, Any]:
-    """The knobs away from their defaults that the arguments have no place for, and the model: a script must see to them."""
+    """The model, and the knobs away from their defaults that the arguments have no place for: a script sees to them."""
     knobs = dataclasses.asdict(config)
     defaults = dataclasses.asdict(TrainConfig())
     away = {name: value for name, value in knobs.items() if name not in _HELD | _OWN and value != defaults[name]}

@@ -216,8 +216,13 @@ def _baseline(
     )
     scores = evaluation.zero_shot(untouched, speech, bench.warm.whisper(untouched))
     write_scores(folder / config.model.replace("/", "--"), 0, scores.clips)
-    value = {"wer": scores.wer, "wer_raw": scores.wer_raw, "cer": scores.cer, "clips": len(scores.clips)}
-    value["errors"] = [clip.edits for clip in scores.clips]
+    value = {
+        "wer": scores.wer,
+        "wer_raw": scores.wer_raw,
+        "cer": scores.cer,
+        "clips": len(scores.clips),
+        "errors": [clip.edits for clip in scores.clips],
+    }
     say({"event": "fact", "key": key, "value": value})
 
 

@@ -85,7 +85,8 @@ def _opened(storage: Storage, parent: Summary, arguments: argparse.Namespace) ->
 
 def _created(storage: Storage, parent: Summary, arguments: argparse.Namespace) -> tuple[Ledger, dict[str, Any]]:
     folds = arguments.folds or 0
-    plan = {"of": parent.record.name, "top": arguments.top or TOP, "seeds": arguments.seeds or SEEDS, "folds": folds}
+    plan: dict[str, Any] = {"of": parent.record.name, "top": arguments.top or TOP, "folds": folds}
+    plan["seeds"] = arguments.seeds or SEEDS
     if plan["seeds"] < 2:
         raise UserError("--seeds: 1 tells nothing of what seeds do; take 2 at the least")
     plan["arms"] = arms(parent, plan["top"])
@@ -119,7 +120,8 @@ def arms(parent: Summary, top: int) -> list[dict[str, Any]]:
     ranked = sorted(own, key=lambda one: (-one.steps, one.value or 0.0, one.number))
     leaders = [one for one in ranked if _bare(one.params or {}) != default["params"]][:top]
     if not leaders:
-        raise UserError(f"{parent.record.name}: no configuration but the default one has a result; `tmsearch resume` goes on")
+        name = parent.record.name
+        raise UserError(f"{name}: only the default recipe has a result yet; `tmsearch resume {name}` goes on")
     return [default, *(_arm(f"trial {one.number}", one) for one in leaders)]
 
 
@@ -181,7 +183,7 @@ def _announced(parent: Summary, plan: Mapping[str, Any], found: Summary) -> list
         f"confirm {plan['of']}: {names[0]} recipe against {', '.join(names[1:])}; up to {seeds} trainings each, seeds "
         f"{first} to {first + seeds - 1}, on {where}",
         *(f"  {arm['name']}: {searched(parent.record.space, arm['params'])}" for arm in plan["arms"]),
-        f"at most {len(names) * seeds} trainings, about {clock_time(seconds)}{spent}; it ends as soon as the answer is known",
+        f"at most {len(names) * seeds} trainings, about {clock_time(seconds)}{spent}; it ends once the answer is known",
     ]
 
 

@@ -118,11 +118,12 @@ def answer(summary: Summary) -> list[str]:
     if base is not None:
         against = f" (untrained: {base:.3f}{sure.bracketed(sure.baseline_interval(summary.facts, model))})"
     states = ", ".join(f"{number} {state}" for state, number in summary.counts.items())
+    interval = sure.bracketed(sure.interval(summary.facts, found))
     count = len(own(summary.history))
     return [
         f"{count} configuration{'s' if count > 1 else ''}: {states}; {cost(summary)}",
-        f"best: trial {found.number}, WER {found.value:.3f}{sure.bracketed(sure.interval(summary.facts, found))} at step "
-        f"{found.steps}{against}; "
+        f"best: trial {found.number}, WER {found.value:.3f}{interval} at step {found.steps}{against}; "
         f"{searched(summary.record.space, found.params)}",
-        f"next: tmsearch status {name}; tmsearch confirm {name}; tmsearch export {name} -o best.yaml; tmsearch train best.yaml",
+        f"next: tmsearch status {name}; tmsearch confirm {name}; tmsearch export {name} -o best.yaml; "
+        "tmsearch train best.yaml",
     ]

@@ -63,15 +63,49 @@ def train(arguments: argparse.Namespace) -> int:
     folder = Path(arguments.output) if arguments.output else path.with_suffix("")
     if folder == path or (folder.exists() and not folder.is_dir()):
         raise UserError(f"{folder}: not a folder; name one with -o")
+    if arguments.on_all and (arguments.average or arguments.soup):
+        raise UserError("--on-all: leaves no clips to judge an average or a soup by; leave --average and --soup out")
+    if arguments.push_to_hub:
+        from tmsearch import upload
+
+        upload.check(arguments.push_to_hub)  # before an hour of training, not after
     for remark in remarks:
         _say(remark)
+    soup = _soup(arguments)
     from tmsearch.cli.run import THREADS_THAT_SLEEP_SOON, cache_folder
 
     for name, value in THREADS_THAT_SLEEP_SOON.items():
         os.environ.setdefault(name, value)  # before torch is imported, which reads it once
-    from tmsearch.final import train as train_recipe
+    from tmsearch import final
 
-    return train_recipe(recipe, folder, arguments.dtype, cache_folder(), _Stop(), _say)
+    options = final.Options(arguments.dtype, arguments.average or 0, soup, arguments.on_all)
+    code = final.train(recipe, options, folder, cache_folder(), _Stop(), _say)
+    if code == 0 and arguments.push_to_hub:
+        from tmsearch import upload
+
+        upload.push(folder, arguments.push_to_hub, private=not arguments.public, say=_say)
+    return code
+
+
+def _soup(arguments: argparse.Namespace) -> dict[str, str]:
+    """The kept weights of a confirmation's trainings on the study's own split, by name."""
+    if arguments.soup is None:
+        return {}
+    storage = open_storage(arguments.storage)
+    confirmed = recipes.confirmation(storage, study.summarise(study.open_study(storage, arguments.soup)))
+    if confirmed is None:
+        name = arguments.soup
+        raise UserError(f"{name}: --soup: has no finished confirmation; `tmsearch confirm {name}` first")
+    folder = study.study_folder(storage, confirmed.record.name)
+    found = {}
+    for one in confirmed.history:
+        file = study.trial_folder(folder, one.number) / "weights.safetensors"
+        # Of another fold, it has been trained on clips that are to judge the soup.
+        if one.state == "finished" and not (one.params or {}).get("fold") and file.is_file():
+            found[f"{confirmed.record.name} trial {one.number}"] = str(file.resolve())
+    if not found:
+        raise UserError(f"{arguments.soup}: --soup: its confirmation kept no model of the study's own split")
+    return found
 
 
 def _say(line: str, passing: bool = False) -> None:

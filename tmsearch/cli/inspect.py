@@ -149,7 +149,8 @@ def show(arguments: argparse.Namespace) -> int:
     folder = trial_folder(study.study_folder(storage, summary.record.name), one.number)
     if arguments.json:
         curve = [{"step": rung.step, "wer": rung.value, **rung.metrics} for rung in one.rungs]
-        return _print_json({**_as_json(one, summary.facts), "origin": one.origin, "curve": curve, "folder": str(folder)})
+        more = {"origin": one.origin, "curve": curve, "folder": str(folder)}
+        return _print_json({**_as_json(one, summary.facts), **more})
     print(f"study {summary.record.name}, trial {one.number}: {one.state}{f', {one.reason}' if one.reason else ''}")
     if one.shown_worker:
         print(f"worker: {one.shown_worker}")

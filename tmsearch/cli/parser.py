@@ -151,6 +151,13 @@ def _train(one: argparse.ArgumentParser) -> None:
     one.add_argument(
         "--dtype", choices=("float32", "float16", "bfloat16"), default="float32", help="of the weights (float32)"
     )
+    one.add_argument(
+        "--average", type=count, metavar="N", help="average the last N checkpoints, if validation says so"
+    )
+    one.add_argument("--soup", metavar="STUDY", help="merge the models of its confirmation, if validation says so")
+    one.add_argument("--on-all", action="store_true", help="train on the validation clips too; the test split stays")
+    one.add_argument("--push-to-hub", metavar="NAME", help="then upload it, private; needs HF_TOKEN")
+    one.add_argument("--public", action="store_true", help="with --push-to-hub: for everybody to see")
 
 
 def _dashboard(one: argparse.ArgumentParser) -> None:
@@ -254,7 +261,7 @@ def parse(argv: Sequence[str]) -> Any:
             allow_abbrev=False,
         )
         arguments(one)
-        if name not in ("train", "data"):
+        if name != "data":
             one.add_argument(
                 "--storage",
                 metavar="URL",

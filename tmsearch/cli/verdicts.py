@@ -45,18 +45,20 @@ def _training(facts: Mapping[str, Any], one: Configuration, place: str) -> Train
 def verdict(summary: Summary, place: str = "validation") -> Verdict | None:
     """The best contender that is still in the race, else the best of all, against the default recipe."""
     default, *contenders = recipes(summary, place)
-    left = [one for one in contenders if not one.fate] or contenders
     where = racing.standing(summary.history)
     planned = max(len(arm.replicates) for arm in where.arms)
     # Unfinished: no look of its own is due, so nothing can be told yet. The test split is looked at once.
     level = racing.ALPHA if place == "test" else racing.level(where.rounds, planned) if where.over else 0.0
-    return compare(default, left, level, of=len(contenders) if place == "validation" else 1, split=place)
+    if place == "test":  # one contender alone was chosen for it
+        contenders = [one for one in contenders if one.trainings]
+    return compare(default, contenders, level, split=place)
 
 
 def lines(summary: Summary) -> list[str]:
     """Mean, interval and spread of each recipe, then the sentence."""
     name, found = summary.record.name, recipes(summary)
-    printed = [f"{name}: {len([1 for one in summary.history if one.rungs])} trainings; mean WER, 95 %, spread of seeds:"]
+    trained = sum(bool(one.rungs) for one in summary.history)
+    printed = [f"{name}: {trained} trainings; mean WER, 95 %, spread of seeds:"]
     printed += [_line(one, found) for one in found]
     where = racing.standing(summary.history)
     if not where.over:
@@ -105,7 +107,7 @@ def test(ledger: Ledger, child: Child) -> None:
     if read is None:
         read = datetime.datetime.now(datetime.UTC).date().isoformat()
         ledger.add_fact(TEST_READ, read)  # first of all: once it may have been seen it has been read
-        print(f"the locked test split, {clips} clips, is read now; choosing by what it says would use it up", flush=True)
+        print(f"the locked test split, {clips} clips, is read now; to choose by it would use it up", flush=True)
     else:
         print(f"the locked test split, {clips} clips, has been read already, on {read}; what it said is kept")
     for one in wanted:
