@@ -96,14 +96,14 @@ def _percentiles(draws: Floats, clips: int) -> Interval:
 
 def mean_interval(runs: Runs, arms: Sequence[Runs]) -> Interval | None:
     """Of a recipe's mean rate over seeds and utterances; None where no recipe of `arms` was trained twice."""
-    residuals, freedom = _seed_noise(arms)
+    variance, freedom = _seed_noise(arms)
     if not freedom:
         return None
     centres = _rates(runs).mean(axis=1)
     # What seeds and clips do together is in the seeds' spread already (see `difference`).
     spread, together = float(centres.var()), _together(runs)
     share = math.sqrt(max(0.0, 1 - together / spread)) if spread else 0.0
-    draws = runs.mean + share * (centres - runs.mean) + _seed_draws(residuals, freedom, len(runs.errors), 0)
+    draws = runs.mean + share * (centres - runs.mean) + _seed_draws(variance, freedom, len(runs.errors), 0)
     low, high = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Interval(max(0.0, float(low)), float(high))
 
@@ -112,13 +112,13 @@ def difference(one: Runs, other: Runs, arms: Sequence[Runs]) -> Difference | Non
     """Paired bootstrap over utterances and seeds of the difference between two recipes' mean rates.
 
     `arms` are all recipes of the comparison, these two among them: they share one spread between seeds, since three
-    trainings of one recipe tell little of it. A resample draws utterances, the same for both recipes, and trainings;
-    its seeds' part is scaled by sqrt(n / chi2_n), n degrees of freedom, as a spread that is known from few trainings
-    is uncertain itself (Student). A bootstrap over both counts twice what seeds and utterances do together (Owen
+    trainings of one recipe tell little of it. A resample draws utterances, the same for both recipes, and means over
+    trainings: normal ones, as three values are too few to draw from, scaled by sqrt(n / chi2_n), n degrees of freedom,
+    as a spread that is known from few trainings is uncertain itself (Student). A bootstrap over both counts twice what seeds and utterances do together (Owen
     2007, doi:10.1214/07-AOAS122): the utterances' part is shrunk by what the seeds' part holds already.
     None where no recipe was trained twice.
     """
-    residuals, freedom = _seed_noise(arms)
+    variance, freedom = _seed_noise(arms)
     if not freedom:
         return None
     observed = one.mean - other.mean
@@ -126,12 +126,12 @@ def difference(one: Runs, other: Runs, arms: Sequence[Runs]) -> Difference | Non
     spread = float(deviations.var())
     together = spread if _disjoint(one) else _together(one) + _together(other)
     share = math.sqrt(max(0.0, 1 - together / spread)) if spread else 0.0
-    seeds = [_seed_draws(residuals, freedom, len(each.errors), place) for place, each in enumerate((one, other))]
+    seeds = [_seed_draws(variance, freedom, len(each.errors), place) for place, each in enumerate((one, other))]
     draws = observed + share * deviations + seeds[0] - seeds[1]
     low, high = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     p = (1 + int((draws >= 0).sum())) / (1 + len(draws))
     interval, error = Interval(float(low), float(high)), float(draws.std())
-    return Difference(observed, interval, error, p, freedom, float((residuals**2).mean()), share**2 * spread)
+    return Difference(observed, interval, error, p, freedom, variance, share**2 * spread)
 
 
 def wilcoxon(one: Runs, other: Runs) -> float:
@@ -164,35 +164,31 @@ def _folded(arms: Sequence[Runs]) -> bool:
     return any(bool(((runs.words > 0) != (runs.words[0] > 0)).any()) for runs in arms)
 
 
-def _seed_noise(arms: Sequence[Runs]) -> tuple[Floats, int]:
-    """What trainings deviate from their recipe's mean by, all recipes together, as from so many degrees of freedom.
+def _seed_noise(arms: Sequence[Runs]) -> tuple[float, int]:
+    """The variance between trainings of one recipe, all recipes together, and its degrees of freedom.
 
     Where trainings were scored on different folds, what a fold does to every recipe is taken out as well.
     """
     several = [runs for runs in arms if len(runs.errors) > 1]
     if not several:
-        return np.zeros(0), 0
+        return 0.0, 0
     if _folded(several):
         least = min(len(runs.errors) for runs in several)
         table = np.array([runs.rates[:least] for runs in several])
         freedom = (len(several) - 1) * (least - 1)
         if not freedom:
-            return np.zeros(0), 0
+            return 0.0, 0
         residuals = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0) + table.mean()
-        return residuals.ravel() * math.sqrt(residuals.size / freedom), freedom
-    kept = [runs.rates - runs.mean for runs in several]
-    freedom = sum(len(each) - 1 for each in kept)
-    together = np.concatenate(kept)
-    return together * math.sqrt(len(together) / freedom), freedom
+        return float((residuals**2).sum()) / freedom, freedom
+    freedom = sum(len(runs.rates) - 1 for runs in several)
+    return sum(float(((runs.rates - runs.mean) ** 2).sum()) for runs in several) / freedom, freedom
 
 
-def _seed_draws(residuals: Floats, freedom: int, trainings: int, place: int) -> Floats:
+def _seed_draws(variance: float, freedom: int, trainings: int, place: int) -> Floats:
     """Deviations of a mean over `trainings` [resamples]; all places of one comparison share their scale."""
     scale = np.sqrt(freedom / np.random.default_rng(freedom).chisquare(freedom, RESAMPLES))
     rng = np.random.default_rng((place, trainings))
-    # Signs at random: the residuals of few trainings are no more skewed one way than the other by more than chance.
-    drawn = rng.choice(residuals, (RESAMPLES, trainings)) * rng.choice([-1.0, 1.0], (RESAMPLES, trainings))
-    found: Floats = drawn.mean(axis=1) * scale
+    found: Floats = rng.standard_normal(RESAMPLES) * math.sqrt(variance / trainings) * scale
     return found
 
 

@@ -74,11 +74,21 @@ def _asked(name: str, call: Callable[[Any], Any], more: str = "") -> Any:
         raise InputError(f"--push-to-hub: {name}: {_explained(error)}{more}") from None
 
 
+def _status(error: BaseException | None) -> int:
+    """Of the answer behind it: the upload of a large file wraps it in an error of its own."""
+    while error is not None:
+        status = int(getattr(getattr(error, "response", None), "status_code", 0))
+        if status:
+            return status
+        error = error.__cause__
+    return 0
+
+
 def _explained(error: BaseException) -> str:
     from huggingface_hub import constants
 
     host = urlsplit(constants.ENDPOINT).hostname
-    status = int(getattr(getattr(error, "response", None), "status_code", 0))
+    status = _status(error)
     if status == 401:
         return f"{host} does not accept HF_TOKEN (401); set a valid one"
     if status == 403:

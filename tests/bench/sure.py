@@ -155,7 +155,7 @@ def report(table: Table, count: int, sets: int) -> None:
     clips = table.errors.shape[1]
     spread = f"WER {rates.mean():.3f}, sd {rates.std(ddof=1):.4f}"
     print(f"{table.name}: {len(rates)} trainings of one recipe, {clips} clips; {spread}")
-    for number in (48, 120):
+    for number in (48, clips):
         null = searches(table, count, clips=number)
         power = searches(table, count, clips=number, gain=0.10)
         print(
@@ -163,7 +163,7 @@ def report(table: Table, count: int, sets: int) -> None:
             f"{trainings(null):.1f} trainings of 12; a true gain of 10 % is found in {called(power):.1%}, at "
             f"{trainings(power):.1f}"
         )
-    at = 120
+    at = clips
     quarter = max(count // 5, 1)
     most = len(rates) // 4
     alone = called(searches(table, count, clips=at, leaders=1, gain=0.10))
@@ -175,7 +175,7 @@ def report(table: Table, count: int, sets: int) -> None:
         f"  {at} clips, one leader: 3 seeds find it in {alone:.1%}; four of five take {seeds} seeds (of up to {most})"
     )
     print("  what confirm itself prints for five of these: " + "; ".join(sorted(advice)))
-    for number in (30, 48, 120):
+    for number in (30, 48, clips):
         print(
             f"  intervals of {number} clips hold the true WER in {coverage(table, sets, number):.1%} of {sets} sets, "
             f"of the mean of 3 seeds in {mean_coverage(table, sets // 2, number):.1%} of {sets // 2}"
