@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -14,7 +15,6 @@ from safetensors.torch import load_file
 from tmsearch import adapters, devices, evaluation, model
 from tmsearch.checkpoints import Broken
 from tmsearch.config import TrainConfig
-from tmsearch.evaluation import Scores
 from tmsearch.model import Whisper
 from tmsearch.speech import Speech
 
@@ -55,8 +55,10 @@ def put(loaded: Whisper, weights: Mapping[str, torch.Tensor]) -> None:
     adapters.set_weights(loaded, dict(weights))
 
 
-def on_test(config: TrainConfig, weights: Mapping[str, torch.Tensor], speech: Speech) -> Scores:
-    """The locked test split at the study's own context."""
-    tuned = whisper(config, weights)
+def on_test(config: TrainConfig, folder: Path, speech: Speech) -> dict[str, Any]:
+    """The model kept in `folder` on the locked test split, at the study's own context: a trial's answer to its job."""
+    tuned = whisper(config, read(folder / WEIGHTS))
     devices.move(tuned.model, devices.device())
-    return evaluation.evaluate(tuned, speech, speech.split.test, config)[0]
+    scores, _ = evaluation.evaluate(tuned, speech, speech.split.test, config)
+    by_clip = {"errors": [one.edits for one in scores.clips], "words": [one.words for one in scores.clips]}
+    return {"event": "tested", "wer": scores.wer, "wer_raw": scores.wer_raw, **by_clip}

@@ -52,10 +52,7 @@ def train(recipe: Recipe, options: Options, folder: Path, cache: Path, stop: Cal
     if done is not None:
         say(f"{folder}: already trained, validation WER {done['validation']['wer']:.3f}; see {METRICS}")
         return 0
-    speech = _speech(recipe, cache)
-    if options.on_all:
-        both = tuple(sorted((*speech.split.train, *speech.split.validation)))
-        speech = dataclasses.replace(speech, split=dataclasses.replace(speech.split, train=both))
+    speech = _speech(recipe, options, cache)
     write_atomically(folder / OPTIONS, _options_text(options))
     write_atomically(folder / RECIPE, recipe_text(recipe))
     say(f"{recipe.train.model}: {recipe.train.max_steps} steps on {len(speech.split.train)} clips, into {folder}")
@@ -105,7 +102,7 @@ def _options_text(options: Options) -> str:
     return json.dumps(dataclasses.asdict(options), indent=2) + "\n"
 
 
-def _speech(recipe: Recipe, cache: Path) -> Speech:
+def _speech(recipe: Recipe, options: Options, cache: Path) -> Speech:
     """The recipe's clips, divided as the search divided them; raises InputError where either is no longer the same."""
     corpus = clips.load(recipe.data)
     if recipe.fingerprint is not None and corpus.fingerprint != recipe.fingerprint:
@@ -119,6 +116,8 @@ def _speech(recipe: Recipe, cache: Path) -> Speech:
         raise InputError(
             "data: the split does not come out as the search's; put data.validation, data.test and data.split_seed back"
         )
+    if options.on_all:
+        found = dataclasses.replace(found, train=tuple(sorted((*found.train, *found.validation))))
     return Speech(corpus, found, recipe.data.language, recipe.data.task, cache)
 
 

@@ -114,8 +114,9 @@ def difference(one: Runs, other: Runs, arms: Sequence[Runs]) -> Difference | Non
     `arms` are all recipes of the comparison, these two among them: they share one spread between seeds, since three
     trainings of one recipe tell little of it. A resample draws utterances, the same for both recipes, and means over
     trainings: normal ones, as three values are too few to draw from, scaled by sqrt(n / chi2_n), n degrees of freedom,
-    as a spread that is known from few trainings is uncertain itself (Student). A bootstrap over both counts twice what seeds and utterances do together (Owen
-    2007, doi:10.1214/07-AOAS122): the utterances' part is shrunk by what the seeds' part holds already.
+    as a spread that is known from few trainings is uncertain itself (Student). A bootstrap over both counts twice what
+    seeds and utterances do together (Owen 2007, doi:10.1214/07-AOAS122): the utterances' part is shrunk by what the
+    seeds' part holds already.
     None where no recipe was trained twice.
     """
     variance, freedom = _seed_noise(arms)

@@ -155,11 +155,9 @@ def test(bench: Bench, job: Mapping[str, Any]) -> dict[str, Any]:
     from tmsearch import confirmed, devices
 
     recipe = recipe_of(job)
-    speech = bench.speech(recipe.data, job["facts"]["data"], Path(job["cache"]))
     devices.settle(job["threads"])
-    scores = confirmed.on_test(recipe.train, confirmed.read(Path(job["folder"]) / confirmed.WEIGHTS), speech)
-    by_clip = {"errors": [one.edits for one in scores.clips], "words": [one.words for one in scores.clips]}
-    return {"event": "tested", "wer": scores.wer, "wer_raw": scores.wer_raw, **by_clip}
+    speech = bench.speech(recipe.data, job["facts"]["data"], Path(job["cache"]))
+    return confirmed.on_test(recipe.train, Path(job["folder"]), speech)
 
 
 def _trained(

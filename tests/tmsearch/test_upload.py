@@ -27,7 +27,7 @@ def folder(tmp_path):
     made = tmp_path / "model"
     (made / "runs").mkdir(parents=True)
     card = "---\nmodel-index:\n- name: model\n  results: []\n---\n# model\n"
-    texts = {"README.md": card, "config.json": "{}", "options.json": '{"soup": "/home/me"}', "clips-000006.jsonl": "said"}
+    texts = {"README.md": card, "config.json": "{}", "options.json": "paths", "clips-000006.jsonl": "said"}
     for name, text in texts.items():
         (made / name).write_text(text)
     (made / "runs" / "events.json").write_text("{}")
