@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 from search import ladder
+from search.imported import own
 from search.ledger import Ledger
 from search.records import ENDED
 from search.strategies import promising
@@ -28,10 +29,10 @@ def sweep(ledger: Ledger, rule: ladder.Rule, study_folder: Path, disk_gb: float 
         return []
     # Looked at without the lock first: most times there is nothing to do, and nobody waits for the disk.
     record = ledger.record()
-    doomed = _doomed(ladder.Study(rule, ledger.history(), record.trials).seen, study_folder, disk_gb)
+    doomed = _doomed(ladder.Study(rule, own(ledger.history()), record.trials).seen, study_folder, disk_gb)
     if doomed:
         with ledger.locked() as (history, total):
-            doomed = _doomed(ladder.Study(rule, history, total).seen, study_folder, disk_gb)
+            doomed = _doomed(ladder.Study(rule, own(history), total).seen, study_folder, disk_gb)
             for number in doomed:
                 # Renamed while nobody can claim it; what a kill leaves of it is found by its name.
                 discard(trial_folder(study_folder, number) / CHECKPOINTS)

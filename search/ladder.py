@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from search.imported import own
 from search.pace import Pace
 from search.records import Claim, Configuration, Rung, best
 
@@ -151,7 +152,7 @@ def settle(
     before = next(one for one in history if one.number == claim.number)
     rungs = (*before.rungs, Rung(claim.last_step, value, metrics))
     mine = replace(before, rungs=rungs, state="paused", drawn=claim.drawn, params=claim.params)
-    known = Study(rule, [mine if one.number == claim.number else one for one in history], total).seen
+    known = Study(rule, [mine if one.number == claim.number else one for one in own(history)], total).seen
     seen = next(one for one in known.history if one.number == claim.number)
     if seen.unfinished:
         return "paused", None

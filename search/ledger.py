@@ -10,10 +10,11 @@ import sqlalchemy as sa
 from search import ladder
 from search.history import LEASE_SECONDS, History, clock, study_row
 from search.identity import Identity
+from search.imported import own
 from search.records import CRASHES_ALLOWED, Claim, Configuration
 from search.register import RELEASED, Register
 from search.schema import configurations, segments
-from search.strategies import STRATEGIES
+from search.strategies import EVERY
 
 
 class Ledger(Register):
@@ -38,8 +39,8 @@ class Ledger(Register):
                 self._give_back(connection, study.id, worker)
             # What this transaction changed must not be remembered: it may yet be rolled back.
             history = (History() if again else self._history).read(connection, study)
-            known = ladder.Study(rule, history, study.trials, closing)
-            strategy = STRATEGIES[rule.strategy]
+            known = ladder.Study(rule, own(history), study.trials, closing)
+            strategy = EVERY[rule.strategy]
             work = ladder.choose(strategy, known)
             if work is None:
                 if not known.held and not closing:
@@ -148,7 +149,7 @@ class Ledger(Register):
             if again and (state := self._committed(connection, study.id, claim)) is not None:
                 return state
             state, reason = ladder.settle(
-                STRATEGIES[rule.strategy], rule, self._history.read(connection, study), study.trials, claim, value,
+                EVERY[rule.strategy], rule, self._history.read(connection, study), study.trials, claim, value,
                 metrics,
             )
             if not self._guarded(connection, claim, **_released(state, reason), steps=claim.last_step, crashes=0):

@@ -13,6 +13,7 @@ State = Literal["queued", "running", "paused", "pruned", "finished", "failed"]
 ENDED: tuple[State, ...] = ("pruned", "finished", "failed")
 # Failures that tell something about the parameters: the sampler counts them as bad. A crash tells nothing.
 BAD_PARAMETERS = ("diverged", "oom")
+IMPORTED = "imported"  # the origin of what was trained elsewhere: never the best of a study, never on its ladder
 # A child that dies twice more at the same place will die again.
 CRASHES_ALLOWED = 2
 # One that was killed (SIGKILL) may have been so by a person, by a scheduler, or by a kernel that is out of memory: the
@@ -151,5 +152,9 @@ def best(history: tuple[Configuration, ...]) -> Configuration | None:
 
     Values at different rungs do not compare, so a lower value at an earlier rung does not win.
     """
-    usable = [one for one in history if one.rungs and one.failure is None and math.isfinite(one.rungs[-1].value)]
+    usable = [
+        one
+        for one in history
+        if one.rungs and one.failure is None and math.isfinite(one.rungs[-1].value) and one.origin != IMPORTED
+    ]
     return min(usable, key=lambda one: (-one.steps, one.rungs[-1].value, one.number), default=None)

@@ -13,7 +13,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from scipy.stats import qmc
 
-from search import budget, encoding, guided
+from search import budget, encoding, guided, imported
 from search.hush import hushed
 from search.ranges import Choice, FloatRange, IntRange, Range
 from search.records import BAD_PARAMETERS, Configuration
@@ -110,6 +110,7 @@ def draw(
     """
     if not search:
         return {}
+    history = imported.on_one_scale(history)
     return {**SAMPLERS[sampler](search, history, seed, number, last_rung, given or {}), **(given or {})}
 
 

@@ -160,6 +160,12 @@ def _optuna(name: str, study: Study, mine: Configuration) -> Verdict:
     return "pruned" if pruners.prunes(name, study, mine) else "paused"
 
 
+def _race(study: Study) -> Configuration | None:
+    from search import racing  # numpy: reading a space file must not import it
+
+    return racing.next_replicate(study)
+
+
 STRATEGIES: dict[str, Strategy] = {
     "halving": Strategy(_pauses, _halving, _first),
     "bracket": Strategy(_pauses, _bracket, _first, synchronous=True),
@@ -168,3 +174,5 @@ STRATEGIES: dict[str, Strategy] = {
     "none": Strategy(_pauses, _still_in, _first),
     **{name: Strategy(functools.partial(_optuna, name), _still_in, _first) for name in OPTUNA},
 }
+# What a study may be run by; no space asks for a race, `tmsearch confirm` does.
+EVERY: dict[str, Strategy] = {**STRATEGIES, "race": Strategy(_pauses, _race, _first)}

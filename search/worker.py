@@ -15,6 +15,7 @@ from search.depot import Depot
 from search.errors import RunError, StorageGone, UserError
 from search.herald import Herald
 from search.identity import Identity
+from search.imported import own
 from search.knobs import Knob
 from search.ladder import Rule
 from search.ledger import Ledger
@@ -205,7 +206,8 @@ class Worker:
         """Sample what the claim still lacks and record it before anything is trained with it."""
         if claim.params is not None:
             return claim
-        start = self._space.start[claim.number] if claim.number < len(self._space.start) else None
+        place = sum(one.number < claim.number for one in own(claim.history))
+        start = self._space.start[place] if place < len(self._space.start) else None
         drawn = sampling.draw(
             self._space.search,
             self._rule.seen(claim.history),

@@ -173,6 +173,7 @@ class DataConfig:
     validation: float | int = knob(0.15, "fraction of the clips, or their count", low=0)
     test: float | int = knob(0.15, "fraction of the clips, or their count; locked", low=0)
     split_seed: int = knob(42, "of the one split", low=0, high=2**31 - 1)
+    fold: int = knob(0, "which of the disjoint validation sets, the test split aside; 0: the first", low=0, high=1000)
     audio_column: str | None = knob(None, "none: found by its name or type")
     text_column: str | None = knob(None, "none: found by its name")
     group_column: str | None = knob(None, "clips that share its value stay in one split; none: speaker, session")

@@ -42,6 +42,8 @@ class ClipScore:
     deletions: int
     insertions: int
     words: int  # of the normalised reference
+    raw_edits: int = 0  # between the texts as they are
+    raw_words: int = 0
 
     @property
     def edits(self) -> int:
@@ -65,6 +67,10 @@ class _Edits:
     deletions: int
     insertions: int
     length: int  # of the reference
+
+    @property
+    def all(self) -> int:
+        return self.substitutions + self.deletions + self.insertions
 
 
 class WordErrors(hub_evaluate.Metric):  # type: ignore[misc]  # evaluate is not typed
@@ -96,8 +102,14 @@ def score(names: Sequence[str], references: Sequence[str], hypotheses: Sequence[
     words = metric.compute(predictions=[heard for _, heard in plain], references=[said for said, _ in plain])
     raw = metric.compute(predictions=list(hypotheses), references=list(references))
     clips = tuple(
-        ClipScore(name, said, heard, edits.substitutions, edits.deletions, edits.insertions, edits.length)
-        for name, said, heard, edits in zip(names, references, hypotheses, words["edits"], strict=True)
+        ClipScore(
+            *(name, said, heard, edits.substitutions, edits.deletions, edits.insertions, edits.length),
+            raw_edits=whole.all,
+            raw_words=whole.length,
+        )
+        for name, said, heard, edits, whole in zip(
+            names, references, hypotheses, words["edits"], raw["edits"], strict=True
+        )
     )
     cer = _rate([_character_edits(said, heard) for said, heard in plain])
     return Scores(wer=words["wer"], wer_raw=raw["wer"], cer=cer, clips=clips)
@@ -194,6 +206,6 @@ def _counted(aligned: jiwer.WordOutput | jiwer.CharacterOutput) -> _Edits:
 
 
 def _rate(edits: Sequence[_Edits]) -> float:
-    wrong = sum(one.substitutions + one.deletions + one.insertions for one in edits)
+    wrong = sum(one.all for one in edits)
     length = sum(one.length for one in edits)
     return wrong / length if length else float(wrong > 0)

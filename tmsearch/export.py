@@ -32,6 +32,17 @@ def load_weights(config: TrainConfig, checkpoint: Path) -> Whisper:
     return whisper
 
 
+def rounded(whisper: Whisper, dtype: str) -> Whisper:
+    """The model as its folder of `dtype` will hold it, adapters merged, back in float32 to be scored: a copy."""
+    adapted = adapters.merged(whisper)
+    whole = dataclasses.replace(adapted, model=copy.deepcopy(adapted.model))
+    if dtype != "float32":
+        devices.move(whole.model, whole.model.device, DTYPES[dtype])
+        devices.move(whole.model, whole.model.device, torch.float32)
+    whole.model.train(False)
+    return whole
+
+
 def export(
     whisper: Whisper, folder: Path, dtype: str = "float32", *, language: str | None = None, task: str | None = None
 ) -> None:

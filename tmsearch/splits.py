@@ -44,6 +44,46 @@ class Split:
 
 
 def split(corpus: Corpus, config: DataConfig) -> Split:
+    """The clips' one division, or with `config.fold` another with the same test split. Raises InputError."""
+    first = _first(corpus, config)
+    return folded(first, corpus, config) if config.fold else first
+
+
+def folded(first: Split, corpus: Corpus, config: DataConfig) -> Split:
+    """Fold `config.fold`: its validation set shares no clip with those of folds 0 (`first`) and 1 to `fold` - 1.
+
+    Each is as large as the first, as near as whole groups allow; the test split stays as it is. Raises InputError
+    where there are not so many.
+    """
+    locked = set(first.test)
+    clips = sorted((clip for clip in corpus.clips if clip.name not in locked), key=lambda clip: clip.name)
+    components, wanted = _components(clips, first.grouped_by[1:]), len(first.validation)
+    used, chosen = set(first.validation), list(first.validation)
+    for fold in range(1, config.fold + 1):
+        left = [component for component in components if component[0] not in used]
+        found = next(_subsets(_drawn(left, config.split_seed, fold), wanted), [])
+        chosen = _names(found)
+        if 2 * len(chosen) < wanted:
+            raise InputError(
+                f"data.fold: {config.fold}: there are only {fold} disjoint validation sets of {wanted} clips beside "
+                f"the test split; take folds below {fold}"
+            )
+        used |= set(chosen)
+    kept = set(chosen)
+    train = tuple(clip.name for clip in clips if clip.name not in kept)
+    return Split(train, tuple(sorted(chosen)), first.test, first.grouped_by)
+
+
+def _drawn(components: list[list[str]], seed: int, fold: int) -> list[list[str]]:
+    """In the order that a seed and a fold draw."""
+
+    def drawn(component: list[str]) -> str:
+        return hashlib.sha256(f"{seed}\0{fold}\0{component[0]}".encode("utf-8", "surrogatepass")).hexdigest()
+
+    return sorted(components, key=drawn)
+
+
+def _first(corpus: Corpus, config: DataConfig) -> Split:
     """Divides the clips as near to `config.validation` and `config.test` as whole groups allow.
 
     A function of names, texts, group columns and `split_seed`: the order of rows does not count. Sentences and

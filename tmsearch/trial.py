@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tmsearch.config import DataConfig, TrainConfig
 from tmsearch.errors import InputError
-from tmsearch.recipe import Recipe, recipe_text, write_atomically
+from tmsearch.recipe import keep_recipe, recipe_of
 
 if TYPE_CHECKING:
     from tmsearch.clips import Corpus
@@ -55,15 +55,17 @@ class Bench:
     def speech(self, data: DataConfig, known: Mapping[str, Any], cache: Path) -> Speech:
         """The study's speech with the study's own split; raises InputError where the data is no longer the same."""
         from tmsearch.speech import Speech
-        from tmsearch.splits import Split
+        from tmsearch.splits import Split, folded
 
-        corpus = self.corpus(data)
+        corpus = self.corpus(dataclasses.replace(data, fold=0))
         if corpus.fingerprint != known["fingerprint"]:
             raise InputError(
                 f"data.dataset: {data.dataset} changed since the study began ({known['clips']} clips then, "
                 f"{len(corpus.clips)} now); pin data.revision, put the old files back, or start --study NEW"
             )
-        return Speech(corpus, Split.from_json(known["split"]), data.language, data.task, cache)
+        split = Split.from_json(known["split"])
+        split = folded(split, corpus, data) if data.fold else split
+        return Speech(corpus, split, data.language, data.task, cache)
 
 
 def check(bench: Bench, job: Mapping[str, Any], say: Say) -> dict[str, Any]:
@@ -111,13 +113,13 @@ def _fits(corpus: Corpus, seconds: float, name: str) -> None:
 
 def segment(bench: Bench, job: Mapping[str, Any], say: Say, stop: Callable[[], bool]) -> dict[str, Any]:
     """Train one stretch of one configuration and score it; the answer for the supervisor."""
-    from tmsearch import checkpoints, claims, devices
+    from tmsearch import checkpoints, claims, confirmed, devices
     from tmsearch.logbook import Logbook, write_scores
 
-    config = TrainConfig(**{"seed": job["seed"], **job["params"], "max_steps": job["max_steps"]})
-    folder = Path(job["folder"])
-    speech = bench.speech(DataConfig(**job["data"]), job["facts"]["data"], Path(job["cache"]))
-    _keep_config(folder, config, job)
+    recipe, folder = recipe_of(job), Path(job["folder"])
+    config, data = recipe.train, recipe.data
+    speech = bench.speech(data, job["facts"]["data"], Path(job["cache"]))
+    keep_recipe(folder / "config.yaml", recipe)
     devices.settle(job["threads"])
     # Compiled graphs outlive the process that compiled them.
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(job["cache"]) / "compiled"))
@@ -135,12 +137,27 @@ def segment(bench: Bench, job: Mapping[str, Any], say: Say, stop: Callable[[], b
         metrics = {name: getattr(result, name) for name in ("wer", "wer_raw", "cer", "loops")}
         logbook.rung(result.step, metrics)
     claims.keep_only(saved, job["token"], result.step)
+    if job.get("keep_weights") and result.step == config.max_steps:
+        confirmed.keep(result.checkpoint, folder)
     write_scores(folder, result.step, result.scores)
     costs = {"train_seconds": result.train_seconds, "eval_seconds": result.eval_seconds, "micro_batch": clips}
     # By clip, in the split's order: what a paired comparison of two trials reads.
     errors = [score.edits for score in result.scores]
+    words = f"words:{data.fold}"
+    if words not in job["facts"]:
+        say({"event": "fact", "key": words, "value": [score.words for score in result.scores]})
     metrics |= {**costs, "clips": len(errors), "errors": errors}
     return {"event": "result", "value": result.wer, "metrics": metrics}
+
+
+def test(bench: Bench, job: Mapping[str, Any]) -> dict[str, Any]:
+    """Score the kept model of one finished training on the locked test split."""
+    from tmsearch import confirmed, devices
+
+    recipe = recipe_of(job)
+    devices.settle(job["threads"])
+    speech = bench.speech(recipe.data, job["facts"]["data"], Path(job["cache"]))
+    return confirmed.on_test(recipe.train, Path(job["folder"]), speech)
 
 
 def _trained(
@@ -182,14 +199,6 @@ def _trained(
         say({"event": "limit", "key": key, "value": clips})
 
 
-def _keep_config(folder: Path, config: TrainConfig, job: Mapping[str, Any]) -> None:
-    """config.yaml alone reproduces the trial: `tmsearch train` reads it."""
-    file = folder / "config.yaml"
-    if not file.exists():
-        recipe = Recipe(DataConfig(**job["data"]), config, job["threads"], job["facts"]["data"]["fingerprint"])
-        write_atomically(file, recipe_text(recipe))
-
-
 def _baseline(
     bench: Bench, config: TrainConfig, speech: Speech, facts: Mapping[str, Any], folder: Path, say: Say
 ) -> None:
@@ -205,7 +214,13 @@ def _baseline(
     )
     scores = evaluation.zero_shot(untouched, speech, bench.warm.whisper(untouched))
     write_scores(folder / config.model.replace("/", "--"), 0, scores.clips)
-    value = {"wer": scores.wer, "wer_raw": scores.wer_raw, "cer": scores.cer, "clips": len(scores.clips)}
+    value = {
+        "wer": scores.wer,
+        "wer_raw": scores.wer_raw,
+        "cer": scores.cer,
+        "clips": len(scores.clips),
+        "errors": [clip.edits for clip in scores.clips],
+    }
     say({"event": "fact", "key": key, "value": value})
 
 
@@ -217,6 +232,8 @@ def answer(bench: Bench, job: Mapping[str, Any], say: Say, stop: Callable[[], bo
     try:
         if job["job"] == "check":
             return check(bench, job, say)
+        if job["job"] == "test":
+            return test(bench, job)
         return segment(bench, job, say, stop)
     except Stopped as stopped:
         return {"event": "stopped", "step": stopped.step}

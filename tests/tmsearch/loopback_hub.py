@@ -38,6 +38,8 @@ class Hub:
     `stop()` leaves a port that refuses connections.
     """
 
+    handler: type[Handler]
+
     def __init__(
         self,
         repos: Repos,
@@ -52,7 +54,7 @@ class Hub:
         self.stalls, self.fails = stalls, fails
         self.requests: list[str] = []
         self.closing = threading.Event()
-        handler = type("Handler", (_Handler,), {"hub": self})
+        handler = type("Handler", (self.handler,), {"hub": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
@@ -104,7 +106,7 @@ def refusing_url() -> str:
         return f"http://127.0.0.1:{probe.getsockname()[1]}"
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     hub: Hub
     headers: Message
     protocol_version = "HTTP/1.1"
@@ -208,6 +210,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+
+Hub.handler = Handler
 
 
 def _card(readme: Path) -> object:

@@ -73,7 +73,7 @@ def test_a_trial_that_runs_out_of_memory_goes_on_with_half_the_clips(tmp_path, m
 
     job = {
         "job": "segment", "data": data, "max_steps": 4, "threads": 1, "cache": str(tmp_path / "cache"),
-        "tensorboard": str(tmp_path / "tensorboard"), "seed": 0, "first_step": 0, "last_step": 4,
+        "tensorboard": str(tmp_path / "tensorboard"), "seed": 0, "token": 1, "first_step": 0, "last_step": 4,
         "facts": {"data": known["data"], f"baseline:{toy}": {}}, "folder": str(tmp_path / "study/trials/0"),
         "params": {"model": str(toy), "batch_size": 4, "warmup_steps": 0},
     }

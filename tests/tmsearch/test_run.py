@@ -51,7 +51,9 @@ def test_status_is_a_stable_interface(done):
     found = status(folder)
     assert set(found) == {"study", "storage", "configurations"}
     keys = {"number", "state", "params", "steps", "wer", "wer_raw", "cer", "train_seconds", "eval_seconds"}
-    assert [set(one) for one in found["configurations"]] == [keys | {"reason", "worker"}] * 4
+    assert [set(one) for one in found["configurations"]] == [keys | {"reason", "worker", "wer_interval"}] * 4
+    for one in found["configurations"]:
+        assert one["wer_interval"][0] <= one["wer"] <= one["wer_interval"][1]
     assert [one["number"] for one in found["configurations"]] == [0, 1, 2, 3]
     assert found["configurations"][0]["params"]["learning_rate"] == 1e-3
     assert all(one["state"] in ("finished", "pruned") for one in found["configurations"])

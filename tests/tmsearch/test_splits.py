@@ -175,3 +175,22 @@ def test_ten_thousand_clips_take_no_time():
     rows = [(f"{index}.wav", f"s {index // 2}", f"session={index // 100}") for index in range(10_000)]
     parts = divide(rows)
     assert sizes(parts) == (7_000, 1_500, 1_500)
+
+
+def test_folds_are_disjoint_and_leave_the_test_split_alone():
+    rows = singletons(60)
+    folds = [divide(rows, validation=10, test=12, fold=fold) for fold in range(4)]
+    assert folds[0] == divide(rows, validation=10, test=12)
+    assert {one.test for one in folds} == {folds[0].test}
+    heard = [name for one in folds for name in one.validation]
+    assert len(heard) == len(set(heard)) == 40
+    for one in folds:
+        check_whole(rows, one)
+    with pytest.raises(InputError, match=r"data\.fold: 9: there are only 5 disjoint validation sets of 10 clips"):
+        divide(rows, validation=10, test=12, fold=9)
+
+
+def test_folds_keep_groups_whole():
+    rows = [(f"{index:03d}", f"sentence {index}", f"speaker={index // 4}") for index in range(60)]
+    for fold in range(3):
+        check_whole(rows, divide(rows, validation=12, test=12, fold=fold), ("speaker",))

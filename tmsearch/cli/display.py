@@ -10,7 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
+from search.imported import own
 from search.study import Summary
+from tmsearch.cli import sure
 from tmsearch.cli.words import clock_time, cost, searched, short
 from tmsearch.config import TrainConfig
 
@@ -110,13 +112,18 @@ def answer(summary: Summary) -> list[str]:
     name, found = summary.record.name, summary.best
     if found is None or found.params is None or found.value is None:
         return [f"no configuration has a result yet; `tmsearch status {name}` shows them"]
-    base = summary.facts.get(f"baseline:{found.params.get('model', TrainConfig.model)}", {}).get("wer")
-    against = f" (untrained: {base:.3f})" if base is not None else ""
+    model = found.params.get("model", TrainConfig.model)
+    base = summary.facts.get(f"baseline:{model}", {}).get("wer")
+    against = ""
+    if base is not None:
+        against = f" (untrained: {base:.3f}{sure.bracketed(sure.baseline_interval(summary.facts, model))})"
     states = ", ".join(f"{number} {state}" for state, number in summary.counts.items())
-    count = len(summary.history)
+    interval = sure.bracketed(sure.interval(summary.facts, found))
+    count = len(own(summary.history))
     return [
         f"{count} configuration{'s' if count > 1 else ''}: {states}; {cost(summary)}",
-        f"best: trial {found.number}, WER {found.value:.3f} at step {found.steps}{against}; "
+        f"best: trial {found.number}, WER {found.value:.3f}{interval} at step {found.steps}{against}; "
         f"{searched(summary.record.space, found.params)}",
-        f"next: tmsearch status {name}; tmsearch export {name} -o best.yaml; tmsearch train best.yaml",
+        f"next: tmsearch status {name}; tmsearch confirm {name}; tmsearch export {name} -o best.yaml; "
+        "tmsearch train best.yaml",
     ]

@@ -6,29 +6,27 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from search import study, yaml_reader
+from search import study
 from search.errors import UserError
-from search.knobs import check, check_keys
-from search.places import Place
-from search.records import Configuration
 from search.storage import open_storage
-from search.study import Summary
-from tmsearch import __version__
-from tmsearch.cli.spaces import DATA, TRAIN
-from tmsearch.config import DataConfig, Knob, TrainConfig
-from tmsearch.recipe import Recipe, recipe_text, write_atomically
+from tmsearch import trainer_arguments
+from tmsearch.cli import recipes
+from tmsearch.recipe import recipe_text, write_atomically
 
 
 def export(arguments: argparse.Namespace) -> int:
-    """Write a configuration as a recipe."""
+    """Write a configuration as a recipe, or as arguments of Hugging Face's trainer."""
     storage = open_storage(arguments.storage)
     summary = study.summarise(study.open_study(storage, arguments.study))
-    one = _chosen(summary, arguments.trial)
-    text = recipe_text(_recipe(summary, one))
+    confirmed = recipes.confirmation(storage, summary)
+    one, why = recipes.chosen(summary, confirmed, arguments.trial)
+    recipe = recipes.recipe(summary, confirmed, one)
+    if arguments.format == "hf":
+        for knob, value in trainer_arguments.left_out(recipe.train).items():
+            print(f"not among Seq2SeqTrainingArguments: {knob}={value}", file=sys.stderr)
+    text = trainer_arguments.text(recipe.train) if arguments.format == "hf" else recipe_text(recipe)
     if arguments.output is None or arguments.output == "-":
         print(text, end="")
         return 0
@@ -36,77 +34,9 @@ def export(arguments: argparse.Namespace) -> int:
     if file.is_dir() or not file.absolute().parent.is_dir():
         raise UserError(f"{file}: no file can be written there; name one in a folder that exists")
     write_atomically(file, text)
-    print(f"{file}: trial {one.number} of study {summary.record.name}; next: tmsearch train {file}")
+    onward = "for a script of your own" if arguments.format == "hf" else f"next: tmsearch train {file}"
+    print(f"{file}: trial {one.number} of study {summary.record.name}, {why}; {onward}")
     return 0
-
-
-def _chosen(summary: Summary, number: int | None) -> Configuration:
-    name = summary.record.name
-    if number is None:
-        if summary.best is None:
-            raise UserError(f"{name}: no configuration has a result yet; `tmsearch resume {name}` goes on")
-        return summary.best
-    if number >= len(summary.history):
-        raise UserError(f"{name}: --trial {number}: there are configurations 0 to {len(summary.history) - 1}")
-    if summary.history[number].params is None:
-        raise UserError(f"{name}: --trial {number}: its parameters are not drawn yet")
-    return summary.history[number]
-
-
-def _recipe(summary: Summary, one: Configuration) -> Recipe:
-    record = summary.record
-    params = {"seed": record.seed, **(one.params or {}), "max_steps": record.space["budget"]["max_steps"]}
-    micro = one.metrics.get("micro_batch")  # what memory took: sums of other parts differ in their last bits
-    if micro and micro < params.get("batch_size", TrainConfig.batch_size):
-        params["micro_batch_size"] = micro
-    base = summary.facts.get(f"baseline:{params.get('model', TrainConfig.model)}", {})
-    evidence = {
-        "study": record.name,
-        "trial": one.number,
-        "state": one.state,
-        "steps": one.steps,
-        "validation_wer": one.value,
-        "zero_shot_wer": base.get("wer"),
-        "configurations": len(summary.history),
-        "tmsearch": __version__,
-    }
-    return Recipe(
-        DataConfig(**record.space["data"]),
-        TrainConfig(**params),
-        threads=summary.facts["threads"],
-        fingerprint=summary.facts["data"]["fingerprint"],
-        evidence=evidence,
-    )
-
-
-def read_recipe(path: str) -> Recipe:
-    """A recipe file, checked against every knob; raises UserError."""
-    raw, root = yaml_reader.read(path), Place(path)
-    check_keys(raw, ("data", "train", "threads", "fingerprint", "evidence"), root)
-    data = _section(raw.get("data"), DATA, root.at("data"))
-    if "dataset" not in data:
-        raise root.at("data").at("dataset").error("missing; give what `tmsearch export` writes there")
-    train = _section(raw.get("train"), TRAIN, root.at("train"))
-    threads, fingerprint = raw.get("threads"), raw.get("fingerprint")
-    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-        raise root.at("threads").error("no whole number from 1 on; leave it out, or give what the search used")
-    if fingerprint is not None and not isinstance(fingerprint, str):
-        raise root.at("fingerprint").error("no text; leave it out, or give what `tmsearch export` writes there")
-    evidence = raw.get("evidence")
-    return Recipe(
-        DataConfig(**data),
-        TrainConfig(**train),
-        threads=threads or len(os.sched_getaffinity(0)),
-        fingerprint=fingerprint,
-        evidence=evidence if isinstance(evidence, dict) else {},
-    )
-
-
-def _section(raw: Any, knobs: Mapping[str, Knob], place: Place) -> dict[str, Any]:
-    if not isinstance(raw, dict):
-        raise place.error("missing or no mapping; `tmsearch export STUDY -o FILE` writes a whole recipe")
-    check_keys(raw, tuple(knobs), place, "knob")
-    return {name: check(knobs[name], value, place.at(name)) for name, value in raw.items()}
 
 
 class _Stop:
@@ -128,18 +58,54 @@ class _Stop:
 
 def train(arguments: argparse.Namespace) -> int:
     """The final training run."""
-    recipe = read_recipe(arguments.recipe)
+    recipe, remarks = recipes.read_recipe(arguments.recipe)
     path = Path(arguments.recipe)
     folder = Path(arguments.output) if arguments.output else path.with_suffix("")
     if folder == path or (folder.exists() and not folder.is_dir()):
         raise UserError(f"{folder}: not a folder; name one with -o")
+    if arguments.on_all and (arguments.average or arguments.soup):
+        raise UserError("--on-all: leaves no clips to judge an average or a soup by; leave --average and --soup out")
+    if arguments.push_to_hub:
+        from tmsearch import upload
+
+        upload.check(arguments.push_to_hub)  # before an hour of training, not after
+    for remark in remarks:
+        _say(remark)
+    soup = _soup(arguments)
     from tmsearch.cli.run import THREADS_THAT_SLEEP_SOON, cache_folder
 
     for name, value in THREADS_THAT_SLEEP_SOON.items():
         os.environ.setdefault(name, value)  # before torch is imported, which reads it once
-    from tmsearch.final import train as train_recipe
+    from tmsearch import final
 
-    return train_recipe(recipe, folder, arguments.dtype, cache_folder(), _Stop(), _say)
+    options = final.Options(arguments.dtype, arguments.average or 0, soup, arguments.on_all)
+    code = final.train(recipe, options, folder, cache_folder(), _Stop(), _say)
+    if code == 0 and arguments.push_to_hub:
+        from tmsearch import upload
+
+        upload.push(folder, arguments.push_to_hub, private=not arguments.public, say=_say)
+    return code
+
+
+def _soup(arguments: argparse.Namespace) -> dict[str, str]:
+    """The kept weights of a confirmation's trainings on the study's own split, by name."""
+    if arguments.soup is None:
+        return {}
+    storage = open_storage(arguments.storage)
+    confirmed = recipes.confirmation(storage, study.summarise(study.open_study(storage, arguments.soup)))
+    if confirmed is None:
+        name = arguments.soup
+        raise UserError(f"{name}: --soup: has no finished confirmation; `tmsearch confirm {name}` first")
+    folder = study.study_folder(storage, confirmed.record.name)
+    found = {}
+    for one in confirmed.history:
+        file = study.trial_folder(folder, one.number) / "weights.safetensors"
+        # Of another fold, it has been trained on clips that are to judge the soup.
+        if one.state == "finished" and not (one.params or {}).get("fold") and file.is_file():
+            found[f"{confirmed.record.name} trial {one.number}"] = str(file.resolve())
+    if not found:
+        raise UserError(f"{arguments.soup}: --soup: its confirmation kept no model of the study's own split")
+    return found
 
 
 def _say(line: str, passing: bool = False) -> None:

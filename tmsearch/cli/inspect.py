@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from search import study
+from search import imported, study
 from search.errors import UserError
 from search.places import printable
-from search.records import Configuration
+from search.records import IMPORTED, Configuration
 from search.storage import Storage, open_storage
 from search.study import Summary, trial_folder
+from tmsearch.cli import sure
 from tmsearch.cli.words import clock_time, cost, short
 
 WIDTH = 80
@@ -23,7 +25,7 @@ def _summary(arguments: argparse.Namespace) -> tuple[Storage, Summary]:
     return storage, study.summarise(study.open_study(storage, arguments.study))
 
 
-def _as_json(one: Configuration) -> dict[str, Any]:
+def _as_json(one: Configuration, facts: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration in the form that scripts are written against."""
     return {
         "number": one.number,
@@ -31,6 +33,7 @@ def _as_json(one: Configuration) -> dict[str, Any]:
         "params": dict(one.params) if one.params is not None else None,
         "steps": one.steps,
         "wer": one.value,
+        "wer_interval": sure.as_json(sure.interval(facts, one)),
         "wer_raw": one.metrics.get("wer_raw"),
         "cer": one.metrics.get("cer"),
         "train_seconds": one.total("train_seconds"),
@@ -65,7 +68,7 @@ def list_studies(arguments: argparse.Namespace) -> int:
                     "storage": storage.shown,
                     "trials": one.record.trials,
                     "states": one.counts,
-                    "best": _as_json(one.best) if one.best else None,
+                    "best": _as_json(one.best, one.facts) if one.best else None,
                 }
                 for one in found
             ]
@@ -75,6 +78,7 @@ def list_studies(arguments: argparse.Namespace) -> int:
     for one in found:
         ended = sum(each.ended for each in one.history)
         wer = _wer(one.best.value if one.best else None)
+        wer += sure.bracketed(sure.interval(one.facts, one.best)) if one.best else ""
         print(f"{one.record.name:<32} {ended:>4} of {one.record.trials} ended  best WER {wer}")
     return 0
 
@@ -83,36 +87,50 @@ def status(arguments: argparse.Namespace) -> int:
     """One line a configuration."""
     storage, summary = _summary(arguments)
     if arguments.json:
-        rows = [_as_json(one) for one in summary.history]
+        rows = [_as_json(one, summary.facts) for one in summary.history]
         return _print_json({"study": summary.record.name, "storage": storage.shown, "configurations": rows})
     record = summary.record
     states = ", ".join(f"{count} {state}" for state, count in summary.counts.items()) or "none begun"
-    print(f"study {record.name}: {len(summary.history)} of {record.trials} configurations: {states}")
+    mine = len(imported.own(summary.history))
+    more = f" and {len(summary.history) - mine} imported" if mine < len(summary.history) else ""
+    print(f"study {record.name}: {mine} of {record.trials} configurations{more}: {states}")
     for key, value in sorted(summary.facts.items()):
         if key.startswith("baseline:"):
-            print(f"{short(key.removeprefix('baseline:'))} untrained (zero-shot): WER {value['wer']:.3f}")
+            model = key.removeprefix("baseline:")
+            interval = sure.bracketed(sure.baseline_interval(summary.facts, model))
+            print(f"{short(model)} untrained (zero-shot): WER {value['wer']:.3f}{interval}")
     if summary.history:
         knobs = list(record.space["search"])
-        print(f"  no state    steps    WER    cost  {', '.join(knobs)}")
+        print(f"  no state    steps    WER {'95 %':<10}    cost  {', '.join(knobs)}")
         table = [[short((one.params or {}).get(name, "?")) for name in knobs] for one in summary.history]
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         for one, values in zip(summary.history, table, strict=True):
             what = " ".join(value.ljust(width) for value, width in zip(values, widths, strict=True))
             leads = summary.best is not None and summary.best.number == one.number
-            print(_row(one, what, leads)[:WIDTH].rstrip())
+            sureness = sure.ranged(sure.interval(summary.facts, one))
+            print(_row(one, what, leads, sureness)[:WIDTH].rstrip())
     if summary.history:
         print(f"  {cost(summary)}")
+    _noise(summary)
     if summary.best:
         print(f"* the best so far; `tmsearch show {record.name} {summary.best.number}` tells more")
     return 0
 
 
-def _row(one: Configuration, what: str, leads: bool) -> str:
+def _noise(summary: Summary) -> None:
+    """What imported trainings of one recipe differ by."""
+    found = imported.noise(summary.history)
+    if found is not None:
+        print(f"  noise: WERs of one recipe differ by {found.deviation:.4f} (sd of {found.runs} imported)")
+
+
+def _row(one: Configuration, what: str, leads: bool, sureness: str) -> str:
     at = one.progress.get("step") if one.state == "running" else None
+    state = IMPORTED if one.origin == IMPORTED and one.failure is None else one.state
     if one.state == "failed" or (one.state == "paused" and one.reason):
         what = one.reason or ""
     return (
-        f"{'*' if leads else ' '}{one.number:>3} {one.state:<8} {at or one.steps:>5} {_wer(one.value):>6} "
+        f"{'*' if leads else ' '}{one.number:>3} {state:<8} {at or one.steps:>5} {_wer(one.value):>6} {sureness:<10} "
         f"{_cost(one):>7}  {printable(what)}"
     )
 
@@ -131,7 +149,8 @@ def show(arguments: argparse.Namespace) -> int:
     folder = trial_folder(study.study_folder(storage, summary.record.name), one.number)
     if arguments.json:
         curve = [{"step": rung.step, "wer": rung.value, **rung.metrics} for rung in one.rungs]
-        return _print_json({**_as_json(one), "origin": one.origin, "curve": curve, "folder": str(folder)})
+        more = {"origin": one.origin, "curve": curve, "folder": str(folder)}
+        return _print_json({**_as_json(one, summary.facts), **more})
     print(f"study {summary.record.name}, trial {one.number}: {one.state}{f', {one.reason}' if one.reason else ''}")
     if one.shown_worker:
         print(f"worker: {one.shown_worker}")
@@ -140,7 +159,8 @@ def show(arguments: argparse.Namespace) -> int:
         print(f"  {name}: {value}{'' if name in summary.record.space['search'] else '  (fixed)'}")
     for rung in one.rungs:
         raw, cer = rung.metrics.get("wer_raw"), rung.metrics.get("cer")
-        print(f"step {rung.step:>6}  WER {rung.value:.3f}  raw {_wer(raw)}  CER {_wer(cer)}")
+        interval = sure.bracketed(sure.interval(summary.facts, one, rung.step))
+        print(f"step {rung.step:>6}  WER {rung.value:.3f}{interval}  raw {_wer(raw)}  CER {_wer(cer)}")
     _worst(folder / f"clips-{one.steps:06d}.jsonl")
     return 0
 
@@ -166,11 +186,16 @@ def show_best(arguments: argparse.Namespace) -> int:
     if best is None:
         raise UserError(f"{summary.record.name}: no configuration has a result yet; `tmsearch resume` goes on")
     if arguments.json:
-        return _print_json({"study": summary.record.name, "storage": storage.shown, **_as_json(best)})
+        found = {"study": summary.record.name, "storage": storage.shown, **_as_json(best, summary.facts)}
+        return _print_json(found)
     full = summary.record.space["budget"]["max_steps"]
     early = "" if best.steps >= full else f" of {full}: nothing was trained in full yet"
-    print(f"study {summary.record.name}: trial {best.number}, WER {_wer(best.value)} at step {best.steps}{early}")
+    wer = f"WER {_wer(best.value)}{sure.bracketed(sure.interval(summary.facts, best))}"
+    print(f"study {summary.record.name}: trial {best.number}, {wer} at step {best.steps}{early}")
     for name, value in (best.params or {}).items():
         print(f"  {name}: {value}")
+    _noise(summary)
+    print("in brackets: the 95 % interval over utterances; what other seeds give comes on top")
+    print(f"`tmsearch confirm {summary.record.name}` says whether it is more than luck")
     print(f"`tmsearch export {summary.record.name} -o best.yaml` writes it as a recipe")
     return 0

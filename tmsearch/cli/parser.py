@@ -118,10 +118,31 @@ def _show(one: argparse.ArgumentParser) -> None:
     _json(one)
 
 
+def _confirm(one: argparse.ArgumentParser) -> None:
+    _study(one)
+    one.add_argument("--top", type=count, metavar="N", help="leaders to race against the default recipe (3)")
+    one.add_argument("--seeds", type=count, metavar="N", help="most trainings of each, other seeds each (3)")
+    one.add_argument("--folds", type=count, metavar="K", help="reshuffled splits: K disjoint validation sets in turn")
+    one.add_argument("--budget", type=duration, metavar="TIME", help="spend no more than 30m, 4h ... on it in all")
+    one.add_argument("--test", action="store_true", help="then read the locked test split, once")
+
+
+def _import(one: argparse.ArgumentParser) -> None:
+    _study(one)
+    one.add_argument("logs", nargs="+", metavar="LOG", help="results.yaml, trainer_state.json, TensorBoard events, CSV")
+    one.add_argument("--space", metavar="FILE", help="make the study from this space file where it is not there yet")
+    one.add_argument("--wer", choices=("raw", "normalised"), help="what the WER counts, where the log does not tell")
+    one.add_argument("--percent", action=argparse.BooleanOptionalAction, help="WERs are per cent, or are not")
+    one.add_argument("--set", action="append", default=[], metavar="KNOB=VALUE", help="what the logs do not tell")
+
+
 def _export(one: argparse.ArgumentParser) -> None:
     _study(one)
     one.add_argument("--trial", type=number, metavar="NUMBER", help="this configuration; none: the best")
     one.add_argument("-o", "--output", metavar="FILE", help="none: standard output")
+    one.add_argument(
+        "--format", choices=("tmsearch", "hf"), default="tmsearch", help="hf: Seq2SeqTrainingArguments, as JSON"
+    )
 
 
 def _train(one: argparse.ArgumentParser) -> None:
@@ -130,6 +151,13 @@ def _train(one: argparse.ArgumentParser) -> None:
     one.add_argument(
         "--dtype", choices=("float32", "float16", "bfloat16"), default="float32", help="of the weights (float32)"
     )
+    one.add_argument(
+        "--average", type=count, metavar="N", help="average the last N checkpoints, if validation says so"
+    )
+    one.add_argument("--soup", metavar="STUDY", help="merge the models of its confirmation, if validation says so")
+    one.add_argument("--on-all", action="store_true", help="train on the validation clips too; the test split stays")
+    one.add_argument("--push-to-hub", metavar="NAME", help="then upload it, private; needs HF_TOKEN")
+    one.add_argument("--public", action="store_true", help="with --push-to-hub: for everybody to see")
 
 
 def _dashboard(one: argparse.ArgumentParser) -> None:
@@ -175,6 +203,18 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], tuple[
     ),
     "show": ("all about one configuration", _show, ("inspect", "show"), "tmsearch show large_v3 7"),
     "best": ("the best configuration so far", _study_json, ("inspect", "show_best"), "tmsearch best large_v3"),
+    "import": (
+        "take hand-run trainings into a study",
+        _import,
+        ("imports", "import_logs"),
+        "tmsearch import large_v3 hand-runs/*/results.yaml",
+    ),
+    "confirm": (
+        "train the leaders again: is the winner real?",
+        _confirm,
+        ("confirm", "confirm"),
+        "tmsearch confirm large_v3 --top 3 --seeds 3",
+    ),
     "export": (
         "write a configuration as a recipe to train",
         _export,
@@ -221,7 +261,7 @@ def parse(argv: Sequence[str]) -> Any:
             allow_abbrev=False,
         )
         arguments(one)
-        if name not in ("train", "data"):
+        if name != "data":
             one.add_argument(
                 "--storage",
                 metavar="URL",

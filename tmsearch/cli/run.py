@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ from tmsearch.cli.spaces import TRAIN, load_space
 from tmsearch.recipe import write_atomically
 
 DEFAULT_TRIALS = 20
+CONFIRMS = "confirms"  # the fact that makes a study a confirmation: of which one, and with what
+Answered = Callable[[study.Summary], list[str]]
 # OpenMP's threads burn their core while they wait. Beside other work on the same cores that costs up to five times a
 # step's time; sleeping at once costs a quarter of it on quiet cores. 2,000 turns of waiting cost next to nothing in
 # either (tiny.en, 2 cores, 2026-11-23; studies/README.md).
@@ -62,8 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
             if arguments.dry_run:
                 print_plan(space, storage, checked, arguments.trials or DEFAULT_TRIALS)
                 return 0
-            ledger = _create(storage, space, arguments, checked)
-            return _work(ledger, child, arguments.timeout)
+            ledger = _create(storage, space, checked, arguments.trials or DEFAULT_TRIALS, arguments.seed or 0)
+            return work(ledger, child, arguments.timeout)
         finally:
             child.close()
     return _go_on(study.open_study(storage, space.study), arguments)
@@ -78,7 +80,7 @@ def _go_on(ledger: Ledger, arguments: argparse.Namespace) -> int:
     ledger.set_trials(arguments.trials or ledger.record().trials)
     child = new_child()
     try:
-        return _work(ledger, child, arguments.timeout)
+        return work(ledger, child, arguments.timeout)
     finally:
         child.close()
 
@@ -123,12 +125,19 @@ def _disk(folder: Path, checked: Mapping[str, Any]) -> None:
         )
 
 
-def _create(storage: Storage, space: Space, arguments: argparse.Namespace, checked: Mapping[str, Any]) -> Ledger:
+def _create(storage: Storage, space: Space, checked: Mapping[str, Any], trials: int, seed: int) -> Ledger:
     known = {"data": checked["data"], "threads": len(os.sched_getaffinity(0))}
-    trials = arguments.trials or DEFAULT_TRIALS
-    return study.create(
-        storage, space, seed=arguments.seed or 0, trials=trials, version=__version__, known=known
-    )
+    return study.create(storage, space, seed=seed, trials=trials, version=__version__, known=known)
+
+
+def created(storage: Storage, space: Space) -> Ledger:
+    """A new study that has run nothing yet, its data and models checked."""
+    child = new_child()
+    try:
+        checked = _check(child, space, measure=False)
+        return _create(storage, space, checked, DEFAULT_TRIALS, 0)
+    finally:
+        child.close()
 
 
 @contextmanager
@@ -146,7 +155,8 @@ def _signals(interrupts: Interrupts) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _work(ledger: Ledger, child: Child, timeout: float | None) -> int:
+def work(ledger: Ledger, child: Child, timeout: float | None, answered: Answered = answer) -> int:
+    """One worker on the study until it leaves; prints what `answered` makes of the study then. The exit code."""
     deadline = time.monotonic() + timeout if timeout else math.inf
     summary = study.summarise(ledger)
     record, storage = summary.record, ledger.storage
@@ -161,6 +171,7 @@ def _work(ledger: Ledger, child: Child, timeout: float | None) -> int:
         "threads": summary.facts["threads"],
         "cache": str(cache_folder()),
         "tensorboard": str(folder / "tensorboard"),
+        "keep_weights": CONFIRMS in summary.facts,  # confirm's models are scored once more, or merged
     }
     interrupts = Interrupts()
     with _signals(interrupts), Display(summary) as display:
@@ -169,7 +180,7 @@ def _work(ledger: Ledger, child: Child, timeout: float | None) -> int:
         display.say(data_line(space.data["dataset"], summary.facts["data"]))
         outcome = Worker(ledger, space, TRAIN, child, folder, job, display).run(interrupts, deadline)
     summary = study.summarise(ledger)
-    for line in _ending(outcome, record.name) + answer(summary):
+    for line in _ending(outcome, record.name) + answered(summary):
         print(line)
     if outcome == "interrupted":
         return 130

@@ -23,7 +23,9 @@ def searched(space: Mapping[str, Any], params: Mapping[str, Any] | None) -> str:
     """The searched knobs of one configuration on one line."""
     if params is None:
         return "not drawn yet"
-    return " ".join(f"{name}={short(params[name])}" for name in space["search"] if name in params)
+    # A confirmation's trainings differ in these, which no space of theirs searches.
+    also = [name for name in ("seed", "fold") if name not in space["search"] and name not in space["train"]]
+    return " ".join(f"{name}={short(params[name])}" for name in [*space["search"], *also] if name in params)
 
 
 def clock_time(seconds: float) -> str:
