@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from search import replay, tables
+from search import encoding, replay, tables
 from search.budget import SAMPLERS, Budget
 from search.errors import RunError, UserError
 from search.ranges import FloatRange
@@ -42,13 +43,24 @@ def peers(table: Table) -> list[Way]:
 
 
 def wrong_prior(table: Table, factor: float = WRONG_BY) -> Mapping[str, Any] | None:
-    """The best configuration with its learning rate wrong by `factor`, to the side where there is more room."""
+    """The best configuration with its learning rate wrong by `factor`, to the side where there is more room.
+
+    Of the table's curves the most alike among those within a factor of two of that rate.
+    """
     rate, drawn = table.search.get("learning_rate"), table.best.drawn
     if not isinstance(rate, FloatRange):
         return None
     value = drawn["learning_rate"]
     wrong = value / factor if value / rate.low > rate.high / value else value * factor
-    return {**drawn, "learning_rate": min(max(wrong, rate.low), rate.high)}
+    told = {**drawn, "learning_rate": min(max(wrong, rate.low), rate.high)}
+    # The nearest curve over all knobs may be the best itself: it shares all the others.
+    place = encoding.point(table.search, told)
+    points = {index: encoding.point(table.search, one.drawn) for index, one in enumerate(table.curves)}
+    rates = [one.drawn["learning_rate"] for one in table.curves]
+    off = [abs(math.log(each / told["learning_rate"])) for each in rates]
+    close = [index for index in points if off[index] <= max(math.log(2.0), min(off))]
+    found = min(close, key=lambda index: float(((points[index] - place) ** 2).sum()))
+    return table.curves[found].drawn
 
 
 def report(table: Table, ways: Sequence[Way], seeds: Sequence[int], workers: int) -> list[str]:

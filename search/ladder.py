@@ -23,7 +23,7 @@ class Rule:
 
     rungs: tuple[int, ...]
     strategy: str = "halving"
-    eta: int = 3
+    eta: int = 4
     max_full: int = 3
     pace: Pace | None = None
 

@@ -34,7 +34,7 @@ class Way:
     name: str
     strategy: str
     sampler: str
-    eta: int = 3
+    eta: int = Rule.eta
     trials: int | None = None
     rungs: tuple[int, ...] | None = None  # None: the table's
     seconds: tuple[float, ...] = ()  # rungs in seconds instead; a segment ends at the nearest of the table's steps

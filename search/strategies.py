@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from search.ladder import Strategy, Study, Verdict, value_at
 from search.paired import tells_apart
@@ -26,25 +26,43 @@ def _pauses(study: Study, mine: Configuration) -> Verdict:
     return "paused"
 
 
-def _promoted(study: Study, at_least: int) -> Configuration | None:
-    """The best of the upper 1/eta of a rung that still rests there; the highest rung with one is served first."""
+def _share(study: Study, rung: int, ranked: int) -> int:
+    """How many of those judged at `rung` go on: one in eta."""
+    return ranked // study.rule.eta
+
+
+def _late_share(study: Study, rung: int, ranked: int) -> int:
+    """The same, but two in three past the last rung before the end, unless that is the first rung.
+
+    Judging is cheap where little was trained yet, so that is where to be strict; whoever came to the last rung is too
+    close to the others for a ranking to be trusted, and half of its way is paid for (replayed: studies/README.md).
+    """
+    rungs = study.rule.rungs
+    late = rung == rungs[-2] and rung != rungs[0] and study.rule.eta > 1
+    return 2 * ranked // 3 if late else _share(study, rung, ranked)
+
+
+def _promoted(
+    study: Study, at_least: int, share: Callable[[Study, int, int], int] = _share
+) -> Configuration | None:
+    """The best of a rung's `share` that still rests there; the highest rung with one is served first."""
     for rung in reversed(study.rule.rungs[:-1]):
         ranked = study.at(rung)
-        for one in ranked[: max(at_least if ranked else 0, len(ranked) // study.rule.eta)]:
+        for one in ranked[: max(at_least if ranked else 0, share(study, rung, len(ranked)))]:
             if one.steps == rung and _rests(one):
                 return one
     return None
 
 
 def _halving(study: Study) -> Configuration | None:
-    """Asynchronous successive halving (Li et al., arXiv:1810.05934, algorithm 2), and a finish.
+    """Asynchronous successive halving (Li et al., arXiv:1810.05934, algorithm 2) with a late share, and a finish.
 
     Where nothing new is to be begun and nobody is at anything, the best of each rung goes on whatever its share; then,
     up to `max_full`, whoever the paired comparison cannot tell from the leader.
     """
-    one = _promoted(study, 0)
+    one = _promoted(study, 0, _late_share)
     if one is None and study.full and not study.held:
-        one = _promoted(study, 1) or _contender(study)
+        one = _promoted(study, 1, _late_share) or _contender(study)
     return one
 
 

@@ -13,10 +13,11 @@ from scipy.linalg import cho_factor, cho_solve, solve_triangular
 Array = NDArray[np.float64]
 
 # Centre and spread (in e-folds) of what each length scale is believed to be before any value is seen: most knobs of a
-# training matter little, so half of the range and more is the rule; learning rates end near a fifth of it.
-_LENGTH, _LENGTH_SPREAD = 0.7, 0.8
+# training matter little, so twice the range is the rule (shorter ones see structure in a dozen values that is not
+# there: studies/README.md); learning rates end near a fifth of it.
+_LENGTH, _LENGTH_SPREAD = 2.0, 1.0
 _NOISE, _NOISE_SPREAD = 0.15, 1.0  # of the values' standard deviation
-_SEARCHED = 48  # hyperparameters looked at, from wide to near
+_SEARCHED = 128  # hyperparameters looked at, from wide to near
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,19 @@ def test_halving_promotes_the_upper_half_and_waits_for_nobody():
     assert chosen(higher, 10) == Work(3, 20, 40), "the highest rung is served first"
 
 
+def test_two_in_three_go_on_past_the_last_rung_before_the_end():
+    rule = Rule((10, 20, 40), "halving", 4)
+    three = [config(number, {10: 0.5, 20: value}) for number, value in enumerate((0.3, 0.2, 0.4))]
+    assert chosen(three, 10, rule) == Work(1, 20, 40)
+    one = config(1, {10: 0.5, 20: 0.2, 40: 0.1}, "finished")
+    assert chosen([three[0], one, three[2]], 10, rule) == Work(0, 20, 40)
+    two = config(0, {10: 0.5, 20: 0.3, 40: 0.1}, "finished")
+    assert chosen([two, one, three[2]], 10, rule) == Work(None, 0, 10), "the third is not among them"
+    first = [config(number, {20: 0.1 * number}) for number in range(3)]
+    assert chosen(first, 10, Rule((20, 40), "halving", 4)) == Work(None, 0, 20), "a first rung is an early one"
+    assert chosen(three, 10, Rule((10, 20, 40), "hyperband", 4)) == Work(None, 0, 10), "Hyperband stays as published"
+
+
 def test_what_lost_is_called_back_when_others_do_worse():
     history = [config(0, {10: 0.5, 20: 0.4, 40: 0.3}, "finished"), config(1, {10: 0.6}, "pruned")]
     history += [config(2, {10: 0.7}, "pruned"), config(3, {10: 0.8}, "pruned")]
