@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -36,6 +38,22 @@ class Interrupts:
 
     def signal(self) -> None:
         self.leave, self.stop = self.stop, True
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Signals of the process count from now on: once finishes the step, saves, leaves; twice leaves now.
+
+        SIGUSR2 is how Slurm says that a job's time is nearly up.
+        """
+        before = {
+            number: signal.signal(number, lambda *_: self.signal())
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+        }
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 class Lost(Exception):

@@ -22,14 +22,14 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "search")]
 
-from clusters import Cluster  # noqa: E402
+from clusters import Cluster
 
-from search import sampling, study  # noqa: E402
-from search import space as spaces  # noqa: E402
-from search.identity import Identity  # noqa: E402
-from search.knobs import Limits  # noqa: E402
-from search.storage import open_storage  # noqa: E402
-from search.worker import rule_of  # noqa: E402
+from search import sampling, study
+from search import space as spaces
+from search.identity import Identity
+from search.knobs import Limits
+from search.storage import open_storage
+from search.worker import rule_of
 
 KNOBS = {
     "learning_rate": Limits("learning_rate", (float,), low=1e-9, high=1.0),

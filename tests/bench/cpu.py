@@ -29,7 +29,7 @@ from workload import arguments, workload
 
 from search.child import Child
 from tmsearch import cost, devices, export, model
-from tmsearch.cli.run import THREADS_THAT_SLEEP_SOON
+from tmsearch.cli.working import THREADS_THAT_SLEEP_SOON
 
 STEPS = 25
 PEERS_STEPS, SEED_STEPS = 7, 5  # measured of the slow ones, the first of which does not count

@@ -3,7 +3,9 @@
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 
@@ -59,6 +61,23 @@ class Cluster:
 
     def stop(self):
         self._run("pg_ctl", "-m", "immediate", "stop")
+
+    def kill(self, number):
+        """End the server by a signal, as the world does, and start it again once all of it is gone."""
+        pid = self.pid
+        os.kill(pid, number)
+        for patience in (1.0, 20.0):
+            until = time.monotonic() + patience
+            while Path(f"/proc/{pid}").exists() and time.monotonic() < until:
+                time.sleep(0.05)
+            if not Path(f"/proc/{pid}").exists():
+                break
+            os.kill(pid, signal.SIGQUIT)  # asked politely, it waits for its clients to leave
+        for _ in range(50):
+            with contextlib.suppress(subprocess.CalledProcessError):  # its last processes hold on to its memory
+                return self.start()
+            time.sleep(0.2)
+        raise AssertionError(f"the server does not start again: {(self.folder / 'log').read_text()[-500:]}")
 
     def _run(self, program, *words):
         command = [*self._prefix, self._programs / program, "-D", self.folder / "data", *words]

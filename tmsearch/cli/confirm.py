@@ -19,9 +19,9 @@ from search.storage import Storage, open_storage
 from search.study import Summary
 from tmsearch import __version__
 from tmsearch.cli import verdicts
-from tmsearch.cli.run import CONFIRMS, new_child, work
 from tmsearch.cli.spaces import TRAIN
 from tmsearch.cli.words import clock_time, searched
+from tmsearch.cli.working import CONFIRMS, new_child, work
 from tmsearch.config import TrainConfig, recommended_learning_rate
 from tmsearch.errors import InputError
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
 from search.imported import own
@@ -34,11 +34,11 @@ class Display:
         self._wer = {one.number: one.value for one in summary.history if one.value is not None}
         self._console = Console(highlight=False, soft_wrap=True)
         self._bar: Progress | None = None
+        self._lines: dict[int, TaskID] = {}  # one a trial that is running
         if self._console.is_terminal:
             self._bar = Progress(
                 TextColumn("{task.description}"), BarColumn(bar_width=20), console=self._console, transient=True
             )
-            self._task = self._bar.add_task("", total=summary.record.space["budget"]["max_steps"])
 
     def __enter__(self) -> Display:
         if self._bar:
@@ -55,15 +55,18 @@ class Display:
         sys.stdout.flush()
 
     def claimed(self, number: int, params: Mapping[str, Any], first_step: int, last_step: int) -> None:
-        if number != self._current:
+        if number != self._current or len(self._lines) > 1:
             verb = f"goes on from step {first_step}" if first_step else "begins"
             self.say(f"trial {number}: {verb}; {searched(self._space, params)}")
         self._current = number
         if self._bar:
-            self._bar.update(self._task, completed=first_step, description=f"trial {number} prepares step {last_step}")
+            if number not in self._lines:
+                self._lines[number] = self._bar.add_task("", total=self._space["budget"]["max_steps"])
+            doing = f"trial {number} prepares step {last_step}"
+            self._bar.update(self._lines[number], completed=first_step, description=doing)
 
     def progress(self, number: int, event: Mapping[str, Any]) -> None:
-        if not self._bar:
+        if not self._bar or number not in self._lines:
             return
         parts = [f"trial {number} of {self._trials}", f"step {event['step']}", f"loss {event['loss']:.3f}"]
         if number in self._wer:
@@ -71,7 +74,7 @@ class Display:
         if self._best:
             parts.append(f"best WER {min(self._best.values()):.3f}")
         parts.append(self._left(event))
-        self._bar.update(self._task, completed=event["step"], description="  ".join(parts))
+        self._bar.update(self._lines[number], completed=event["step"], description="  ".join(parts))
 
     def _left(self, event: Mapping[str, Any]) -> str:
         """Of the study, from what its configurations cost so far; of the trial until one has ended."""
@@ -87,6 +90,7 @@ class Display:
 
     def rung(self, number: int, step: int, value: float, metrics: Mapping[str, Any], state: str) -> None:
         self._wer[number] = value
+        self._off(number)
         seconds = (metrics.get("train_seconds") or 0.0) + (metrics.get("eval_seconds") or 0.0)
         ending = {"paused": "  waits", "pruned": "  pruned", "finished": "  finished"}[state]
         leads = state == "finished" and value < min(self._best.values(), default=float("inf"))
@@ -100,7 +104,12 @@ class Display:
         )
         self._spent += seconds
 
+    def _off(self, number: int) -> None:
+        if self._bar and number in self._lines:
+            self._bar.remove_task(self._lines.pop(number))
+
     def failed(self, number: int, failure: str, reason: str) -> None:
+        self._off(number)
         self.say(f"trial {number}: failed ({failure}): {reason}", "red")
 
     def notice(self, text: str) -> None:

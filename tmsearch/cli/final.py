@@ -72,7 +72,7 @@ def train(arguments: argparse.Namespace) -> int:
     for remark in remarks:
         _say(remark)
     soup = _soup(arguments)
-    from tmsearch.cli.run import THREADS_THAT_SLEEP_SOON, cache_folder
+    from tmsearch.cli.working import THREADS_THAT_SLEEP_SOON, cache_folder
 
     for name, value in THREADS_THAT_SLEEP_SOON.items():
         os.environ.setdefault(name, value)  # before torch is imported, which reads it once

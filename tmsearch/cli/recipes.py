@@ -16,9 +16,9 @@ from search.storage import Storage
 from search.study import Summary
 from tmsearch.cli import sure
 from tmsearch.cli.confirm import SUFFIX
-from tmsearch.cli.run import CONFIRMS
 from tmsearch.cli.spaces import DATA, TRAIN
 from tmsearch.cli.verdicts import TEST_READ, lines, recipes, verdict
+from tmsearch.cli.working import CONFIRMS
 from tmsearch.config import DataConfig, Knob, TrainConfig
 from tmsearch.recipe import Recipe, split_facts, versions
 

@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import math
-import os
 import shutil
-import signal
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,32 +15,12 @@ from search.ledger import Ledger
 from search.records import StudyRecord
 from search.space import Space, differences
 from search.storage import Storage, open_storage
-from search.worker import Interrupts, Worker
-from tmsearch import __version__
-from tmsearch.cli.display import Display, answer
-from tmsearch.cli.plan import candidates, data_line, print_plan
-from tmsearch.cli.spaces import TRAIN, load_space
-from tmsearch.recipe import write_atomically
+from tmsearch.cli.plan import candidates, print_plan
+from tmsearch.cli.spaces import load_space
+from tmsearch.cli.working import Hands, new_child, work
+from tmsearch.version import code_version
 
 DEFAULT_TRIALS = 20
-CONFIRMS = "confirms"  # the fact that makes a study a confirmation: of which one, and with what
-Answered = Callable[[study.Summary], list[str]]
-# OpenMP's threads burn their core while they wait. Beside other work on the same cores that costs up to five times a
-# step's time; sleeping at once costs a quarter of it on quiet cores. 2,000 turns of waiting cost next to nothing in
-# either (tiny.en, 2 cores, 2026-11-23; studies/README.md).
-THREADS_THAT_SLEEP_SOON = {"GOMP_SPINCOUNT": "2000"}
-
-
-def new_child() -> Child:
-    return Child([sys.executable, "-m", "tmsearch.trial"], environment=THREADS_THAT_SLEEP_SOON)
-
-
-def cache_folder() -> Path:
-    """Where log-mels are kept between studies: TMSEARCH_CACHE, else XDG_CACHE_HOME/tmsearch."""
-    named = os.environ.get("TMSEARCH_CACHE")
-    if named:
-        return Path(named).resolve()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tmsearch"
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -64,8 +38,10 @@ def run(arguments: argparse.Namespace) -> int:
             if arguments.dry_run:
                 print_plan(space, storage, checked, arguments.trials or DEFAULT_TRIALS)
                 return 0
-            ledger = _create(storage, space, checked, arguments.trials or DEFAULT_TRIALS, arguments.seed or 0)
-            return work(ledger, child, arguments.timeout)
+            hands = hands_of(arguments)
+            seed, trials = arguments.seed or 0, arguments.trials or DEFAULT_TRIALS
+            ledger = _create(storage, space, checked, trials, seed, hands)
+            return work(ledger, child, arguments.timeout, hands=hands)
         finally:
             child.close()
     return _go_on(study.open_study(storage, space.study), arguments)
@@ -80,7 +56,7 @@ def _go_on(ledger: Ledger, arguments: argparse.Namespace) -> int:
     ledger.set_trials(arguments.trials or ledger.record().trials)
     child = new_child()
     try:
-        return work(ledger, child, arguments.timeout)
+        return work(ledger, child, arguments.timeout, hands=hands_of(arguments))
     finally:
         child.close()
 
@@ -125,9 +101,16 @@ def _disk(folder: Path, checked: Mapping[str, Any]) -> None:
         )
 
 
-def _create(storage: Storage, space: Space, checked: Mapping[str, Any], trials: int, seed: int) -> Ledger:
-    known = {"data": checked["data"], "threads": len(os.sched_getaffinity(0))}
-    return study.create(storage, space, seed=seed, trials=trials, version=__version__, known=known)
+def hands_of(arguments: argparse.Namespace) -> Hands:
+    """Who is to work: --workers, --on and --engine."""
+    return Hands(arguments.workers, arguments.on, tuple(arguments.engine))
+
+
+def _create(
+    storage: Storage, space: Space, checked: Mapping[str, Any], trials: int, seed: int, hands: Hands
+) -> Ledger:
+    known = {"data": checked["data"], "threads": hands.threads}
+    return study.create(storage, space, seed=seed, trials=trials, version=code_version(), known=known)
 
 
 def created(storage: Storage, space: Space) -> Ledger:
@@ -135,71 +118,6 @@ def created(storage: Storage, space: Space) -> Ledger:
     child = new_child()
     try:
         checked = _check(child, space, measure=False)
-        return _create(storage, space, checked, DEFAULT_TRIALS, 0)
+        return _create(storage, space, checked, DEFAULT_TRIALS, 0, Hands(workers=1))
     finally:
         child.close()
-
-
-@contextmanager
-def _signals(interrupts: Interrupts) -> Iterator[None]:
-    """Ctrl-C and SIGTERM once: finish the step, save, leave. Twice: leave now."""
-
-    def asked(number: int, frame: object) -> None:
-        interrupts.signal()
-
-    before = {number: signal.signal(number, asked) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def work(ledger: Ledger, child: Child, timeout: float | None, answered: Answered = answer) -> int:
-    """One worker on the study until it leaves; prints what `answered` makes of the study then. The exit code."""
-    deadline = time.monotonic() + timeout if timeout else math.inf
-    summary = study.summarise(ledger)
-    record, storage = summary.record, ledger.storage
-    space = Space.from_json(dict(record.space))
-    folder = study.study_folder(storage, record.name)
-    folder.mkdir(parents=True, exist_ok=True)
-    child.log_to(folder / "worker.log")
-    _keep_space(folder, record)
-    job = {
-        "data": dict(space.data),
-        "max_steps": space.budget.max_steps,
-        "threads": summary.facts["threads"],
-        "cache": str(cache_folder()),
-        "tensorboard": str(folder / "tensorboard"),
-        "keep_weights": CONFIRMS in summary.facts,  # confirm's models are scored once more, or merged
-    }
-    interrupts = Interrupts()
-    with _signals(interrupts), Display(summary) as display:
-        judged = space.budget.judged
-        display.say(f"study {record.name}: {record.trials} configurations, judged at {judged}; {storage.shown}")
-        display.say(data_line(space.data["dataset"], summary.facts["data"]))
-        outcome = Worker(ledger, space, TRAIN, child, folder, job, display).run(interrupts, deadline)
-    summary = study.summarise(ledger)
-    for line in _ending(outcome, record.name) + answered(summary):
-        print(line)
-    if outcome == "interrupted":
-        return 130
-    return 1 if outcome == "done" and summary.best is None else 0
-
-
-def _ending(outcome: str, name: str) -> list[str]:
-    return {
-        "done": [],
-        "stopped": [f"stopped as asked, everything is kept; `tmsearch resume {name}` goes on"],
-        "timeout": [f"the time is up, everything is kept; `tmsearch resume {name}` goes on"],
-        "interrupted": [f"interrupted, everything is kept; the same command, or `tmsearch resume {name}`, goes on"],
-    }[outcome]
-
-
-def _keep_space(folder: Path, record: StudyRecord) -> None:
-    """A copy to read; the one that counts is in the database."""
-    import yaml
-
-    file = folder / "space.yaml"
-    if not file.exists():
-        write_atomically(file, yaml.safe_dump(dict(record.space), sort_keys=False, allow_unicode=True))

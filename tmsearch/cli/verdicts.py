@@ -13,7 +13,7 @@ from search.ledger import Ledger
 from search.records import Configuration
 from search.study import Summary, trial_folder
 from tmsearch.cli import sure
-from tmsearch.cli.run import CONFIRMS, cache_folder
+from tmsearch.cli.working import CONFIRMS, cache_folder
 from tmsearch.confirm import Recipe, Training, Verdict, compare, interval, needed, spread
 
 TEST_READ = "test_read"
