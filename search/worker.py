@@ -71,6 +71,7 @@ class Worker:
         self._herald = Herald(Publisher(ledger, space, listener.notice))
         self._seed = ledger.record().seed
         self._out_of_disk = False
+        self._cleared: set[int] = set()  # whose checkpoints the depot holds no more
 
     def run(self, interrupts: Interrupts, deadline: float = math.inf) -> Outcome:
         """Work until nothing is left, somebody asks to stop, or time.monotonic() passes `deadline`.
@@ -154,7 +155,10 @@ class Worker:
             lambda again: disk.sweep(self._ledger, self._rule, self._folder, self._space.budget.disk_gb)
         )
         if self._depot is not None:
-            self._depot.remove(swept)
+            history = self._patience.ask(lambda again: self._ledger.history())
+            over = {one.number for one in history if one.ended} - self._cleared
+            self._depot.remove(over | set(swept))
+            self._cleared |= over
 
     def _segment(self, claim: Claim) -> None:
         try:
@@ -199,8 +203,20 @@ class Worker:
             ended = self._patience.ask(lambda again: self._ledger.crashed(claim, reason, allowed))
         if ended:
             self._listener.failed(claim.number, "crashed", reason)
+            self._all_crash(reason)
         else:
             self._listener.notice(f"trial {claim.number}: {reason}; it goes on from its last checkpoint")
+
+    def _all_crash(self, reason: str) -> None:
+        """Where nothing ever came to a result, it is not the configuration that crashes: the study stops."""
+        history = self._patience.ask(lambda again: self._ledger.history())
+        crashed = [one.number for one in history if one.failure == "crashed"]
+        if len(crashed) > 1 and not any(one.rungs for one in history):
+            numbers = ", ".join(map(str, crashed))
+            log = self._folder / "worker.log"
+            said = f"trials {numbers} crashed and none has a result: {reason}; the details are in {log}"
+            self._patience.ask(lambda again: self._ledger.request_stop(said))
+            raise RunError(f"{said}; `tmsearch retry {self._ledger.study}` queues them again")
 
     def _with_params(self, claim: Claim) -> Claim:
         """Sample what the claim still lacks and record it before anything is trained with it."""

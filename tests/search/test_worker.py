@@ -169,6 +169,17 @@ def test_a_child_that_keeps_dying_ends_its_configuration_only(tmp_path):
     assert ledger.history()[0].state == "pruned", "after retry it goes on, and loses against the others"
 
 
+def test_where_every_child_crashes_the_study_stops(tmp_path):
+    ledger, space, folder = fresh(tmp_path, trials=20)
+    child = Child([sys.executable, "-c", "import no_such_module"])
+    with pytest.raises(RunError, match="trials 0, 1 crashed and none has a result"):
+        work(ledger, space, folder, child=child)
+    assert len(ledger.history()) == 2
+    ledger.requeue([0, 1])
+    ledger.set_trials(4)
+    assert work(ledger, space, folder)[0] == "done"
+
+
 def test_divergence_ends_the_configuration_with_its_reason(tmp_path):
     ledger, space, folder = fresh(tmp_path, trials=2)
     _, watcher = work(ledger, space, folder, diverge_at=9.0)

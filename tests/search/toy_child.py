@@ -21,19 +21,30 @@ def value(x: float, step: int) -> float:
     return (x - 3.0) ** 2 / 10 + 1.0 / step
 
 
-def write(saved, step):
-    scratch = saved.with_suffix(".tmp")
-    scratch.write_text(str(step))
-    scratch.replace(saved)
+def write(claim, step):
+    """A checkpoint as the real ones are: a folder that never changes, and the one before it goes."""
+    target = claim / f"step-{step:06d}"
+    if target.exists():
+        return
+    pending = claim / f".pending-{step}"
+    pending.mkdir(parents=True, exist_ok=True)
+    (pending / "value").write_text(str(step))
+    pending.rename(target)
+    for other in claim.glob("step-*"):
+        if other != target:
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def saved_steps(folder):
+    return [int(one.name.removeprefix("step-")) for one in folder.glob("claim-*/step-*") if (one / "value").exists()]
 
 
 def run(job):
     folder = Path(job["folder"]) / "checkpoints"
-    saved = folder / f"claim-{job['token']:06d}" / "step"
+    claim = folder / f"claim-{job['token']:06d}"
     x = job["params"]["x"]
-    found = [int(one.read_text()) for one in folder.glob("claim-*/step")]
-    done = max((step for step in found if step <= job["last_step"]), default=0)
-    saved.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    done = max((step for step in saved_steps(folder) if step <= job["last_step"]), default=0)
     if not job["facts"].get("baseline"):
         say(event="fact", key="baseline", value=9.0)
         # A limit comes down and never goes up again.
@@ -52,11 +63,11 @@ def run(job):
             return say(event="failure", failure="bug", reason="ZeroDivisionError: toy")
         if x == job.get("diverge_at"):
             return say(event="failure", failure="diverged", reason="loss is NaN at step 1")
-        write(saved, step)
+        write(claim, step)
         say(event="progress", step=step, loss=value(x, step))
-    write(saved, job["last_step"])  # also where another claim had come so far
+    write(claim, job["last_step"])  # also where another claim had come so far
     for other in folder.glob("claim-*"):
-        if other < saved.parent:
+        if other < claim:
             shutil.rmtree(other, ignore_errors=True)
     seconds = 1.0
     if "step_costs" in job:
