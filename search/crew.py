@@ -18,6 +18,7 @@ from search.worker import Outcome
 
 TICK_SECONDS = 0.2
 LOOK_SECONDS = 1.0  # how often the ledger is read for the display
+LEAVE_SECONDS = 10.0  # what workers get to leave by themselves once all is done
 # A worker that dies within so many seconds of its start, so many times in a row, will do it again.
 YOUNG_SECONDS, YOUNG_DEATHS = 60.0, 5
 DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
@@ -47,6 +48,7 @@ class Crew:
         self._told = 0  # what they were told: 0 nothing, 1 to stop, 2 to go at once
         self._looked = -math.inf
         self._mistake: str | None = None
+        self._over_since = math.inf
 
     def run(self, interrupts: Interrupts, deadline: float = math.inf) -> Outcome:
         """Until every worker left; time.monotonic() past `deadline` stops them.
@@ -139,9 +141,31 @@ class Crew:
         if time.monotonic() - self._looked > LOOK_SECONDS:
             self._looked = time.monotonic()
             self._follower.try_look()
+            self._send_home()
+
+    def _send_home(self) -> None:
+        """Once all is done workers leave by themselves; one that still waits for its turn would come for nothing."""
+        record = self._record()
+        if record is None or not self._over(record):
+            return
+        self._over_since = min(self._over_since, time.monotonic())
+        if not self._told and time.monotonic() - self._over_since > LEAVE_SECONDS:
+            self._told = 1
+            for seat in self._seats:
+                if seat.handle is not None:
+                    seat.handle.stop()
+                else:
+                    seat.left = True
+
+    def _over(self, record: StudyRecord) -> bool:
+        try:
+            history = self._ledger.history()
+        except StorageGone:
+            return False
+        return len(history) >= record.trials and all(one.ended for one in history)
 
     def _outcome(self, interrupts: Interrupts, deadline: float) -> Outcome:
-        record, history = self._ledger.record(), self._ledger.history()
+        record = self._ledger.record()
         if self._mistake is not None:
             raise UserError(self._mistake)
         if record.stop_reason:
@@ -150,7 +174,7 @@ class Crew:
             return "interrupted"
         if record.stopping:
             return "stopped"
-        if len(history) >= record.trials and all(one.ended for one in history):
+        if self._over(record):
             return "done"
         if time.monotonic() >= deadline or math.isfinite(deadline):
             return "timeout"
