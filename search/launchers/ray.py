@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ OPTIONS = {
     "num_cpus": "CPUs of a worker (1)",
     "resources": "a resource of your own that a worker needs, such as h100",
 }
+CONNECT_SECONDS = 10.0
 SAVE_SECONDS = 600.0  # what a worker that was told to stop may take to finish its step and save
 
 
@@ -59,6 +61,7 @@ class Ray:
         self._began = not ray.is_initialized()
         address = options.get("address", "auto")
         if self._began:
+            _reach(address)
             try:
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
             except (ConnectionError, ValueError, RuntimeError) as error:
@@ -76,6 +79,17 @@ class Ray:
         """Leave the cluster, where we were the ones to join it."""
         if self._began:
             self._ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Raise RunError where nobody listens at host:port: Ray itself would wait for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return  # auto, and what else Ray knows by name
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        raise RunError(f"--on ray: no cluster at {address}: {error.strerror or error}") from None
 
 
 def _number(key: str, text: str) -> float:
