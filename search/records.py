@@ -158,3 +158,13 @@ def best(history: tuple[Configuration, ...]) -> Configuration | None:
         if one.rungs and one.failure is None and math.isfinite(one.rungs[-1].value) and one.origin != IMPORTED
     ]
     return min(usable, key=lambda one: (-one.steps, one.rungs[-1].value, one.number), default=None)
+
+
+def versions(history: Sequence[Configuration]) -> dict[str, int]:
+    """How many results each version of the code gave, the first to give one first."""
+    found: dict[str, int] = {}
+    for one in history:
+        for rung in one.rungs:
+            if rung.version:
+                found[rung.version] = found.get(rung.version, 0) + 1
+    return found

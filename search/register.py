@@ -131,6 +131,20 @@ class Register:
             )
             return failed
 
+    def free_stale(self) -> list[int]:
+        """Give back what is still said to be run by workers that are gone; the numbers."""
+        with self.storage.write() as connection:
+            study = study_row(connection, self.study, lock=True)
+            history = self._history.read(connection, study)
+            stale = [one.number for one in history if one.state == "paused" and one.worker is not None]
+            here = configurations.c.number.in_(stale) & (configurations.c.state == "running")
+            connection.execute(
+                sa.update(configurations)
+                .where(configurations.c.study_id == study.id, here)
+                .values(**RELEASED, state="paused", reason=None)
+            )
+            return stale
+
     def sign_in(self, worker: Identity, place: str, version: str) -> None:
         """Say that this worker is there, or still there."""
         with self.storage.write() as connection:

@@ -18,7 +18,7 @@ from search.errors import UserError
 from search.history import clock, study_row
 from search.ladder import leader
 from search.ledger import Ledger
-from search.records import Configuration, StudyRecord
+from search.records import Configuration, StudyRecord, WorkerRecord
 from search.schema import facts, studies
 from search.space import Space
 from search.storage import Storage
@@ -31,6 +31,7 @@ class Summary:
     record: StudyRecord
     history: tuple[Configuration, ...]
     facts: Mapping[str, Any]
+    workers: tuple[WorkerRecord, ...] = ()
 
     @property
     def best(self) -> Configuration | None:
@@ -75,7 +76,7 @@ def open_study(storage: Storage, name: str) -> Ledger:
 
 
 def summarise(ledger: Ledger) -> Summary:
-    return Summary(ledger.record(), ledger.history(), ledger.facts())
+    return Summary(ledger.record(), ledger.history(), ledger.facts(), ledger.workers())
 
 
 def create(

@@ -184,6 +184,11 @@ def check(folder: Path) -> None:
         raise Broken(f"{folder}: gone")
 
 
+def verify(folder: Path) -> None:
+    """Raises Broken where a file of the checkpoint does not agree with its checksum."""
+    _checked(folder)
+
+
 def _checked(folder: Path) -> dict[str, str]:
     """The manifest, once every file agrees with it; raises Broken."""
     try:

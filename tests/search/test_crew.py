@@ -11,10 +11,8 @@ from pathlib import Path
 
 import pytest
 from campaign import COMMAND, campaign
-from toy import CHILD, KNOBS, Watcher, told, toy_space, toy_storage, toy_study, work
+from toy import Watcher, toy_space, toy_storage, toy_study, work
 
-from search import patience
-from search.child import Child
 from search.crew import Crew
 from search.errors import RunError, UserError
 from search.follow import Follower
@@ -22,8 +20,6 @@ from search.identity import Identity
 from search.launchers import options
 from search.launchers.local import Local
 from search.segment import Interrupts
-from search.storage import open_storage
-from search.worker import Worker, rule_of
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="watching processes needs Linux's /proc")
 
@@ -181,127 +177,6 @@ def wake(*pids):
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
-
-
-def test_training_goes_on_while_the_database_is_away(tmp_path, cluster, monkeypatch):
-    monkeypatch.setattr(patience, "_PAUSES", (0.05, 0.2))
-    space = toy_space(tmp_path)
-    ledger = toy_study(open_storage(cluster.url), space, 2)
-    calm = toy_study(toy_storage(tmp_path), space, 2)
-    work(calm, space, tmp_path / "calm")
-    watcher, done = Watcher(), []
-
-    def away(number, event):
-        if (number, event["step"]) == (0, 1) and not done:
-            done.append(True)
-            cluster.stop()
-            threading.Timer(3.0, cluster.start).start()
-
-    watcher.on_progress = away
-    assert work(ledger, space, tmp_path / "toy", watcher=watcher, step_seconds=0.1)[0] == "done"
-    assert told(ledger) == told(calm)
-    said = "\n".join(watcher.notices)
-    assert "its results wait" in said
-    assert "the database answers again" in said
-    steps = (tmp_path / "toy" / "trials" / "steps.log").read_text().splitlines()
-    assert len(steps) == len(set(steps)), "nothing was trained twice"
-
-
-def test_a_database_that_stays_away_ends_the_worker_in_one_line(tmp_path, cluster, monkeypatch):
-    monkeypatch.setattr(patience, "_PAUSES", (0.05,))
-    space = toy_space(tmp_path)
-    ledger = toy_study(open_storage(cluster.url), space, 1)
-    interrupts, watcher = Interrupts(), Watcher()
-
-    def away(number, event):
-        if not interrupts.stop:
-            cluster.stop()
-            interrupts.stop = True  # nobody waits for a database any longer than a person wants to
-
-    watcher.on_progress = away
-    try:
-        with pytest.raises(RunError, match="the database cannot be used") as caught:
-            work(ledger, space, tmp_path / "toy", watcher=watcher, interrupts=interrupts, step_seconds=0.05)
-        assert "\n" not in str(caught.value)
-    finally:
-        cluster.start()
-    ledger.set_trials(1)
-    with ledger.storage.write() as connection:  # the worker's process, this one, lives on
-        connection.exec_driver_sql("UPDATE tmsearch_configuration SET lease_until = 0")
-    assert work(ledger, space, tmp_path / "toy")[0] == "done"
-
-
-def test_an_answer_that_got_lost_is_not_asked_for_twice(tmp_path):
-    space = toy_space(tmp_path)
-    ledger, rule, me = toy_study(toy_storage(tmp_path), space, 4), rule_of(space), Identity.mine()
-    lost = ledger.claim(me, rule)
-    again = ledger.claim(me, rule, again=True)
-    assert (again.number, again.token) == (lost.number, lost.token + 1)
-    assert len(ledger.history()) == 1
-    ledger.set_params(again, {"x": 1.0, "kind": "plain"}, {"x": 1.0, "kind": "plain"}, "sampled")
-    assert ledger.commit(again, 0.5, {}, rule) == "paused"
-    assert ledger.commit(again, 0.5, {}, rule, again=True) == "paused"
-    assert len(ledger.history()[0].rungs) == 1
-
-
-def test_after_a_server_came_back_those_at_work_are_waited_for(tmp_path, cluster):
-    space = toy_space(tmp_path)
-    ledger, rule = toy_study(open_storage(cluster.url), space, 1), rule_of(space)
-    ledger.claim(Identity("elsewhere", "m", 1, "1"), rule)
-    with ledger.storage.write() as connection:
-        connection.exec_driver_sql(
-            "UPDATE tmsearch_configuration SET lease_until = EXTRACT(EPOCH FROM clock_timestamp()) - 1"
-        )
-    # The server began a moment ago: a lease that ended since could not be renewed.
-    assert ledger.claim(Identity.mine(), rule) is None
-    with ledger.storage.write() as connection:
-        connection.exec_driver_sql("UPDATE tmsearch_configuration SET lease_until = 0")
-    assert ledger.claim(Identity.mine(), rule) is not None
-
-
-def test_checkpoints_reach_a_machine_that_shares_no_disk(tmp_path):
-    from search.depot import Depot
-
-    space = toy_space(tmp_path)
-    ledger = toy_study(toy_storage(tmp_path), space, 3)
-    depot, interrupts, watcher = Depot(f"file://{tmp_path}/depot", "toy", pytest.fail), Interrupts(), Watcher()
-    watcher.on_progress = lambda number, event: setattr(interrupts, "stop", (number, event["step"]) >= (1, 1))
-    here, there = tmp_path / "here" / "toy", tmp_path / "there" / "toy"
-
-    def one(folder, interrupts, watcher):
-        folder.mkdir(parents=True)
-        child = Child(CHILD)
-        job = {"step_seconds": 0.05}
-        try:
-            return Worker(ledger, space, KNOBS, child, folder, job, watcher, depot=depot).run(interrupts)
-        finally:
-            child.close()
-
-    assert one(here, interrupts, watcher) == "interrupted"
-    assert one(there, Interrupts(), Watcher()) == "done"
-    steps = [(folder / "trials" / "steps.log").read_text().splitlines() for folder in (here, there)]
-    assert not set(steps[0]) & set(steps[1]), "what was trained here was not trained there"
-    assert not [path for path in (tmp_path / "depot").rglob("*") if path.is_file()], "nothing is left in the depot"
-
-
-def test_a_depot_that_cannot_be_reached_costs_time_only(tmp_path):
-    from search.depot import Depot
-
-    said = []
-    depot = Depot(f"file://{tmp_path}/toy.yaml/below-a-file", "toy", said.append)
-    space = toy_space(tmp_path)
-    ledger, child = toy_study(toy_storage(tmp_path), space, 2), Child(CHILD)
-    (tmp_path / "toy").mkdir()
-    try:
-        assert Worker(ledger, space, KNOBS, child, tmp_path / "toy", {}, Watcher(), depot=depot).run(
-            Interrupts()
-        ) == "done"
-    finally:
-        child.close()
-    assert len(said) == 1
-    assert said[0].startswith("TMSEARCH_CHECKPOINTS: ")
-    with pytest.raises(UserError, match="TMSEARCH_CHECKPOINTS"):
-        Depot("nonsense://there", "toy", said.append)
 
 
 @pytest.mark.parametrize(("text", "said"), [("partition", "no KEY=VALUE"), ("colour=red", "no such option")])

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 from toy import toy_space, toy_storage, toy_study
 
-from search import schema, study
+from search import filesystems, schema, study
 from search.errors import RunError, UserError
 from search.identity import Identity
 from search.storage import open_storage
@@ -30,6 +30,24 @@ def test_other_databases_are_refused(url, said):
     with pytest.raises(UserError, match=said) as caught:
         open_storage(url)
     assert "\n" not in str(caught.value)
+
+
+def test_sqlite_on_a_network_file_system_is_refused(tmp_path, monkeypatch):
+    mounts = tmp_path / "mounts"
+    shared = tmp_path / "my share"
+    shared.mkdir()
+    escaped = str(shared).replace(" ", "\\040")
+    mounts.write_text(f"/dev/vda / ext4 rw 0 0\nserver:/x {escaped} nfs4 rw 0 0\nbroken\n")
+    assert filesystems.kind(shared / "studies", str(mounts)) == "nfs4"
+    assert filesystems.kind(tmp_path, str(mounts)) == "ext4"
+    assert filesystems.kind(tmp_path, str(tmp_path / "none")) is None
+    known = filesystems.kind
+    monkeypatch.setattr(filesystems, "kind", lambda path: known(path, str(mounts)))
+    monkeypatch.setattr(filesystems, "is_network", lambda path: filesystems.kind(path) in filesystems.NETWORK)
+    with pytest.raises(UserError, match=r"network file system \(nfs4\)") as caught:
+        schema.create(open_storage(f"sqlite:///{shared}/studies/db.sqlite"))
+    assert "\n" not in str(caught.value)
+    assert not list(shared.iterdir()), "nothing is written"
 
 
 def test_a_password_is_never_shown():
@@ -69,10 +87,16 @@ def test_an_older_schema_is_upgraded(tmp_path):
     toy_study(storage, toy_space(tmp_path), 2)
     with storage.write() as connection:
         connection.exec_driver_sql("ALTER TABLE tmsearch_configuration DROP COLUMN target")
+        connection.exec_driver_sql("ALTER TABLE tmsearch_study DROP COLUMN stop_reason")
+        connection.exec_driver_sql("ALTER TABLE tmsearch_segment DROP COLUMN version")
+        connection.exec_driver_sql("DROP TABLE tmsearch_worker")
         connection.exec_driver_sql("UPDATE tmsearch_meta SET value = '1'")
     ledger = study.open_study(storage, "toy")
     assert ledger.claim(Identity.mine(), rule_of(toy_space(tmp_path))).number == 0
     assert ledger.history()[0].target == 2
+    ledger.sign_in(Identity.mine(), "here", "1")
+    ledger.request_stop("why")
+    assert ledger.record().stop_reason == "why"
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from search import imported, study
 from search.errors import UserError
 from search.places import printable
-from search.records import IMPORTED, Configuration
+from search.records import IMPORTED, Configuration, versions
 from search.storage import Storage, open_storage
 from search.study import Summary, trial_folder
 from tmsearch.cli import sure
@@ -88,7 +89,9 @@ def status(arguments: argparse.Namespace) -> int:
     storage, summary = _summary(arguments)
     if arguments.json:
         rows = [_as_json(one, summary.facts) for one in summary.history]
-        return _print_json({"study": summary.record.name, "storage": storage.shown, "configurations": rows})
+        at_work = [dataclasses.asdict(one) for one in summary.workers]
+        found = {"storage": storage.shown, "stopped": summary.record.stop_reason, "code": versions(summary.history)}
+        return _print_json({"study": summary.record.name, **found, "workers": at_work, "configurations": rows})
     record = summary.record
     states = ", ".join(f"{count} {state}" for state, count in summary.counts.items()) or "none begun"
     mine = len(imported.own(summary.history))
@@ -112,9 +115,24 @@ def status(arguments: argparse.Namespace) -> int:
     if summary.history:
         print(f"  {cost(summary)}")
     _noise(summary)
+    _at_work(summary)
     if summary.best:
         print(f"* the best so far; `tmsearch show {record.name} {summary.best.number}` tells more")
     return 0
+
+
+def _at_work(summary: Summary) -> None:
+    """Who works where; and what a person should know about how the results came to be."""
+    trials = {one.worker: one.number for one in summary.history if one.state == "running"}
+    for worker in summary.workers:
+        if worker.alive:
+            doing = f"trial {trials[worker.identity]}" if worker.identity in trials else "waits"
+            print(f"  worker {worker.shown}: {doing}"[:WIDTH])
+    code = versions(summary.history)
+    if len(code) > 1:
+        print(f"  the code changed midway: {', '.join(f'{count} by {name}' for name, count in code.items())}")
+    if summary.record.stop_reason:
+        print(f"  stopped: {printable(summary.record.stop_reason)}")
 
 
 def _noise(summary: Summary) -> None:

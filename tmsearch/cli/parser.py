@@ -74,6 +74,12 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], tuple[
         ("inspect", "status"),
         "tmsearch status large_v3",
     ),
+    "doctor": (
+        "what is wrong with a study, and mend it",
+        arguments.doctor,
+        ("doctor", "doctor"),
+        "tmsearch doctor large_v3 --repair",
+    ),
     "show": ("all about one configuration", arguments.show, ("inspect", "show"), "tmsearch show large_v3 7"),
     "best": ("the best configuration so far", arguments.study_json, ("inspect", "show_best"), "tmsearch best large_v3"),
     "import": (

@@ -1,0 +1,173 @@
+"""What is wrong with a study, and what of it can be mended: claims, files, checkpoints, schema, clocks, disk."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from search import disk, schema
+from search.identity import Identity
+from search.ledger import Ledger
+from search.publish import Publisher
+from search.records import Configuration, versions
+from search.space import Space
+from search.study import CHECKPOINTS, trial_folder
+
+# Clocks that differ by less are equal enough to read times by; leases use the database's clock whatever they say.
+SKEW_SECONDS = 5.0
+
+Broken = Callable[[Path], str | None]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at. `mend` makes it right where that can be done without a person."""
+
+    name: str
+    state: Literal["ok", "note", "bad"]
+    said: str
+    mend: Callable[[], object] | None = None
+
+
+class Doctor:
+    """Looks at one study. `broken` says what is wrong with a checkpoint's folder; None: it is whole."""
+
+    def __init__(self, ledger: Ledger, folder: Path, broken: Broken) -> None:
+        self._ledger = ledger
+        self._folder = folder
+        self._broken = broken
+        self._history = ledger.history()
+
+    def examine(self) -> list[Finding]:
+        """Everything that was looked at, in one order."""
+        return [
+            self._storage(),
+            Finding("schema", "ok", f"version {schema.SCHEMA_VERSION}"),
+            self._clock(),
+            self._stopped(),
+            self._claims(),
+            self._workers(),
+            self._published(),
+            *self._files(),
+            self._checkpoints(),
+            self._space_left(),
+            self._versions(),
+        ]
+
+    def _storage(self) -> Finding:
+        storage = self._ledger.storage
+        if not storage.is_sqlite:
+            return Finding("storage", "ok", f"{storage.shown} answers")
+        with storage.read() as connection:
+            said = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar())
+        if said == "ok":
+            return Finding("storage", "ok", f"{storage.shown} answers and is whole")
+        return Finding("storage", "bad", f"{storage.shown}: {said}; put a copy back")
+
+    def _clock(self) -> Finding:
+        ahead = time.time() - self._ledger.now()
+        if abs(ahead) < SKEW_SECONDS:
+            return Finding("clock", "ok", "this machine's and the database's agree")
+        way = "ahead of" if ahead > 0 else "behind"
+        return Finding("clock", "note", f"this machine's is {abs(ahead):.0f} s {way} the database's, which counts")
+
+    def _stopped(self) -> Finding:
+        record = self._ledger.record()
+        if record.stop_reason:
+            return Finding("stop", "note", f"stopped: {record.stop_reason}")
+        asked = "its workers are asked to leave; `tmsearch resume` takes that back"
+        return Finding("stop", "note" if record.stopping else "ok", asked if record.stopping else "nobody asked for it")
+
+    def _claims(self) -> Finding:
+        stale = [one.number for one in self._history if one.state == "paused" and one.worker is not None]
+        if not stale:
+            return Finding("claims", "ok", f"{sum(one.state == 'running' for one in self._history)} held, none stale")
+        said = f"stale: {_listed(stale)}, whose worker is gone"
+        return Finding("claims", "bad", said, self._ledger.free_stale)
+
+    def _workers(self) -> Finding:
+        known = self._ledger.workers()
+        gone = [one.shown for one in known if not one.alive]
+        if gone:
+            said = f"gone without a word: {', '.join(gone)}"
+            return Finding("workers", "note", said, lambda: self._ledger.sign_out(Identity.mine()))
+        return Finding("workers", "ok", ", ".join(one.shown for one in known) or "none at work")
+
+    def _published(self) -> Finding:
+        due = [one.number for one in self._history if one.published < one.revision and one.drawn is not None]
+        if not due or any(one.alive for one in self._ledger.workers()):
+            return Finding("optuna", "ok", f"{len(self._history) - len(due)} of {len(self._history)} published")
+        return Finding("optuna", "bad", f"not published as they are now: {_listed(due)}", self._publish)
+
+    def _publish(self) -> None:
+        space = Space.from_json(dict(self._ledger.record().space))
+        publisher = Publisher(self._ledger, space, lambda text: None)
+        publisher.check()
+        publisher.finish()
+
+    def _files(self) -> Iterator[Finding]:
+        numbers = {one.number for one in self._history}
+        folders = [path for path in (self._folder / "trials").glob("*") if path.is_dir()]
+        strange = [path for path in folders if not path.name.isdigit() or int(path.name) not in numbers]
+        if strange:
+            said = f"belong to no configuration: {', '.join(path.name for path in strange)}"
+            yield Finding("files", "bad", said, lambda: _remove(strange))
+        left = [path for one in self._history if one.state != "running" for path in self._left(one)]
+        if left:
+            said = f"left by what was killed: {', '.join(str(path.relative_to(self._folder)) for path in left[:5])}"
+            yield Finding("files", "bad", said + (" ..." if len(left) > 5 else ""), lambda: _remove(left))
+        if not strange and not left:
+            yield Finding("files", "ok", f"{len(folders)} trial folders, none orphaned")
+
+    def _left(self, one: Configuration) -> list[Path]:
+        """What of a configuration that nobody is at can never be read again."""
+        folder = trial_folder(self._folder, one.number)
+        found = [*folder.glob("*.discarded"), *(folder / CHECKPOINTS).glob("**/.pending-*")]
+        if one.ended and (folder / CHECKPOINTS).exists():
+            found.append(folder / CHECKPOINTS)
+        return found
+
+    def _checkpoints(self) -> Finding:
+        resting = [one for one in self._history if one.state == "paused" and one.steps]
+        kept = {one.number: self._saved(one) for one in resting}
+        bad = [(path, why) for paths in kept.values() for path in paths if (why := self._broken(path)) is not None]
+        if bad:
+            said = f"broken: {'; '.join(why for _, why in bad[:3])}; what needs them trains again"
+            return Finding("checkpoints", "bad", said, lambda: _remove([path for path, _ in bad]))
+        without = [number for number, paths in kept.items() if not paths]
+        if without:
+            return Finding("checkpoints", "note", f"none of {_listed(without)}: promoted, they train from the start")
+        return Finding("checkpoints", "ok", f"{len(kept)} paused configurations have theirs, whole")
+
+    def _saved(self, one: Configuration) -> list[Path]:
+        folder = trial_folder(self._folder, one.number) / CHECKPOINTS
+        found = [path for path in folder.glob("claim-*/*") if path.is_dir() and not path.name.startswith(".")]
+        return sorted(found)
+
+    def _space_left(self) -> Finding:
+        there = next(one for one in (self._folder, *self._folder.parents) if one.exists())
+        free = shutil.disk_usage(there).free
+        folders = [trial_folder(self._folder, one.number) / CHECKPOINTS for one in self._history]
+        largest = max((disk.size_of(folder) for folder in folders if folder.exists()), default=0)
+        said = f"{free / 1e9:.1f} GB free at {there}, a checkpoint takes {largest / 1e9:.2f} GB"
+        return Finding("disk", "bad" if free < 2 * largest else "ok", said)
+
+    def _versions(self) -> Finding:
+        found = versions(self._history)
+        if len(found) < 2:
+            return Finding("code", "ok", next(iter(found), "nothing was trained yet"))
+        said = ", ".join(f"{count} results by {version}" for version, count in found.items())
+        return Finding("code", "note", f"changed midway: {said}")
+
+
+def _remove(paths: Sequence[Path]) -> None:
+    for path in paths:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return "configuration " + ", ".join(map(str, numbers))

@@ -1,0 +1,83 @@
+"""What doctor finds in a study that was treated badly, and that it is well afterwards."""
+
+import pytest
+from toy import Watcher, told, toy_space, toy_storage, toy_study, work
+
+from search.doctor import Doctor
+from search.identity import Identity
+from search.records import versions
+from search.segment import Interrupts
+from search.worker import rule_of
+
+
+def whole(path):
+    return None if (path / "value").exists() else f"{path.name}: cut short"
+
+
+def found(ledger, folder):
+    return {one.name: one for one in Doctor(ledger, folder, whole).examine() if one.state != "ok"}
+
+
+@pytest.fixture
+def half(tmp_path):
+    """A study in the middle of which its worker left."""
+    ledger = toy_study(toy_storage(tmp_path), toy_space(tmp_path), 6)
+    interrupts, watcher = Interrupts(), Watcher()
+    watcher.on_progress = lambda number, event: setattr(interrupts, "stop", (number, event["step"]) >= (3, 1))
+    work(ledger, toy_space(tmp_path), tmp_path / "toy", interrupts=interrupts, watcher=watcher, step_seconds=0.02)
+    return ledger, tmp_path / "toy"
+
+
+def test_a_well_study_has_nothing(half):
+    assert found(*half) == {}
+
+
+def test_what_was_done_to_it_is_found_and_mended(half, tmp_path):
+    ledger, folder = half
+    rule = rule_of(toy_space(tmp_path))
+    dead = Identity(Identity.mine().host, Identity.mine().machine, 2**22 + 1, "0")
+    ledger.sign_in(dead, "nowhere", "1")
+    ledger.claim(dead, rule)
+    (folder / "trials" / "0099").mkdir()
+    (folder / "trials" / "0001" / "checkpoints.discarded").mkdir()
+    saved = next(folder.glob("trials/*/checkpoints/claim-*/step-*"))
+    (saved / "value").unlink()
+    with ledger.storage.write() as connection:
+        connection.exec_driver_sql("UPDATE tmsearch_configuration SET published = 0")
+    ill = found(ledger, folder)
+    assert set(ill) == {"claims", "workers", "optuna", "files", "checkpoints"}
+    assert "whose worker is gone" in ill["claims"].said
+    assert "nowhere" in ill["workers"].said
+    assert "cut short" in ill["checkpoints"].said
+    for one in Doctor(ledger, folder, whole).examine():
+        if one.mend:
+            one.mend()
+    assert set(found(ledger, folder)) <= {"checkpoints"}, "but a checkpoint that is gone is gone"
+    assert not (folder / "trials" / "0099").exists()
+    assert work(ledger, toy_space(tmp_path), folder)[0] == "done"
+    (tmp_path / "calm").mkdir()
+    calm = toy_study(toy_storage(tmp_path / "calm"), toy_space(tmp_path), 6)
+    work(calm, toy_space(tmp_path), tmp_path / "calm" / "toy")
+    assert told(ledger) == told(calm)
+
+
+def test_who_is_at_work_is_left_alone(half, tmp_path):
+    ledger, folder = half
+    claim = ledger.claim(Identity.mine(), rule_of(toy_space(tmp_path)))
+    ledger.sign_in(Identity.mine(), "here", "1")
+    pending = folder / "trials" / f"{claim.number:04d}" / "checkpoints" / f"claim-{claim.token:06d}" / ".pending-1"
+    pending.mkdir(parents=True)
+    assert found(ledger, folder) == {}
+    assert ledger.free_stale() == []
+    assert ledger.history()[claim.number].state == "running"
+
+
+def test_a_code_that_changed_midway_is_noted(half, tmp_path):
+    ledger, folder = half
+    rule = rule_of(toy_space(tmp_path))
+    claim = ledger.claim(Identity.mine(), rule)
+    ledger.commit(claim, 0.5, {"train_seconds": 1.0}, rule, version="2.0")
+    with ledger.storage.write() as connection:
+        connection.exec_driver_sql("UPDATE tmsearch_segment SET version = '1.0' WHERE version != '2.0'")
+    assert list(versions(ledger.history())) == ["1.0", "2.0"]
+    assert "changed midway" in found(ledger, folder)["code"].said
