@@ -31,15 +31,19 @@ def ours(sampler: str = SAMPLERS[0], name: str = OURS) -> Way:
 def peers(table: Table) -> list[Way]:
     """What people use instead; Optuna's reduction factors are its defaults."""
     ends = table.rungs[-1:]
-    return [
+    ways = [
         Way("random, in full", "none", "random"),
         Way("Optuna's default (TPE, MedianPruner)", "optuna-median", "tpe"),
         Way("TPE, Hyperband", "optuna-hyperband", "tpe", eta=3),
         Way("TPE, Optuna's halving", "optuna-halving", "tpe", eta=4),
-        # Twenty at a time, the best four of them in full.
         Way("20 to the first rung, best 4 in full", "bracket", "random", 5, 20, (table.rungs[0], *ends)),
-        Way("20 to the second rung, best 4 in full", "bracket", "random", 5, 20, (table.rungs[1], *ends)),
-    ][: 6 if len(table.rungs) > 2 else 5]
+    ]
+    # Twenty at a time, the best four of them in full.
+    for place, name in enumerate(("first", "second")[: len(table.rungs) - 1]):
+        rungs = (table.rungs[place], *ends)
+        if rungs[0] < rungs[1]:
+            ways.append(Way(f"20 to the {name} rung, best 4 in full", "bracket", "random", 5, 20, rungs))
+    return ways
 
 
 def wrong_prior(table: Table, factor: float = WRONG_BY) -> Mapping[str, Any] | None:

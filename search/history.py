@@ -17,37 +17,42 @@ from search.schema import configurations, segments, studies
 LEASE_SECONDS = 60.0
 
 
+# Seconds since 1970 by the database's clock, and when its server started: workers' own clocks differ, leases must not.
+_CLOCKS = {
+    "sqlite": ("(julianday('now') - 2440587.5) * 86400.0", "0.0"),
+    "postgresql": ("EXTRACT(EPOCH FROM clock_timestamp())", "EXTRACT(EPOCH FROM pg_postmaster_start_time())"),
+}
+
+
 def clock(connection: sa.Connection) -> float:
-    """Seconds since 1970 by the database's clock: workers' own clocks differ, leases must not."""
-    if connection.dialect.name == "sqlite":
-        query = "SELECT (julianday('now') - 2440587.5) * 86400.0"
-    else:
-        query = "SELECT EXTRACT(EPOCH FROM clock_timestamp())"
-    return float(connection.exec_driver_sql(query).scalar_one())
-
-
-def _expiry(connection: sa.Connection) -> float:
-    """Leases that ended before this time, by the database's clock, are over.
-
-    While a server was down nobody could renew: after its start everyone who was at work gets a lease's time to say
-    so, before others take the work over.
-    """
-    if connection.dialect.name == "sqlite":
-        return clock(connection)
-    query = "SELECT EXTRACT(EPOCH FROM clock_timestamp()), EXTRACT(EPOCH FROM pg_postmaster_start_time())"
-    now, started = connection.exec_driver_sql(query).one()
-    return float(now) if now - started > LEASE_SECONDS else float(started) - LEASE_SECONDS
+    """Seconds since 1970 by the database's clock."""
+    return float(connection.exec_driver_sql(f"SELECT {_CLOCKS[connection.dialect.name][0]}").scalar_one())
 
 
 def study_row(connection: sa.Connection, name: str, *, lock: bool = False) -> sa.Row[Any]:
-    """The study's row, locked for this transaction if asked (SQLite's writers are alone anyway)."""
-    query = sa.select(studies).where(studies.c.name == name)
+    """The study's row, locked for this transaction if asked (SQLite's writers are alone anyway).
+
+    Beside its columns it has `now`, the database's clock, and `started`, when the server began.
+    """
+    now, started = _CLOCKS[connection.dialect.name]
+    times = sa.literal_column(now, sa.Float).label("now"), sa.literal_column(started, sa.Float).label("started")
+    query = sa.select(studies, *times).where(studies.c.name == name)
     row = connection.execute(query.with_for_update() if lock else query).first()
     if row is None:
         names = connection.execute(sa.select(studies.c.name).order_by(studies.c.name)).scalars().all()
         there = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "") if names else "none"
         raise UserError(f"{name}: no such study in this storage; there is: {there}")
     return row
+
+
+def _expiry(study: sa.Row[Any]) -> float:
+    """Leases that ended before this time, by the database's clock, are over.
+
+    While a server was down nobody could renew: after its start everyone who was at work gets a lease's time to say
+    so, before others take the work over.
+    """
+    now, started = float(study.now), float(study.started)
+    return now if now - started > LEASE_SECONDS else started - LEASE_SECONDS
 
 
 def held(state: str, worker: str | None, lease_until: float | None, expiry: float) -> bool:
@@ -92,7 +97,7 @@ class History:
         stale = [row.number for row in light if row.number not in known or known[row.number].revision != row.revision]
         if stale:
             known = self._known = {**known, **_read(connection, study.id, stale)}
-        expiry = _expiry(connection)
+        expiry = _expiry(study)
         return tuple(_now(known[row.number], row, expiry) for row in light)
 
 

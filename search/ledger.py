@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from search import ladder
-from search.history import LEASE_SECONDS, History, clock, study_row
+from search.history import LEASE_SECONDS, History, study_row
 from search.identity import Identity
 from search.imported import own
 from search.records import CRASHES_ALLOWED, Claim, Configuration
@@ -47,7 +47,7 @@ class Ledger(Register):
                     self._end(connection, study.id, history, rule)
                 return None
             lease = {
-                "worker": str(worker), "lease_until": clock(connection) + LEASE_SECONDS, "state": "running",
+                "worker": str(worker), "lease_until": float(study.now) + LEASE_SECONDS, "state": "running",
                 "progress": None, "reason": None, "target": work.last_step,
             }
             seen = ladder.seen(strategy, history, work.number)
@@ -97,11 +97,11 @@ class Ledger(Register):
 
     def _guarded(self, connection: sa.Connection, claim: Claim, **values: Any) -> bool:
         """Update the claimed row if its token is still ours: the fence against a worker that lost its lease."""
-        study = study_row(connection, self.study, lock=True)
+        # The row's own lock is enough, so nobody's claim waits for this.
         changed = connection.execute(
             sa.update(configurations)
             .where(
-                configurations.c.study_id == study.id,
+                configurations.c.study_id == self._id,
                 configurations.c.number == claim.number,
                 configurations.c.token == claim.token,
                 configurations.c.state == "running",
@@ -125,9 +125,9 @@ class Ledger(Register):
     def renew(self, claim: Claim, progress: Mapping[str, Any]) -> tuple[bool, bool]:
         """(the claim is still ours, the study is asked to stop). Progress is what `status` shows of a running one."""
         with self.storage.write() as connection:
-            until = clock(connection) + LEASE_SECONDS
-            ours = self._guarded(connection, claim, lease_until=until, progress=dict(progress))
-            return ours, bool(study_row(connection, self.study).stopping)
+            study = study_row(connection, self.study)
+            until = float(study.now) + LEASE_SECONDS
+            return self._guarded(connection, claim, lease_until=until, progress=dict(progress)), bool(study.stopping)
 
     def commit(
         self,
@@ -164,7 +164,7 @@ class Ledger(Register):
                     metrics=dict(metrics),
                     worker=claim.worker,
                     token=claim.token,
-                    committed=clock(connection),
+                    committed=float(study.now),
                     version=version,
                 )
             )

@@ -125,7 +125,7 @@ class Publisher:
     def _taken(self, connection: sa.Connection) -> bool:
         row = study_row(connection, self._ledger.study)
         holder = Identity.parse(row.publisher or "")
-        if not holder or holder == self._me or (row.publisher_until or 0) <= clock(connection):
+        if not holder or holder == self._me or (row.publisher_until or 0) <= row.now:
             return False
         return not holder.known_dead()
 

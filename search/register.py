@@ -24,6 +24,7 @@ class Register:
         self.storage = storage
         self.study = study
         self._history = History()
+        self._id = sa.select(studies.c.id).where(studies.c.name == study).scalar_subquery()
 
     def record(self) -> StudyRecord:
         with self.storage.read() as connection:
@@ -148,7 +149,8 @@ class Register:
     def sign_in(self, worker: Identity, place: str, version: str) -> None:
         """Say that this worker is there, or still there."""
         with self.storage.write() as connection:
-            study, now = study_row(connection, self.study), clock(connection)
+            study = study_row(connection, self.study)
+            now = float(study.now)
             mine = (workers.c.study_id == study.id, workers.c.worker == str(worker))
             known = connection.execute(sa.update(workers).where(*mine).values(seen=now))
             if not known.rowcount:
@@ -166,7 +168,8 @@ class Register:
     def workers(self) -> tuple[WorkerRecord, ...]:
         """Who signed in and did not leave, the first to come first."""
         with self.storage.read() as connection:
-            study, now = study_row(connection, self.study), clock(connection)
+            study = study_row(connection, self.study)
+            now = float(study.now)
             query = sa.select(workers).where(workers.c.study_id == study.id).order_by(workers.c.since, workers.c.worker)
             rows = connection.execute(query).all()
         found = []

@@ -75,7 +75,7 @@ def _postgres(url: sa.URL) -> dict[str, Any]:
     alive = {"keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000}
     given = {"connect_timeout": CONNECT_SECONDS, **alive}
     arguments = {name: value for name, value in given.items() if name not in url.query}
-    return {"pool_size": 1, "max_overflow": 0, "pool_pre_ping": True, "connect_args": arguments}
+    return {"pool_size": 1, "max_overflow": 0, "connect_args": arguments}
 
 
 def _bounded(engine: sa.Engine) -> None:
@@ -169,7 +169,7 @@ class Storage:
 
         if not self.is_sqlite:
             # Optuna asks one question while it reads another's answer.
-            engine_kwargs = {**_postgres(self.url), "max_overflow": 2}
+            engine_kwargs = {**_postgres(self.url), "max_overflow": 2, "pool_pre_ping": True}
             known = RDBStorage(self.url.render_as_string(hide_password=False), engine_kwargs=engine_kwargs)
             _bounded(known.engine)
             return known

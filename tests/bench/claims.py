@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the command line does
 import random
 import statistics
 import sys

@@ -68,16 +68,22 @@ def test_every_search_gets_there_and_repeats(name, workers):
         assert found.cost <= whole + 1e-6
 
 
-def test_no_worse_than_random_whatever_the_curves_are_like():
-    ours, random = [], []
-    for name in FAMILIES:
-        for seed in range(4):
-            table = family(name, seed)
-            ways = [contest.ours(), contest.peers(table)[0]]
-            mine, theirs = replay.replay(table, ways, [seed])
-            ours.append(math.log(mine.cost / table.training_seconds))
-            random.append(math.log(theirs.cost / table.training_seconds))
-    assert np.mean(ours) < np.mean(random)
+def share(name, seeds=16):
+    """What ours costs of random search's until within a tenth of the best: a single best curve is a matter of luck."""
+    found = []
+    for seed in range(seeds):
+        table = family(name, seed)
+        mine, theirs = replay.replay(table, [contest.ours(), contest.peers(table)[0]], [seed], within=0.1)
+        found.append(math.log(mine.cost / theirs.cost))
+    return math.exp(np.mean(found))
+
+
+def test_better_than_random_unless_early_rungs_say_nothing():
+    told = {name: share(name) for name in FAMILIES}
+    blind = told.pop("early rungs say nothing")
+    assert all(found < 1.0 for found in told.values()), told
+    # Judging early cannot pay where nothing is seen early.
+    assert blind < 2.0, told
 
 
 def test_a_wrong_prior_is_wrong_on_the_table():

@@ -17,6 +17,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and give its exit code: 0 done, 1 the run failed, 2 bad input, 130 interrupted."""
     from tmsearch.cli.parser import parse
 
+    # The supervisor's matrices are small: a second thread of numpy's makes them slower (200 configurations: 0.10 s
+    # a draw with one thread, 0.14 s with two, 2026-11-25) and takes cores from the training.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if argv is None:
         _conceal(sys.argv[1:])
     try:
