@@ -36,7 +36,6 @@ def peers(table: Table) -> list[Way]:
         Way("Optuna's default (TPE, MedianPruner)", "optuna-median", "tpe"),
         Way("TPE, Hyperband", "optuna-hyperband", "tpe", eta=3),
         Way("TPE, Optuna's halving", "optuna-halving", "tpe", eta=4),
-        Way("20 to the first rung, best 4 in full", "bracket", "random", 5, 20, (table.rungs[0], *ends)),
     ]
     # Twenty at a time, the best four of them in full.
     for place, name in enumerate(("first", "second")[: len(table.rungs) - 1]):

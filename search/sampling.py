@@ -11,9 +11,8 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from scipy.stats import qmc
 
-from search import budget, encoding, guided, imported
+from search import budget, encoding, guided, halton, imported
 from search.hush import hushed
 from search.ranges import Choice, FloatRange, IntRange, Range
 from search.records import BAD_PARAMETERS, Configuration
@@ -124,9 +123,7 @@ def _quasi_random(
     search: Mapping[str, Range], history: Sequence[Configuration], seed: int, number: int, last_rung: int, given: Given
 ) -> dict[str, Any]:
     """Point `number` of the seed's own scrambled Halton sequence."""
-    sequence = qmc.Halton(len(search), rng=_seed(seed, -1))
-    sequence.fast_forward(number)
-    return encoding.drawn(search, sequence.random(1)[0])
+    return encoding.drawn(search, halton.point(len(search), number, _seed(seed, -1)))
 
 
 def _guided(

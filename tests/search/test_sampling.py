@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+from search import halton
 from search.ranges import Choice, FloatRange, IntRange
 from search.records import Configuration, Rung
 from search.sampling import distributions, draw, known_trial
@@ -69,6 +70,16 @@ def test_the_model_learns_from_the_history():
         return statistics.mean(abs(math.log10(rate / 1e-4)) for rate in rates)
 
     assert distance(guided) < 0.6 * distance(blind)
+
+
+def test_halton_points_are_scipys():
+    import numpy as np
+    from scipy.stats import qmc
+
+    for dimensions, seed in ((1, 0), (4, 7), (12, 2**32 - 1)):
+        theirs = qmc.Halton(dimensions, rng=seed).random(70)
+        ours = np.stack([halton.point(dimensions, number, seed) for number in range(70)])
+        assert np.allclose(ours, theirs, atol=1e-14)
 
 
 def test_what_the_sampler_is_told():
