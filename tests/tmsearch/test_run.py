@@ -49,7 +49,10 @@ def test_a_run_is_quiet_and_ends_with_the_answer(done):
 def test_status_is_a_stable_interface(done):
     folder, _ = done
     found = status(folder)
-    assert set(found) == {"study", "storage", "configurations"}
+    assert set(found) == {"study", "storage", "stopped", "code", "workers", "configurations"}
+    assert found["stopped"] is None
+    assert found["workers"] == []
+    assert len(found["code"]) == 1
     keys = {"number", "state", "params", "steps", "wer", "wer_raw", "cer", "train_seconds", "eval_seconds"}
     assert [set(one) for one in found["configurations"]] == [keys | {"reason", "worker", "wer_interval"}] * 4
     for one in found["configurations"]:

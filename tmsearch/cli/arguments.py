@@ -41,6 +41,10 @@ def run_options(one: argparse.ArgumentParser) -> None:
         "--trials", type=count, metavar="N", help="the study's total number of configurations (new study: 20)"
     )
     timeout(one)
+    hands(one)
+
+
+def hands(one: argparse.ArgumentParser) -> None:
     one.add_argument("--workers", type=count, metavar="N", help="so many at once (one a GPU; one on a CPU)")
     one.add_argument("--on", choices=ENGINES, default="local", help="what starts the workers (local)")
     one.add_argument(
@@ -114,6 +118,7 @@ def confirm(one: argparse.ArgumentParser) -> None:
     one.add_argument("--seeds", type=count, metavar="N", help="most trainings of each, other seeds each (3)")
     one.add_argument("--folds", type=count, metavar="K", help="reshuffled splits: K disjoint validation sets in turn")
     one.add_argument("--budget", type=duration, metavar="TIME", help="spend no more than 30m, 4h ... on it in all")
+    hands(one)
     one.add_argument("--test", action="store_true", help="then read the locked test split, once")
 
 

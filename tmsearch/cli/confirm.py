@@ -21,7 +21,7 @@ from tmsearch import __version__
 from tmsearch.cli import verdicts
 from tmsearch.cli.spaces import TRAIN
 from tmsearch.cli.words import clock_time, searched
-from tmsearch.cli.working import CONFIRMS, new_child, work
+from tmsearch.cli.working import CONFIRMS, hands_of, new_child, work
 from tmsearch.config import TrainConfig, recommended_learning_rate
 from tmsearch.errors import InputError
 
@@ -47,7 +47,7 @@ def confirm(arguments: argparse.Namespace) -> int:
     try:
         code = 0
         if left is None or left > 0:
-            code = work(ledger, child, left, verdicts.lines)
+            code = work(ledger, child, left, verdicts.lines, hands_of(arguments))
         else:
             print("the budget is spent; a larger --budget goes on")
             for line in verdicts.lines(study.summarise(ledger)):

@@ -64,7 +64,8 @@ def retry(arguments: argparse.Namespace) -> int:
 def stop(arguments: argparse.Namespace) -> int:
     """Ask a study's workers to save and leave."""
     ledger = _ledger(arguments)
-    workers = sorted({one.shown_worker for one in ledger.history() if one.state == "running" and one.shown_worker})
+    at_work = {one.shown_worker for one in ledger.history() if one.state == "running" and one.shown_worker}
+    workers = sorted({one.shown for one in ledger.workers() if one.alive} or at_work)
     if not workers:
         print(f"study {ledger.study}: no worker is on it")
         return 0

@@ -17,7 +17,7 @@ from search.space import Space, differences
 from search.storage import Storage, open_storage
 from tmsearch.cli.plan import candidates, print_plan
 from tmsearch.cli.spaces import load_space
-from tmsearch.cli.working import Hands, new_child, work
+from tmsearch.cli.working import Hands, hands_of, new_child, work
 from tmsearch.version import code_version
 
 DEFAULT_TRIALS = 20
@@ -99,11 +99,6 @@ def _disk(folder: Path, checked: Mapping[str, Any]) -> None:
             f"{there}: {free / 1e9:.1f} GB free, a trial's checkpoints need {need / 1e9:.1f} GB; "
             "make room, or set TMSEARCH_STUDIES to another disk"
         )
-
-
-def hands_of(arguments: argparse.Namespace) -> Hands:
-    """Who is to work: --workers, --on and --engine."""
-    return Hands(arguments.workers, arguments.on, tuple(arguments.engine))
 
 
 def _create(

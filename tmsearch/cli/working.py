@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 import os
 import sys
@@ -58,6 +59,11 @@ class Hands:
         """Of each training: a study's results depend on it, so it is settled when the study is made."""
         beside = self.count if self.on == "local" and not gpus() else 1
         return max(1, len(cores()) // beside)
+
+
+def hands_of(arguments: argparse.Namespace) -> Hands:
+    """Who is to work: --workers, --on and --engine."""
+    return Hands(arguments.workers, arguments.on, tuple(arguments.engine))
 
 
 def new_child() -> Child:
