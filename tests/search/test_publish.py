@@ -99,6 +99,10 @@ def test_told_between_two_runs(tmp_path):
     assert all(one.ended for one in ledger.history())
 
 
+def space_named(space, name):
+    return dataclasses.replace(space, study=name)
+
+
 def test_failures_as_optuna_sees_them(tmp_path):
     space, storage = toy_space(tmp_path), toy_storage(tmp_path)
     ledger = toy_study(storage, space, 2)
@@ -106,6 +110,11 @@ def test_failures_as_optuna_sees_them(tmp_path):
     trial = published(ledger).trials[0]
     assert trial.state == TrialState.PRUNED
     assert trial.user_attrs["reason"] == "loss is NaN at step 1"
+    memory = toy_study(toy_storage(tmp_path), space_named(space, "memory"), 2)
+    work(memory, space_named(space, "memory"), tmp_path / "memory", oom_at=9.0)
+    trial = optuna.load_study(study_name="memory", storage=storage.optuna).trials[0]
+    assert trial.state == TrialState.PRUNED
+    assert trial.constraints == {"memory": 1.0}, "infeasible, as samplers and dashboards read it"
     other = toy_study(toy_storage(tmp_path), dataclasses.replace(space, study="other"), 2)
     work(other, space, tmp_path / "other", crash_at=9.0)
     assert optuna.load_study(study_name="other", storage=storage.optuna).trials[0].state == TrialState.FAIL

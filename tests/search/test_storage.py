@@ -1,5 +1,6 @@
 """URLs, locking, versions; and that nothing is ever claimed twice."""
 
+import multiprocessing
 import os
 import sqlite3
 import subprocess
@@ -13,6 +14,7 @@ from toy import toy_space, toy_storage, toy_study
 from search import filesystems, schema, study
 from search.errors import RunError, UserError
 from search.identity import Identity
+from search.space import Space
 from search.storage import open_storage
 from search.worker import rule_of
 
@@ -113,50 +115,60 @@ def test_unknown_study_names_those_there_are(tmp_path):
         study.open_study(storage, "toi")
 
 
-CLAIMER = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from pathlib import Path
-from toy import *
-from search.identity import Identity
-from search.study import open_study
-from search.worker import rule_of
-from search.space import Space
-ledger = open_study(open_storage(sys.argv[2]), "toy")
-rule = rule_of(Space.from_json(ledger.record().space))
-while (claim := ledger.claim(Identity.mine(), rule)) is not None:
-    ledger.set_params(claim, {"x": 1.0}, {"x": 1.0}, "sampled")
-    print(claim.number, claim.last_step, ledger.commit(claim, 1.0 / claim.last_step, {}, rule), flush=True)
-"""
+def claim_all(url, ready, told):
+    """One of many workers: every segment that it is given, to the end of the study."""
+    ledger = study.open_study(open_storage(url), "toy")
+    rule = rule_of(Space.from_json(dict(ledger.record().space)))
+    ready.wait()
+    given = []
+    while (claim := ledger.claim(Identity.mine(), rule)) is not None:
+        if claim.params is None:
+            ledger.set_params(claim, {"x": 1.0, "kind": "plain"}, {"x": 1.0, "kind": "plain"}, "sampled")
+        state = ledger.commit(claim, 1.0 / claim.last_step, {}, rule)
+        given.append((claim.number, claim.last_step, state))
+    told.put(given)
 
 
-def claim_with_eight(url: str) -> list[str]:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    command = [sys.executable, "-c", CLAIMER, str(Path(__file__).parent), url]
-    workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(8)]
-    lines = [line for worker in workers for line in worker.communicate(timeout=120)[0].splitlines()]
-    assert all(worker.returncode == 0 for worker in workers)
-    return lines
+def claim_with(url, workers):
+    """What each of so many processes was given, together; forked, since what is imported is imported once."""
+    context = multiprocessing.get_context("fork")
+    ready, told = context.Barrier(workers), context.Queue()
+    processes = [context.Process(target=claim_all, args=(url, ready, told)) for _ in range(workers)]
+    for process in processes:
+        process.start()
+    given = [one for _ in processes for one in told.get(timeout=200)]
+    for process in processes:
+        process.join(timeout=60)
+        assert process.exitcode == 0
+    return given
 
 
-def assert_none_twice(ledger, lines, trials):
-    work = [tuple(line.split()[:2]) for line in lines]
+def assert_none_twice(ledger, given, trials):
+    work = [(number, step) for number, step, _ in given]
     assert len(work) == len(set(work)), "a segment was given to two workers"
-    assert not any("None" in line for line in lines)
+    assert all(state is not None for *_, state in given)
     assert [one.number for one in ledger.history()] == list(range(trials))
-    assert all(one.ended for one in ledger.history())
+    assert all(one.rungs for one in ledger.history())
 
 
-def test_eight_workers_claim_nothing_twice_on_sqlite(tmp_path):
+@pytest.mark.parametrize(("workers", "queued"), [(16, 200), (8, 0)])
+def test_workers_claim_nothing_twice_on_sqlite(tmp_path, workers, queued):
     storage = toy_storage(tmp_path)
-    ledger = toy_study(storage, toy_space(tmp_path), 60)
-    assert_none_twice(ledger, claim_with_eight(str(storage.url)), 60)
+    ledger = toy_study(storage, toy_space(tmp_path), queued or 60)
+    for _ in range(queued):
+        ledger.append("added", {"x": 1.0, "kind": "plain"}, {"x": 1.0, "kind": "plain"})
+    storage.engine.dispose()
+    assert_none_twice(ledger, claim_with(str(storage.url), workers), queued or 60)
 
 
-def test_eight_workers_claim_nothing_twice_on_postgresql(tmp_path, postgres):
+@pytest.mark.parametrize(("workers", "queued"), [(64, 200), (8, 0)])
+def test_workers_claim_nothing_twice_on_postgresql(tmp_path, postgres, workers, queued):
     storage = open_storage(postgres)
-    ledger = toy_study(storage, toy_space(tmp_path), 60)
-    assert_none_twice(ledger, claim_with_eight(postgres), 60)
+    ledger = toy_study(storage, toy_space(tmp_path), queued or 60)
+    for _ in range(queued):
+        ledger.append("added", {"x": 1.0, "kind": "plain"}, {"x": 1.0, "kind": "plain"})
+    storage.engine.dispose()
+    assert_none_twice(ledger, claim_with(postgres, workers), queued or 60)
 
 
 def test_a_whole_search_on_postgresql(tmp_path, postgres, monkeypatch):

@@ -12,7 +12,7 @@ from toy import CHILD, SPACE, Watcher, told, toy_space, toy_storage, toy_study, 
 
 from search import study
 from search.child import Child
-from search.errors import RunError
+from search.errors import RunError, UserError
 from search.worker import Interrupts
 
 
@@ -198,6 +198,38 @@ def test_a_bug_stops_the_study_and_fails_nothing(tmp_path):
     assert work(ledger, space, folder)[0] == "stopped", "other workers do not run into it as well"
     ledger.set_trials(6)
     assert work(ledger, space, folder)[0] == "done"
+
+
+def test_a_full_disk_is_tried_once_more_and_ends_this_worker_only(tmp_path):
+    ledger, space, folder = fresh(tmp_path, trials=2)
+    watcher = Watcher()
+    with pytest.raises(RunError, match="trial 0: disk of the toy"):
+        work(ledger, space, folder, watcher=watcher, disk_at=9.0)
+    assert any("tried once more" in notice for notice in watcher.notices)
+    assert not ledger.record().stopping, "others have other disks"
+    assert work(ledger, space, folder)[0] == "done"
+
+
+def test_bad_data_stops_the_study_as_a_persons_mistake(tmp_path):
+    ledger, space, folder = fresh(tmp_path, trials=2)
+    with pytest.raises(UserError, match="input of the toy"):
+        work(ledger, space, folder, input_at=9.0)
+    assert "input of the toy" in ledger.record().stop_reason
+
+
+def test_a_child_that_is_told_to_end_uses_up_no_retry(tmp_path):
+    ledger, space, folder = fresh(tmp_path, trials=1)
+    child, told, watcher = Child(CHILD), [], Watcher()
+
+    def end(number, event):
+        if event["step"] == 1 and len(told) < 5:
+            told.append(os.kill(child.pid, signal.SIGTERM))
+            (folder / "trials" / "0000" / "checkpoints").rename(folder / f"gone-{len(told)}")
+
+    watcher.on_progress = end
+    assert work(ledger, space, folder, watcher=watcher, child=child, step_seconds=0.2)[0] == "done"
+    assert len(told) == 5
+    assert ledger.history()[0].state == "finished"
 
 
 def test_checkpoints_are_there_while_they_can_be_needed(tmp_path):

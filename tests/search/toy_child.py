@@ -61,6 +61,9 @@ def run(job):
         if x == job.get("bug_at"):
             print("Traceback of the toy", file=sys.stderr)
             return say(event="failure", failure="bug", reason="ZeroDivisionError: toy")
+        for failure in ("oom", "disk", "input"):
+            if x == job.get(f"{failure}_at"):
+                return say(event="failure", failure=failure, reason=f"{failure} of the toy")
         if x == job.get("diverge_at"):
             return say(event="failure", failure="diverged", reason="loss is NaN at step 1")
         write(claim, step)
