@@ -106,8 +106,8 @@ class Storage:
 
     @property
     def shown(self) -> str:
-        """The URL as it may be printed: without its password."""
-        return self.url.render_as_string(hide_password=True)
+        """The URL as it may be printed: as a person writes it, without its password."""
+        return self.url.set(drivername=self.url.get_backend_name()).render_as_string(hide_password=True)
 
     @cached_property
     def folder(self) -> Path:
