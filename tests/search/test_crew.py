@@ -5,13 +5,12 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import pytest
 from campaign import COMMAND, campaign
-from toy import Watcher, toy_space, toy_storage, toy_study, work
+from toy import Watcher, press_once_running, toy_space, toy_storage, toy_study, work
 
 from search.crew import Crew
 from search.errors import RunError, UserError
@@ -70,29 +69,13 @@ def segment_place(ledger, one):
         return connection.exec_driver_sql(f"{query} WHERE c.number = {one.number}").first()[0]
 
 
-def pressed(crew, ledger, interrupts, times):
-    """Ctrl-C so many times, once every worker is at something."""
-
-    def press():
-        until = time.monotonic() + 60
-        while sum(one.state == "running" for one in ledger.history()) < 2 and time.monotonic() < until:
-            time.sleep(0.05)
-        for _ in range(times):
-            interrupts.signal()
-            time.sleep(0.3)
-
-    thread = threading.Thread(target=press, daemon=True)
-    thread.start()
-    return thread
-
-
 @pytest.mark.parametrize("times", [1, 2])
 def test_ctrl_c_reaches_every_worker(tmp_path, times):
     ledger = toy_study(toy_storage(tmp_path), toy_space(tmp_path), 6)
     # A long step: told once they finish it, told twice they don't.
     crew, _ = crew_of(tmp_path, ledger, 2, step_seconds=1.5)
     interrupts = Interrupts()
-    pressed(crew, ledger, interrupts, times)
+    press_once_running(ledger, interrupts, running=2, times=times)
     assert crew.run(interrupts) == "interrupted"
     assert not any(one.state == "running" for one in ledger.history())
     ledger.set_trials(6)

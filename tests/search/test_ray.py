@@ -5,7 +5,7 @@ import time
 
 import pytest
 from campaign import COMMAND
-from toy import Watcher, told, toy_space, toy_storage, toy_study, work
+from toy import Watcher, press_once_running, told, toy_space, toy_storage, toy_study, work
 
 from search.crew import Crew
 from search.errors import RunError, UserError
@@ -77,13 +77,7 @@ def test_ctrl_c_lets_the_tasks_save(tmp_path, nodes, cluster):
     ledger = toy_study(open_storage(cluster.url), toy_space(tmp_path), 40)
     interrupts, watcher = Interrupts(), Watcher()
 
-    def press():
-        until = time.monotonic() + 60
-        while not any(one.state == "running" for one in ledger.history()) and time.monotonic() < until:
-            time.sleep(0.1)
-        interrupts.signal()
-
-    threading.Thread(target=press, daemon=True).start()
+    press_once_running(ledger, interrupts)
     engine = engine_of(tmp_path, ledger.storage, nodes[0])
     assert Crew(engine, 1, ledger, Follower(ledger, watcher), watcher.notice).run(interrupts) == "interrupted"
     assert not any(one.state == "running" for one in ledger.history())

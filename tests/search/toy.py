@@ -1,6 +1,8 @@
 """A study of toys: one number to search, a child of some lines, no torch."""
 
 import sys
+import threading
+import time
 from pathlib import Path
 
 from search import space as spaces
@@ -83,3 +85,17 @@ def work(ledger, space, folder: Path, *, interrupts=None, deadline=float("inf"),
 def told(ledger):
     """What a study came to, without the times."""
     return [(one.number, one.drawn, one.state, one.curve) for one in ledger.history()]
+
+
+def press_once_running(ledger, interrupts, running=1, times=1):
+    """Ctrl-C, so many times, once so many configurations are at work; in a thread, at once."""
+
+    def press():
+        until = time.monotonic() + 60
+        while sum(one.state == "running" for one in ledger.history()) < running and time.monotonic() < until:
+            time.sleep(0.05)
+        for _ in range(times):
+            interrupts.signal()
+            time.sleep(0.3)
+
+    threading.Thread(target=press, daemon=True).start()
