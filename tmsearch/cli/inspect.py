@@ -104,7 +104,8 @@ def status(arguments: argparse.Namespace) -> int:
             print(f"{short(model)} untrained (zero-shot): WER {value['wer']:.3f}{interval}")
     if summary.history:
         knobs = list(record.space["search"])
-        print(f"  no state    steps    WER {'95 %':<10}    cost  {', '.join(knobs)}")
+        head = f"  no state    steps    WER {'95 %':<10}    cost  {', '.join(knobs)}"
+        print(head if len(head) <= WIDTH else f"{head[: WIDTH - 3]}...")
         table = [[short((one.params or {}).get(name, "?")) for name in knobs] for one in summary.history]
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         for one, values in zip(summary.history, table, strict=True):
