@@ -10,9 +10,9 @@ from typing import Any
 import yaml
 
 from tmsearch.config import TrainConfig
-from tmsearch.evaluation import ClipScore
 from tmsearch.labels import language_code
 from tmsearch.recipe import Recipe
+from tmsearch.scores import ClipScore, worst_first
 from tmsearch.speech import Speech
 
 WORST = 5  # clips shown
@@ -157,9 +157,8 @@ def _recipe(recipe: Recipe, metrics: Mapping[str, Any]) -> str:
 
 
 def _worst(clips: Sequence[ClipScore]) -> str:
-    ranked = sorted(clips, key=lambda clip: (-clip.edits, clip.name))[:WORST]
     lines = ["| clip | errors | said | heard |", "|---|---|---|---|"]
-    for clip in ranked:
+    for clip in worst_first(clips)[:WORST]:
         texts = f"{_cell(clip.reference)} | {_cell(clip.hypothesis)}"
         lines.append(f"| {_cell(clip.name)} | {clip.edits} of {clip.words} | {texts} |")
     return "\n".join(lines)

@@ -20,6 +20,7 @@ from tmsearch.decoding import transcribe
 from tmsearch.errors import InputError
 from tmsearch.labels import prompt_ids
 from tmsearch.model import Whisper
+from tmsearch.scores import ClipScore, Scores
 from tmsearch.speech import Speech
 from tmsearch.texts import normaliser
 
@@ -29,36 +30,6 @@ CAP_FACTOR, CAP_MARGIN = 1.5, 8
 
 class Interrupted(Exception):
     """The caller's `stop` became true between two batches."""
-
-
-@dataclass(frozen=True)
-class ClipScore:
-    """One clip's texts as they are, and the edits between them after normalisation."""
-
-    name: str
-    reference: str
-    hypothesis: str
-    substitutions: int
-    deletions: int
-    insertions: int
-    words: int  # of the normalised reference
-    raw_edits: int = 0  # between the texts as they are
-    raw_words: int = 0
-
-    @property
-    def edits(self) -> int:
-        return self.substitutions + self.deletions + self.insertions
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Error rates over clips, edits summed before dividing: `wer` and `cer` normalised, `wer_raw` as written."""
-
-    wer: float
-    wer_raw: float
-    cer: float
-    clips: tuple[ClipScore, ...]
-    loops: int = 0  # clips whose hypothesis repeated itself without end, counted with all its words
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ import torch
 
 from tmsearch import checkpoints, clips, confirmed, devices, evaluation, fitting, soups, splits, training
 from tmsearch.errors import InputError
-from tmsearch.evaluation import Scores
 from tmsearch.finished import METRICS, Say, finish, rates
-from tmsearch.logbook import Logbook, write_scores
+from tmsearch.logbook import Logbook
 from tmsearch.model import Whisper
 from tmsearch.recipe import Recipe, recipe_text, split_facts, write_atomically
+from tmsearch.scores import Scores, write_scores
 from tmsearch.soups import Candidate, Ingredient
 from tmsearch.speech import Speech
 from tmsearch.warm import Warm

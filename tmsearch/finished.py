@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tmsearch import card, devices, evaluation, export, intervals, model
-from tmsearch.evaluation import ClipScore, Scores
-from tmsearch.logbook import write_scores
 from tmsearch.model import Whisper
 from tmsearch.recipe import Recipe, write_atomically
+from tmsearch.scores import ClipScore, Scores, write_scores
 from tmsearch.speech import Speech
 
 METRICS, CARD = "metrics.json", "README.md"

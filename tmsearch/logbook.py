@@ -1,10 +1,8 @@
-"""What a trial writes beside its checkpoints: TensorBoard events and a per-clip table for every evaluation."""
+"""What TensorBoard shows of a trial."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,19 +10,9 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from tmsearch.evaluation import ClipScore
-from tmsearch.recipe import write_atomically
 from tmsearch.training import Progress
 
 METRICS = ("wer", "wer_raw", "cer")
-
-
-def write_scores(folder: Path, step: int, scores: Sequence[ClipScore]) -> Path:
-    """The per-clip table of one evaluation, JSON lines: name, reference, hypothesis and edit counts."""
-    file = folder / f"clips-{step:06d}.jsonl"
-    lines = (json.dumps(dataclasses.asdict(score), ensure_ascii=False) for score in scores)
-    write_atomically(file, "".join(f"{line}\n" for line in lines))
-    return file
 
 
 class Logbook:

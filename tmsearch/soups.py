@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from tmsearch.evaluation import Scores
+from tmsearch.scores import Scores
 
 Weights = Mapping[str, torch.Tensor]
 

@@ -12,9 +12,9 @@ import torch
 from tmsearch import checkpoints, devices, evaluation
 from tmsearch.checkpoints import Writer
 from tmsearch.config import TrainConfig
-from tmsearch.evaluation import ClipScore
 from tmsearch.loss import Diverged
 from tmsearch.run import Progress, Run, fingerprint
+from tmsearch.scores import ClipScore
 from tmsearch.speech import Speech
 from tmsearch.warm import Warm
 

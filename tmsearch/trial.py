@@ -114,7 +114,8 @@ def _fits(corpus: Corpus, seconds: float, name: str) -> None:
 def segment(bench: Bench, job: Mapping[str, Any], say: Say, stop: Callable[[], bool]) -> dict[str, Any]:
     """Train one stretch of one configuration and score it; the answer for the supervisor."""
     from tmsearch import checkpoints, claims, confirmed, devices
-    from tmsearch.logbook import Logbook, write_scores
+    from tmsearch.logbook import Logbook
+    from tmsearch.scores import write_scores
 
     recipe, folder = recipe_of(job), Path(job["folder"])
     config, data = recipe.train, recipe.data
@@ -204,7 +205,7 @@ def _baseline(
 ) -> None:
     """Zero-shot WER of the untouched checkpoint at its full context, once a model and study."""
     from tmsearch import evaluation
-    from tmsearch.logbook import write_scores
+    from tmsearch.scores import write_scores
 
     key = f"baseline:{config.model}"
     if key in facts:

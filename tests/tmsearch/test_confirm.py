@@ -235,7 +235,7 @@ def weights(value):
 
 
 def test_soups_keep_what_validation_likes():
-    from tmsearch.evaluation import Scores
+    from tmsearch.scores import Scores
 
     def score(one):  # best at 2
         return Scores(abs(float(one["w"][0, 0]) - 2.0), 0.0, 0.0, ())

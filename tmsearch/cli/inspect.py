@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from search import imported, study
@@ -17,6 +16,7 @@ from search.storage import Storage, open_storage
 from search.study import Summary, trial_folder
 from tmsearch.cli import sure
 from tmsearch.cli.words import clock_time, cost, short
+from tmsearch.scores import ClipScore, read_scores, worst_first
 
 WIDTH = 80
 
@@ -180,22 +180,19 @@ def show(arguments: argparse.Namespace) -> int:
         raw, cer = rung.metrics.get("wer_raw"), rung.metrics.get("cer")
         interval = sure.bracketed(sure.interval(summary.facts, one, rung.step))
         print(f"step {rung.step:>6}  WER {rung.value:.3f}{interval}  raw {_wer(raw)}  CER {_wer(cer)}")
-    _worst(folder / f"clips-{one.steps:06d}.jsonl")
+    _worst(read_scores(folder, one.steps))
     return 0
 
 
-def _worst(file: Path, most: int = 5) -> None:
+def _worst(clips: Sequence[ClipScore], most: int = 5) -> None:
     """The clips with the most word errors, from the evaluation's table."""
-    if not file.is_file():
+    if not clips:
         return
-    clips = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    clips.sort(key=lambda clip: -(clip["substitutions"] + clip["deletions"] + clip["insertions"]))
     print("clips with the most word errors:")
-    for clip in clips[:most]:
-        errors = clip["substitutions"] + clip["deletions"] + clip["insertions"]
-        print(f"  {printable(clip['name'])}: {errors} errors in {clip['words']} words")
-        print(f"    said:  {printable(clip['reference'])}")
-        print(f"    heard: {printable(clip['hypothesis'])}")
+    for clip in worst_first(clips)[:most]:
+        print(f"  {printable(clip.name)}: {clip.edits} errors in {clip.words} words")
+        print(f"    said:  {printable(clip.reference)}")
+        print(f"    heard: {printable(clip.hypothesis)}")
 
 
 def show_best(arguments: argparse.Namespace) -> int:

@@ -1,0 +1,72 @@
+"""What an evaluation found, clip by clip, and the table that it is kept in: JSON lines, read without torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tmsearch.recipe import write_atomically
+
+
+@dataclass(frozen=True)
+class ClipScore:
+    """One clip's texts as they are, and the edits between them after normalisation."""
+
+    name: str
+    reference: str
+    hypothesis: str
+    substitutions: int
+    deletions: int
+    insertions: int
+    words: int  # of the normalised reference
+    raw_edits: int = 0  # between the texts as they are
+    raw_words: int = 0
+
+    @property
+    def edits(self) -> int:
+        return self.substitutions + self.deletions + self.insertions
+
+    @property
+    def wer(self) -> float:
+        """Of this clip alone; of one without words in its reference 0, or 1 where something was heard."""
+        return self.edits / self.words if self.words else float(self.edits > 0)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Error rates over clips, edits summed before dividing: `wer` and `cer` normalised, `wer_raw` as written."""
+
+    wer: float
+    wer_raw: float
+    cer: float
+    clips: tuple[ClipScore, ...]
+    loops: int = 0  # clips whose hypothesis repeated itself without end, counted with all its words
+
+
+def scores_file(folder: Path, step: int) -> Path:
+    """Where the table of the evaluation at `step` is."""
+    return folder / f"clips-{step:06d}.jsonl"
+
+
+def write_scores(folder: Path, step: int, scores: Sequence[ClipScore]) -> Path:
+    """The per-clip table of one evaluation: name, reference, hypothesis and edit counts."""
+    file = scores_file(folder, step)
+    lines = (json.dumps(dataclasses.asdict(score), ensure_ascii=False) for score in scores)
+    write_atomically(file, "".join(f"{line}\n" for line in lines))
+    return file
+
+
+def read_scores(folder: Path, step: int) -> tuple[ClipScore, ...]:
+    """The table of the evaluation at `step`; empty where there is none here, as after training on another machine."""
+    file = scores_file(folder, step)
+    if not file.is_file():
+        return ()
+    return tuple(ClipScore(**json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines())
+
+
+def worst_first(clips: Sequence[ClipScore]) -> list[ClipScore]:
+    """By word errors, the most first; equal ones by rate, then by name."""
+    return sorted(clips, key=lambda clip: (-clip.edits, -clip.wer, clip.name))
