@@ -189,8 +189,11 @@ class Ledger(Register):
         with self.storage.write() as connection:
             return self._guarded(connection, claim, **_released("failed", reason), failure=failure)
 
-    def crashed(self, claim: Claim, reason: str, allowed: int = CRASHES_ALLOWED) -> bool:
-        """The child died: give the segment back to be tried again, `allowed` times. True: it ended as failed."""
+    def crashed(self, claim: Claim, reason: str, allowed: int = CRASHES_ALLOWED) -> str | None:
+        """The child died: give the segment back to be tried again, `allowed` times, then end it as failed.
+
+        What became of the configuration: paused or failed; None: the claim was lost, nothing written.
+        """
         with self.storage.write() as connection:
             study = study_row(connection, self.study, lock=True)
             crashes = connection.execute(
@@ -199,9 +202,10 @@ class Ledger(Register):
                 )
             ).scalar_one()
             if crashes < allowed:
-                self._guarded(connection, claim, **_released("paused", reason), crashes=crashes + 1)
-                return False
-            return self._guarded(connection, claim, **_released("failed", reason), failure="crashed")
+                values = {**_released("paused", reason), "crashes": crashes + 1}
+            else:
+                values = {**_released("failed", reason), "failure": "crashed"}
+            return values["state"] if self._guarded(connection, claim, **values) else None
 
     def release(self, claim: Claim, reason: str | None = None) -> bool:
         """Give the segment back; it goes on from its last checkpoint, here or elsewhere."""

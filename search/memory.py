@@ -121,15 +121,16 @@ class MemoryLedger:
         """End the configuration as failed."""
         return self._guarded(claim, failure=failure, **_released("failed", reason))
 
-    def crashed(self, claim: Claim, reason: str, allowed: int = CRASHES_ALLOWED) -> bool:
-        """Give the segment back to be tried again, `allowed` times. True: it ended as failed."""
+    def crashed(self, claim: Claim, reason: str, allowed: int = CRASHES_ALLOWED) -> str | None:
+        """Give the segment back to be tried again, `allowed` times, then end it as failed. None: the claim was lost."""
         if not self._ours(claim):
-            return False
+            return None
         self._crashes[claim.number] += 1
         if self._crashes[claim.number] > allowed:
-            return self.fail(claim, "crashed", reason)
+            self.fail(claim, "crashed", reason)
+            return "failed"
         self._set(claim.number, **_released("paused", reason))
-        return False
+        return "paused"
 
     def release(self, claim: Claim, reason: str | None = None) -> bool:
         """Give the segment back."""

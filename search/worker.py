@@ -194,14 +194,17 @@ class Worker:
 
     def _died(self, claim: Claim, death: ChildDied) -> None:
         """A child that was told to end did nothing wrong; one that crashed may do it again."""
+        state: str | None
         reason = f"the training process ended: {death}"
         if death.told_to_end:
+            state = "paused"
             self._patience.ask(lambda again: self._ledger.release(claim))
-            ended = False
         else:
             allowed = KILLS_ALLOWED if death.killed else CRASHES_ALLOWED
-            ended = self._patience.ask(lambda again: self._ledger.crashed(claim, reason, allowed))
-        if ended:
+            state = self._patience.ask(lambda again: self._ledger.crashed(claim, reason, allowed))
+        if state is None:
+            self._lost(claim, f"and {reason}")  # as after its checkpoint was taken over under its hands
+        elif state == "failed":
             self._listener.failed(claim.number, "crashed", reason)
             self._all_crash(reason)
         else:
@@ -267,8 +270,10 @@ class Worker:
             self._listener.rung(claim.number, claim.last_step, value, finite, state)
 
     def _fail(self, claim: Claim, failure: str, reason: str) -> None:
-        self._patience.ask(lambda again: self._ledger.fail(claim, failure, reason))
-        self._listener.failed(claim.number, failure, reason)
+        if self._patience.ask(lambda again: self._ledger.fail(claim, failure, reason) or again):
+            self._listener.failed(claim.number, failure, reason)
+        else:
+            self._lost(claim, f"and it failed: {reason}")
 
     def _give_up(self, claim: Claim, answer: Mapping[str, Any]) -> None:
         """Bad data or a bug would fail every trial: the study stops, and this one stays to be run.

@@ -93,12 +93,13 @@ def test_a_segment_that_was_given_back_comes_first(ledger):
 def test_crashes_are_retried_twice(ledger):
     for crashes in range(3):
         claim = begin(ledger) if crashes == 0 else ledger.claim(ME, RULE)
-        assert ledger.crashed(claim, "died") == (crashes == 2)
+        assert ledger.crashed(claim, "died") == ("failed" if crashes == 2 else "paused")
     assert ledger.history()[0].failure == "crashed"
     assert ledger.requeue([0, 7]) == [0]
     claim = ledger.claim(ME, RULE)
     assert claim.number == 0
-    assert not ledger.crashed(claim, "died"), "counted anew"
+    assert ledger.crashed(claim, "died") == "paused", "counted anew"
+    assert ledger.crashed(claim, "died again") is None, "it is no longer ours"
 
 
 def test_queued_by_hand_and_stopped(ledger):
