@@ -17,11 +17,17 @@ from search.storage import open_storage
 ray = pytest.importorskip("ray", reason="Ray is not installed: the ray extra has it")
 
 
-@pytest.fixture
-def nodes(monkeypatch):
-    """A head without room for a worker, and three nodes with room for one each."""
-    monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+@pytest.fixture(scope="module")
+def environment():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        yield
+
+
+@pytest.fixture(scope="module")
+def nodes(environment):
+    """A head without room for a worker, and three nodes with room for one each; they take 10 s to come up."""
     from ray.cluster_utils import Cluster
 
     memory = 80 * 2**20
