@@ -7,6 +7,7 @@ import re
 
 from search.launchers import ENGINES
 
+SHORTEST_WATCH = 0.5  # seconds
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -74,6 +75,22 @@ def as_json(one: argparse.ArgumentParser) -> None:
 def study_json(one: argparse.ArgumentParser) -> None:
     study(one)
     as_json(one)
+
+
+def seconds(text: str) -> float:
+    """As `duration`, but not so short that a database is asked without end."""
+    found = duration(text)
+    if found < SHORTEST_WATCH:
+        raise argparse.ArgumentTypeError(f"{text!r} is too short; from {SHORTEST_WATCH:g}s on")
+    return found
+
+
+def status(one: argparse.ArgumentParser) -> None:
+    study_json(one)
+    one.add_argument(
+        "--watch", type=seconds, nargs="?", const=2.0, metavar="SECONDS",
+        help="again and again, until the study has ended (every 2 s)",
+    )  # fmt: skip
 
 
 def resume(one: argparse.ArgumentParser) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
 from rich.control import Control
@@ -91,16 +92,22 @@ class Board:
         return [*self.parts, f"{about(left)} left"] if self.running and left > 1 else list(self.parts)
 
 
+class Drawn(Protocol):
+    """Live lines that know how wide each was as it was last drawn."""
+
+    drawn: Sequence[int]
+
+
 class Reflow(RenderHook):
     """Takes away what a terminal made of the live lines as it became narrower: it wrapped them, unknown to rich."""
 
-    def __init__(self, board: Board, console: Console) -> None:
-        self._board = board
+    def __init__(self, live: Drawn, console: Console) -> None:
+        self._live = live
         self._console = console
 
     def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
         width = max(1, self._console.width)
-        more = sum(max(0, columns - 1) // width for columns in self._board.drawn)
+        more = sum(max(0, columns - 1) // width for columns in self._live.drawn)
         up = ((ControlType.ERASE_IN_LINE, 2), (ControlType.CURSOR_UP, 1))
         return [Control(*up * more), *renderables] if more else renderables
 

@@ -70,8 +70,8 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], tuple[
     ),
     "status": (
         "one line a configuration: state, rung, WER, cost",
-        arguments.study_json,
-        ("inspect", "status"),
+        arguments.status,
+        ("status", "status"),
         "tmsearch status large_v3",
     ),
     "doctor": (

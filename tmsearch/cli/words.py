@@ -50,9 +50,10 @@ def about(seconds: float) -> str:
 def rungs(summary: Summary, best: bool = False) -> str:
     """How many configurations reached each rung, `rungs 20: 8  40: 3  80: 1`, with the best WER there if asked."""
     budget = Budget.from_json(summary.record.space["budget"])
-    parts = []
+    parts: list[str] = []
     for name, one in zip(budget.names, standings(budget.rule, summary.history), strict=True):
-        value = f" (best {one.best:.3f})" if best and one.best is not None else ""
+        word = "" if parts else "best WER "
+        value = f" ({word}{one.best:.3f})" if best and one.best is not None else ""
         parts.append(f"{name}: {one.reached}{value}")
     return f"rungs {'  '.join(parts)}"
 
