@@ -186,3 +186,31 @@ def tensorboard(one: argparse.ArgumentParser) -> None:
 def data(one: argparse.ArgumentParser) -> None:
     one.add_argument("source", metavar="PATH_OR_SPACE", help="a dataset as in data.dataset, or a space file")
     as_json(one)
+
+
+def init(one: argparse.ArgumentParser) -> None:
+    one.add_argument("dataset", metavar="DATASET", help="hub id, folder of audio + metadata.csv, parquet, or demo")
+    one.add_argument("-o", "--output", metavar="FILE", help="the space file to write (spaces/STUDY.yaml)")
+    one.add_argument("--study", metavar="NAME", help="none: after the dataset")
+    one.add_argument("--language", metavar="CODE", help="of the speech; none: what the dataset says, else en")
+    one.add_argument("--model", action="append", metavar="NAME", help="train this one; several: search among them")
+    one.add_argument("--gpu", type=gigabytes, metavar="GB", help="memory of the GPU that will train (this machine's)")
+    one.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="of the data: data.text_column=said"
+    )
+    one.add_argument("--force", action="store_true", help="write over a file that is there")
+
+
+def gigabytes(text: str) -> float:
+    """Of memory; 0: no GPU."""
+    if not re.fullmatch(r"\d+(\.\d+)?", text) or float(text) > 10_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is no memory in GB; write 24 or 80, or 0 for none")
+    return float(text)
+
+
+def completion(one: argparse.ArgumentParser) -> None:
+    one.add_argument("shell", choices=("bash", "zsh", "fish"))
+
+
+def help_(one: argparse.ArgumentParser) -> None:
+    one.add_argument("about", nargs="?", metavar="COMMAND")
