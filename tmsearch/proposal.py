@@ -143,7 +143,8 @@ def _data(corpus: Corpus, config: DataConfig, split: Split, language_why: str) -
     revision = config.revision or corpus.commit
     if revision:
         lines.append(Line("revision", revision, "Pinned: a dataset that grows is another one, with another split."))
-    lines.append(Line("language", config.language, f"{language_why[0].upper()}{language_why[1:]}.", f"language {config.language}: {language_why}"))
+    told = f"language {config.language}: {language_why}"
+    lines.append(Line("language", config.language, f"{language_why[0].upper()}{language_why[1:]}.", told))
     error = ERROR_OF_124 * math.sqrt(124 / max(1, len(split.validation)))
     share, why = parts(len(corpus.clips))
     reason = f", {why}" if config.validation == share else ""

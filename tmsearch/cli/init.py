@@ -111,9 +111,9 @@ def _look(arguments: argparse.Namespace) -> tuple[DataConfig, Corpus, str]:
         _latin(corpus, config)
     long = [clip for clip in corpus.clips if clip.seconds > WHISPER_SECONDS]
     if long:
-        worst = max(long, key=lambda clip: clip.seconds)
+        worst, share = max(long, key=lambda clip: clip.seconds), f"{len(long)} of {len(corpus.clips)}"
         raise InputError(
-            f"{config.dataset}: {len(long)} of {len(corpus.clips)} clips are longer than Whisper's {WHISPER_SECONDS:g} s, "
+            f"{config.dataset}: {share} clips are longer than Whisper's {WHISPER_SECONDS:g} s, "
             f"such as {worst.name} ({worst.seconds:.0f} s); cut them at pauses, or leave them out"
         )
     if code != config.language:  # sentences are told apart by the language's own rules
