@@ -8,7 +8,6 @@ import math
 MARGIN = 0.2
 # A study's longest context is rounded up to this: one clip more or less seldom changes it.
 ROUND_TO = 0.5
-WHISPER_SECONDS = 30.0  # what every released Whisper hears at most
 
 
 def needed(longest: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from tmsearch.splits import Split
 WIDTH = 110  # columns of a comment in the file
 PASSES = 20  # over the training clips; the seed's runs made 14 (884 clips) to 26 (480 clips), DESIGN.md, section 4
 STEPS = (40, 2000)
+CONTEXTS = (1.0, 30.0)  # seconds: what the knob takes, and what every released Whisper hears at most
 # Published parameters; a full fine-tune holds weights, gradients and AdamW's two moments in float32.
 SIZES = {"tiny": 39e6, "base": 74e6, "small": 244e6, "medium": 769e6, "large-v3": 1550e6}
 STATE_BYTES, BESIDE_GB = 16, 2.0
@@ -100,23 +102,17 @@ def propose(
     gpu_gb: float = 0.0,
     gpu_why: str = "",
 ) -> Proposal:
-    """A space for the clips of `corpus`, divided as `split`; `gpu_gb` is the training GPU's memory, 0: there is none.
-
-    Raises InputError for clips that are longer than a Whisper hears.
-    """
+    """A space for the clips of `corpus`, divided as `split`. `gpu_gb`: memory of the GPU that trains, 0: none."""
     names, why = (list(models), "as asked for") if models else _models(config, gpu_gb, gpu_why)
     steps, budget = _budget(len(split.train))
     batch = _batch(len(split.train))
     train = [Line("batch_size", batch, f"Recipes for Whisper use 8 to 32; {len(split.train)} clips to train.")]
-    if config.dataset != "demo":
-        longest = max(clip.seconds for clip in corpus.clips)
-        said = f"The longest clip has {longest:.1f} s; Whisper would pad every clip to 30 s."
-        train.append(Line("context_seconds", needed(longest), said, f"context {needed(longest):g} s: the longest clip"))
+    if config.dataset != "demo":  # whose models hear less
+        train.append(_context(corpus))
     search: list[Line] = []
-    told = f"{', '.join(names)}: {why}"
-    (train if len(names) == 1 else search).append(
-        Line("model", names[0] if len(names) == 1 else names, f"{why[0].upper()}{why[1:]}.", told)
-    )
+    one = len(names) == 1
+    model = Line("model", names[0] if one else names, f"{why[0].upper()}{why[1:]}.", f"{', '.join(names)}: {why}")
+    (train if one else search).append(model)
     rate, centre = _rate(names)
     search += [rate, _warmup(steps)]
     level = _level(corpus)
@@ -158,6 +154,15 @@ def _data(corpus: Corpus, config: DataConfig, split: Split, language_why: str) -
         if item.name not in [line.key for line in lines] and value != getattr(default, item.name):
             lines.append(Line(item.name, value, "As given to `tmsearch init`."))
     return lines
+
+
+def _context(corpus: Corpus) -> Line:
+    longest = max(clip.seconds for clip in corpus.clips)
+    context = min(CONTEXTS[1], max(CONTEXTS[0], needed(longest)))
+    said = f"The longest clip has {longest:.1f} s"
+    return Line(
+        "context_seconds", context, f"{said}; Whisper would pad every clip to 30 s.", f"context {context:g} s: {said}"
+    )
 
 
 def _batch(clips: int) -> int:
@@ -244,7 +249,20 @@ def _comment(text: str, indent: str) -> list[str]:
     return textwrap.wrap(text, WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes every text that anybody might read as something else: our reader takes 1e-5 for a number."""
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        plain = re.fullmatch(r"(\.{0,2}/)?[A-Za-z][\w./-]*", text, re.ASCII) and yaml.safe_load(text) == text
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
+
+
 def _yaml(value: Any) -> str:
-    """A value on one line, as PyYAML reads it back."""
-    text: str = yaml.safe_dump(value, default_flow_style=True, width=math.inf, allow_unicode=True, sort_keys=False)
+    """A value on one line that reads back as it is."""
+    text: str = yaml.dump(
+        value, Dumper=_Dumper, default_flow_style=True, width=math.inf, allow_unicode=True, sort_keys=False
+    )
     return text.removesuffix("...\n").strip("\n")

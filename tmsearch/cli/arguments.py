@@ -213,4 +213,4 @@ def completion(one: argparse.ArgumentParser) -> None:
 
 
 def help_(one: argparse.ArgumentParser) -> None:
-    one.add_argument("about", nargs="?", metavar="COMMAND")
+    one.add_argument("about", nargs="?", metavar="COMMAND", help="none: all of them")

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterator
 
 import argcomplete
-from argcomplete.completers import FilesCompleter
+from argcomplete.completers import ChoicesCompleter, FilesCompleter
 from argcomplete.shell_integration import shellcode
 
 DEFAULT_STORAGE = "sqlite:///studies/tmsearch.db"
@@ -47,6 +47,10 @@ def _completer(action: argparse.Action) -> object | None:
         return None
     if action.metavar == "STUDY":
         return studies
+    if action.dest == "about":
+        from tmsearch.cli.parser import COMMANDS  # which imports this module to complete
+
+        return ChoicesCompleter({name: what for name, (what, *_) in COMMANDS.items()})
     if action.dest in ("space", "recipe"):
         return FilesCompleter(YAML)
     return nothing if action.metavar in UNKNOWN else None

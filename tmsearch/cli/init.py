@@ -21,8 +21,6 @@ from tmsearch.cli.plan import data_line
 from tmsearch.cli.spaces import DATA, TRAIN, load_space
 from tmsearch.clips import Corpus
 from tmsearch.config import DataConfig
-from tmsearch.errors import InputError
-from tmsearch.heard import WHISPER_SECONDS
 from tmsearch.recipe import write_atomically
 
 LONGEST_NAME = 40  # characters of a study that is named after its dataset
@@ -109,13 +107,6 @@ def _look(arguments: argparse.Namespace) -> tuple[DataConfig, Corpus, str]:
     else:
         code, why = config.language, "ASSUMED, nothing in the dataset says it; --language CODE"
         _latin(corpus, config)
-    long = [clip for clip in corpus.clips if clip.seconds > WHISPER_SECONDS]
-    if long:
-        worst, share = max(long, key=lambda clip: clip.seconds), f"{len(long)} of {len(corpus.clips)}"
-        raise InputError(
-            f"{config.dataset}: {share} clips are longer than Whisper's {WHISPER_SECONDS:g} s, "
-            f"such as {worst.name} ({worst.seconds:.0f} s); cut them at pauses, or leave them out"
-        )
     if code != config.language:  # sentences are told apart by the language's own rules
         config = dataclasses.replace(config, language=code)
         corpus = clips.load(config)

@@ -262,6 +262,7 @@ def _with_interval(argv: Sequence[str]) -> list[str]:
 
 def help_(arguments: argparse.Namespace) -> int:
     """What `--help` prints, of the program or of a command."""
+    # argparse ends the process once it has printed help.
     parser = _parser()
     parser.parse_args([*([arguments.about] if arguments.about else []), "--help"])
     return 0
