@@ -15,7 +15,7 @@ from tmsearch.cli.words import clock_time, short
 # On a terminal a state also has a colour; it is always there in words.
 STYLES = {"running": "cyan", "finished": "green", "failed": "red", "queued": "dim", "pruned": "dim", "paused": ""}
 HEAD = "bold"
-WIDEST = 24  # columns of one knob: a longer value is cut
+WIDEST = 16  # columns of one knob, as whisper-large-v3 takes: a longer value is cut
 
 
 @dataclass(frozen=True)
