@@ -64,6 +64,11 @@ class Budget:
             return f"{', '.join(map(_text, self.rung_seconds))} of training, step {self.max_steps}"
         return f"steps {', '.join(map(str, self.rungs))}"
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The rungs as a table names them, the end too: `20`, `40`, `80`, or `30s`, `2m`, `80`."""
+        return (*map(_text, self.rung_seconds), *map(str, self.rungs))
+
     def to_json(self) -> dict[str, Any]:
         """Plain values; without rungs in seconds as it was before there were any, for the fingerprint's sake."""
         plain = {**asdict(self), "rungs": list(self.rungs), "rung_seconds": list(self.rung_seconds)}

@@ -40,8 +40,12 @@ class Follower:
         for key in sorted(set(facts) - set(self._facts)):
             self._listener.fact(key, facts[key])
         self._facts = facts
-        for one in self._ledger.history():
+        history = self._ledger.history()
+        for one in history:
             self._changed(self._seen.get(one.number), one)
+        places = {one.identity: one.place for one in self._ledger.workers()}
+        at_work = [one for one in history if one.state == "running" and one.params is not None]
+        self._listener.at_work({one.number: places.get(one.worker or "", "") for one in at_work})
 
     def _changed(self, before: Configuration | None, one: Configuration) -> None:
         if one.state == "running" and one.params is None:

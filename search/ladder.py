@@ -87,7 +87,8 @@ class Strategy:
     """How configurations are chosen between: the one seam for all ways of doing it.
 
     `verdict`: of a configuration that just got a value below the last rung. `promote`: which of those that
-    rest goes on to its next rung, before anything new is begun; None: none of them.
+    rest goes on to its next rung, before anything new is begun; None: none of them. `share`: how many of so many
+    that were judged at a rung go on past it; None: their values say it, whatever their number.
     """
 
     verdict: Callable[[Study, Configuration], Verdict]
@@ -95,6 +96,7 @@ class Strategy:
     first_rung: Callable[[Study, int], int]  # of a configuration, by its number
     # In step: what is drawn must not depend on who happened to be done first, so a draw sees no results.
     synchronous: bool = False
+    share: Callable[[Study, int, int], int] | None = None
 
 
 def value_at(one: Configuration, step: int) -> float:

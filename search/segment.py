@@ -28,6 +28,10 @@ class Listener(Protocol):
     def failed(self, number: int, failure: str, reason: str) -> None: ...
     def notice(self, text: str) -> None: ...
 
+    def at_work(self, running: Mapping[int, str]) -> None:
+        """Who is at what, where several work: each running configuration's number, and where in words."""
+        ...
+
 
 @dataclass
 class Interrupts:
@@ -95,15 +99,16 @@ class Segment:
                 "last_step": claim.last_step,
             }
         )
-        told_to_stop, renewed = False, time.monotonic()
+        told_to_stop, shown, renewed = False, False, time.monotonic()
         while True:
             event = self._child.event(timeout=0.2)
             if event and not self._passing(claim, event):
                 return event
             stop = interrupts.stop or time.monotonic() >= deadline
-            if time.monotonic() - renewed > self.RENEW_SECONDS:
+            first = bool(self._progress) and not shown  # said at once: it tells others what a step takes
+            if first or time.monotonic() - renewed > self.RENEW_SECONDS:
                 stop = self._renew(claim, signed_in) or stop
-                renewed = time.monotonic()
+                shown, renewed = bool(self._progress), time.monotonic()
             if interrupts.leave:
                 self._child.kill()
                 return {"event": "stopped"}

@@ -62,26 +62,28 @@ def _halving(study: Study) -> Configuration | None:
     """
     one = _promoted(study, 0, _late_share)
     if one is None and study.full and not study.held:
-        one = _promoted(study, 1, _late_share) or _contender(study)
+        one = _promoted(study, 1, _late_share) or next(contenders(study), None)
     return one
 
 
-def _contender(study: Study) -> Configuration | None:
-    """One that rests and can't be told from the leader where both were judged, as long as `max_full` allows it."""
+def contenders(study: Study) -> Iterator[Configuration]:
+    """Those that rest and can't be told from the leader where both were judged, as many as `max_full` has room for.
+
+    The nearest to the end come first; the first one goes on, and what it comes to decides about the others.
+    """
     last = study.rule.rungs[-1]
     finished = [one for one in study.at(last) if math.isfinite(value_at(one, last))]
     if not finished:
-        return None
+        return
     leader, others = finished[0], [one for one in finished[1:] if not tells_apart(finished[0], one, last)]
-    if len(others) >= study.rule.max_full:
-        return None
+    room = study.rule.max_full - len(others)
     for rung in reversed(study.rule.rungs[:-1]):
         if rung not in leader.curve:
             continue
         for one in study.at(rung):
-            if one.steps == rung and _rests(one) and not tells_apart(leader, one, rung):
-                return one
-    return None
+            if room > 0 and one.steps == rung and _rests(one) and not tells_apart(leader, one, rung):
+                room -= 1
+                yield one
 
 
 def promising(study: Study) -> list[Configuration]:
@@ -184,13 +186,17 @@ def _race(study: Study) -> Configuration | None:
     return racing.next_replicate(study)
 
 
+def _all(study: Study, rung: int, ranked: int) -> int:
+    return ranked
+
+
 STRATEGIES: dict[str, Strategy] = {
-    "halving": Strategy(_pauses, _halving, _first),
-    "bracket": Strategy(_pauses, _bracket, _first, synchronous=True),
-    "hyperband": Strategy(_pauses, _hyperband, _first_of_bracket),
+    "halving": Strategy(_pauses, _halving, _first, share=_late_share),
+    "bracket": Strategy(_pauses, _bracket, _first, synchronous=True, share=_share),
+    "hyperband": Strategy(_pauses, _hyperband, _first_of_bracket, share=_share),
     "median": Strategy(_median, _still_in, _first),
-    "none": Strategy(_pauses, _still_in, _first),
+    "none": Strategy(_pauses, _still_in, _first, share=_all),
     **{name: Strategy(functools.partial(_optuna, name), _still_in, _first) for name in OPTUNA},
 }
 # What a study may be run by; no space asks for a race, `tmsearch confirm` does.
-EVERY: dict[str, Strategy] = {**STRATEGIES, "race": Strategy(_pauses, _race, _first)}
+EVERY: dict[str, Strategy] = {**STRATEGIES, "race": Strategy(_pauses, _race, _first, share=_all)}

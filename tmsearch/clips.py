@@ -6,6 +6,7 @@ import functools
 import hashlib
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -46,7 +47,8 @@ class Corpus:
     """Every usable clip of a dataset, by name, and every row left out.
 
     `fingerprint` is a sha256 over the clips' names, texts and encoded audio; the order of rows does not count.
-    `notes` are remarks for a person, one line each; the first says where the clips come from.
+    `notes` are remarks for a person, one line each; the first says where the clips come from. `commit` is the hub's;
+    `languages` are those that the usable rows name in a column, the commonest first, else those of the dataset's card.
     """
 
     clips: tuple[Clip, ...]
@@ -54,6 +56,8 @@ class Corpus:
     fingerprint: str
     notes: tuple[str, ...] = ()
     readers: Mapping[str, Callable[[], bytes]] = field(default_factory=dict, repr=False, compare=False)
+    commit: str | None = None
+    languages: tuple[str, ...] = ()
     _decoded: dict[str, Samples] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def decode(self, name: str) -> Samples:
@@ -93,7 +97,11 @@ def load(config: DataConfig) -> Corpus:
         readers[outcome.name] = row.read
     clips.sort(key=lambda clip: clip.name)
     _check(source, clips, dropped, config)
-    return Corpus(tuple(clips), tuple(dropped), _fingerprint(clips, digests), source.notes, readers)
+    said = Counter(row.language for row in source.rows if row.name in readers and row.language)
+    languages = tuple(name for name, _ in said.most_common()) or source.card
+    return Corpus(
+        tuple(clips), tuple(dropped), _fingerprint(clips, digests), source.notes, readers, source.commit, languages
+    )
 
 
 def _hear(row: Row, language: str) -> tuple[Clip | Dropped, str]:

@@ -9,12 +9,8 @@ from dataclasses import dataclass
 from tmsearch import forward
 from tmsearch.config import TrainConfig
 from tmsearch.errors import InputError
+from tmsearch.heard import MARGIN, needed
 from tmsearch.model import FRAMES_PER_POSITION, POSITIONS_PER_SECOND, Whisper
-
-# Silence that stays whole behind a clip, so that its last word is never at the edge of what is heard, seconds.
-MARGIN = 0.2
-# A study's longest context is rounded up to this: one clip more or less seldom changes it.
-ROUND_TO = 0.5
 
 
 @dataclass(frozen=True)
@@ -38,8 +34,8 @@ class Contexts:
         """What is heard of a clip of `seconds`."""
         if not self.step:
             return self.most
-        needed = math.ceil((seconds + MARGIN) * POSITIONS_PER_SECOND / self.step) * self.step
-        return min(self.most, needed)
+        whole = math.ceil((seconds + MARGIN) * POSITIONS_PER_SECOND / self.step) * self.step
+        return min(self.most, whole)
 
     def runs(self, seconds: Sequence[float]) -> Iterator[tuple[int, list[int]]]:
         """Clips heard equally long: mel frames, and the places in `seconds` of those clips; shorter ones first."""
@@ -74,4 +70,4 @@ def heard_seconds(config: TrainConfig, full_seconds: float, longest: float) -> f
     said = config.context_seconds
     if said is not None and said > full_seconds:
         raise InputError(f"context_seconds: {said:g}: {config.model} hears {full_seconds:g} s at most")
-    return said or min(math.ceil((longest + MARGIN) / ROUND_TO) * ROUND_TO, full_seconds)
+    return said or min(needed(longest), full_seconds)

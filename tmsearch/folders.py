@@ -60,7 +60,8 @@ def _rows(root: Path, file: Path, config: DataConfig) -> Iterator[Row]:
         path = file.parent / file_name
         name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
         groups = as_groups(cells, columns.groups)
-        yield Row(name, as_text(cells.get(columns.text)), path.read_bytes, groups, line.problem)
+        language = as_text(cells.get(columns.language)) if columns.language else None
+        yield Row(name, as_text(cells.get(columns.text)), path.read_bytes, groups, line.problem, language or "")
 
 
 def _shown(root: Path, file: Path, config: DataConfig) -> str:

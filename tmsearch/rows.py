@@ -18,6 +18,7 @@ TEXT_NAMES = (
     "text", "sentence", "transcription", "transcript", "transcriptions", "transcripts", "raw_text", "normalized_text",
     "normalised_text", "utterance",
 )  # fmt: skip
+LANGUAGE_NAMES = ("language", "lang", "locale")
 GROUP_NAMES = ("speaker", "speaker_id", "session", "session_id", "client_id")
 
 
@@ -30,14 +31,17 @@ class Row:
     read: Callable[[], bytes]
     groups: Mapping[str, str] = field(default_factory=dict)
     problem: str = ""
+    language: str = ""  # as its column has it
 
 
 @dataclass(frozen=True)
 class Source:
-    """An opened dataset; the first of `notes` says where it is."""
+    """An opened dataset; the first of `notes` says where it is, `commit` which of the hub's, `card` its languages."""
 
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
+    commit: str | None = None
+    card: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,11 +49,12 @@ class Columns:
     audio: str
     text: str
     groups: tuple[str, ...]
+    language: str | None = None
 
     @property
     def light(self) -> list[str]:
         """All but the audio, each once."""
-        return list(dict.fromkeys((self.text, *self.groups)))
+        return list(dict.fromkeys((self.text, *self.groups, *([self.language] if self.language else []))))
 
 
 def find_columns(where: str, columns: Sequence[str], typed_audio: Sequence[str], config: DataConfig) -> Columns:
@@ -73,7 +78,8 @@ def find_columns(where: str, columns: Sequence[str], typed_audio: Sequence[str],
         told = f"several columns of text ({', '.join(texts)})" if texts else "no column of text is known"
         raise InputError(f"{where}: {told}; name one in data.text_column; {has}")
     found = [column for column in columns if column.lower() in GROUP_NAMES and column != text]
-    return Columns(audio, text, (config.group_column,) if config.group_column else tuple(found))
+    groups = (config.group_column,) if config.group_column else tuple(found)
+    return Columns(audio, text, groups, _first(columns, LANGUAGE_NAMES))
 
 
 def _choose(candidates: Sequence[str], favourite: str) -> str | None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from tmsearch.config import DataConfig
 from tmsearch.errors import InputError
@@ -33,7 +37,7 @@ def open_source(config: DataConfig) -> Source:
     )
     asked = f" ({config.revision})" if config.revision not in (None, folder.name) else ""
     source = _open(folder, config, f"{config.dataset} on the hub, at commit {folder.name[:12]}{asked}")
-    return Source(source.rows, (*source.notes, remark)) if remark else source
+    return dataclasses.replace(source, notes=(*source.notes, *([remark] if remark else [])), commit=folder.name)
 
 
 def _one_configuration(info: Any) -> None:
@@ -79,4 +83,19 @@ def _open(path: Path, config: DataConfig, origin: str) -> Source:
             f"{path}: holds no metadata.csv, no parquet and no save_to_disk dataset; "
             "give it a metadata.csv with the columns file_name and text"
         )
-    return Source(tuple(rows), (origin, *notes))
+    return Source(tuple(rows), (origin, *notes), card=_card_languages(path))
+
+
+def _card_languages(folder: Path) -> tuple[str, ...]:
+    """What the YAML at the top of a dataset's README.md says of its languages; nothing where there is none."""
+    card = folder / "README.md"
+    if folder.is_file() or not card.is_file():
+        return ()
+    top = re.match(r"---\r?\n(.*?)\r?\n---", card.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
+    try:
+        said = yaml.safe_load(top[1]) if top else None
+    except yaml.YAMLError:
+        return ()
+    found = said.get("language") if isinstance(said, dict) else None
+    listed = found if isinstance(found, list) else [found]
+    return tuple(one for one in listed if isinstance(one, str))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import glob
 import io
 import re
@@ -50,9 +51,11 @@ def table_rows(path: Path, config: DataConfig, parquet: Sequence[Path]) -> tuple
             line = {column: values[index] for column, values in cells.items()}
             name = f"{prefix}row-{len(rows):06d}"
             read = partial(_read, audio, index, root)
-            rows.append(Row(name, as_text(line[columns.text]), read, as_groups(line, columns.groups)))
+            language = as_text(line[columns.language]) if columns.language else None
+            groups = as_groups(line, columns.groups)
+            rows.append(Row(name, as_text(line[columns.text]), read, groups, language=language or ""))
     if rows and all(named) and max(Counter(named).values()) == 1:
-        rows = [Row(name, row.text, row.read, row.groups) for row, name in zip(rows, named, strict=True)]
+        rows = [dataclasses.replace(row, name=name) for row, name in zip(rows, named, strict=True)]
     return rows, [f"its splits {', '.join(splits)} are taken as one"] if several else []
 
 

@@ -34,7 +34,7 @@ class Watcher:
     """A listener that remembers."""
 
     def __init__(self):
-        self.rungs, self.failures, self.notices, self.claims = [], [], [], []
+        self.rungs, self.failures, self.notices, self.claims, self.at = [], [], [], [], []
         self.on_progress = lambda number, event: None
 
     def claimed(self, number, params, first_step, last_step):
@@ -54,6 +54,9 @@ class Watcher:
 
     def notice(self, text):
         self.notices.append(text)
+
+    def at_work(self, running):
+        self.at.append(dict(running))
 
 
 def toy_space(folder: Path, strategy: str = "halving", text: str = SPACE) -> spaces.Space:

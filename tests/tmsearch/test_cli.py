@@ -1,5 +1,7 @@
 """Commands without training: help, mistakes, exit codes, speed."""
 
+import re
+import shlex
 import subprocess
 import sys
 import time
@@ -7,7 +9,7 @@ import time
 import pytest
 from command import ROOT, SPACE, environment, tmsearch
 
-from tmsearch.cli.parser import COMMANDS
+from tmsearch.cli.parser import COMMANDS, GROUPS, parse
 
 
 @pytest.fixture
@@ -34,6 +36,12 @@ def one_line(done, *parts):
     [
         ([], ["COMMAND", "--help"]),
         (["runn"], ["no such command", "did you mean run?"]),
+        (["help", "stats"], ["no such command", "did you mean status?"]),
+        (["run", "--trails", "3"], ["no such option: --trails", "did you mean --trials?", "tmsearch run --help"]),
+        (["run", "--spcae=x.yaml"], ["--spcae", "did you mean --space?"]),
+        (["status", "small", "--jsn"], ["did you mean --json?"]),
+        (["status", "small", "more"], ["unexpected: more", "tmsearch status --help"]),
+        (["status", "small", "--qqq"], ["there are", "--watch"]),
         (["run"], ["--space"]),
         (["run", "--space", "none.yaml"], ["none.yaml"]),
         (["run", "--space", "space.yaml", "--trials", "0"], ["--trials", "'0'"]),
@@ -68,7 +76,25 @@ def test_a_mistake_is_one_line_and_nothing_is_written(folder, words, parts):
 def test_every_command_has_help_with_an_example(folder, name):
     done = tmsearch(folder, name, "--help")
     assert done.returncode == 0
-    assert f"example:\n  tmsearch {name}" in done.stdout
+    examples = re.search(r"\nexamples?:\n((?:  .+\n)+)", done.stdout)[1]
+    for example in examples.splitlines():
+        words = shlex.split(example.partition("#")[0].partition("&&")[0].partition(" > ")[0])
+        if words[0] == "eval":
+            words = words[1].strip("$()").split()
+        assert words[:2] == ["tmsearch", name]
+        parse(words[1:])  # each can be typed as it stands
+    assert tmsearch(folder, "help", name).stdout == done.stdout
+
+
+def test_help_has_every_command_in_one_group(folder):
+    names = [name for group in GROUPS.values() for name in group]
+    assert len(names) == len(set(names))
+    assert set(COMMANDS) <= set(names)
+    told = tmsearch(folder, "help").stdout
+    assert told == tmsearch(folder, "--help").stdout
+    for name, (what, *_) in COMMANDS.items():
+        assert re.search(rf"^  {name} +{re.escape(what)}$", told, re.MULTILINE)
+    assert max(map(len, told.splitlines())) <= 110
 
 
 def fastest(folder, *words):

@@ -40,8 +40,14 @@ def test_a_run_is_quiet_and_ends_with_the_answer(done):
     lines = first.stdout.splitlines()
     assert lines[0].startswith("study small: 4 configurations")
     assert any("untrained (zero-shot): WER" in line for line in lines)
-    assert lines[-2].startswith("best: trial")
-    assert "tmsearch export small -o best.yaml" in lines[-1]
+    answer = lines[lines.index("next:") - 2 :]
+    assert answer[0].startswith("best: trial")
+    assert max(map(len, answer)) <= 80
+    assert [line.split("  #")[0].strip() for line in answer[3:]] == [
+        "tmsearch report small", "tmsearch confirm small", "tmsearch export small -o best.yaml",
+        "tmsearch train best.yaml", "tmsearch dashboard",
+    ]
+    assert "\x1b" not in first.stdout
     log = folder / "studies" / "small" / "worker.log"
     assert not log.exists() or log.read_text() == "", "a library said something in the child"
 

@@ -7,6 +7,7 @@ import re
 
 from search.launchers import ENGINES
 
+SHORTEST_WATCH = 0.5  # seconds
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -74,6 +75,22 @@ def as_json(one: argparse.ArgumentParser) -> None:
 def study_json(one: argparse.ArgumentParser) -> None:
     study(one)
     as_json(one)
+
+
+def seconds(text: str) -> float:
+    """As `duration`, but not so short that a database is asked without end."""
+    found = duration(text)
+    if found < SHORTEST_WATCH:
+        raise argparse.ArgumentTypeError(f"{text!r} is too short; from {SHORTEST_WATCH:g}s on")
+    return found
+
+
+def status(one: argparse.ArgumentParser) -> None:
+    study_json(one)
+    one.add_argument(
+        "--watch", type=seconds, nargs="?", const=2.0, metavar="SECONDS",
+        help="again and again, until the study has ended (every 2 s)",
+    )  # fmt: skip
 
 
 def resume(one: argparse.ArgumentParser) -> None:
@@ -169,3 +186,31 @@ def tensorboard(one: argparse.ArgumentParser) -> None:
 def data(one: argparse.ArgumentParser) -> None:
     one.add_argument("source", metavar="PATH_OR_SPACE", help="a dataset as in data.dataset, or a space file")
     as_json(one)
+
+
+def init(one: argparse.ArgumentParser) -> None:
+    one.add_argument("dataset", metavar="DATASET", help="hub id, folder of audio + metadata.csv, parquet, or demo")
+    one.add_argument("-o", "--output", metavar="FILE", help="the space file to write (spaces/STUDY.yaml)")
+    one.add_argument("--study", metavar="NAME", help="none: after the dataset")
+    one.add_argument("--language", metavar="CODE", help="of the speech; none: what the dataset says, else en")
+    one.add_argument("--model", action="append", metavar="NAME", help="train this one; several: search among them")
+    one.add_argument("--gpu", type=gigabytes, metavar="GB", help="memory of the GPU that will train (this machine's)")
+    one.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="of the data: data.text_column=said"
+    )
+    one.add_argument("--force", action="store_true", help="write over a file that is there")
+
+
+def gigabytes(text: str) -> float:
+    """Of memory; 0: no GPU."""
+    if not re.fullmatch(r"\d+(\.\d+)?", text) or float(text) > 10_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is no memory in GB; write 24 or 80, or 0 for none")
+    return float(text)
+
+
+def completion(one: argparse.ArgumentParser) -> None:
+    one.add_argument("shell", choices=("bash", "zsh", "fish"))
+
+
+def help_(one: argparse.ArgumentParser) -> None:
+    one.add_argument("about", nargs="?", metavar="COMMAND", help="none: all of them")

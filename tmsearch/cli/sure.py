@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,13 +21,19 @@ def interval(facts: Mapping[str, Any], one: Configuration, step: int | None = No
     """Of the WER at `step`, or at the last rung; None where errors by clip are not known."""
     errors = one.errors(step or one.steps)
     words = words_of(facts, int((one.params or {}).get("fold", 0)))
-    return intervals.wer_interval(errors, words) if errors is not None and words is not None else None
+    return _interval(tuple(errors), tuple(words)) if errors is not None and words is not None else None
+
+
+@functools.lru_cache(maxsize=4096)
+def _interval(errors: tuple[int, ...], words: tuple[int, ...]) -> Interval | None:
+    """Remembered, since `status --watch` and the live lines ask again and again."""
+    return intervals.wer_interval(errors, words)
 
 
 def baseline_interval(facts: Mapping[str, Any], model: str) -> Interval | None:
     """Of the untouched checkpoint's WER."""
     errors, words = facts.get(f"baseline:{model}", {}).get("errors"), words_of(facts)
-    return intervals.wer_interval(errors, words) if errors is not None and words is not None else None
+    return _interval(tuple(errors), tuple(words)) if errors is not None and words is not None else None
 
 
 def as_json(one: Interval | None) -> list[float] | None:

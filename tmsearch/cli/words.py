@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from search import outlook
+from search.budget import Budget
+from search.outlook import standings
 from search.study import Summary
 
 
@@ -33,6 +36,32 @@ def clock_time(seconds: float) -> str:
     minutes, left = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{left:02d}" if hours else f"{minutes}:{left:02d}"
+
+
+def about(seconds: float) -> str:
+    """An estimate, in no more digits than it is worth: `about 40 s`, `about 12 min`, `about 3.5 h`."""
+    if seconds < 90:
+        return f"about {max(10, round(seconds, -1)):.0f} s"
+    if seconds < 5400:
+        return f"about {seconds / 60:.0f} min"
+    return f"about {seconds / 3600:.1f} h" if seconds < 36_000 else f"about {seconds / 3600:.0f} h"
+
+
+def rungs(summary: Summary, best: bool = False) -> str:
+    """How many configurations reached each rung, `rungs 20: 8  40: 3  80: 1`, with the best WER there if asked."""
+    budget = Budget.from_json(summary.record.space["budget"])
+    parts: list[str] = []
+    for name, one in zip(budget.names, standings(budget.rule, summary.history), strict=True):
+        word = "" if parts else "best WER "
+        value = f" ({word}{one.best:.3f})" if best and one.best is not None else ""
+        parts.append(f"{name}: {one.reached}{value}")
+    return f"rungs {'  '.join(parts)}"
+
+
+def seconds_left(summary: Summary, workers: int) -> float | None:
+    """What is left of the study on the clock, with so many workers; None where nobody can tell yet."""
+    rule = Budget.from_json(summary.record.space["budget"]).rule
+    return outlook.seconds_left(rule, summary.history, summary.record.trials, workers)
 
 
 def cost(summary: Summary) -> str:

@@ -26,6 +26,7 @@ from search.ledger import Ledger
 from search.records import StudyRecord
 from search.segment import Interrupts
 from search.space import Space
+from search.storage import open_storage
 from search.study import Summary
 from search.worker import Outcome, Worker
 from tmsearch.cli.display import Display, answer
@@ -90,7 +91,7 @@ def work(
     folder.mkdir(parents=True, exist_ok=True)
     _keep_space(folder, record)
     interrupts = Interrupts()
-    with interrupts.answering(), Display(summary) as display:
+    with interrupts.answering(), Display(summary, hands.count, deadline) as display:
         _head(ledger, summary, display)
         if hands.on == "local" and hands.count == 1:
             outcome = _alone(ledger, child, folder, summary, display, interrupts, deadline)
@@ -101,6 +102,8 @@ def work(
     summary = study.summarise(ledger)
     for line in _ending(outcome, record.name) + answered(summary):
         print(line)
+    if ledger.storage.url != open_storage().url:  # what it ends with works as it stands there only
+        print(f"each with --storage {ledger.storage.shown}")
     if outcome == "interrupted":
         return 130
     if outcome == "stopped" and summary.record.stop_reason:

@@ -1,0 +1,42 @@
+"""Where lines go: a terminal to draw on and colour, or a pipe that gets plain text."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterable
+
+COLUMNS = 80  # of a pipe
+
+# A line in pieces, each with rich's name of its style, or none.
+Line = list[tuple[str, str]]
+
+
+def width() -> int:
+    """Columns of the terminal; COLUMNS, or 80, where there is none."""
+    return max(20, shutil.get_terminal_size((COLUMNS, 24)).columns)
+
+
+def drawn_on() -> bool:
+    """Whether lines may be drawn over: a terminal that can move its cursor, whatever FORCE_COLOR says of colour."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
+
+
+def coloured() -> bool:
+    """Whether rich may have something to colour; in a plain pipe it need not even be imported."""
+    return sys.stdout.isatty() or bool(os.environ.get("FORCE_COLOR"))
+
+
+def put(lines: Iterable[Line]) -> None:
+    """Print lines: with rich's colours on a terminal, else as plain text."""
+    if not coloured():
+        for line in lines:
+            print("".join(text for text, _ in line).rstrip())
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False, soft_wrap=True)
+    for line in lines:
+        console.print(Text.assemble(*line))
