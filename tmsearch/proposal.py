@@ -62,7 +62,7 @@ class Proposal:
         lines.append("start:")
         lines += _comment("Tried first: what published recipes use; what an entry leaves out is sampled.", "  ")
         lines += [f"  - {_yaml(entry)}" for entry in self.start]
-        lines += ["", "# More that recipes search (DESIGN.md, section 4), to be put under `search`:"]
+        lines += ["", "# More that recipes search, to be put under `search`:"]
         lines += [f"#   {knob}" for knob in MORE]
         return "\n".join(lines) + "\n"
 
@@ -210,7 +210,7 @@ def _rate(models: Sequence[str]) -> tuple[Line, float | None]:
         said = "No recipe is known for a model of this size: from well below large-v3's 5e-6 to above any Whisper's."
         return Line("learning_rate", wide, said, "learning_rate 1e-6 to 1e-3: no recipe known for the model"), None
     found = "measured on the demo" if models[0].startswith("demo/") else "1/40 of the pre-training rate"
-    source = f"{found} (DESIGN.md, section 4); 0.3 to 6 times that is searched."
+    source = f"{found}; 0.3 to 6 times that is searched."
     if len(models) > 1:
         each = ", ".join(f"{centre:.3g}" for centre in centres)
         return Line(
