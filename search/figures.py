@@ -34,7 +34,7 @@ EVALUATOR = "PED-ANOVA (optuna.importance)"
 class Comparable:
     """The rung that most configurations have a value at, and those: (configuration, its value there).
 
-    `step` is the rung's number among rungs in seconds.
+    Where rungs are in seconds `step` is the rung's number, in the configurations as well (see Rule.seen).
     """
 
     step: int
@@ -83,8 +83,7 @@ def comparable(space: Space, history: Sequence[Configuration]) -> Comparable | N
         return None
     step = max(reached, key=lambda each: (len(reached[each]), each))
     where = f"step {step}" if rule.pace is None else f"rung {step} of {rule.last_rung}"
-    by_number = {one.number: one for one in history}
-    return Comparable(step, where, tuple((by_number[one.number], value) for one, value in reached[step]))
+    return Comparable(step, where, tuple(reached[step]))
 
 
 def shown_name(space: Space, name: str) -> str:

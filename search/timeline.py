@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from search.identity import Identity
 from search.ledger import Ledger
 from search.records import IMPORTED
 from search.schema import configurations, segments, studies
@@ -15,9 +16,10 @@ from search.schema import configurations, segments, studies
 
 @dataclass(frozen=True)
 class Moment:
-    """One result as it was recorded. `committed` is the database's time, `spent` the study's seconds until then."""
+    """One result as it was recorded: at which database's time, on which host, after how many seconds of the study."""
 
     committed: float
+    host: str
     number: int
     step: int
     value: float
@@ -42,7 +44,9 @@ def moments(ledger: Ledger) -> tuple[Moment, ...]:
     for row in rows:
         spent += _seconds(row.metrics)
         if math.isfinite(row.value):
-            found.append(Moment(row.committed, row.number, row.step, row.value, spent))
+            identity = Identity.parse(row.worker)
+            host = identity.host if identity else row.worker
+            found.append(Moment(row.committed, host, row.number, row.step, row.value, spent))
     return tuple(found)
 
 

@@ -106,6 +106,12 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], tuple[
         ("final", "train"),
         "tmsearch train best.yaml -o my-whisper",
     ),
+    "report": (
+        "a study as one page to look at and listen to",
+        arguments.report,
+        ("report", "report"),
+        "tmsearch report large_v3 -o report.html",
+    ),
     "dashboard": (
         "optuna-dashboard on the storage",
         arguments.dashboard,
