@@ -15,6 +15,7 @@ from search.ledger import Ledger
 from search.records import IMPORTED, Configuration, versions
 from search.space import Space
 from search.study import Summary
+from tmsearch import sizes
 from tmsearch.cli import answers, sure
 from tmsearch.cli.plan import data_line
 from tmsearch.cli.words import searched, short
@@ -137,11 +138,9 @@ def _slices(
     results = tuple((lines[one.number], value) for one, value in comparable.results)
     fixed = str(space.train.get("model", TrainConfig.model))
     names = {str(line.knobs.get("model", fixed)) for line, _ in results}
-    models = summary.facts.get("models", {})
-    sizes: dict[str, float | None] = {name: (models.get(name) or {}).get("parameters") for name in names}
-    order = sorted(names, key=lambda name: (sizes[name] or 0, name))
-    millions = tuple((name, None if size is None else size / 1e6) for name in order for size in [sizes[name]])
-    return Slices(comparable.where, results, millions, figures.slices(space, comparable))
+    models = {name: sizes.parameters(name) for name in names}
+    order = sorted(models.items(), key=lambda one: (one[1] or 0.0, one[0]))
+    return Slices(comparable.where, results, tuple(order), figures.slices(space, comparable))
 
 
 def _candidates(space: Space, comparable: figures.Comparable | None) -> list[Candidate]:
@@ -190,7 +189,7 @@ def _environment(summary: Summary, moments: tuple[timeline.Moment, ...]) -> tupl
         ("trained on", ", ".join(f"{host} ({count} results)" for host, count in hosts.items())),
         ("at work now", ", ".join(one.shown for one in summary.workers if one.alive)),
         ("threads a training", str(facts.get("threads", ""))),
-        ("models", _models(facts)),
+        ("models", ", ".join(f"{short(name)} ({_size(name)})" for name in answers.baselines(facts))),
         ("data's fingerprint", str(facts.get("data", {}).get("fingerprint", ""))),
         ("space's fingerprint", summary.record.fingerprint),
         ("this page", ", ".join(f"{name} {version}" for name, version in libraries().items())),
@@ -198,9 +197,9 @@ def _environment(summary: Summary, moments: tuple[timeline.Moment, ...]) -> tupl
     return tuple((name, value) for name, value in found if value)
 
 
-def _models(facts: Mapping[str, Any]) -> str:
-    models = facts.get("models", {})
-    return ", ".join(f"{name} ({one['parameters'] / 1e6:.3g} M parameters)" for name, one in models.items())
+def _size(model: str) -> str:
+    millions = sizes.parameters(model)
+    return f"{millions:.3g} M parameters" if millions else "of unknown size"
 
 
 def is_confirmation(summary: Summary) -> bool:

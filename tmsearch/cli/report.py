@@ -34,36 +34,36 @@ def report(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def write(output: str, made: Callable[[], str]) -> None:
+def write(output: str, made: Callable[[], str], option: str = "-o") -> None:
     """Write what `made` gives as a whole, and its size; raises UserError before it is made where that cannot be."""
     from tmsearch.recipe import write_atomically
     from tmsearch.report.text import size, visible
 
     file = Path(output)
-    _may_write(file)
+    _may_write(file, option)
     text = made()
     try:
         write_atomically(file, text)
     except OSError as error:
-        raise UserError(f"-o {visible(output)}: cannot be written: {error.strerror}; name another file") from None
+        raise UserError(f"{option} {visible(output)}: cannot be written: {error.strerror}; name another file") from None
     print(f"{visible(output)}: {size(len(text.encode()))}; open it in any browser")
 
 
-def _may_write(file: Path) -> None:
+def _may_write(file: Path, option: str) -> None:
     """Only a page of ours is written over."""
     from tmsearch.report.page import GENERATOR
     from tmsearch.report.text import visible
 
     shown = visible(file)
     if file.is_dir():
-        raise UserError(f"-o {shown}: is a folder; name a file, such as {shown}/report.html")
+        raise UserError(f"{option} {shown}: is a folder; name a file, such as {shown}/report.html")
     if not file.parent.is_dir():
-        raise UserError(f"-o {shown}: there is no folder {visible(file.parent)}; make it, or name another file")
+        raise UserError(f"{option} {shown}: there is no folder {visible(file.parent)}; make it, or name another file")
     if file.exists():
         with file.open("rb") as stream:
             head = stream.read(4000)
         if head.strip() and f'content="{GENERATOR}"'.encode() not in head:
-            raise UserError(f"-o {shown}: is there and no page of tmsearch's; name another file, or remove it")
+            raise UserError(f"{option} {shown}: is there and no page of tmsearch's; name another file, or remove it")
 
 
 def page(storage: Storage, name: str) -> str:

@@ -47,7 +47,7 @@ def curves(study: Study) -> Chart | None:
         },
         "yaxis": {"title": {"text": "WER"}, **heights([wer for one in drawn for _, wer in one.curve], study.zero_shot)},
         "shapes": [_upright(rung.step) for rung in study.rungs] + [_level(one.wer) for one in study.zero_shot],
-        "annotations": [_named(one) for one in study.zero_shot],
+        "annotations": named(study.zero_shot),
         "hovermode": "closest",
     }
     return {"data": [trace for trace in traces if trace], "layout": layout}
@@ -77,7 +77,9 @@ def _curves_of(state: str, lines: Sequence[Line]) -> Chart | None:
     return {
         "type": "scatter", "mode": "lines+markers", "name": f"{state} ({len(lines)})", "x": x, "y": y, "text": text,
         "hovertemplate": "%{text}<extra></extra>", "line": {"color": colour, "width": width, "dash": dash},
-        "marker": {"opacity": 1, "symbol": symbols, "size": sizes, "color": colour, "line": {"width": 1.5, "color": colour}},
+        "marker": {
+            "opacity": 1, "symbol": symbols, "size": sizes, "color": colour, "line": {"width": 1.5, "color": colour},
+        },
     }
 
 
@@ -112,11 +114,17 @@ def _level(wer: float) -> Chart:
     }
 
 
-def _named(one: Known) -> Chart:
-    return {
-        "xref": "paper", "yref": "y", "x": 1, "y": one.wer, "text": label(one.name), "showarrow": False,
-        "xanchor": "right", "yanchor": "bottom", "font": {"size": 11, "color": "$muted"},
-    }
+def named(known: Sequence[Known]) -> list[Chart]:
+    """What the dashed lines are: the lowest is named below its line, so that two close ones can be read."""
+    lowest = min((one.wer for one in known), default=0.0) if len(known) > 1 else None
+    return [
+        {
+            "xref": "paper", "yref": "y", "x": 1, "y": one.wer, "text": label(one.name), "showarrow": False,
+            "xanchor": "right", "yanchor": "top" if one.wer == lowest else "bottom",
+            "font": {"size": 11, "color": "$muted"},
+        }
+        for one in known
+    ]
 
 
 def spending(spent: Sequence[Spent], zero_shot: Sequence[Known]) -> Chart | None:
@@ -141,9 +149,9 @@ def spending(spent: Sequence[Spent], zero_shot: Sequence[Known]) -> Chart | None
         "hovertemplate": f"after %{{x:.1f}} {name}: WER %{{y:.3f}}<extra></extra>",
     }
     layout: Chart = {
-        "xaxis": {"title": {"text": f"{name} of training and evaluation, all workers together"}, "rangemode": "tozero"},
+        "xaxis": {"title": {"text": f"{name} spent"}, "rangemode": "tozero"},
         "yaxis": {"title": {"text": "WER"}, **heights([one.wer for one in spent], zero_shot)},
         "shapes": [_level(one.wer) for one in zero_shot],
-        "annotations": [_named(one) for one in zero_shot],
+        "annotations": named(zero_shot),
     }
     return {"data": [points, so_far], "layout": layout}

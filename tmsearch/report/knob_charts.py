@@ -117,7 +117,8 @@ def by_model(slices: Slices) -> Chart | None:
         ]
     values = [wer for _, wer in slices.results]
     layout: Chart = {
-        "xaxis": {"tickmode": "array", "tickvals": list(range(len(names))), "ticktext": ticks, "zeroline": False},
+        "xaxis": {"tickmode": "array", "tickvals": list(range(len(names))), "ticktext": ticks, "zeroline": False,
+                  "range": [-0.55, len(names) - 0.45]},
         "yaxis": {"title": {"text": f"WER at {slices.where}"}, **heights(values, ())},
         "hovermode": "closest",
     }
@@ -157,7 +158,7 @@ def pairs(found: Paired) -> Chart:
         "error_x": _whiskers([(found.difference, found.low, found.high)], "$accent", 3),
     }
     layout: Chart = {
-        "xaxis": {"title": {"text": "WER normalised less WER as recorded"}, "zeroline": True},
+        "xaxis": {"title": {"text": "WER, normalised less as recorded"}, "zeroline": True},
         "yaxis": {"type": "category", "categoryarray": ["all", *names], "automargin": True},
         "height": 170 + 22 * len(kept),
         "hovermode": "closest",

@@ -23,7 +23,7 @@ from tmsearch.report.matched import Paired
 from tmsearch.report.records import Study
 
 GENERATOR = "tmsearch report"  # in the page's head: what may be written over
-CONFUSIONS = 40  # pairs of words that are listed
+CONFUSIONS = 25  # pairs of words that are listed
 # Plotly brings the style of its maps along unless an element has this name already; the page has no map.
 _UNWANTED_STYLE = re.compile(r'document\.getElementById\("([0-9a-f]{64})"\)')
 

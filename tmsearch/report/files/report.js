@@ -23,7 +23,7 @@
     return Plotly.react(place, painted(spec.data, computed), {
       paper_bgcolor: style("card"), plot_bgcolor: style("card"), height: Number(place.dataset.height),
       font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: style("ink") },
-      margin: { l: narrow ? 48 : 64, r: narrow ? 12 : 24, t: 16, b: 48 },
+      margin: { l: narrow ? 48 : 64, r: narrow ? 12 : 24, t: 16, b: 56 },
       legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, font: { size: 11 } },
       hoverlabel: { bgcolor: style("paper"), bordercolor: style("faint"), font: { color: style("ink") }, align: "left" },
       ...layout,
