@@ -12,13 +12,14 @@ from tmsearch.report.records import Known, Line, Spent, Study
 from tmsearch.report.text import label
 
 Chart = dict[str, Any]
+_FAR_OFF = 1.6  # times what all but 3 of 100 results stay below: out of the picture
 # state -> (dash, width, symbol where it ends, colour)
 STATES: dict[str, tuple[str, float, str, str]] = {
     "pruned": ("solid", 1.0, "x-thin-open", "$faint"),
     "paused": ("dot", 1.3, "circle-open", "$muted"),
     "queued": ("dot", 1.3, "circle-open", "$muted"),
     "running": ("dashdot", 1.8, "diamond-open", "$second"),
-    "finished": ("solid", 1.8, "circle", "$ink"),
+    "finished": ("solid", 1.4, "circle", "$ink"),
     "failed": ("dash", 1.3, "triangle-up-open", "$warn"),
     "imported": ("longdash", 1.0, "square-open", "$muted"),
 }
@@ -96,6 +97,8 @@ def heights(values: Sequence[float], known: Sequence[Known]) -> Chart:
     """From 0 to a little over what matters: one that diverged must not flatten the rest. The full range: zoom out."""
     usual = sorted(values)[: max(1, round(0.97 * len(values)))]
     top = max([*usual, *(one.wer for one in known)])
+    if max(values) < _FAR_OFF * top:
+        top = max(top, *values)
     low = min([*values, *(one.wer for one in known)])
     return {"range": [max(0.0, low - 0.15 * (top - low)), top + 0.06 * (top - low or top or 1.0)]}
 

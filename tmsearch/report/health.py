@@ -49,7 +49,7 @@ def reasons(clips: Sequence[Measures]) -> dict[str, tuple[str, ...]]:
     found = {}
     for one, odd_pace, odd_length, odd_level in zip(clips, pace, length, level, strict=True):
         said = [
-            (one.clipped > CLIPPED, f"clipped: {one.clipped:.1%} of its samples"),
+            (one.clipped > CLIPPED, f"clipped: {100 * one.clipped:.1f} % of its samples"),
             (one.snr < NOISY, f"noise: only {one.snr:.0f} dB below the speech"),
             (one.hum.found and one.rms - one.hum.level < LOUD_HUM, _hum(one)),
             (abs(one.dc) > OFFSET, f"DC offset: {one.dc:+.3f} of full scale"),
@@ -103,7 +103,7 @@ def _findings(described: Description, clips: Sequence[Measures]) -> tuple[str, .
         )
     silent = sum(one.pauses.before + one.pauses.after for one in clips)
     if silent > 0.15 * described.seconds:
-        found.append(f"{silent / described.seconds:.0%} of the time is silence before or after the words.")
+        found.append(f"{100 * silent / described.seconds:.0f} % of the time is silence before or after the words.")
     band = described.bandwidth.median
     found.append(
         f"99 % of the energy lies below {band:.0f} Hz in the median clip"

@@ -12,6 +12,7 @@ from tmsearch.report.records import Line, Mattered, Slices
 from tmsearch.report.text import label
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "pentagon", "hexagon", "star-diamond", "hourglass")
+PAIRS = 24  # that are drawn
 
 
 def weights(mattered: Mattered) -> Chart | None:
@@ -56,7 +57,7 @@ def by_rate(slices: Slices) -> Chart | None:
             here = [(line, wer) for line, wer in found if _model(line, names) == model and normalised(line) is on]
             if here:
                 symbol = SYMBOLS[place % len(SYMBOLS)]
-                title = label(model) + (", normalised" if on else ", as recorded" if _searches(found) else "")
+                title = label(brief(model)) + (", normalised" if on else ", as recorded" if _searches(found) else "")
                 traces.append(_points(title, here, symbol if on or not _searches(found) else f"{symbol}-open", place))
     layout: Chart = {
         "xaxis": {"title": {"text": "learning rate"}, "type": "log", "exponentformat": "power", "dtick": 1},
@@ -64,6 +65,11 @@ def by_rate(slices: Slices) -> Chart | None:
         "hovermode": "closest",
     }
     return {"data": traces, "layout": layout}
+
+
+def brief(name: str) -> str:
+    """A model by its last name."""
+    return name.rstrip("/").rpartition("/")[2]
 
 
 def _model(line: Line, names: Sequence[str]) -> str:
@@ -98,14 +104,14 @@ def by_model(slices: Slices) -> Chart | None:
     if len(names) < 2:
         return None
     traces = []
-    ticks = [label(name) + (f"<br>{million:.3g} M" if million else "") for name, million in slices.models]
+    ticks = [label(brief(name)) + (f"<br>{million:.3g} M" if million else "") for name, million in slices.models]
     for place, name in enumerate(names):
         found = [(line, wer) for line, wer in slices.results if _model(line, names) == name]
         if not found:
             continue
         # Side by side, in order of their numbers: nothing hides behind another.
         aside = [place + 0.5 * ((index + 0.5) / len(found) - 0.5) for index in range(len(found))]
-        trace = _points(label(name), found, SYMBOLS[place % len(SYMBOLS)], place)
+        trace = _points(label(brief(name)), found, SYMBOLS[place % len(SYMBOLS)], place)
         middle = statistics.median(wer for _, wer in found)
         traces += [
             {**trace, "x": aside, "showlegend": False},
@@ -133,17 +139,22 @@ def every_knob(slices: Slices) -> Chart | None:
     for trace in figure["data"]:
         trace["marker"] = {"symbol": "circle-open", "size": 7, "color": "$accent", "line": {"width": 1.4}}
         trace["showlegend"] = False
+        if isinstance(trace["x"], list) and all(isinstance(value, str) for value in trace["x"]):
+            trace["x"] = [label(brief(value.strip("'"))) for value in trace["x"]]
     layout = {key: value for key, value in figure["layout"].items() if key.startswith(("xaxis", "yaxis"))}
     for axis in layout.values():
         if axis.get("type") == "log":
             axis |= {"exponentformat": "power", "dtick": 1}
         axis |= {"zeroline": False}
-    return {"data": figure["data"], "layout": layout, "wide": 210 * len(figure["data"])}
+        axis.pop("categoryarray", None)
+    return {"data": figure["data"], "layout": layout, "wide": 230 * len(figure["data"])}
 
 
 def pairs(found: Paired) -> Chart:
     """Each pair's difference with its interval over clips, and the mean with its own, as a diamond."""
-    kept = sorted(found.pairs, key=lambda one: one.difference)[:24]
+    order = sorted(found.pairs, key=lambda one: one.difference)
+    step = max(1.0, (len(order) - 1) / (PAIRS - 1))  # every so many: the picture must not choose
+    kept = [order[round(place * step)] for place in range(min(PAIRS, len(order)))]
     names = [f"{one.on} against {one.off}" for one in kept]
     each: Chart = {
         "type": "scatter", "mode": "markers", "name": "a pair, 95 % over clips", "y": names,

@@ -151,6 +151,6 @@ def _environment() -> jinja2.Environment:
         finalize=lambda value: value if isinstance(value, Markup) else text.visible("" if value is None else value),
     )
     made.filters |= {
-        "rate": text.rate, "span": text.span, "duration": text.duration, "short": text.shortened,
+        "rate": text.rate, "signed": text.signed, "span": text.span, "duration": text.duration, "short": text.shortened,
     }
     return made

@@ -40,6 +40,11 @@ def rate(value: float | None) -> str:
     return "\u2013" if value is None else f"{value:.3f}"
 
 
+def signed(value: float) -> str:
+    """A difference of WERs."""
+    return f"{value:+.3f}".replace("-", "\u2212")
+
+
 def span(interval: tuple[float, float] | None) -> str:
     """An interval."""
     return "" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
