@@ -24,7 +24,7 @@ from tmsearch.cli.spaces import DATA, TRAIN
 from tmsearch.config import DataConfig
 from tmsearch.scores import ClipScore, write_scores
 
-WORDS = "alpha bravo two men at the gate hold report now moving north water road copy signal tower over".split()
+WORDS = ("alpha", "bravo", "two", "men", "at", "the", "gate", "hold", "report", "north", "water", "road", "over")
 SPACE = """
 study: STUDY
 data: {dataset: DATASET, validation: VALIDATION, test: 0.1}
@@ -37,6 +37,7 @@ search:
 start:
   - {model: openai/whisper-small, learning_rate: 1e-5, warmup_steps: 50, normalize_audio: false}
 """
+MODELS = ("openai/whisper-tiny", "openai/whisper-small")
 RUNGS = (50, 100, 200, 400)
 
 
@@ -98,11 +99,12 @@ def make(folder: Path, plan: Plan = Plan()) -> Storage:
         },
         "threads": 1,
         "words:0": [one.words for one in before],
-        "baseline:openai/whisper-small": {"wer": _wer(before), "errors": [one.edits for one in before]},
+        **{f"baseline:{model}": {"wer": _wer(before), "errors": [one.edits for one in before]} for model in MODELS},
     }
     study.create(storage, space, seed=0, trials=plan.configurations, version="test", known=facts)
     _fill(storage, plan, [(name, heard[name]) for name in split.validation])
-    write_scores(study_folder(storage, plan.study) / "baselines" / "openai--whisper-small", 0, before)
+    for model in MODELS:
+        write_scores(study_folder(storage, plan.study) / "baselines" / model.replace("/", "--"), 0, before)
     return storage
 
 
@@ -117,7 +119,8 @@ def _scores(clips: list[tuple[str, str]], wrong: float, seed: int, hypothesis: s
         words = []
         for word in text[:400].split():
             luck = chance.random() / wrong
-            words += [] if luck < 0.2 else [word, "uh"] if luck < 0.4 else [chance.choice(WORDS) if luck < 1 else word]
+            other = chance.choice(WORDS) if luck < 1 else word
+            words += [] if luck < 0.2 else [word, "please"] if luck < 0.4 else [other]
         said = hypothesis if hypothesis is not None and place == 0 else " ".join(words)
         pieces = alignment.align(text, said, "en")
         counts = {kind: sum(max(len(one.said), len(one.heard)) for one in pieces if one.kind == kind)
@@ -134,7 +137,7 @@ def _fill(storage: Storage, plan: Plan, clips: list[tuple[str, str]]) -> None:
         owner = study_row(connection, plan.study)
         for number in range(plan.configurations):
             drawn = {
-                "model": chance.choice(["openai/whisper-tiny", "openai/whisper-small"]),
+                "model": chance.choice(MODELS),
                 "learning_rate": 10 ** chance.uniform(-6, -3),
                 "warmup_steps": chance.randrange(0, 101, 10),
                 "normalize_audio": chance.random() < 0.5,
@@ -142,7 +145,7 @@ def _fill(storage: Storage, plan: Plan, clips: list[tuple[str, str]]) -> None:
             depth = 4 if number % 8 == 1 else chance.choice([1, 1, 1, 2, 2, 3])
             running = plan.running and number == plan.configurations - 1
             state = "running" if running else "finished" if depth == 4 else "pruned"
-            if number == 2:
+            if number == 2 and not running:
                 state, depth = "failed", 1
             row = connection.execute(sa.insert(configurations).values(
                 study_id=owner.id, number=number, origin="start" if number == 0 else "sampled", drawn=drawn,

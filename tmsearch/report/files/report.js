@@ -98,7 +98,8 @@
   };
   const afresh = () => { shown = PAGE; update(); };
   document.getElementById("tools").addEventListener("submit", (event) => event.preventDefault());
-  for (const field of [find, sort, ...limits]) field.addEventListener("input", afresh);
+  for (const field of [find, ...limits]) field.addEventListener("input", afresh);
+  sort.addEventListener("change", afresh);
   more.addEventListener("click", () => {
     const first = shown;
     shown += PAGE;
