@@ -211,3 +211,24 @@ def test_transcripts_that_a_model_disagrees_with(storage, tmp_path, capsys):
     said = words(file.read_text(encoding="utf-8"))
     assert "heard 20 clips" in said
     assert "It is a hint and no more" in said
+
+
+CSV = """run,step,wer_normalised,learning_rate,normalize_audio,max_steps,warmup_steps,model
+a,50,0.02,2e-5,true,400,50,openai/whisper-small
+a,400,0.01,2e-5,true,400,50,openai/whisper-small
+b,400,0.03,2e-5,true,400,50,openai/whisper-small
+"""
+
+
+def test_what_was_trained_elsewhere_is_shown_and_never_the_best(copied, tmp_path, capsys):
+    (tmp_path / "log.csv").write_text(CSV)
+    before = words(page(copied, "made"))
+    code, out, err = run(capsys, "import", "made", str(tmp_path / "log.csv"), "--storage", f"sqlite:///{copied.file}")
+    assert code == 0, out + err
+    html = page(copied, "made")
+    said = words(html)
+    assert "2 configurations were trained elsewhere; none of them can be the best" in said
+    assert "imported (2)" in html, "with curves of their own"
+    assert "standard deviation of 2" in said
+    best = r"Trial \d+ at step 400"
+    assert re.search(best, said)[0] == re.search(best, before)[0]
