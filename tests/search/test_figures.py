@@ -5,7 +5,7 @@ import math
 import random
 
 import pytest
-from toy import KNOBS, toy_space, toy_storage, toy_study, work
+from toy import KNOBS, SPACE, toy_space, toy_storage, toy_study, work
 
 from search import figures, timeline
 from search.records import IMPORTED, Configuration, Rung
@@ -71,6 +71,17 @@ def test_what_compares(space):
     found = figures.comparable(space, [*known, foreign, failed, endless])
     assert [one.number for one, _ in found.results] == [0, 1, 2, 3]
     assert figures.comparable(space, []) is None
+
+
+def test_rungs_in_seconds_compare_by_their_number(tmp_path):
+    text = SPACE.replace("rungs: [2, 4, 8]", "rungs: [10s, 20s]").replace("STRATEGY", "halving")
+    space, found = toy_space(tmp_path, text=text), []
+    for one, speed in zip(history(4), (1, 2, 3, 4), strict=True):
+        rungs = tuple(Rung(step * speed, 0.5, {"train_seconds": 11.0, "errors": [speed]}) for step in (1,))
+        found.append(Configuration(one.number, "sampled", one.drawn, one.params, "pruned", rungs=rungs))
+    comparable = figures.comparable(space, found)
+    assert (comparable.where, len(comparable.results)) == ("rung 1 of 3", 4)
+    assert [one.errors(comparable.step) for one, _ in comparable.results] == [[1], [2], [3], [4]]
 
 
 def test_slices_are_optunas(space):

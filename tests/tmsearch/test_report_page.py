@@ -171,7 +171,12 @@ def test_the_dark_is_dark_and_charts_follow(pages, desk):
     features = [{"name": "prefers-color-scheme", "value": "dark"}]
     desk.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
     try:
+        paper = "document.querySelector('[data-chart=curves] .main-svg').style.background"
         WebDriverWait(desk, 10).until(lambda _: all(a != b for a, b in zip(colours(), light, strict=True)))
+        desk.execute_script("window.dispatchEvent(new Event('beforeprint'))")
+        assert desk.execute_script(f"return {paper}") == light[1], "paper is white"
+        desk.execute_script("window.dispatchEvent(new Event('afterprint'))")
+        assert desk.execute_script(f"return {paper}") != light[1]
         assert complaints(desk) == []
     finally:
         desk.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})

@@ -14,6 +14,7 @@ from tmsearch.cli.recipes import confirmation
 from tmsearch.cli.words import clock_time, short
 from tmsearch.cli.working import CONFIRMS
 from tmsearch.config import TrainConfig
+from tmsearch.confirm import interval
 from tmsearch.report.records import Answer, Known, Line
 
 
@@ -28,7 +29,8 @@ def answer(storage: Storage, summary: Summary, lines: Mapping[int, Line]) -> Ans
     confirmed = None if CONFIRMS in summary.facts else confirmation(storage, summary)
     return Answer(
         best=lines[best.number] if best else None,
-        against=_against(summary, best) if best else (),
+        what=_what(summary, best) if best else "",
+        against=(*(_against(summary, best) if best else ()), *_means(summary)),
         recipe=_recipe(summary, best) if best else (),
         sure=_sure(summary, confirmed, best),
         confirmed=confirmed is not None,
@@ -37,13 +39,37 @@ def answer(storage: Storage, summary: Summary, lines: Mapping[int, Line]) -> Ans
     )
 
 
+def _what(summary: Summary, best: Configuration) -> str:
+    where = f"Trial {best.number} at step {best.steps}, on the validation clips"
+    if CONFIRMS in summary.facts:
+        return f"{where}: the lowest of a confirmation's trainings. What counts are the means over seeds, below."
+    early = best.steps < summary.record.space["budget"]["max_steps"]
+    return f"{where}{'; nothing was trained in full yet' if early else ''}."
+
+
+def _means(summary: Summary) -> tuple[Known, ...]:
+    """A confirmation's recipes; none of another study."""
+    if CONFIRMS not in summary.facts:
+        return ()
+    recipes, found = verdicts.recipes(summary), []
+    for one in recipes:
+        if one.trainings:
+            mean = sum(each.wer for each in one.trainings) / len(one.trainings)
+            at = interval(one, recipes)
+            rates = ", ".join(f"{each.wer:.3f}" for each in one.trainings)
+            name = "the default recipe" if one.name == "default" else f"{one.name} of the search"
+            remark = f"mean of {rates}{f'; {one.fate}' if one.fate else ''}"
+            found.append(Known(name, mean, (at.low, at.high) if at else None, remark))
+    return tuple(found)
+
+
 def _against(summary: Summary, best: Configuration) -> tuple[Known, ...]:
     found, wer = [], best.value or 0.0
     model = str((best.params or {}).get("model", TrainConfig.model))
     base = baselines(summary.facts).get(model)
     if base:
-        interval = sure.baseline_interval(summary.facts, model)
-        bounds = (interval.low, interval.high) if interval else None
+        at = sure.baseline_interval(summary.facts, model)
+        bounds = (at.low, at.high) if at else None
         found.append(Known(f"untrained {short(model)} (zero-shot)", base["wer"], bounds, _fewer(wer, base["wer"])))
     default = next((one for one in summary.history if one.origin == "start" and one.rungs), None)
     if default is not None and default.number == best.number:

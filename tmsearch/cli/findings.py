@@ -32,7 +32,7 @@ def gathered(ledger: Ledger, summary: Summary) -> tuple[Study, list[Candidate]]:
     """The page's record of a study, and what a comparison of normalised with other audio may pair."""
     space = Space.from_json(dict(summary.record.space))
     lines = _lines(summary)
-    comparable = figures.comparable(space, summary.history)
+    comparable = None if CONFIRMS in summary.facts else figures.comparable(space, summary.history)
     moments = timeline.moments(ledger)
     zero_shot = tuple(
         Known(f"untrained {short(model)}", value["wer"], bounds(sure.baseline_interval(summary.facts, model)))
@@ -48,7 +48,7 @@ def gathered(ledger: Ledger, summary: Summary) -> tuple[Study, list[Candidate]]:
         rungs=_rungs(space, summary),
         zero_shot=zero_shot,
         spent=tuple(Spent(one.spent, one.value, one.number, one.step) for one in moments),
-        mattered=_mattered(space, comparable),
+        mattered=_mattered(summary, space, comparable),
         slices=_slices(space, summary, comparable, lines),
         environment=_environment(summary, moments),
         space=yaml.safe_dump(dict(summary.record.space), sort_keys=False, allow_unicode=True),
@@ -118,7 +118,10 @@ def _rungs(space: Space, summary: Summary) -> tuple[Rung, ...]:
     return tuple(found)
 
 
-def _mattered(space: Space, comparable: figures.Comparable | None) -> Mattered:
+def _mattered(summary: Summary, space: Space, comparable: figures.Comparable | None) -> Mattered:
+    if CONFIRMS in summary.facts:
+        of = summary.facts[CONFIRMS]["of"]
+        return Mattered((), "", f"A confirmation varies seeds and no knobs: see `tmsearch report {of}`.")
     found = figures.importances(space, comparable)
     how = (
         f"{figures.EVALUATOR} over {found.configurations} configurations by their WER at {found.where}: how far the "
@@ -127,7 +130,7 @@ def _mattered(space: Space, comparable: figures.Comparable | None) -> Mattered:
         "shuffles of the results stay below, is not told from chance."
     )
     weights = [Weight(one.name, one.share, one.low, one.high, one.chance) for one in found.knobs]
-    return Mattered(tuple(weights), how, found.why)
+    return Mattered(tuple(weights), how, f"{found.why[:1].upper()}{found.why[1:]}." if found.why else "")
 
 
 def _slices(

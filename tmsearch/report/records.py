@@ -58,6 +58,7 @@ class Answer:
     """What the study says so far. `sure` are sentences, `commands` what comes next."""
 
     best: Line | None
+    what: str  # the best's place, in a sentence
     against: tuple[Known, ...]
     recipe: tuple[tuple[str, str], ...]
     sure: tuple[str, ...]

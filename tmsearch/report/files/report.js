@@ -37,7 +37,9 @@
     }, { rootMargin: "500px" });
     plots.forEach((place) => watcher.observe(place));
     dark.addEventListener("change", () => plots.filter((place) => place.dataset.drawn).forEach(draw));
-    window.addEventListener("beforeprint", () => plots.forEach(draw));
+    const print = (on) => { document.documentElement.classList.toggle("printing", on); plots.forEach(draw); };
+    window.addEventListener("beforeprint", () => print(true));
+    window.addEventListener("afterprint", () => print(false));
   }
 
   /* Tables that sort: a button in each head. */
