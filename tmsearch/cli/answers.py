@@ -10,7 +10,7 @@ from search.records import Configuration
 from search.storage import Storage
 from search.study import Summary
 from tmsearch.cli import sure, verdicts
-from tmsearch.cli.recipes import confirmation
+from tmsearch.cli.recipes import chosen, confirmation
 from tmsearch.cli.words import clock_time, short
 from tmsearch.cli.working import CONFIRMS
 from tmsearch.config import TrainConfig
@@ -118,12 +118,17 @@ def _sure(summary: Summary, confirmed: Summary | None, best: Configuration | Non
         if not racing.standing(summary.history).over:
             return ("The confirmation has not come to its end: nothing can be told yet.",)
         said = verdicts.verdict(summary)
-        return (said.sentence(), said.cross_check()) if said else ("No recipe can be compared.",)
+        sentences = [said.sentence(), said.cross_check()] if said else ["No recipe can be compared."]
+        return tuple(map(_sentence, sentences))
     if confirmed is not None:
         said = verdicts.verdict(confirmed)
         assert said is not None
         tested = verdicts.verdict(confirmed, "test")
-        return (said.sentence(), said.cross_check(), *((tested.sentence(),) if tested else ()))
+        sentences = [said.sentence(), said.cross_check(), *([tested.sentence()] if tested else [])]
+        winner = chosen(summary, confirmed, None)[0]
+        if best is not None and winner.number != best.number:
+            sentences.append(f"So the confirmation, and `tmsearch export {name}` with it, prefers trial {winner.number}.")
+        return tuple(map(_sentence, sentences))
     if best is None:
         return ("There is nothing to be sure of yet.",)
     return (
@@ -131,6 +136,10 @@ def _sure(summary: Summary, confirmed: Summary | None, best: Configuration | Non
         "The interval is over utterances like these; what other seeds give comes on top.",
         f"tmsearch confirm {name} trains the leaders and the default recipe again and says whether it is luck.",
     )
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _cost(summary: Summary, confirmed: Summary | None) -> tuple[tuple[str, str], ...]:

@@ -28,10 +28,8 @@ def data(arguments: argparse.Namespace) -> int:
     source = arguments.source
     if arguments.transcribe and not arguments.html:
         raise UserError("--transcribe: what it finds is shown on the page; name one with --html FILE")
-    if Path(source).suffix in (".yaml", ".yml"):
-        config = DataConfig(**load_space(source, (), None).data)
-    else:
-        config = DataConfig(dataset=absolute(source))
+    is_space = Path(source).suffix in (".yaml", ".yml")
+    config = DataConfig(**load_space(source, (), None).data) if is_space else DataConfig(dataset=absolute(source))
     # Here the unusable clips are what a person wants to see, however many they are.
     corpus = clips.load(dataclasses.replace(config, max_dropped=1.0))
     split = splits.split(corpus, config)
@@ -39,7 +37,7 @@ def data(arguments: argparse.Namespace) -> int:
         from tmsearch.cli.report import write
 
         # A space file makes it a study's data, whose test split is locked.
-        locked = set(split.test) if config.dataset != absolute(source) else set()
+        locked = set(split.test) if is_space else set()
         kept = dataclasses.replace(corpus, clips=tuple(clip for clip in corpus.clips if clip.name not in locked))
         write(arguments.html, lambda: page(kept, config, arguments.transcribe), "--html")
         return 0

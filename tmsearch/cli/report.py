@@ -76,7 +76,7 @@ def page(storage: Storage, name: str) -> str:
     summary = study.summarise(ledger)
     found, candidates = gathered(ledger, summary)
     corpus, why = _corpus(summary)
-    words = summary.facts.get("words:0") or []
+    words = summary.facts.get(f"words:{summary.record.space['data'].get('fold', 0)}") or []
     pairs = matched.paired(candidates, words)
     return study_page(
         found,

@@ -20,7 +20,7 @@ from tmsearch.report.charts import Chart
 from tmsearch.report.exhibits import Exhibit
 from tmsearch.report.health import Health
 from tmsearch.report.matched import Paired
-from tmsearch.report.records import Study
+from tmsearch.report.records import Spent, Study
 
 GENERATOR = "tmsearch report"  # in the page's head: what may be written over
 CONFUSIONS = 25  # pairs of words that are listed
@@ -70,8 +70,18 @@ def study_page(
         paired=paired,
         paired_why=paired_why,
         confusions=found[:CONFUSIONS],
+        improvements=_improvements(study),
         confusions_left=len(found) - len(found[:CONFUSIONS]),
     )
+
+
+def _improvements(study: Study) -> list[Spent]:
+    """The results that were the lowest so far."""
+    found: list[Spent] = []
+    for one in study.spent:
+        if not found or one.wer < found[-1].wer:
+            found.append(one)
+    return found
 
 
 def dataset_page(name: str, made: str, health: Health, odd: Sequence[Exhibit], doubts: Doubts | None) -> str:
