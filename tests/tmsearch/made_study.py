@@ -98,6 +98,7 @@ def make(folder: Path, plan: Plan = Plan()) -> Storage:
             "split": split.to_json(), "dropped": [],
         },
         "threads": 1,
+        "micro_batch:openai/whisper-small@NVIDIA H100: batch 16, context None by 0.5, frozen 0, auto": 16,
         "words:0": [one.words for one in before],
         **{f"baseline:{model}": {"wer": _wer(before), "errors": [one.edits for one in before]} for model in MODELS},
     }

@@ -105,6 +105,7 @@ def test_the_test_split_is_nowhere(storage):
     for name in split["test"]:
         assert name not in html
     assert all(name in html for name in split["validation"])
+    assert "devices NVIDIA H100 " in words(html)
 
 
 def test_a_dataset_that_is_gone_or_changed(storage, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import re
 import statistics
 from collections.abc import Mapping
 from typing import Any
@@ -191,6 +192,7 @@ def _environment(summary: Summary, moments: tuple[timeline.Moment, ...]) -> tupl
         ("code of results", ", ".join(f"{name} ({count})" for name, count in versions(summary.history).items())),
         ("trained on", ", ".join(f"{host} ({count} results)" for host, count in hosts.items())),
         ("at work now", ", ".join(one.shown for one in summary.workers if one.alive)),
+        ("devices", ", ".join(_devices(facts))),
         ("threads a training", str(facts.get("threads", ""))),
         ("models", ", ".join(f"{short(name)} ({_size(name)})" for name in answers.baselines(facts))),
         ("data's fingerprint", str(facts.get("data", {}).get("fingerprint", ""))),
@@ -198,6 +200,12 @@ def _environment(summary: Summary, moments: tuple[timeline.Moment, ...]) -> tupl
         ("this page", ", ".join(f"{name} {version}" for name, version in libraries().items())),
     ]
     return tuple((name, value) for name, value in found if value)
+
+
+def _devices(facts: Mapping[str, Any]) -> list[str]:
+    """The GPUs, or cpu: named where the study remembers how many clips their memory took (tmsearch.fitting.key)."""
+    named = (re.match(r"micro_batch:.*?@(.+?): batch ", key) for key in facts)
+    return sorted({found[1] for found in named if found})
 
 
 def _size(model: str) -> str:
