@@ -172,6 +172,11 @@ def train(one: argparse.ArgumentParser) -> None:
     one.add_argument("--public", action="store_true", help="with --push-to-hub: for everybody to see")
 
 
+def report(one: argparse.ArgumentParser) -> None:
+    study(one)
+    one.add_argument("-o", "--output", metavar="FILE", help="the page to write; none: STUDY-report.html")
+
+
 def dashboard(one: argparse.ArgumentParser) -> None:
     one.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
     one.add_argument("--port", type=number, default=8080, help="port to listen on (8080)")
@@ -186,6 +191,8 @@ def tensorboard(one: argparse.ArgumentParser) -> None:
 def data(one: argparse.ArgumentParser) -> None:
     one.add_argument("source", metavar="PATH_OR_SPACE", help="a dataset as in data.dataset, or a space file")
     as_json(one)
+    one.add_argument("--html", metavar="FILE", help="write a page to look at and listen to")
+    one.add_argument("--transcribe", metavar="MODEL", help="with --html: let it hear the clips: wrong texts?")
 
 
 def init(one: argparse.ArgumentParser) -> None:

@@ -158,6 +158,12 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], tuple[
         "tmsearch train best.yaml -o my-whisper",
         "tmsearch train best.yaml --average 3 --soup large_v3",
     ),
+    "report": (
+        "a study as one page to look at and listen to",
+        arguments.report,
+        ("report", "report"),
+        "tmsearch report large_v3 -o report.html",
+    ),
     "dashboard": (
         "optuna-dashboard on the storage",
         arguments.dashboard,

@@ -1,0 +1,105 @@
+"""A clip as a page shows it: its sound, its spectrogram, what was said and what was heard."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tmsearch import alignment, measures, sounds
+from tmsearch.alignment import Piece
+from tmsearch.clips import Clip
+from tmsearch.recording import Samples
+from tmsearch.scores import ClipScore
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """`sound` and `picture` are data URIs, None where the audio is not at hand; so are `seconds` and `level` (dBFS).
+
+    `heard` is the alignment with the reference, `untrained` that of the zero-shot model; None where it is not known.
+    """
+
+    name: str
+    reference: str
+    hypothesis: str | None = None
+    heard: tuple[Piece, ...] = ()
+    errors: int = 0
+    words: int = 0
+    wer: float | None = None
+    untrained: tuple[Piece, ...] | None = None
+    untrained_text: str = ""
+    untrained_wer: float | None = None
+    seconds: float | None = None
+    level: float | None = None
+    sound: str | None = None
+    picture: str | None = None
+    reasons: tuple[str, ...] = ()
+
+
+def scored(
+    scores: Sequence[ClipScore],
+    before: Sequence[ClipScore],
+    clips: Mapping[str, Clip],
+    decode: Callable[[str], Samples],
+    language: str,
+) -> tuple[Exhibit, ...]:
+    """The clips of an evaluation, in its order, beside the untrained model's (`before`; may be empty)."""
+    zero_shot = {one.name: one for one in before}
+    return tuple(_scored(one, zero_shot.get(one.name), clips.get(one.name), decode, language) for one in scores)
+
+
+def _scored(
+    one: ClipScore,
+    before: ClipScore | None,
+    clip: Clip | None,
+    decode: Callable[[str], Samples],
+    language: str,
+) -> Exhibit:
+    samples = decode(one.name) if clip else None
+    return Exhibit(
+        name=one.name,
+        reference=one.reference,
+        hypothesis=one.hypothesis,
+        heard=alignment.align(one.reference, one.hypothesis, language),
+        errors=one.edits,
+        words=one.words,
+        wer=one.wer,
+        untrained=alignment.align(before.reference, before.hypothesis, language) if before else None,
+        untrained_text=before.hypothesis if before else "",
+        untrained_wer=before.wer if before else None,
+        seconds=clip.seconds if clip else None,
+        level=measures.decibels(clip.recording.rms) if clip else None,
+        sound=None if samples is None else sound(samples),
+        picture=None if samples is None else picture(samples),
+    )
+
+
+def shown(clip: Clip, samples: Samples, reasons: Sequence[str]) -> Exhibit:
+    """A clip of a dataset, with what is odd about it."""
+    return Exhibit(
+        name=clip.name,
+        reference=clip.text,
+        words=len(clip.text.split()),
+        seconds=clip.seconds,
+        level=measures.decibels(clip.recording.rms),
+        sound=sound(samples),
+        picture=picture(samples),
+        reasons=tuple(reasons),
+    )
+
+
+def sound(samples: Samples) -> str:
+    """An MP3 as a data URI."""
+    return _uri("audio/mpeg", sounds.mp3(samples))
+
+
+def picture(samples: Samples) -> str:
+    """A spectrogram without axes, 0 to 8 kHz, as a data URI."""
+    from tmsearch import pictures  # matplotlib takes a second
+
+    return _uri("image/png", pictures.spectrogram(samples, width=4.0, height=0.9, axes=False))
+
+
+def _uri(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
