@@ -14,12 +14,18 @@ from tmsearch.recording import SAMPLE_RATE, Samples
 DOTS = 80  # an inch
 _WINDOW, _HOP = 400, 160  # samples: 25 ms every 10 ms, as Whisper's own log-mels
 _RANGE = 70.0  # dB below the loudest that are still told apart
+TOP_HZ = 4_000  # throat speech ends near 1 kHz: up to 8 kHz, a picture of this height would show a line
 
 
 def spectrogram(samples: Samples, *, width: float = 6.4, height: float = 2.2, axes: bool = True) -> bytes:
-    """Samples [n], 16 kHz mono: power in dB over time in s and frequency in kHz. Sizes are inches of 80 dots."""
+    """Samples [n], 16 kHz mono: power in dB over time in s and frequency to 4 kHz.
+
+    Sizes are inches of 80 dots.
+    """
     padded = np.pad(samples, (0, max(0, _WINDOW - len(samples))))
     frequencies, _, power = scipy.signal.spectrogram(padded, SAMPLE_RATE, nperseg=_WINDOW, noverlap=_WINDOW - _HOP)
+    shown = frequencies <= TOP_HZ
+    frequencies, power = frequencies[shown], power[shown]
     level = 10 * np.log10(np.maximum(power, 1e-20))
     top = max(float(level.max()), -120.0)
     figure = Figure(figsize=(width, height), dpi=DOTS, layout="constrained" if axes else None)

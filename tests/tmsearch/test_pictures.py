@@ -20,7 +20,7 @@ def test_a_tone_is_a_line_at_its_frequency():
     drawn = image(pictures.spectrogram(TONE, width=4, height=2, axes=False))
     assert drawn.shape == (160, 320)
     brightest = drawn.mean(axis=1).argmax()
-    assert (1 - brightest / 160) * 8000 == pytest.approx(500, abs=120)  # Hz; a row of 50 Hz, a window of 40
+    assert (1 - brightest / 160) * pictures.TOP_HZ == pytest.approx(500, abs=60)  # Hz; a row of 50 Hz, a window of 40
 
 
 @pytest.mark.parametrize("samples", [np.zeros(16_000, np.float32), np.zeros(1, np.float32), TONE[:399]])

@@ -127,7 +127,7 @@ def _sure(summary: Summary, confirmed: Summary | None, best: Configuration | Non
         sentences = [said.sentence(), said.cross_check(), *([tested.sentence()] if tested else [])]
         winner = chosen(summary, confirmed, None)[0]
         if best is not None and winner.number != best.number:
-            sentences.append(f"The confirmation, and `tmsearch export {name}` with it, prefers trial {winner.number}.")
+            sentences.append(f"The confirmation, and the export with it, prefers trial {winner.number}.")
         return tuple(map(_sentence, sentences))
     if best is None:
         return ("There is nothing to be sure of yet.",)
