@@ -56,7 +56,7 @@ class Shelf:
                 path.unlink(missing_ok=True)
 
     def named(self, trial_id: int, exhibits: Sequence[Exhibit]) -> Iterator[tuple[str, Exhibit]]:
-        """Each with its id: hexadecimal, as the dashboard's addresses want it, and in the order that it shows them in."""
+        """Each with its id: hexadecimal, as the dashboard's addresses want it, and in the order of their showing."""
         for place, one in enumerate(exhibits):
             digest = _digest(one.name, one.mimetype, hashlib.sha256(one.content).hexdigest())
             yield f"{self._mark}-{trial_id:08d}-{place:02d}{digest[:18]}", one

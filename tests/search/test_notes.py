@@ -102,9 +102,9 @@ def test_every_trial_has_its_note_and_artifacts(ledger, tmp_path):
         table, picture = get_all_artifact_meta(trial, storage=ledger.storage.optuna)
         assert (table.filename, table.mimetype) == ("x.csv", "text/csv")
         store = FileSystemArtifactStore(str(artifacts_folder(ledger.storage)))
-        copy = str(tmp_path / "copy")
+        copy = str(tmp_path / f"copy-{one.number}")
         download_artifact(artifact_store=store, artifact_id=picture.artifact_id, file_path=copy)
-        assert (tmp_path / "copy").read_bytes() == b"dots"
+        assert (tmp_path / f"copy-{one.number}").read_bytes() == b"dots"
     assert len(files(ledger)) == 6
 
 

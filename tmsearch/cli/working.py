@@ -125,6 +125,8 @@ def _alone(
     deadline: float,
 ) -> Outcome:
     """One worker in this process."""
+    from tmsearch.cli.curator import Gallery  # which looks at what is said here
+
     stay_on_own_cores()
     space = Space.from_json(dict(summary.record.space))
     child.log_to(folder / "worker.log")
@@ -140,6 +142,7 @@ def _alone(
         place=os.environ.get(PLACE) or _place(),
         version=code_version(),
         depot=Depot(url, ledger.study, display.notice) if url else None,
+        curator=Gallery(ledger, display.notice),
     )
     return worker.run(interrupts, deadline)
 
