@@ -140,14 +140,14 @@ def _plain(one: intervals.Interval | None) -> tuple[float, float] | None:
 def _contents(
     folder: Path, trial: Trial, zero_shot: float | None, picked: Sequence[Chosen], heard: Sequence[board.Heard]
 ) -> dict[str, bytes]:
-    """Files by name; those that matter most come first."""
+    """Files by name; those that matter most come first, here and by their names, which a dashboard sorts them by."""
     made: dict[str, bytes] = {}
     scores = read_scores(folder, trial.steps)
     curve = {rung["step"]: rung["wer"] for rung in trial.rungs}
     if curve:
-        made["learning-curve.png"] = pictures.learning_curve(curve, zero_shot, f"trial {trial.number}")
-    for one, clip in zip(picked, heard, strict=False):
-        name = f"{one.place}-{file_name(Path(one.score.name).stem)}"
+        made["1-learning-curve.png"] = pictures.learning_curve(curve, zero_shot, f"trial {trial.number}")
+    for number, (one, clip) in enumerate(zip(picked, heard, strict=False), 2):
+        name = f"{number}-{one.place}-{file_name(Path(one.score.name).stem)}"
         made |= {f"{name}.mp3": sounds.mp3(clip.samples), f"{name}.png": clip.picture}
     if scores:
         made[f"worst-{min(ROWS, len(scores))}-clips.csv"] = table(scores).encode()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -10,9 +10,12 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from tmsearch.quoting import markdown
+from tmsearch.scores import ClipScore, worst_first
 from tmsearch.training import Progress
 
 METRICS = ("wer", "wer_raw", "cer")
+_CLIPS = 10  # of the worst, as text
 
 
 class Logbook:
@@ -22,7 +25,7 @@ class Logbook:
         # Events past the point from which training goes on belong to steps that are done again.
         self._writer = SummaryWriter(str(folder), purge_step=first_step + 1)
         if not first_step:
-            shown = {key: value for key, value in params.items() if isinstance(value, bool | int | float | str)}
+            shown = {key: _shown(value) for key, value in params.items() if value is not None}
             experiment, start, _ = hparams(shown, dict.fromkeys(METRICS, 0.0))  # type: ignore[no-untyped-call]
             self._writer._get_file_writer().add_summary(experiment)  # type: ignore[no-untyped-call]
             self._writer._get_file_writer().add_summary(start)  # type: ignore[no-untyped-call]
@@ -32,9 +35,11 @@ class Logbook:
         self._scalar("learning_rate", progress.learning_rate, progress.step)
         self._scalar("gradient_norm", progress.grad_norm, progress.step)
 
-    def rung(self, step: int, metrics: Mapping[str, float]) -> None:
+    def rung(self, step: int, metrics: Mapping[str, float], clips: Sequence[ClipScore]) -> None:
+        """An evaluation: its rates, and the worst clips to read. Sounds and pictures come when the trial has ended."""
         for name in METRICS:
             self._scalar(name, metrics[name], step)
+        self._writer.add_text("worst_clips", _worst(clips), step)
 
     def _scalar(self, tag: str, value: float, step: int) -> None:
         self._writer.add_scalar(tag, value, step)
@@ -46,3 +51,19 @@ class Logbook:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._writer.close()
+
+
+def _shown(value: Any) -> float | str:
+    """As the HParams tab has it: numbers are sorted as such, and a switch is a word."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _worst(clips: Sequence[ClipScore]) -> str:
+    """A Markdown table."""
+    rows = ["| clip | errors | words | said | heard |", "|---|---|---|---|---|"]
+    for one in worst_first(clips)[:_CLIPS]:
+        texts = f"{markdown(one.reference)} | {markdown(one.hypothesis)}"
+        rows.append(f"| {markdown(one.name)} | {one.edits} | {one.words} | {texts} |")
+    return "\n".join(rows)

@@ -183,7 +183,7 @@ def study_note(one: Study, report: str) -> str:
             f"As a file: `tmsearch report {one.name} -o report.html`.",
             f"{one.trials} recipes for fine-tuning {markdown(', '.join(one.models))}. Searched: "
             f"{markdown(', '.join(one.searched))}. Held fixed: {fixed}.",
-            f"**Data:** {markdown(one.data)}.",
+            f"**Data:** {markdown(one.data.removeprefix('data '))}.",
             f"**Budget:** {one.max_steps} steps in full, judged at {one.judged} by {markdown(one.strategy)}.",
             "**How to read it:** one trial is one recipe with its whole curve. The value is the word error rate (WER) "
             "on the validation clips at the last step reached; values at different steps do not compare. *Pruned* was "

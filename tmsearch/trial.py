@@ -109,7 +109,7 @@ def segment(bench: Bench, job: Mapping[str, Any], say: Say, stop: Callable[[], b
     """Train one stretch of one configuration and score it; the answer for the supervisor."""
     from tmsearch import checkpoints, claims, confirmed, devices
     from tmsearch.logbook import Logbook
-    from tmsearch.scores import write_scores
+    from tmsearch.scores import scores_file, write_scores
 
     recipe, folder = recipe_of(job), Path(job["folder"])
     config, data = recipe.train, recipe.data
@@ -130,7 +130,9 @@ def segment(bench: Bench, job: Mapping[str, Any], say: Say, stop: Callable[[], b
 
         result, clips = _trained(bench, config, speech, job, report, say, stop)
         metrics = {name: getattr(result, name) for name in ("wer", "wer_raw", "cer", "loops")}
-        logbook.rung(result.step, metrics)
+        # What ended between this and its commit is done again, from its last checkpoint: its events are there.
+        if begun < result.step or not scores_file(folder, result.step).is_file():
+            logbook.rung(result.step, metrics, result.scores)
     claims.keep_only(saved, job["token"], result.step)
     if job.get("keep_weights") and result.step == config.max_steps:
         confirmed.keep(result.checkpoint, folder)
