@@ -75,18 +75,18 @@ class Gallery:
         if one.origin == IMPORTED:
             return Account(trial_note(told, Made()))
         found = _kept(folder, one) or self._made(one, told, folder)
-        if found is None:
-            return Account(trial_note(told, Made(problem=self._hopeless)))
+        if "files" not in found:
+            return Account(trial_note(told, Made(problem=found["reason"])))
         exhibits = [
             Exhibit(each["name"], each["mimetype"], (folder / FOLDER / each["name"]).read_bytes())
             for each in found["files"]
         ]
         return Account(found["note"], tuple(exhibits))
 
-    def _made(self, one: Configuration, told: Trial, folder: Path) -> dict[str, Any] | None:
-        """What the process answers; None where it can't, and then it is not asked again in this round."""
+    def _made(self, one: Configuration, told: Trial, folder: Path) -> dict[str, Any]:
+        """What the process answers. One that died or takes too long is not asked again in this round."""
         if self._hopeless:
-            return None
+            return {"reason": self._hopeless}
         if self._child is None:
             command = [sys.executable, "-m", "tmsearch.exhibits"]
             one_core = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -96,17 +96,14 @@ class Gallery:
         try:
             while time.monotonic() < deadline:
                 said = self._child.event(timeout=1.0)
-                if said is not None and said.get("event") == "made":
-                    return said
                 if said is not None:
-                    self._hopeless = str(said.get("reason"))
-                    return None
+                    return said
             self._child.kill()
             self._hopeless = f"it took more than {PATIENCE_SECONDS:.0f} s"
         except ChildDied as death:
             self._hopeless = f"the process that makes them ended: {death}"
         self._notice(f"trial {one.number}: no pictures and sounds: {self._hopeless}")
-        return None
+        return {"reason": self._hopeless}
 
     def _job(self, one: Configuration, told: Trial, folder: Path) -> dict[str, Any]:
         words = sure.words_of(self._facts, _fold(one))
