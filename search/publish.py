@@ -30,6 +30,7 @@ from search.space import Space
 CONFIGURATION = "configuration"
 SUCCEEDS = "succeeds_trial"
 FACTOR = "{}_times_recommended"
+MANY = 20  # trials to tell of at once: it takes long enough to say so
 T = TypeVar("T")
 
 
@@ -60,6 +61,8 @@ class Publisher:
             study, trials = self._study()
             if self._curator is not None:
                 self._curator.begin(history)
+                if sum(one.ended for one in due) >= MANY:
+                    self._notice(f"notes, pictures and sounds of {sum(one.ended for one in due)} trials are made")
                 self._introduce(study, self._curator)
             for one in due:
                 if not self._lease(LEASE_SECONDS):

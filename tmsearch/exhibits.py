@@ -100,7 +100,7 @@ class Maker:
             board.write(Path(job["tensorboard"]), trial.steps, heard, failed=trial.state == "failed")
         for name, content in files.items():
             write_atomically(folder / FOLDER / name, content)
-        lines = tuple(f"**{one.place}:** {about(one)}" for one in picked)
+        lines = tuple(f"**{one.place}:** " + "\n  - ".join(about(one)) for one in picked)
         found = {
             "note": notes.trial_note(trial, Made(lines, tuple(left_out), problem)),
             "files": [{"name": name, "mimetype": _KINDS[Path(name).suffix]} for name in files],
@@ -117,7 +117,7 @@ class Maker:
                 samples, key = self._clips.samples(data, one.score), (data, one.score.name)
                 if key not in self._pictures:
                     self._pictures[key] = pictures.spectrogram(samples)
-                found.append(board.Heard(one.place, about(one), samples, self._pictures[key]))
+                found.append(board.Heard(one.place, "; ".join(about(one)), samples, self._pictures[key]))
         except InputError as error:
             return found, str(error)
         return found, None
@@ -156,13 +156,12 @@ def _contents(
     return made
 
 
-def about(one: Chosen) -> str:
-    """A clip in one line of Markdown."""
+def about(one: Chosen) -> tuple[str, str, str]:
+    """A clip in three phrases of Markdown: which, what was said, what was heard."""
     score = one.score
-    return (
-        f"{markdown(score.name)}: {score.edits} {'error' if score.edits == 1 else 'errors'} in {score.words} words; "
-        f"said: {markdown(score.reference)}; heard: {markdown(score.hypothesis)}"
-    )
+    errors = "1 error" if score.edits == 1 else f"{score.edits} errors"
+    which = f"{markdown(score.name)}, {errors} in {score.words} words"
+    return which, f"said: {markdown(score.reference)}", f"heard: {markdown(score.hypothesis)}"
 
 
 def _within(made: Mapping[str, bytes]) -> tuple[dict[str, bytes], list[str]]:

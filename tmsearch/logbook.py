@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +23,9 @@ class Logbook:
     """TensorBoard events of one trial, over all its segments."""
 
     def __init__(self, folder: Path, first_step: int, params: Mapping[str, Any]) -> None:
-        # Events past the point from which training goes on belong to steps that are done again.
+        # Events past the point from which training goes on belong to steps that are done again: taken out of the files,
+        # and a TensorBoard that has them already is told so.
+        forget(folder, first_step)
         self._writer = SummaryWriter(str(folder), purge_step=first_step + 1)
         if not first_step:
             shown = {key: _shown(value) for key, value in params.items() if value is not None}
@@ -51,6 +54,27 @@ class Logbook:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._writer.close()
+
+
+def forget(folder: Path, step: int) -> None:
+    """Take what comes after `step` out of a training's event files; of 0 nothing is left."""
+    from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    for file in sorted(folder.glob("events.out.tfevents.*")):
+        if not step:
+            file.unlink(missing_ok=True)
+            continue
+        records = list(RawEventFileLoader(str(file)).Load())
+        kept = [one for one in records if Event.FromString(one).step <= step]
+        if len(kept) < len(records):
+            scratch = folder / f".{os.getpid()}"
+            with scratch.open("wb") as stream:
+                writer = RecordWriter(stream)
+                for one in kept:
+                    writer.write(one)
+            scratch.replace(file)
 
 
 def _shown(value: Any) -> float | str:

@@ -49,7 +49,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Made:
-    """What was made to be seen and heard, in words: a line of Markdown for each clip, and what is missing and why."""
+    """What was made to be seen and heard, in words: an item of Markdown a clip, and what is missing and why."""
 
     clips: Sequence[str] = ()
     left_out: Sequence[str] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 LONGEST = 300  # characters of a text in a note
-LONGEST_CELL = 2_000  # in a table
+LONGEST_CELL = 500  # in a table
 # Control characters, and those that turn the direction of what stands around them.
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
 # What Markdown and HTML are made of within a line; an underscore inside a word is none of it.
