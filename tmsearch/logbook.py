@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
@@ -20,16 +20,27 @@ _CLIPS = 10  # of the worst, as text
 
 
 class Logbook:
-    """TensorBoard events of one trial, over all its segments."""
+    """TensorBoard events of one trial, over all its segments. `choices` are what its study chooses from, by knob."""
 
-    def __init__(self, folder: Path, first_step: int, params: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        first_step: int,
+        params: Mapping[str, Any],
+        choices: Mapping[str, Sequence[Any]] = MappingProxyType({}),
+    ) -> None:
         # Events past the point from which training goes on belong to steps that are done again: taken out of the files,
         # and a TensorBoard that has them already is told so.
         forget(folder, first_step)
         self._writer = SummaryWriter(str(folder), purge_step=first_step + 1)
         if not first_step:
             shown = {key: _shown(value) for key, value in params.items() if value is not None}
-            experiment, start, _ = hparams(shown, dict.fromkeys(METRICS, 0.0))  # type: ignore[no-untyped-call]
+            # Words that are not on the list are filtered away: each trial's file has those of all.
+            words = {key: choices.get(key, [params[key]]) for key, one in shown.items() if isinstance(one, str)}
+            listed = {key: [str(_shown(one)) for one in values] for key, values in words.items()}
+            experiment, start, _ = hparams(  # type: ignore[no-untyped-call]
+                shown, dict.fromkeys(METRICS, 0.0), hparam_domain_discrete=listed
+            )
             self._writer._get_file_writer().add_summary(experiment)  # type: ignore[no-untyped-call]
             self._writer._get_file_writer().add_summary(start)  # type: ignore[no-untyped-call]
 

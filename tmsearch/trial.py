@@ -122,7 +122,7 @@ def segment(bench: Bench, job: Mapping[str, Any], say: Say, stop: Callable[[], b
     saved = folder / "checkpoints"
     found = claims.latest(saved, job["last_step"])
     begun = checkpoints.step_of(found) if found else 0
-    with Logbook(Path(job["tensorboard"]) / folder.name, begun, job["params"]) as logbook:
+    with Logbook(Path(job["tensorboard"]) / folder.name, begun, job["params"], job.get("choices", {})) as logbook:
 
         def report(progress: Progress) -> None:
             logbook.progress(progress)

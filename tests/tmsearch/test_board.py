@@ -20,7 +20,8 @@ from tmsearch.training import Progress
 
 def trained(folder, params, *steps, begun=0, beyond=0):
     """Events of a training from `begun` over the rungs `steps`, killed `beyond` steps after the last."""
-    with Logbook(folder, begun, {**params, "normalize_audio": True}) as logbook:
+    choices = {"model": ["demo/nano", "demo/micro"], "normalize_audio": [True, False]}
+    with Logbook(folder, begun, {**params, "normalize_audio": True}, choices) as logbook:
         for step in range(begun + 1, steps[-1] + beyond + 1 if steps else beyond + 1):
             logbook.progress(Progress(step, 1.0 / step, 1e-3, 1.0, 0.1))
             if step in steps:
@@ -64,6 +65,13 @@ def found(tmp_path_factory):
 def test_every_trial_with_its_parameters_and_final_values(found):
     metrics = [{"metric": {"tag": name, "group": ""}, "includeInResult": True} for name in ("wer", "cer")]
     knobs = [{"hparam": name, "includeInResult": True} for name in ("learning_rate", "model", "normalize_audio")]
+    told = found("plugin/hparams/experiment", experimentName="")["hparamInfos"]
+    listed = {one["name"]: one.get("domainDiscrete") for one in told}
+    assert listed == {
+        "learning_rate": None,
+        "model": ["demo/nano", "demo/micro"],
+        "normalize_audio": ["true", "false"],
+    }, "a word that is not listed would be filtered away"
     statuses = ["STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING", "STATUS_UNKNOWN"]
     groups = found(
         "plugin/hparams/session_groups",

@@ -25,7 +25,7 @@ from search.launchers.slurm import Slurm
 from search.ledger import Ledger
 from search.records import StudyRecord
 from search.segment import Interrupts
-from search.space import Space
+from search.space import Choice, Space
 from search.study import Summary
 from search.worker import Outcome, Worker
 from tmsearch.cli.display import Display, answer
@@ -160,6 +160,7 @@ def _job(space: Space, facts: Mapping[str, Any], folder: Path) -> dict[str, Any]
         "threads": facts["threads"],
         "cache": str(cache_folder()),
         "tensorboard": str(folder / "tensorboard"),
+        "choices": {name: list(one.values) for name, one in space.search.items() if isinstance(one, Choice)},
         "keep_weights": CONFIRMS in facts,  # confirm's models are scored once more, or merged
     }
 
