@@ -6,11 +6,14 @@ import io
 import json
 import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import optuna
 import pytest
 import soundfile
+from command import ROOT
 from made_up import TEXTS, made_up, scores
 from optuna.artifacts import get_all_artifact_meta
 from optuna_dashboard import get_note
@@ -108,30 +111,48 @@ def test_made_once(ledger):
     assert {path: path.stat().st_mtime_ns for path in folder_of(ledger, 1).rglob("*")} == times
 
 
-def published_anew(folder, spoil):
-    """A study of its own, published after `spoil` did something to it; (ledger, notices)."""
-    ledger, notices = made_up(folder), []
-    spoil(ledger)
-    publish(ledger, notices.append)
-    return ledger, notices
-
-
 def test_a_dataset_that_is_gone(tmp_path):
-    ledger, notices = published_anew(tmp_path, lambda ledger: shutil.rmtree(tmp_path / "data"))
+    ledger = made_up(tmp_path)
+    shutil.rmtree(tmp_path / "data")
+    publish(ledger)
     note, files = shown(ledger, 1)
     assert sorted(files) == ["1-learning-curve.png", "config.yaml", "worst-8-clips.csv"]
     assert "Not all could be made: " in note
     assert "no such file or folder" in note
-    assert notices == []
 
 
-def test_a_trial_of_another_machine(tmp_path):
-    ledger, _ = published_anew(tmp_path, lambda ledger: shutil.rmtree(folder_of(ledger, 1)))
-    note, files = shown(ledger, 1)
+@pytest.fixture(scope="module")
+def spoilt(tmp_path_factory):
+    """Published after trial 0's table of clips was damaged, trial 1's recipe grew and trial 3's folder was lost."""
+    ledger = made_up(tmp_path_factory.mktemp("spoilt"))
+    (folder_of(ledger, 0) / "clips-000020.jsonl").write_text("no JSON\n")
+    (folder_of(ledger, 1) / "config.yaml").write_text("#" * exhibits.LARGEST)
+    shutil.rmtree(folder_of(ledger, 3))
+    publish(ledger)
+    return ledger
+
+
+def test_one_that_can_not_be_made_does_not_hinder_the_others(spoilt):
+    note, files = shown(spoilt, 0)
     assert files == {}
-    assert note.startswith("**WER 0.097** ["), "its intervals are in the database"
+    assert "Not all could be made: JSONDecodeError" in note
+    assert len(shown(spoilt, 1)[1]) == 8
+
+
+def test_the_2_mb_of_a_trial(spoilt):
+    """What comes last is left out, and the note says so."""
+    note, files = shown(spoilt, 1)
+    assert "config.yaml" not in files
+    assert "1-learning-curve.png" in files
+    assert "Left out, as a trial's files may take 2 MB: config.yaml." in note
+
+
+def test_a_trial_of_another_machine(spoilt):
+    note, files = shown(spoilt, 3)
+    assert files == {}
+    assert note.startswith("**WER 0.486** ["), "its intervals are in the database"
     assert "on another machine, not here" in note
-    assert not folder_of(ledger, 1).exists()
+    assert not folder_of(spoilt, 3).exists()
 
 
 def test_a_process_that_dies(tmp_path, monkeypatch):
@@ -139,7 +160,8 @@ def test_a_process_that_dies(tmp_path, monkeypatch):
     program.write_text("#!/bin/sh\nexit 3\n")
     program.chmod(0o755)
     monkeypatch.setattr("tmsearch.cli.curator.sys.executable", str(program))
-    ledger, notices = published_anew(tmp_path, lambda ledger: None)
+    ledger, notices = made_up(tmp_path / "study"), []
+    publish(ledger, notices.append)
     note, files = shown(ledger, 1)
     assert files == {}
     assert note.startswith("**WER 0.097** at step 80")
@@ -147,29 +169,7 @@ def test_a_process_that_dies(tmp_path, monkeypatch):
     assert notices == ["trial 0: no pictures and sounds: the process that makes them ended: exit code 3"]
 
 
-def test_one_that_can_not_be_made_does_not_hinder_the_others(tmp_path):
-    ledger = made_up(tmp_path)
-    (folder_of(ledger, 0) / "clips-000020.jsonl").write_text("no JSON\n")
-    publish(ledger)
-    note, files = shown(ledger, 0)
-    assert files == {}
-    assert "Not all could be made: JSONDecodeError" in note
-    assert len(shown(ledger, 1)[1]) == 9
-
-
-def test_the_2_mb_of_a_trial(tmp_path):
-    """What comes last is left out, and the note says so."""
-    ledger = made_up(tmp_path)
-    recipe = folder_of(ledger, 1) / "config.yaml"
-    recipe.write_text("#" * exhibits.LARGEST)
-    publish(ledger)
-    note, files = shown(ledger, 1)
-    assert "config.yaml" not in files
-    assert "1-learning-curve.png" in files
-    assert "Left out, as a trial's files may take 2 MB: config.yaml." in note
-
-
-def test_the_largest_that_can_be(tmp_path):
+def test_the_largest_that_can_be():
     """Half a minute of noise three times, texts without end: still within the limit, and nothing is left out."""
     noise = np.random.default_rng(0).uniform(-1, 1, 30 * 16_000).astype(np.float32)
     texts = {"reference": "x" * 50_000, "hypothesis": "\u05e9" * 50_000}
@@ -196,3 +196,13 @@ def test_the_list_is_json_and_the_process_polite(ledger):
     found = json.loads((folder_of(ledger, 1) / exhibits.FOLDER / exhibits.LIST).read_text())
     assert found["of"] == [80, "finished"]
     assert os.nice(0) < 19
+
+
+def test_the_supervisor_draws_nothing_itself():
+    heavy = "torch", "matplotlib", "soundfile", "tensorboard", "scipy.signal", "plotly", "jinja2"
+    program = (
+        "import sys, search.worker, search.publish, tmsearch.cli.curator, optuna_dashboard\n"
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
