@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from search import disk, schema
+from search.artifacts import Shelf
+from search.curator import Curator
 from search.identity import Identity
 from search.ledger import Ledger
-from search.publish import Publisher
+from search.publish import CONFIGURATION, Publisher
 from search.records import Configuration, versions
 from search.space import Space
 from search.study import CHECKPOINTS, trial_folder
@@ -34,12 +36,16 @@ class Finding:
 
 
 class Doctor:
-    """Looks at one study. `broken` says what is wrong with a checkpoint's folder; None: it is whole."""
+    """Looks at one study. `broken` says what is wrong with a checkpoint's folder; None: it is whole.
 
-    def __init__(self, ledger: Ledger, folder: Path, broken: Broken) -> None:
+    What is published by a repair has the curator's notes and artifacts.
+    """
+
+    def __init__(self, ledger: Ledger, folder: Path, broken: Broken, curator: Curator | None = None) -> None:
         self._ledger = ledger
         self._folder = folder
         self._broken = broken
+        self._curator = curator
         self._history = ledger.history()
 
     def examine(self) -> list[Finding]:
@@ -52,6 +58,7 @@ class Doctor:
             self._claims(),
             self._workers(),
             self._published(),
+            self._artifacts(),
             *self._files(),
             self._checkpoints(),
             self._space_left(),
@@ -105,9 +112,40 @@ class Doctor:
 
     def _publish(self) -> None:
         space = Space.from_json(dict(self._ledger.record().space))
-        publisher = Publisher(self._ledger, space, lambda text: None)
+        publisher = Publisher(self._ledger, space, lambda text: None, self._curator)
         publisher.check()
         publisher.finish()
+
+    def _artifacts(self) -> Finding:
+        """Files that no trial names, and names without their file. Who publishes just now makes both, for a moment."""
+        if any(one.alive for one in self._ledger.workers()):
+            return Finding("artifacts", "ok", "not looked at while workers publish")
+        shelf = Shelf(self._ledger.storage, self._ledger.record())
+        orphans, gone = shelf.orphans(), shelf.dangling()
+        if orphans:
+            said = f"no trial names {len(orphans)} files such as {orphans[0].name}"
+            return Finding("artifacts", "bad", said, lambda: _remove(orphans))
+        if gone:
+            names = ", ".join(sorted({name for _, name in gone.values()})[:3])
+            said = f"{len(gone)} files are gone, such as {names}; a repair puts back what trials' folders still have"
+            return Finding("artifacts", "note", said, lambda: self._put_back(shelf, gone))
+        return Finding("artifacts", "ok", "every file is named, and every name has its file")
+
+    def _put_back(self, shelf: Shelf, gone: Mapping[str, tuple[int, str]]) -> None:
+        if self._curator is None:
+            return
+        self._curator.begin(self._history)
+        try:
+            for trial_id in {trial_id for trial_id, _ in gone.values()}:
+                number = self._ledger.storage.optuna.get_trial(trial_id).user_attrs.get(CONFIGURATION)
+                if not isinstance(number, int):
+                    continue
+                exhibits = self._curator.account(self._history[number]).exhibits
+                for artifact_id, exhibit in shelf.named(trial_id, exhibits):
+                    if artifact_id in gone:
+                        shelf.put(artifact_id, exhibit.content)
+        finally:
+            self._curator.rest()
 
     def _files(self) -> Iterator[Finding]:
         numbers = {one.number for one in self._history}
@@ -166,6 +204,8 @@ class Doctor:
 
 def _remove(paths: Sequence[Path]) -> None:
     for path in paths:
+        if path.is_file():
+            path.unlink(missing_ok=True)
         shutil.rmtree(path, ignore_errors=True)
 
 

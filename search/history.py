@@ -125,7 +125,7 @@ def _read(connection: sa.Connection, study_id: int, numbers: Sequence[int]) -> d
     )
     rows = connection.execute(sa.select(configurations).where(here)).all()
     for one in connection.execute(results):
-        rungs.setdefault(one.number, []).append(Rung(one.step, one.value, one.metrics, one.version))
+        rungs.setdefault(one.number, []).append(Rung(one.step, one.value, one.metrics, one.version, one.worker))
     return {
         row.number: Configuration(
             number=row.number,

@@ -5,17 +5,21 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import optuna
 import sqlalchemy as sa
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from search.artifacts import Shelf
+from search.curator import Curator
+from search.errors import StorageGone
 from search.history import LEASE_SECONDS, clock, study_row
 from search.hush import hushed
 from search.identity import Identity
 from search.ledger import Ledger
+from search.notes import leave_note, leave_study_note
 from search.records import BAD_PARAMETERS, Configuration
 from search.sampling import MEMORY, distributions, holds
 from search.schema import configurations, studies
@@ -26,32 +30,48 @@ from search.space import Space
 CONFIGURATION = "configuration"
 SUCCEEDS = "succeeds_trial"
 FACTOR = "{}_times_recommended"
+MANY = 20  # trials to tell of at once: it takes long enough to say so
+T = TypeVar("T")
 
 
 class Publisher:
-    """Brings the Optuna study to what the ledger says; may be killed anywhere and called again."""
+    """Brings the Optuna study to what the ledger says; may be killed anywhere and called again.
 
-    def __init__(self, ledger: Ledger, space: Space, notice: Callable[[str], None]) -> None:
+    Notes and artifacts are the curator's; without one there are none.
+    """
+
+    def __init__(
+        self, ledger: Ledger, space: Space, notice: Callable[[str], None], curator: Curator | None = None
+    ) -> None:
         self._ledger = ledger
         self._space = space
         self._notice = notice
+        self._curator = curator
         self._me = Identity.mine()
 
     def publish(self) -> bool:
         """Publish every configuration that changed. False: another worker is at it and may not have seen them all."""
-        due = [one for one in self._ledger.history() if one.published < one.revision and one.drawn is not None]
+        history = self._ledger.history()
+        due = [one for one in history if one.published < one.revision and one.drawn is not None]
         if not due:
             return True
         if not self._lease(LEASE_SECONDS):
             return False
         try:
             study, trials = self._study()
+            if self._curator is not None:
+                self._curator.begin(history)
+                if sum(one.ended for one in due) >= MANY:
+                    self._notice(f"notes, pictures and sounds of {sum(one.ended for one in due)} trials are made")
+                self._introduce(study, self._curator)
             for one in due:
                 if not self._lease(LEASE_SECONDS):
                     return False  # it took so long that another worker is at it
                 self._one(study, trials.get(one.number), one)
                 self._done(one)
         finally:
+            if self._curator is not None:
+                self._curator.rest()
             self._lease(0.0)
             self._ledger.storage.rest()
         return True
@@ -171,8 +191,31 @@ class Publisher:
             if key not in known.system_attrs:
                 storage.set_trial_system_attr(trial_id, key, limit)
         if final is not None:
+            if self._curator is not None:
+                self._explain(study, trial_id, one, self._curator)
             values = None if one.value is None or final == TrialState.FAIL else [one.value]
             storage.set_trial_state_values(trial_id, final, values)
+
+    def _introduce(self, study: optuna.Study, curator: Curator) -> None:
+        note = self._asked(f"study {self._ledger.study}", curator.study)
+        if note is not None:
+            leave_study_note(study, note)
+
+    def _explain(self, study: optuna.Study, trial_id: int, one: Configuration, curator: Curator) -> None:
+        """Note and artifacts, before the trial is told: after that it takes none."""
+        account = self._asked(f"trial {one.number}", lambda: curator.account(one))
+        if account is not None:
+            Shelf(self._ledger.storage, self._ledger.record()).upload(trial_id, account.exhibits)
+            leave_note(optuna.Trial(study, trial_id), account.note)
+
+    def _asked(self, what: str, ask: Callable[[], T]) -> T | None:
+        try:
+            return ask()
+        except StorageGone:
+            raise
+        except Exception as error:  # a search must not end for want of a picture, whatever went wrong with it
+            self._notice(f"{what} is published without its note: {type(error).__name__}: {error}")
+            return None
 
     def _create(self, study: optuna.Study, one: Configuration, *, succeeds: int | None) -> int:
         params, space = self._params(one)

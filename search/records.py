@@ -29,6 +29,7 @@ class Rung:
     value: float
     metrics: Mapping[str, Any]
     version: str | None = None  # of the code that trained it
+    worker: str | None = field(default=None, compare=False)  # who did: an Identity
 
 
 @dataclass(frozen=True)

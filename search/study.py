@@ -112,11 +112,15 @@ def delete(ledger: Ledger) -> None:
     """Remove the study from the ledger, from Optuna and from the disk; raises UserError while a worker is on it."""
     import optuna
 
+    from search.artifacts import Shelf
+
     running = [one.shown_worker for one in ledger.history() if one.state == "running"]
     if running:
         raise UserError(f"{ledger.study}: {running[0]} works on it; `tmsearch stop {ledger.study}` first")
     storage = ledger.storage
-    # The published view first: killed after it, the study is still there and can be deleted again.
+    # The published view first, and before it the files that it names: killed after it, the study is still there and can
+    # be deleted again.
+    Shelf(storage, ledger.record()).clear()
     with contextlib.suppress(KeyError):
         optuna.delete_study(study_name=ledger.study, storage=storage.optuna)
     shutil.rmtree(study_folder(storage, ledger.study), ignore_errors=True)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from search import disk, ladder, sampling
 from search.child import Child, ChildDied
+from search.curator import Curator
 from search.depot import Depot
 from search.errors import RunError, StorageGone, UserError
 from search.herald import Herald
@@ -55,6 +56,7 @@ class Worker:
         place: str = "local",
         version: str = "",
         depot: Depot | None = None,
+        curator: Curator | None = None,
     ) -> None:
         self._ledger = ledger
         self._space = space
@@ -68,7 +70,7 @@ class Worker:
         self._depot = depot
         self._rule = rule_of(space)
         self._me = Identity.mine()
-        self._herald = Herald(Publisher(ledger, space, listener.notice))
+        self._herald = Herald(Publisher(ledger, space, listener.notice, curator))
         self._seed = ledger.record().seed
         self._out_of_disk = False
         self._cleared: set[int] = set()  # whose checkpoints the depot holds no more

@@ -158,7 +158,8 @@ def _trained(
                 save_seconds=training.SAVE_SECONDS,
             )
             result = training.train(config, speech, stretch, report, stop=stop, warm=warm)
-            logbook.rung(result.step, {"wer": result.wer, "wer_raw": result.wer_raw, "cer": result.cer})
+            rates = {"wer": result.wer, "wer_raw": result.wer_raw, "cer": result.cer}
+            logbook.rung(result.step, rates, result.scores)
             confirmed.keep(result.checkpoint, kept[step])
             checkpoints.keep_only(saved, [step])
     assert result is not None

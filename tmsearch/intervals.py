@@ -86,6 +86,19 @@ def wer_interval(errors: Sequence[int], words: Sequence[int]) -> Interval | None
     return _percentiles(rates, len(words))
 
 
+def paired_interval(one: Sequence[int], other: Sequence[int], words: Sequence[int]) -> Interval | None:
+    """Of the first model's rate less the second's, by their errors on the same clips; None for fewer than two clips.
+
+    As `wer_interval`, with one choice of utterances for both. What other seeds would give comes on top.
+    """
+    if not len(one) == len(other) == len(words) or len(words) < 2 or not sum(words):
+        return None
+    weights = _weights(len(words))
+    heard = weights @ np.asarray(words, float)
+    more = np.asarray(one, float) - np.asarray(other, float)
+    return _percentiles(weights @ more / np.where(heard, heard, np.nan), len(words))
+
+
 def _percentiles(draws: Floats, clips: int) -> Interval:
     from scipy.special import ndtr, stdtrit
 

@@ -99,12 +99,12 @@ def recipe_text(recipe: Recipe) -> str:
     return "# `tmsearch train THIS_FILE` trains it.\n" + yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
 
 
-def write_atomically(file: Path, text: str) -> None:
+def write_atomically(file: Path, content: str | bytes) -> None:
     """Replace `file` as a whole: a kill leaves the old one or the new one."""
     file.parent.mkdir(parents=True, exist_ok=True)
     scratch = file.with_name(f".{file.name}.{os.getpid()}")
-    with scratch.open("w", encoding="utf-8") as stream:
-        stream.write(text)
+    with scratch.open("wb") as stream:
+        stream.write(content.encode() if isinstance(content, str) else content)
         stream.flush()
         os.fsync(stream.fileno())
     scratch.replace(file)

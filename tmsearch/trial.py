@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
-import json
 import os
-import queue
-import signal
-import sys
-import threading
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tmsearch import wire
 from tmsearch.config import DataConfig, TrainConfig
 from tmsearch.errors import InputError
 from tmsearch.recipe import keep_recipe, recipe_of
+from tmsearch.wire import Say
 
 if TYPE_CHECKING:
     from tmsearch.clips import Corpus
@@ -25,8 +21,6 @@ if TYPE_CHECKING:
     from tmsearch.training import Progress, Result
     from tmsearch.warm import Warm
 
-Say = Callable[[Mapping[str, Any]], None]
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class Bench:
@@ -115,7 +109,7 @@ def segment(bench: Bench, job: Mapping[str, Any], say: Say, stop: Callable[[], b
     """Train one stretch of one configuration and score it; the answer for the supervisor."""
     from tmsearch import checkpoints, claims, confirmed, devices
     from tmsearch.logbook import Logbook
-    from tmsearch.scores import write_scores
+    from tmsearch.scores import scores_file, write_scores
 
     recipe, folder = recipe_of(job), Path(job["folder"])
     config, data = recipe.train, recipe.data
@@ -128,7 +122,7 @@ def segment(bench: Bench, job: Mapping[str, Any], say: Say, stop: Callable[[], b
     saved = folder / "checkpoints"
     found = claims.latest(saved, job["last_step"])
     begun = checkpoints.step_of(found) if found else 0
-    with Logbook(Path(job["tensorboard"]) / folder.name, begun, job["params"]) as logbook:
+    with Logbook(Path(job["tensorboard"]) / folder.name, begun, job["params"], job.get("choices", {})) as logbook:
 
         def report(progress: Progress) -> None:
             logbook.progress(progress)
@@ -136,7 +130,9 @@ def segment(bench: Bench, job: Mapping[str, Any], say: Say, stop: Callable[[], b
 
         result, clips = _trained(bench, config, speech, job, report, say, stop)
         metrics = {name: getattr(result, name) for name in ("wer", "wer_raw", "cer", "loops")}
-        logbook.rung(result.step, metrics)
+        # What ended between this and its commit is done again, from its last checkpoint: its events are there.
+        if begun < result.step or not scores_file(folder, result.step).is_file():
+            logbook.rung(result.step, metrics, result.scores)
     claims.keep_only(saved, job["token"], result.step)
     if job.get("keep_weights") and result.step == config.max_steps:
         confirmed.keep(result.checkpoint, folder)
@@ -259,41 +255,10 @@ def _out_of_memory(error: BaseException) -> Mapping[str, Any]:
     return {"event": "failure", "failure": "oom", "reason": reason}
 
 
-def _die_with_parent() -> None:
-    """A supervisor killed by -9 must not leave a child that trains on. Linux only; elsewhere closed stdin tells."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 def main() -> None:
-    """Answer jobs from standard input until it closes, each message one JSON line."""
-    _die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # The protocol keeps the real standard output for itself: what a library prints goes to stderr.
-    wire = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    lock, stop, jobs = threading.Lock(), threading.Event(), queue.Queue[dict[str, Any]]()
-
-    def say(message: Mapping[str, Any]) -> None:
-        with lock:
-            wire.write(json.dumps(message) + "\n")
-            wire.flush()
-
-    def listen() -> None:
-        for line in sys.stdin:
-            message = json.loads(line)
-            if message.get("stop"):
-                stop.set()
-            else:
-                jobs.put(message)
-        os._exit(0)  # the supervisor is gone or done; what was reached is in a checkpoint
-
-    threading.Thread(target=listen, daemon=True).start()
+    """Answer jobs from standard input until it closes."""
     bench = Bench()
-    while True:
-        job = jobs.get()
-        say(answer(bench, job, say, stop.is_set))
-        stop.clear()
+    wire.serve(lambda job, say, stop: answer(bench, job, say, stop))
 
 
 if __name__ == "__main__":

@@ -75,6 +75,16 @@ def test_dashboard(folder):
     assert (code, rest) == (130, "")
 
 
+def test_more_than_this_machine_is_told_what_that_means(folder):
+    line, port, process = served(folder, "dashboard", "--host", "0.0.0.0")
+    try:
+        assert f"http://0.0.0.0:{port}/" in line
+        assert "everybody who reaches this address can change and delete studies" in process.stdout.readline()
+        assert b"toy" in get(f"http://{socket.gethostname()}:{port}/api/studies")
+    finally:
+        assert ended(process) == (130, "")
+
+
 def test_tensorboard(folder):
     line, port, process = served(folder, "tensorboard", "toy")
     try:

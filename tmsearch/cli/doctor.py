@@ -10,13 +10,14 @@ from search import study
 from search.doctor import Doctor, Finding
 from search.places import printable
 from search.storage import open_storage
+from tmsearch.cli.curator import Gallery
 
 
 def doctor(arguments: argparse.Namespace) -> int:
     """Say what is wrong with a study, and mend what can be mended."""
     ledger = study.open_study(open_storage(arguments.storage), arguments.study)
     folder = study.study_folder(ledger.storage, arguments.study)
-    findings = Doctor(ledger, folder, broken).examine()
+    findings = Doctor(ledger, folder, broken, Gallery(ledger, print)).examine()
     mended = _mended(findings) if arguments.repair else []
     left = [one for one in findings if one.state == "bad" and one not in mended]
     if arguments.json:

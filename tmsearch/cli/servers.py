@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import errno
 import socket
+import sys
 import threading
+from socketserver import ThreadingMixIn
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from search import study
@@ -20,7 +22,18 @@ class _Quiet(WSGIRequestHandler):
         pass
 
 
-class _Server6(WSGIServer):
+class _Server(ThreadingMixIn, WSGIServer):
+    """A thread for each request: browsers open connections long before they ask for anything."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A browser that went away in the middle of an answer is no error; others are shown as ever."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
+
+class _Server6(_Server):
     """For IPv6 addresses such as ::1."""
 
     address_family = socket.AF_INET6
@@ -41,15 +54,20 @@ def _free(host: str, port: int) -> None:
 def dashboard(arguments: argparse.Namespace) -> int:
     """Serve optuna-dashboard until Ctrl-C."""
     from search.dashboard import application
+    from tmsearch.cli.site import Site, is_local, page
 
     storage = open_storage(arguments.storage)
     if not study.names(storage):
         raise UserError(f"{storage.shown}: there is no study yet; `tmsearch run` makes one")
     _free(arguments.host, arguments.port)
-    server_class = _Server6 if ":" in arguments.host else WSGIServer
-    with make_server(arguments.host, arguments.port, application(storage), server_class, _Quiet) as server:
+    server_class = _Server6 if ":" in arguments.host else _Server
+    local = is_local(arguments.host)
+    site = Site(storage, application(storage), page, local=local)
+    with make_server(arguments.host, arguments.port, site, server_class, _Quiet) as server:
         host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
         print(f"optuna-dashboard on {storage.shown}: http://{host}:{server.server_port}/ (Ctrl-C ends it)", flush=True)
+        if not local:
+            print("everybody who reaches this address can change and delete studies: there is no password", flush=True)
         server.serve_forever()
     return 0
 

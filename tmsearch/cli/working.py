@@ -25,7 +25,7 @@ from search.launchers.slurm import Slurm
 from search.ledger import Ledger
 from search.records import StudyRecord
 from search.segment import Interrupts
-from search.space import Space
+from search.space import Choice, Space
 from search.storage import open_storage
 from search.study import Summary
 from search.worker import Outcome, Worker
@@ -128,6 +128,8 @@ def _alone(
     deadline: float,
 ) -> Outcome:
     """One worker in this process."""
+    from tmsearch.cli.curator import Gallery  # which looks at what is said here
+
     stay_on_own_cores()
     space = Space.from_json(dict(summary.record.space))
     child.log_to(folder / "worker.log")
@@ -143,6 +145,7 @@ def _alone(
         place=os.environ.get(PLACE) or _place(),
         version=code_version(),
         depot=Depot(url, ledger.study, display.notice) if url else None,
+        curator=Gallery(ledger, display.notice),
     )
     return worker.run(interrupts, deadline)
 
@@ -160,6 +163,7 @@ def _job(space: Space, facts: Mapping[str, Any], folder: Path) -> dict[str, Any]
         "threads": facts["threads"],
         "cache": str(cache_folder()),
         "tensorboard": str(folder / "tensorboard"),
+        "choices": {name: list(one.values) for name, one in space.search.items() if isinstance(one, Choice)},
         "keep_weights": CONFIRMS in facts,  # confirm's models are scored once more, or merged
     }
 
