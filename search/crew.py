@@ -10,8 +10,11 @@ from dataclasses import dataclass
 
 from search.errors import RunError, StorageGone, UserError
 from search.follow import Follower
+from search.herald import publish_rest
 from search.launchers import Engine, Handle
 from search.ledger import Ledger
+from search.patience import Patience
+from search.publish import Publisher
 from search.records import StudyRecord
 from search.segment import Interrupts
 from search.worker import Outcome
@@ -38,12 +41,19 @@ class Crew:
     """`count` workers by `engine`. Nothing of the search is in here: the workers agree through the ledger alone."""
 
     def __init__(
-        self, engine: Engine, count: int, ledger: Ledger, follower: Follower, notice: Callable[[str], None]
+        self,
+        engine: Engine,
+        count: int,
+        ledger: Ledger,
+        follower: Follower,
+        notice: Callable[[str], None],
+        publisher: Publisher | None = None,
     ) -> None:
         self._engine = engine
         self._ledger = ledger
         self._follower = follower
         self._notice = notice
+        self._publisher = publisher  # of what the last worker could not publish any more
         self._seats = [_Seat(number) for number in range(count)]
         self._told = 0  # what they were told: 0 nothing, 1 to stop, 2 to go at once
         self._looked = -math.inf
@@ -67,6 +77,8 @@ class Crew:
                 if seat.handle is not None and seat.handle.poll() is None:
                     seat.handle.kill()
             self._engine.close()
+        if self._publisher is not None and not interrupts.leave:
+            publish_rest(self._publisher, Patience(self._notice, lambda: interrupts.stop))
         self._follower.look()
         return self._outcome(interrupts, deadline)
 

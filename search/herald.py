@@ -7,6 +7,7 @@ import threading
 import optuna
 
 from search.errors import StorageGone
+from search.patience import Patience
 from search.publish import Publisher
 
 # What another worker was publishing, or the database could not take, is tried again after so many seconds.
@@ -32,17 +33,14 @@ class Herald:
             raise self._error
         self._due.set()
 
-    def close(self) -> None:
-        """Publish what is left, for some seconds at the most; whoever comes next does the rest."""
+    def close(self, patience: Patience) -> None:
+        """Publish what is left; where a person wants to leave, or the database stays away, whoever comes next does."""
         self._closing = True
         self._due.set()
         self._thread.join()
         if self._error is not None:
             raise self._error
-        try:
-            self._publisher.finish()
-        except (StorageGone, optuna.exceptions.StorageInternalError):
-            return
+        publish_rest(self._publisher, patience)
 
     def _run(self) -> None:
         checked = done = False
@@ -59,3 +57,18 @@ class Herald:
             if self._closing:
                 return
             self._due.wait(None if done and checked else AGAIN_SECONDS)
+
+
+def publish_rest(publisher: Publisher, patience: Patience) -> None:
+    """What the last worker could not publish: it may have been killed at it, or the database away."""
+
+    def finish(again: bool) -> None:
+        try:
+            publisher.finish()
+        except optuna.exceptions.StorageInternalError as error:
+            raise StorageGone((str(error).splitlines() or ["the database cannot be used"])[0]) from None
+
+    try:
+        patience.ask(finish)
+    except StorageGone:
+        return

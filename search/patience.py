@@ -25,24 +25,28 @@ class Patience:
         self._stop = stop
         self._seconds = seconds
         self._said = False
+        self._given_up = False
 
     def ask(self, call: Callable[[bool], T]) -> T:
         """What `call` gives; its argument says whether it was called before, in which case its answer got lost.
 
-        Raises StorageGone where the database stays away for too long, or somebody wants the worker to leave.
+        Raises StorageGone where the database stays away for too long, or somebody wants the worker to leave; after
+        that whatever is asked is tried once.
         """
         began, tried = time.monotonic(), 0
         while True:
             try:
                 answer = call(tried > 0)
             except StorageGone as gone:
-                if self._stop() or time.monotonic() - began > self._seconds:
+                if self._given_up or self._stop() or time.monotonic() - began > self._seconds:
+                    self._given_up = True
                     raise
                 self.gone(gone, after=tried)
                 time.sleep(_PAUSES[min(tried, len(_PAUSES) - 1)])
                 tried += 1
             else:
                 self.back()
+                self._given_up = False
                 return answer
 
     def gone(self, error: StorageGone, after: int = 1) -> None:

@@ -88,7 +88,7 @@ class Worker:
             self._sweep()
             return outcome
         finally:
-            self._herald.close()
+            self._herald.close(self._patience)
             self._sign_out()
 
     def _sign_out(self) -> None:

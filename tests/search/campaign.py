@@ -26,6 +26,7 @@ from search import study
 from search.crew import Crew
 from search.follow import Follower
 from search.launchers.local import Local
+from search.publish import Publisher
 from search.segment import Interrupts
 from search.storage import open_storage
 
@@ -92,7 +93,8 @@ def one_study(folder, workers, kills, chance, strategy, cluster=None):
     url = cluster.url if cluster else f"sqlite:///{storage.file}"
     environment = {"TMSEARCH_STORAGE": url, "TMSEARCH_STUDIES": str(folder), "TOY_STEP_SECONDS": str(STEP_SECONDS)}
     engine = Local([*COMMAND, str(folder / "toy")], environment, folder / "logs", workers)
-    crew = Crew(engine, workers, ledger, Follower(ledger, Watcher()), lambda text: None)
+    publisher = Publisher(ledger, space, lambda text: None)
+    crew = Crew(engine, workers, ledger, Follower(ledger, Watcher()), lambda text: None, publisher)
     killer = Killer(crew, cluster, chance, kills)
     killer.start()
     outcome = crew.run(Interrupts(), time.monotonic() + 600)

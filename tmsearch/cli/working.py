@@ -23,6 +23,7 @@ from search.launchers.local import Local, cores, gpus, stay_on_own_cores
 from search.launchers.ray import Ray
 from search.launchers.slurm import Slurm
 from search.ledger import Ledger
+from search.publish import Publisher
 from search.records import StudyRecord
 from search.segment import Interrupts
 from search.space import Choice, Space
@@ -83,10 +84,12 @@ def work(
     ledger: Ledger, child: Child, timeout: float | None, answered: Answered = answer, hands: Hands | None = None
 ) -> int:
     """Work on the study until all is done; prints what `answered` makes of the study then. The exit code."""
+    from tmsearch.cli.curator import Gallery  # which looks at what is said here
+
     hands = hands or Hands(workers=1)
     deadline = time.monotonic() + timeout if timeout else math.inf
     summary = study.summarise(ledger)
-    record = summary.record
+    record, space = summary.record, Space.from_json(dict(summary.record.space))
     folder = study.study_folder(ledger.storage, record.name)
     folder.mkdir(parents=True, exist_ok=True)
     _keep_space(folder, record)
@@ -97,7 +100,8 @@ def work(
             outcome = _alone(ledger, child, folder, summary, display, interrupts, deadline)
         else:
             engine = engine_of(ledger, folder, hands, timeout)
-            crew = Crew(engine, hands.count, ledger, Follower(ledger, display), display.notice)
+            publisher = Publisher(ledger, space, display.notice, Gallery(ledger, display.notice))
+            crew = Crew(engine, hands.count, ledger, Follower(ledger, display), display.notice, publisher)
             outcome = crew.run(interrupts, deadline)
     summary = study.summarise(ledger)
     for line in _ending(outcome, record.name) + answered(summary):
