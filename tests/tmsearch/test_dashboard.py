@@ -15,8 +15,10 @@ from browser import chromium, complaints
 from made_up import RUNS, made_up
 
 from search.dashboard import application
+from search.errors import UserError
 from search.publish import Publisher
 from search.space import Space
+from tmsearch.cli import report
 from tmsearch.cli.curator import Gallery
 from tmsearch.cli.servers import _Quiet, _Server
 from tmsearch.cli.site import Site, is_local
@@ -115,11 +117,19 @@ def test_reports(published):
 
 def test_one_that_cannot_be_made_is_said_in_one_line(published):
     def page(storage, name):
-        raise ModuleNotFoundError("no", name="tmsearch.cli.report")
+        raise UserError("the data are <b>gone</b>")
 
     with served(published["runs"], page) as address:
         status, _, body = get(address, "/reports/runs")
-    assert (status, "makes no reports" in body) == (503, True)
+    assert (status, "the data are &lt;b&gt;gone&lt;/b&gt;" in body) == (503, True)
+
+
+def test_the_report_itself(published):
+    with served(published["runs"], report.page) as address:
+        status, _, body = get(address, "/reports/runs")
+    assert status == 200
+    assert body.startswith("<!doctype html>")
+    assert "Trial 1 at step 80" in body
 
 
 def test_only_its_own_address_is_answered(published):

@@ -54,7 +54,8 @@ def _free(host: str, port: int) -> None:
 def dashboard(arguments: argparse.Namespace) -> int:
     """Serve optuna-dashboard until Ctrl-C."""
     from search.dashboard import application
-    from tmsearch.cli.site import Site, is_local, page
+    from tmsearch.cli.report import page
+    from tmsearch.cli.site import Site, is_local
 
     storage = open_storage(arguments.storage)
     if not study.names(storage):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import importlib
 import ipaddress
 import threading
 from collections.abc import Callable, Iterable
@@ -69,10 +68,6 @@ class Site:
             if name not in study.names(self._storage):
                 return _plain(start, "404 Not Found", f"there is no study {name}")
             body = self._built(name)
-        except ModuleNotFoundError as error:
-            if error.name != "tmsearch.cli.report":
-                raise
-            return _plain(start, "503 Service Unavailable", "this installation makes no reports")
         except (UserError, RunError) as error:
             return _plain(start, "503 Service Unavailable", str(error))
         start("200 OK", [("Content-Type", "text/html; charset=utf-8"), ("Cache-Control", "no-cache")])
@@ -86,12 +81,6 @@ class Site:
             if self._last is None or self._last[0] != state:
                 self._last = (state, self._page(self._storage, name).encode())
             return self._last[1]
-
-
-def page(storage: Storage, name: str) -> str:
-    """The study's report; imported when somebody asks for it."""
-    made: Page = importlib.import_module("tmsearch.cli.report").page
-    return made(storage, name)
 
 
 def is_local(host: str) -> bool:
