@@ -73,7 +73,7 @@ class Verdict:
             return f"{untold}: {seen}, and no recipe trained twice."
         sure = (
             f"difference {self.difference.mean:+.3f}, 95 % {self.difference.interval.low:+.3f} to "
-            f"{self.difference.interval.high:+.3f}, p = {_p(self.p)} as the best of {self.contenders}"
+            f"{self.difference.interval.high:+.3f}, {_p(self.p)} as the best of {self.contenders}"
         )
         if not self.told_apart:
             return f"{self.winner.name} can't be told apart from the default recipe: {seen} ({sure})."
@@ -83,7 +83,7 @@ class Verdict:
     def cross_check(self) -> str:
         """What the signed ranks say, and whether they say the same."""
         agrees = (self.wilcoxon * self.contenders <= self.level) == self.told_apart
-        return f"Wilcoxon over clips, seeds aside: p = {_p(min(1.0, self.wilcoxon * self.contenders))}" + (
+        return f"Wilcoxon over clips, seeds aside: {_p(min(1.0, self.wilcoxon * self.contenders))}" + (
             "" if agrees else "; it says otherwise, since it knows nothing of seeds or of how far clips differ"
         )
 
@@ -181,4 +181,4 @@ def _trainings(recipe: Recipe) -> str:
 
 
 def _p(value: float) -> str:
-    return "under 0.001" if value < 0.001 else f"{value:.3f}"
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
