@@ -21,7 +21,9 @@ start:
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("TMSEARCH")}
+    # What would change what is printed is not taken from whoever runs the tests.
+    other = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("TMSEARCH") and key not in other}
     # The log-mels of the demo are made once for all tests of a session.
     return {**kept, "PYTHONPATH": str(ROOT), "TMSEARCH_CACHE": str(folder.parent / "cache"), **more}
 
