@@ -157,3 +157,12 @@ def test_data_describes_a_dataset_and_a_space(folder):
 def test_module_and_version():
     done = subprocess.run([sys.executable, "-m", "tmsearch", "--version"], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout == "tmsearch 0.1.0\n"
+
+
+@pytest.mark.parametrize("target", ["file/x.yaml", "/proc/none/x.yaml"])
+def test_a_file_that_cannot_be_written_is_one_line(tmp_path, target):
+    (tmp_path / "file").write_text("no folder")
+    refused = tmsearch(tmp_path, "init", "demo", "-o", target)
+    assert refused.returncode == 2
+    assert len(refused.stderr.splitlines()) == 1
+    assert f"-o {target}: cannot be written" in refused.stderr

@@ -13,7 +13,8 @@ from search.errors import UserError
 from search.storage import open_storage
 from tmsearch import trainer_arguments
 from tmsearch.cli import recipes
-from tmsearch.recipe import recipe_text, write_atomically
+from tmsearch.cli.output import write_output
+from tmsearch.recipe import recipe_text
 
 
 def export(arguments: argparse.Namespace) -> int:
@@ -33,7 +34,7 @@ def export(arguments: argparse.Namespace) -> int:
     file = Path(arguments.output)
     if file.is_dir() or not file.absolute().parent.is_dir():
         raise UserError(f"{file}: no file can be written there; name one in a folder that exists")
-    write_atomically(file, text)
+    write_output(file, text)
     onward = "for a script of your own" if arguments.format == "hf" else f"next: tmsearch train {file}"
     print(f"{file}: trial {one.number} of study {summary.record.name}, {why}; {onward}")
     return 0

@@ -17,11 +17,11 @@ from search.launchers.local import gpus
 from search.places import Place, nearest, printable
 from search.space import check_study
 from tmsearch import clips, proposal, splits
+from tmsearch.cli.output import write_output
 from tmsearch.cli.plan import data_line
 from tmsearch.cli.spaces import DATA, TRAIN, load_space
 from tmsearch.clips import Corpus
 from tmsearch.config import DataConfig
-from tmsearch.recipe import write_atomically
 
 LONGEST_NAME = 40  # characters of a study that is named after its dataset
 LATIN = 0x250  # where Unicode's Latin letters end, but for a few
@@ -45,8 +45,7 @@ def init(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
     text = found.text()
     _reads_back(text, config, output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(output, text)
+    write_output(output, text, make_folder=True)
     seconds = sum(clip.seconds for clip in corpus.clips)
     print(f"{printable(str(output))}: study {name}, written after looking at the data")
     known = {"clips": len(corpus.clips), "seconds": seconds, "split": split.to_json(), "dropped": corpus.dropped}

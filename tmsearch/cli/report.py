@@ -15,6 +15,7 @@ from search.ledger import Ledger
 from search.records import Configuration
 from search.storage import Storage, open_storage
 from search.study import Summary
+from tmsearch.cli.output import write_output
 from tmsearch.clips import Corpus
 from tmsearch.config import DataConfig
 from tmsearch.errors import InputError
@@ -36,16 +37,12 @@ def report(arguments: argparse.Namespace) -> int:
 
 def write(output: str, made: Callable[[], str], option: str = "-o") -> None:
     """Write what `made` gives as a whole, and its size; raises UserError before it is made where that cannot be."""
-    from tmsearch.recipe import write_atomically
     from tmsearch.report.text import size, visible
 
     file = Path(output)
     _may_write(file, option)
     text = made()
-    try:
-        write_atomically(file, text)
-    except OSError as error:
-        raise UserError(f"{option} {visible(output)}: cannot be written: {error.strerror}; name another file") from None
+    write_output(file, text, option)
     print(f"{visible(output)}: {size(len(text.encode()))}; open it in any browser")
 
 
