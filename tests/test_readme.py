@@ -52,6 +52,11 @@ def test_every_command_of_the_readme_parses(command):
     parse(shlex.split(command)[1:])
 
 
+@pytest.mark.parametrize("picture", re.findall(r"!\[[^\]]+\]\((\S+)\)", README))
+def test_every_picture_is_there(picture):
+    assert (ROOT / picture).read_bytes().startswith(b"\x89PNG")
+
+
 def test_the_space_of_the_readme_loads(tmp_path):
     from search import space
     from tmsearch.cli.spaces import DATA, TRAIN
