@@ -9,7 +9,8 @@ import soundfile
 import yaml
 from command import tmsearch
 from datasets import Dataset
-from speech_files import struct_table, wav
+from loopback_hub import Hub
+from speech_files import speech_folder, struct_table, wav
 
 from search.errors import UserError
 from tmsearch import proposal
@@ -220,3 +221,21 @@ def test_a_mistake_is_one_line_and_nothing_is_written(folder, words, said):
     assert len(done.stderr.splitlines()) == 1
     assert said in done.stderr
     assert files(folder) == before
+
+
+def test_a_hub_dataset_is_pinned_and_its_card_tells_the_language(tmp_path):
+    repo = speech_folder(tmp_path / "repo", *"abcdefghij")
+    (repo / "README.md").write_text("---\nlanguage:\n- de-DE\n---\n# Kehlkopf\n")
+    with Hub({("dataset", "me/throat"): {"main": repo}}, private={"me/throat"}, token="hf_right") as hub:
+        token = hub.environment(tmp_path / "home", token="hf_right")
+        done = tmsearch(tmp_path, "init", "me/throat", **token)
+        refused = tmsearch(tmp_path, "init", "me/throat", "-o", "x.yaml", **hub.environment(tmp_path / "none"))
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "spaces" / "throat.yaml").read_text()
+    data = yaml.safe_load(text)["data"]
+    assert data["revision"] == hub.commit("dataset", "me/throat", "main")
+    assert data["language"] == "de"
+    assert "language de: the dataset says so" in done.stdout
+    assert "hf_right" not in text + done.stdout + done.stderr
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
+    assert not (tmp_path / "x.yaml").exists()
