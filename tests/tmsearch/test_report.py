@@ -15,7 +15,7 @@ from search.study import study_folder
 from tmsearch import sizes
 from tmsearch.cli import main
 from tmsearch.cli.report import page
-from tmsearch.report import charts, matched, text
+from tmsearch.report import charts, exhibits, matched, text
 from tmsearch.report.matched import Candidate
 from tmsearch.report.records import Line
 
@@ -106,6 +106,16 @@ def test_the_test_split_is_nowhere(storage):
         assert name not in html
     assert all(name in html for name in split["validation"])
     assert "devices NVIDIA H100 " in words(html)
+
+
+def test_a_large_page_has_the_sounds_of_the_worst_alone(storage, monkeypatch):
+    whole = page(storage, "made")
+    assert "with the most errors: all would" not in whole
+    monkeypatch.setattr(exhibits, "LARGEST", 30_000)
+    less = page(storage, "made")
+    count = less.count("data:audio/mpeg")
+    assert 0 < count < whole.count("data:audio/mpeg")
+    assert f"those of the {count} with the most errors" in less
 
 
 def test_a_dataset_that_is_gone_or_changed(storage, tmp_path):

@@ -133,7 +133,7 @@ def _heard(ledger: Ledger, summary: Summary, corpus: Corpus | None, why: str) ->
     except InputError as error:
         why = f"No sound and no pictures: {error}."
         shown = exhibits.scored(scores, before, {}, _mute, language)
-    return Heard(shown, where, why)
+    return Heard(shown, " ".join(filter(None, (where, exhibits.left_out(shown)))), why)
 
 
 def _mute(name: str) -> Samples:

@@ -10,7 +10,10 @@ from tmsearch import alignment, measures, sounds
 from tmsearch.alignment import Piece
 from tmsearch.clips import Clip
 from tmsearch.recording import Samples
-from tmsearch.scores import ClipScore
+from tmsearch.scores import ClipScore, worst_first
+
+# Characters of a page's sounds and pictures: with the chart library's 5 MB it stays below 20 MB, and opens in 3 s.
+LARGEST = 12_000_000
 
 
 @dataclass(frozen=True)
@@ -44,19 +47,35 @@ def scored(
     decode: Callable[[str], Samples],
     language: str,
 ) -> tuple[Exhibit, ...]:
-    """The clips of an evaluation, in its order, beside the untrained model's (`before`; may be empty)."""
+    """The clips of an evaluation, in its order, beside the untrained model's (`before`; may be empty).
+
+    Sounds and pictures are those of the clips with the most errors, as many as LARGEST holds.
+    """
     zero_shot = {one.name: one for one in before}
-    return tuple(_scored(one, zero_shot.get(one.name), clips.get(one.name), decode, language) for one in scores)
+    made, room = {}, LARGEST
+    for one in worst_first(scores):
+        heard = decode if room > 0 else None
+        made[one.name] = _scored(one, zero_shot.get(one.name), clips.get(one.name), heard, language)
+        room -= len(made[one.name].sound or "") + len(made[one.name].picture or "")
+    return tuple(made[one.name] for one in scores)
+
+
+def left_out(shown: Sequence[Exhibit]) -> str:
+    """A sentence where some clips have no sound because the page would be too large."""
+    count = sum(one.sound is not None for one in shown)
+    if count in (0, len(shown)):
+        return ""
+    return f"Sounds and pictures are those of the {count} with the most errors: all would make the page too large."
 
 
 def _scored(
     one: ClipScore,
     before: ClipScore | None,
     clip: Clip | None,
-    decode: Callable[[str], Samples],
+    decode: Callable[[str], Samples] | None,
     language: str,
 ) -> Exhibit:
-    samples = decode(one.name) if clip else None
+    samples = decode(one.name) if clip and decode else None
     return Exhibit(
         name=one.name,
         reference=one.reference,
@@ -95,7 +114,7 @@ def sound(samples: Samples) -> str:
 
 
 def picture(samples: Samples) -> str:
-    """A spectrogram without axes, 0 to 8 kHz, as a data URI."""
+    """A spectrogram without axes, to 4 kHz, as a data URI."""
     from tmsearch import pictures  # matplotlib takes a second
 
     return _uri("image/png", pictures.spectrogram(samples, width=4.0, height=0.9, axes=False))
