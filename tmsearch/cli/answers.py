@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from search import paired, racing
+from search.racing import CONFIRMS
 from search.records import Configuration
 from search.storage import Storage
 from search.study import Summary
 from tmsearch.cli import sure, verdicts
 from tmsearch.cli.recipes import chosen, confirmation
 from tmsearch.cli.words import clock_time, short
-from tmsearch.cli.working import CONFIRMS
 from tmsearch.config import TrainConfig
 from tmsearch.confirm import interval
 from tmsearch.report.records import Answer, Known, Line

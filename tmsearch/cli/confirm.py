@@ -13,6 +13,7 @@ from search import entries, racing, study
 from search.entries import Entry
 from search.errors import UserError
 from search.ledger import Ledger
+from search.racing import CONFIRMS
 from search.records import IMPORTED, Configuration
 from search.space import Space
 from search.storage import Storage, open_storage
@@ -21,7 +22,7 @@ from tmsearch import __version__
 from tmsearch.cli import verdicts
 from tmsearch.cli.spaces import TRAIN
 from tmsearch.cli.words import clock_time, searched
-from tmsearch.cli.working import CONFIRMS, hands_of, new_child, work
+from tmsearch.cli.working import hands_of, new_child, work
 from tmsearch.config import TrainConfig, recommended_learning_rate
 from tmsearch.errors import InputError
 

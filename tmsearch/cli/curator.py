@@ -16,11 +16,11 @@ from search.child import Child, ChildDied
 from search.curator import Account, Exhibit
 from search.identity import Identity
 from search.ledger import Ledger
+from search.racing import CONFIRMS
 from search.records import IMPORTED, Configuration, StudyRecord
 from search.space import Choice, Space
 from tmsearch.cli import sure
 from tmsearch.cli.plan import data_line
-from tmsearch.cli.working import CONFIRMS
 from tmsearch.config import TrainConfig
 from tmsearch.notes import Made, Rival, Study, Trial, study_note, trial_note
 

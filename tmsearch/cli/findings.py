@@ -13,6 +13,7 @@ import yaml
 
 from search import figures, imported, racing, study, timeline
 from search.ledger import Ledger
+from search.racing import CONFIRMS
 from search.records import IMPORTED, Configuration, versions
 from search.space import Space
 from search.study import Summary
@@ -20,7 +21,6 @@ from tmsearch import sizes
 from tmsearch.cli import answers, sure
 from tmsearch.cli.plan import data_line
 from tmsearch.cli.words import searched, short
-from tmsearch.cli.working import CONFIRMS
 from tmsearch.config import TrainConfig
 from tmsearch.recipe import versions as libraries
 from tmsearch.report.matched import Candidate

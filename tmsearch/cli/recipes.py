@@ -11,6 +11,7 @@ from search import racing, study, yaml_reader
 from search.errors import UserError
 from search.knobs import check, check_keys
 from search.places import Place
+from search.racing import CONFIRMS
 from search.records import IMPORTED, Configuration
 from search.storage import Storage
 from search.study import Summary
@@ -18,7 +19,6 @@ from tmsearch.cli import sure
 from tmsearch.cli.confirm import SUFFIX
 from tmsearch.cli.spaces import DATA, TRAIN
 from tmsearch.cli.verdicts import TEST_READ, lines, recipes, verdict
-from tmsearch.cli.working import CONFIRMS
 from tmsearch.config import DataConfig, Knob, TrainConfig
 from tmsearch.recipe import Recipe, split_facts, versions
 

@@ -10,10 +10,11 @@ from search import racing, study
 from search.child import Child, ChildDied, each_event
 from search.errors import RunError, UserError
 from search.ledger import Ledger
+from search.racing import CONFIRMS
 from search.records import Configuration
 from search.study import Summary, trial_folder
 from tmsearch.cli import sure
-from tmsearch.cli.working import CONFIRMS, cache_folder
+from tmsearch.cli.working import cache_folder
 from tmsearch.confirm import Recipe, Training, Verdict, compare, interval, needed, spread
 
 TEST_READ = "test_read"

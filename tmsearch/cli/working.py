@@ -24,19 +24,20 @@ from search.launchers.ray import Ray
 from search.launchers.slurm import Slurm
 from search.ledger import Ledger
 from search.publish import Publisher
+from search.racing import CONFIRMS
 from search.records import StudyRecord
 from search.segment import Interrupts
 from search.space import Choice, Space
 from search.storage import open_storage
 from search.study import Summary
 from search.worker import Outcome, Worker
+from tmsearch.cli.curator import Gallery
 from tmsearch.cli.display import Display, answer
 from tmsearch.cli.plan import data_line
 from tmsearch.cli.spaces import TRAIN
 from tmsearch.recipe import write_atomically
 from tmsearch.version import code_version
 
-CONFIRMS = "confirms"  # the fact that makes a study a confirmation: of which one, and with what
 Answered = Callable[[Summary], list[str]]
 # OpenMP's threads burn their core while they wait. Beside other work on the same cores that costs up to five times a
 # step's time; sleeping at once costs a quarter of it on quiet cores. 2,000 turns of waiting cost next to nothing in
@@ -84,8 +85,6 @@ def work(
     ledger: Ledger, child: Child, timeout: float | None, answered: Answered = answer, hands: Hands | None = None
 ) -> int:
     """Work on the study until all is done; prints what `answered` makes of the study then. The exit code."""
-    from tmsearch.cli.curator import Gallery  # which looks at what is said here
-
     hands = hands or Hands(workers=1)
     deadline = time.monotonic() + timeout if timeout else math.inf
     summary = study.summarise(ledger)
@@ -132,8 +131,6 @@ def _alone(
     deadline: float,
 ) -> Outcome:
     """One worker in this process."""
-    from tmsearch.cli.curator import Gallery  # which looks at what is said here
-
     stay_on_own_cores()
     space = Space.from_json(dict(summary.record.space))
     child.log_to(folder / "worker.log")
