@@ -29,6 +29,8 @@ class Account:
 class Curator(Protocol):
     """Asked in the order `begin`, then the others as often as needed, then `rest`; all by one thread."""
 
+    value: str  # what the value of a configuration is called, where Optuna would say "Objective 0"
+
     def begin(self, history: Sequence[Configuration]) -> None:
         """A round of publishing begins, with the study as it is now."""
 

@@ -9,6 +9,16 @@ LINE = "\n\n---\n\n"  # between what a person wrote and ours
 WRITTEN = "tmsearch:note"
 
 
+# What Optuna's Study.set_metric_names sets: that one is still experimental, and says so on the terminal.
+METRIC_NAMES = "study:metric_names"
+
+
+def name_value(study: optuna.Study, name: str) -> None:
+    """What the value of a trial is called in the dashboard."""
+    if study._storage.get_study_system_attrs(study._study_id).get(METRIC_NAMES) != [name]:
+        study._storage.set_study_system_attr(study._study_id, METRIC_NAMES, [name])
+
+
 def leave_study_note(study: optuna.Study, note: str) -> None:
     """Write the study's note, if that was never done."""
     if study._storage.get_study_system_attrs(study._study_id).get(WRITTEN):

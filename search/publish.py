@@ -19,7 +19,7 @@ from search.history import LEASE_SECONDS, clock, study_row
 from search.hush import hushed
 from search.identity import Identity
 from search.ledger import Ledger
-from search.notes import leave_note, leave_study_note
+from search.notes import leave_note, leave_study_note, name_value
 from search.records import BAD_PARAMETERS, Configuration
 from search.sampling import MEMORY, distributions, holds
 from search.schema import configurations, studies
@@ -197,6 +197,7 @@ class Publisher:
             storage.set_trial_state_values(trial_id, final, values)
 
     def _introduce(self, study: optuna.Study, curator: Curator) -> None:
+        name_value(study, curator.value)
         note = self._asked(f"study {self._ledger.study}", curator.study)
         if note is not None:
             leave_study_note(study, note)

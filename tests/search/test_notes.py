@@ -22,6 +22,8 @@ LONG = "word " * 1000  # more than one of the pieces that a note is kept in
 class ToyCurator:
     """Tells of toys."""
 
+    value = "loss"
+
     def __init__(self):
         self.rounds = 0
 
@@ -96,7 +98,7 @@ def test_every_trial_has_its_note_and_artifacts(ledger, tmp_path):
     publish(ledger, tmp_path, curator=curator)
     assert (curator.rounds, curator.history) == (1, None)
     study = published(ledger)
-    assert get_note(study) == curator.study()
+    assert (get_note(study), study.metric_names) == (curator.study(), ["loss"])
     for trial, one in zip(study.trials, ledger.history(), strict=True):
         assert note_of(study, trial) == curator.account(one).note
         table, picture = get_all_artifact_meta(trial, storage=ledger.storage.optuna)

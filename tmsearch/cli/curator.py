@@ -33,6 +33,8 @@ REPORTS = "/reports/"  # where the dashboard's server has each study's report
 class Gallery:
     """The curator of one study. A process makes what needs pictures and sounds, and lasts for one round."""
 
+    value = "WER"
+
     def __init__(self, ledger: Ledger, notice: Callable[[str], None]) -> None:
         self._ledger = ledger
         self._notice = notice
