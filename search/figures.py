@@ -126,14 +126,17 @@ def importances(space: Space, found: Comparable | None) -> Importances:
     return Importances(tuple(sorted(knobs, key=lambda one: -one.share)), len(trials), best, where)
 
 
-def slices(space: Space, found: Comparable | None) -> str | None:
-    """optuna.visualization's slices through every searched knob, as plotly's JSON; None without two results."""
+def slices(space: Space, found: Comparable | None, value: str) -> str | None:
+    """optuna.visualization's slices through every searched knob, as plotly's JSON; None without two results.
+
+    `value` is what the results are called.
+    """
     from optuna.visualization import plot_slice
 
     trials = _trials(space, found)
     if len(trials) < 2:
         return None
-    figure: dict[str, Any] = json.loads(plot_slice(_study(trials), target_name="WER").to_json())
+    figure: dict[str, Any] = json.loads(plot_slice(_study(trials), target_name=value).to_json())
     figure["layout"].pop("template", None)
     return json.dumps(figure)
 

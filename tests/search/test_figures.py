@@ -85,10 +85,10 @@ def test_rungs_in_seconds_compare_by_their_number(tmp_path):
 
 
 def test_slices_are_optunas(space):
-    drawn = json.loads(figures.slices(space, figures.comparable(space, history(6))))
+    drawn = json.loads(figures.slices(space, figures.comparable(space, history(6)), "loss"))
     assert len(drawn["data"]) == 2
     assert all(len(trace["x"]) == 6 for trace in drawn["data"])
-    assert figures.slices(space, figures.comparable(space, history(1))) is None
+    assert figures.slices(space, figures.comparable(space, history(1)), "loss") is None
 
 
 def test_results_in_the_order_they_came(tmp_path, space):

@@ -144,7 +144,7 @@ def _slices(
     names = {str(line.knobs.get("model", fixed)) for line, _ in results}
     models = {name: sizes.parameters(name) for name in names}
     order = sorted(models.items(), key=lambda one: (one[1] or 0.0, one[0]))
-    return Slices(comparable.where, results, tuple(order), figures.slices(space, comparable))
+    return Slices(comparable.where, results, tuple(order), figures.slices(space, comparable, "WER"))
 
 
 def _candidates(space: Space, comparable: figures.Comparable | None) -> list[Candidate]:
