@@ -120,6 +120,17 @@ def test_watch_ends_with_the_study(tmp_path):
     assert ended(summarise(ledger))
 
 
+def test_watch_ends_when_the_study_is_stopped(tmp_path):
+    (tmp_path / "a").mkdir()
+    ledger, _ = made(tmp_path / "a", 6, results=4)
+    ledger.sign_out(ME)
+    ledger.request_stop("trial 4: the labels are gone")
+    done = tmsearch(tmp_path / "a", "status", "many", "--watch=0.5s")
+    assert done.returncode == 1
+    assert "stopped: trial 4: the labels are gone" in done.stdout
+    assert done.stderr == "tmsearch: many: stopped before its end; `tmsearch resume many` goes on\n"
+
+
 def test_ctrl_c_leaves_the_last_page_and_says_so_in_the_exit_code(midway):
     def press(seen):
         if seen.count("tells more") < 2:  # drawn twice, in place

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from search import study
-from search.errors import StorageGone
+from search.errors import RunError, StorageGone
 from search.ledger import Ledger
 from search.study import Summary
 from tmsearch.cli import screen, status
@@ -21,13 +21,18 @@ from tmsearch.cli.table import cut
 
 
 def watch(ledger: Ledger, seconds: float) -> int:
-    """Until every configuration has ended; Ctrl-C ends it before that, and is told apart from it by the exit code."""
+    """Until every configuration has ended, which the exit code says.
+
+    Raises RunError where the study was stopped before that: nobody would go on with it while we wait.
+    """
     looks = _looks(ledger, seconds)
     if screen.drawn_on():
         _in_place(looks)
     else:
         _one_by_one(looks)
-    return 0
+    if ended(study.summarise(ledger)):
+        return 0
+    raise RunError(f"{ledger.study}: stopped before its end; `tmsearch resume {ledger.study}` goes on")
 
 
 def _looks(ledger: Ledger, seconds: float) -> Iterator[tuple[Summary, str]]:
@@ -38,7 +43,7 @@ def _looks(ledger: Ledger, seconds: float) -> Iterator[tuple[Summary, str]]:
     summary = study.summarise(ledger)
     while True:
         yield summary, ""
-        if ended(summary):
+        if ended(summary) or stopped(summary):
             return
         while True:
             time.sleep(seconds)
@@ -53,6 +58,11 @@ def ended(summary: Summary) -> bool:
     """Whether nothing is left to do in the study."""
     begun = len(summary.history) >= summary.record.trials
     return begun and bool(summary.history) and all(one.ended for one in summary.history)
+
+
+def stopped(summary: Summary) -> bool:
+    """Whether nobody is at work because somebody, or a fault, stopped the study."""
+    return summary.record.stopping and not any(one.alive for one in summary.workers)
 
 
 def _one_by_one(looks: Iterator[tuple[Summary, str]]) -> None:
