@@ -148,6 +148,11 @@ class Claim:
     history: tuple[Configuration, ...]
 
 
+def default(history: Sequence[Configuration]) -> Configuration | None:
+    """The default recipe's own training: the first `start` entry that has a result."""
+    return next((one for one in history if one.origin == "start" and one.rungs), None)
+
+
 def best(history: tuple[Configuration, ...]) -> Configuration | None:
     """The lowest value at the highest rung that any configuration reached; ties go to the lower number.
 

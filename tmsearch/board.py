@@ -5,14 +5,12 @@ from __future__ import annotations
 import io
 import os
 import time
-import wave
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from tmsearch.recording import SAMPLE_RATE, Samples
+from tmsearch.sounds import wav
 
 _NAME = "events.out.tfevents.{at:.0f}.{end}"  # TensorBoard reads a folder's files in the order of their names
 
@@ -69,7 +67,7 @@ def _values(clip: Heard) -> list[object]:
         sample_rate=SAMPLE_RATE,
         num_channels=1,
         length_frames=len(clip.samples),
-        encoded_audio_string=_wav(clip.samples),
+        encoded_audio_string=wav(clip.samples),
         content_type="audio/wav",  # the only one that TensorBoard serves
     )
     picture = Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=clip.picture)
@@ -93,13 +91,3 @@ def _ending(failed: bool, now: float) -> object:
         metadata=metadata.create_summary_metadata(info),
         tensor=metadata.NULL_TENSOR,
     )
-
-
-def _wav(samples: Samples) -> bytes:
-    held = io.BytesIO()
-    with wave.open(held, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(SAMPLE_RATE)
-        file.writeframes((np.clip(samples, -1.0, 1.0) * 32767).astype("<i2").tobytes())
-    return held.getvalue()

@@ -16,7 +16,7 @@ from tmsearch.recording import SAMPLE_RATE, Samples
 from tmsearch.splits import Split
 
 WIDTH = 80  # columns of the page
-_FLOOR = -120.0  # dBFS, below the noise of 16-bit audio: the level shown for next to nothing
+FLOOR = -120.0  # dBFS, below the noise of 16-bit audio: the level shown for next to nothing
 _FRAME = 512  # samples, 32 ms: the transform of the bandwidth
 _SHOWN = 5  # of any list in the text; the JSON has all
 
@@ -83,8 +83,16 @@ class Description:
         return "\n".join(_shorten(line) for line in _lines(self))
 
 
-def describe(corpus: Corpus, split: Split | None = None, tokens: Callable[[str], int] | None = None) -> Description:
-    """Describes every usable clip, decoding each once; `tokens` counts a text's label ids, where one can."""
+def describe(
+    corpus: Corpus,
+    split: Split | None = None,
+    tokens: Callable[[str], int] | None = None,
+    bandwidths: Sequence[float] | None = None,
+) -> Description:
+    """Describes every usable clip; `tokens` counts a text's label ids, where one can.
+
+    `bandwidths`, Hz, are the clips' own where they are known; else each is decoded once.
+    """
     clips = corpus.clips
     sentences = Counter(clip.group[0] for clip in clips)
     recordings = [clip.recording for clip in clips]
@@ -97,11 +105,11 @@ def describe(corpus: Corpus, split: Split | None = None, tokens: Callable[[str],
         longest=tuple((clip.name, clip.seconds) for clip in _largest(clips, lambda clip: clip.seconds)),
         sample_rates=tuple(Counter(recording.sample_rate for recording in recordings).most_common()),
         channels=tuple(Counter(recording.channels for recording in recordings).most_common()),
-        peak=_spread([_decibels(recording.peak) for recording in recordings]),
-        rms=_spread([_decibels(recording.rms) for recording in recordings]),
+        peak=_spread([decibels(recording.peak) for recording in recordings]),
+        rms=_spread([decibels(recording.rms) for recording in recordings]),
         clipped_clips=float(np.mean([recording.clipped > 0 for recording in recordings])),
         clipped_samples=_clipped(clips),
-        bandwidth=_spread([bandwidth(corpus.decode(clip.name)) for clip in clips]),
+        bandwidth=_spread(bandwidths or [bandwidth(corpus.decode(clip.name)) for clip in clips]),
         words=sum(len(clip.text.split()) for clip in clips),
         sentences=len(sentences),
         repeated=tuple((text, count) for text, count in sentences.most_common() if count > 1),
@@ -125,8 +133,9 @@ def bandwidth(samples: Samples, share: float = 0.99) -> float:
     return min(reached, _FRAME // 2) * SAMPLE_RATE / _FRAME
 
 
-def _decibels(level: float) -> float:
-    return float(20 * np.log10(max(level, 10 ** (_FLOOR / 20))))
+def decibels(level: float) -> float:
+    """Of an amplitude relative to full scale: dBFS."""
+    return float(20 * np.log10(max(level, 10 ** (FLOOR / 20))))
 
 
 def _spread(values: Sequence[float]) -> Spread:

@@ -15,14 +15,13 @@ from typing import Any
 from tmsearch import board, intervals, notes, pictures, sounds, wire
 from tmsearch.config import DataConfig
 from tmsearch.errors import InputError
-from tmsearch.notes import Made, Trial
+from tmsearch.notes import FOLDER, LIST, Made, Trial
 from tmsearch.quoting import cell, file_name, markdown
 from tmsearch.recipe import write_atomically
 from tmsearch.recording import Samples, Unusable, decode, mono
 from tmsearch.scores import ClipScore, read_scores, worst_first
 from tmsearch.sources import Source, open_source
 
-FOLDER, LIST = "exhibits", "exhibits.json"  # in the trial's folder; the list is written last
 LARGEST = 2_000_000  # bytes of a trial's exhibits, all together
 ROWS = 20  # worst clips in the table
 _KINDS = {".yaml": "text/plain; charset=utf-8", ".csv": "text/csv", ".png": "image/png", ".mp3": "audio/mpeg"}

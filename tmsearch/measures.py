@@ -10,18 +10,17 @@ import numpy.typing as npt
 import scipy.signal
 
 from tmsearch.clips import Clip
-from tmsearch.describe import bandwidth
+from tmsearch.describe import FLOOR, bandwidth, decibels
 from tmsearch.recording import SAMPLE_RATE, Samples
 
 Floats = npt.NDArray[np.float64]
 
-FLOOR = -120.0  # dBFS: what is shown for nothing at all
 MAINS = (50.0, 60.0)  # Hz
 HARMONICS = 4  # of the mains, the fundamental among them
 _DRIFT = (-0.2, -0.1, 0.0, 0.1, 0.2)  # Hz that a grid is off its frequency
 _DECIMATED = 16  # 1 kHz is enough for four harmonics
 _FINE = 1 << 16  # points of the transform: 0.015 Hz apart
-# Of Rayleigh-distributed noise one value in 65,000 lies 12 dB above the median.
+# Of Rayleigh-distributed noise one value in 59,000 lies 12 dB above the median.
 PROMINENT = 12.0  # dB
 _FRAME, _HOP = 400, 160  # samples: 25 ms every 10 ms
 _ACTIVE = 2.0  # times the noise's power: where somebody speaks, at the least
@@ -103,11 +102,6 @@ def measured(clips: Sequence[Clip], decode: Callable[[str], Samples]) -> tuple[t
         found.append(measure(clip, samples))
         power += spectrum(samples)
     return tuple(found), power / max(1, len(clips))
-
-
-def decibels(level: float) -> float:
-    """Of an amplitude relative to full scale."""
-    return float(20 * np.log10(max(level, 10 ** (FLOOR / 20))))
 
 
 def hum(samples: Samples) -> Hum:

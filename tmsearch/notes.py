@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tmsearch.durations import clock_time
 from tmsearch.quoting import markdown
 
 Range = Sequence[float]  # low, high
+# Where a trial's exhibits are, in its folder, and the list of them, which is written last.
+FOLDER, LIST = "exhibits", "exhibits.json"
 _UTTERANCES = "In brackets: 95 % intervals over the utterances; what other seeds give comes on top."
 
 
@@ -61,13 +64,6 @@ def value(one: Any) -> str:
     if isinstance(one, bool):
         return "true" if one else "false"
     return markdown(f"{one:.3g}" if isinstance(one, float) else "none" if one is None else str(one))
-
-
-def clock(seconds: float) -> str:
-    """Seconds as 0:42 or 1:02:03."""
-    minutes, left = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{left:02d}" if hours else f"{minutes}:{left:02d}"
 
 
 def trial_note(one: Trial, made: Made) -> str:
@@ -130,16 +126,16 @@ def _curve(rungs: Sequence[Mapping[str, Any]]) -> str:
     lines = ["| step | WER | raw WER | CER | time |", "|---|---|---|---|---|"]
     for rung in rungs:
         rates = " | ".join("" if rung[name] is None else f"{rung[name]:.3f}" for name in ("wer", "wer_raw", "cer"))
-        lines.append(f"| {rung['step']} | {rates} | {clock(rung['seconds'])} |")
+        lines.append(f"| {rung['step']} | {rates} | {clock_time(rung['seconds'])} |")
     return "\n".join(lines)
 
 
 def _cost(one: Trial) -> str:
-    whole = clock(one.train_seconds + one.eval_seconds)
+    whole = clock_time(one.train_seconds + one.eval_seconds)
     by = f", by {markdown(', '.join(one.workers))}" if one.workers else ""
     code = f", code {markdown(', '.join(one.versions))}" if one.versions else ""
-    cost = f"**Cost:** {whole} ({clock(one.train_seconds)} training, {clock(one.eval_seconds)} evaluation){by}{code}"
-    return f"{cost}. **Origin:** {markdown(one.origin)}."
+    parts = f"{clock_time(one.train_seconds)} training, {clock_time(one.eval_seconds)} evaluation"
+    return f"**Cost:** {whole} ({parts}){by}{code}. **Origin:** {markdown(one.origin)}."
 
 
 def _clips(made: Made) -> str:

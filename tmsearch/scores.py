@@ -46,6 +46,11 @@ class Scores:
     loops: int = 0  # clips whose hypothesis repeated itself without end, counted with all its words
 
 
+def baseline_folder(study_folder: Path, model: str) -> Path:
+    """Where the table of the untouched checkpoint is, at step 0."""
+    return study_folder / "baselines" / model.replace("/", "--")
+
+
 def scores_file(folder: Path, step: int) -> Path:
     """Where the table of the evaluation at `step` is."""
     return folder / f"clips-{step:06d}.jsonl"

@@ -13,6 +13,13 @@ from tmsearch.recording import SAMPLE_RATE, Samples
 _COMPRESSION = 0.7
 
 
+def wav(samples: Samples) -> bytes:
+    """Samples [n], 16 kHz mono, as a WAV file of 16 bits."""
+    held = io.BytesIO()
+    soundfile.write(held, np.clip(samples, -1.0, 1.0), SAMPLE_RATE, format="WAV", subtype="PCM_16")
+    return held.getvalue()
+
+
 def mp3(samples: Samples) -> bytes:
     """Samples [n], 16 kHz mono, as an MP3 file; equal samples give equal bytes."""
     held = io.BytesIO()

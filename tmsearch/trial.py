@@ -118,7 +118,7 @@ def segment(bench: Bench, job: Mapping[str, Any], say: Say, stop: Callable[[], b
     devices.settle(job["threads"])
     # Compiled graphs outlive the process that compiled them.
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(job["cache"]) / "compiled"))
-    _baseline(bench, config, speech, job["facts"], folder.parents[1] / "baselines", say)
+    _baseline(bench, config, speech, job["facts"], folder.parents[1], say)
     saved = folder / "checkpoints"
     found = claims.latest(saved, job["last_step"])
     begun = checkpoints.step_of(found) if found else 0
@@ -197,11 +197,11 @@ def _trained(
 
 
 def _baseline(
-    bench: Bench, config: TrainConfig, speech: Speech, facts: Mapping[str, Any], folder: Path, say: Say
+    bench: Bench, config: TrainConfig, speech: Speech, facts: Mapping[str, Any], study_folder: Path, say: Say
 ) -> None:
     """Zero-shot WER of the untouched checkpoint at its full context, once a model and study."""
     from tmsearch import evaluation
-    from tmsearch.scores import write_scores
+    from tmsearch.scores import baseline_folder, write_scores
 
     key = f"baseline:{config.model}"
     if key in facts:
@@ -210,7 +210,7 @@ def _baseline(
         model=config.model, model_revision=config.model_revision, eval_batch_size=config.eval_batch_size
     )
     scores = evaluation.zero_shot(untouched, speech, bench.warm.whisper(untouched))
-    write_scores(folder / config.model.replace("/", "--"), 0, scores.clips)
+    write_scores(baseline_folder(study_folder, config.model), 0, scores.clips)
     value = {
         "wer": scores.wer,
         "wer_raw": scores.wer_raw,

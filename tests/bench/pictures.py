@@ -27,7 +27,7 @@ from PIL import Image
 from rich.console import Console
 from rich.text import Text
 
-COLOURS = 128  # of a picture: a third of the bytes of all of them
+COLOURS = 128  # of a picture: enough for a page of few
 WIDTH, HEIGHT = 1280, 860
 CLIPS = "document.querySelector('#listen').scrollIntoView()"
 # Past the note, to what lies beside it to look at and to hear.

@@ -5,22 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from search import paired, racing
+from search import paired, racing, records
 from search.racing import CONFIRMS
 from search.records import Configuration
 from search.storage import Storage
 from search.study import Summary
 from tmsearch.cli import sure, verdicts
 from tmsearch.cli.recipes import chosen, confirmation
-from tmsearch.cli.words import clock_time, short
-from tmsearch.config import TrainConfig
+from tmsearch.cli.words import model_of, short
 from tmsearch.confirm import interval
+from tmsearch.durations import clock_time
 from tmsearch.report.records import Answer, Known, Line
-
-
-def baselines(facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The untouched checkpoints' results by model."""
-    return {key.removeprefix("baseline:"): value for key, value in sorted(facts.items()) if key.startswith("baseline:")}
 
 
 def answer(storage: Storage, summary: Summary, lines: Mapping[int, Line]) -> Answer:
@@ -55,29 +50,27 @@ def _means(summary: Summary) -> tuple[Known, ...]:
     for one in recipes:
         if one.trainings:
             mean = sum(each.wer for each in one.trainings) / len(one.trainings)
-            at = interval(one, recipes)
+            at = sure.bounds(interval(one, recipes))
             rates = ", ".join(f"{each.wer:.3f}" for each in one.trainings)
             name = "the default recipe" if one.name == "default" else f"{one.name} of the search"
             remark = f"mean of {rates}{f'; {one.fate}' if one.fate else ''}"
-            found.append(Known(name, mean, (at.low, at.high) if at else None, remark))
+            found.append(Known(name, mean, at, remark))
     return tuple(found)
 
 
 def _against(summary: Summary, best: Configuration) -> tuple[Known, ...]:
     found, wer = [], best.value or 0.0
-    model = str((best.params or {}).get("model", TrainConfig.model))
-    base = baselines(summary.facts).get(model)
+    model = model_of(best)
+    base = sure.baselines(summary.facts).get(model)
     if base:
-        at = sure.baseline_interval(summary.facts, model)
-        bounds = (at.low, at.high) if at else None
-        found.append(Known(f"untrained {short(model)} (zero-shot)", base["wer"], bounds, _fewer(wer, base["wer"])))
-    default = next((one for one in summary.history if one.origin == "start" and one.rungs), None)
+        at = sure.bounds(sure.baseline_interval(summary.facts, model))
+        found.append(Known(f"untrained {short(model)} (zero-shot)", base["wer"], at, _fewer(wer, base["wer"])))
+    default = records.default(summary.history)
     if default is not None and default.number == best.number:
         found.append(Known("the default recipe", wer, None, "is the best itself"))
     elif default is not None and default.value is not None:
-        at = sure.interval(summary.facts, default)
-        bounds = (at.low, at.high) if at else None
-        found.append(Known("the default recipe", default.value, bounds, _default(best, default)))
+        at = sure.bounds(sure.interval(summary.facts, default))
+        found.append(Known("the default recipe", default.value, at, _default(best, default)))
     return tuple(found)
 
 

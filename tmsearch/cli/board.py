@@ -13,7 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.segment import ControlType
 from rich.text import Text
 
-from tmsearch.cli.words import about, clock_time
+from tmsearch.cli.words import about
+from tmsearch.durations import clock_time
 
 GAP = "  "
 BAR = (8, 24)  # columns: below the first it tells nothing

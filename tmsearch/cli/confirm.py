@@ -21,9 +21,10 @@ from search.study import Summary
 from tmsearch import __version__
 from tmsearch.cli import verdicts
 from tmsearch.cli.spaces import TRAIN
-from tmsearch.cli.words import clock_time, searched
+from tmsearch.cli.words import searched
 from tmsearch.cli.working import hands_of, new_child, work
 from tmsearch.config import TrainConfig, recommended_learning_rate
+from tmsearch.durations import clock_time
 from tmsearch.errors import InputError
 
 SUFFIX = "-confirm"

@@ -17,14 +17,13 @@ from search.curator import Account, Exhibit
 from search.identity import Identity
 from search.ledger import Ledger
 from search.racing import CONFIRMS
-from search.records import IMPORTED, Configuration, StudyRecord
-from search.space import Choice, Space
+from search.records import IMPORTED, Configuration, StudyRecord, default
+from search.space import Space
 from tmsearch.cli import sure
-from tmsearch.cli.plan import data_line
-from tmsearch.config import TrainConfig
-from tmsearch.notes import Made, Rival, Study, Trial, study_note, trial_note
+from tmsearch.cli.plan import data_line, models
+from tmsearch.cli.words import model_of
+from tmsearch.notes import FOLDER, LIST, Made, Rival, Study, Trial, study_note, trial_note
 
-FOLDER, LIST = "exhibits", "exhibits.json"  # in a trial's folder: tmsearch.exhibits, which the supervisor can't import
 # Well within a publisher's lease, which is renewed for every trial.
 PATIENCE_SECONDS = 40.0
 REPORTS = "/reports/"  # where the dashboard's server has each study's report
@@ -54,8 +53,6 @@ class Gallery:
 
     def study(self) -> str:
         space = Space.from_json(dict(self._record.space))
-        models = space.search.get("model")
-        given = models.values if isinstance(models, Choice) else (space.train.get("model", TrainConfig.model),)
         return study_note(
             Study(
                 name=self._record.name,
@@ -66,7 +63,7 @@ class Gallery:
                 strategy=space.budget.strategy,
                 searched=list(space.search),
                 fixed=space.train,
-                models=[str(one) for one in given],
+                models=models(space),
             ),
             REPORTS + quote(self._record.name),
         )
@@ -111,7 +108,7 @@ class Gallery:
         words = sure.words_of(self._facts, _fold(one))
         errors = one.errors(one.steps)
         board = self._folder / "tensorboard" / folder.name
-        base = self._facts.get(f"baseline:{_model(one)}", {})
+        base = self._facts.get(f"baseline:{model_of(one)}", {})
         return {
             "trial": dataclasses.asdict(told),
             "folder": str(folder) if folder.is_dir() else None,
@@ -154,13 +151,13 @@ class Gallery:
         """The default recipe's own training in this search; a confirmation compares in its own way."""
         if CONFIRMS in self._facts:
             return None
-        return next((one for one in self._history if one.origin == "start" and one.rungs), None)
+        return default(self._history)
 
     def _rivals(self, one: Configuration) -> list[tuple[Rival, list[Any] | None]]:
         """The untouched checkpoint and the default recipe, each with errors, its errors and words by clip."""
         found: list[tuple[Rival, list[Any] | None]] = []
         words, fold = sure.words_of(self._facts, _fold(one)), _fold(one)
-        base = self._facts.get(f"baseline:{_model(one)}")
+        base = self._facts.get(f"baseline:{model_of(one)}")
         if one.value is None or one.origin == IMPORTED:
             return found
         if base is not None:
@@ -191,10 +188,6 @@ def _pair(one: Any, other: Any, words: Any) -> list[Any] | None:
 
 def _fold(one: Configuration) -> int:
     return int((one.params or {}).get("fold", 0))
-
-
-def _model(one: Configuration) -> str:
-    return str((one.params or {}).get("model", TrainConfig.model))
 
 
 def _rung(step: int, wer: float, metrics: Mapping[str, Any]) -> dict[str, Any]:

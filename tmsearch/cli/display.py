@@ -18,8 +18,8 @@ from search.records import Configuration, Rung
 from search.study import Summary
 from tmsearch.cli import screen, sure
 from tmsearch.cli.board import Board, Reflow, Running
-from tmsearch.cli.words import clock_time, cost, rungs, searched, seconds_left, short
-from tmsearch.config import TrainConfig
+from tmsearch.cli.words import cost, model_of, rungs, searched, seconds_left, short
+from tmsearch.durations import clock_time
 
 
 class Display:
@@ -161,7 +161,7 @@ def answer(summary: Summary) -> list[str]:
     name, found = summary.record.name, summary.best
     if found is None or found.params is None or found.value is None:
         return [f"no configuration has a result yet; `tmsearch status {name}` shows them"]
-    model = found.params.get("model", TrainConfig.model)
+    model = model_of(found)
     base = summary.facts.get(f"baseline:{model}", {}).get("wer")
     against = ""
     if base is not None:

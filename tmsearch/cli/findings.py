@@ -7,6 +7,7 @@ import math
 import re
 import statistics
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -20,11 +21,12 @@ from search.study import Summary
 from tmsearch import sizes
 from tmsearch.cli import answers, sure
 from tmsearch.cli.plan import data_line
-from tmsearch.cli.words import searched, short
+from tmsearch.cli.words import model_of, searched, short
 from tmsearch.config import TrainConfig
 from tmsearch.recipe import versions as libraries
 from tmsearch.report.matched import Candidate
-from tmsearch.report.records import Bounds, Known, Line, Mattered, Rung, Slices, Spent, Study, Weight
+from tmsearch.report.records import Known, Line, Mattered, Rung, Slices, Spent, Study, Weight
+from tmsearch.scores import baseline_folder
 
 SWITCH = "normalize_audio"
 
@@ -36,8 +38,8 @@ def gathered(ledger: Ledger, summary: Summary) -> tuple[Study, list[Candidate]]:
     comparable = None if CONFIRMS in summary.facts else figures.comparable(space, summary.history)
     moments = timeline.moments(ledger)
     zero_shot = tuple(
-        Known(f"untrained {short(model)}", value["wer"], bounds(sure.baseline_interval(summary.facts, model)))
-        for model, value in answers.baselines(summary.facts).items()
+        Known(f"untrained {short(model)}", value["wer"], sure.bounds(sure.baseline_interval(summary.facts, model)))
+        for model, value in sure.baselines(summary.facts).items()
     )
     found = Study(
         name=summary.record.name,
@@ -58,11 +60,6 @@ def gathered(ledger: Ledger, summary: Summary) -> tuple[Study, list[Candidate]]:
     return found, _candidates(space, comparable)
 
 
-def bounds(interval: Any) -> Bounds | None:
-    """An interval as the page has it."""
-    return None if interval is None else (interval.low, interval.high)
-
-
 def _lines(summary: Summary) -> dict[int, Line]:
     """Every configuration by number; imported ones with what of them is on the study's scale."""
     best, found = summary.best, {}
@@ -77,7 +74,7 @@ def _lines(summary: Summary) -> dict[int, Line]:
             what=searched(summary.record.space, one.params),
             curve=tuple((step, value) for step, value in one.curve.items() if math.isfinite(value)),
             seconds=one.seconds,
-            interval=bounds(sure.interval(summary.facts, one)) if one.rungs and not known else None,
+            interval=sure.bounds(sure.interval(summary.facts, one)) if one.rungs and not known else None,
             reason=one.reason or "",
             leads=best is not None and best.number == one.number,
         )
@@ -194,7 +191,7 @@ def _environment(summary: Summary, moments: tuple[timeline.Moment, ...]) -> tupl
         ("at work now", ", ".join(one.shown for one in summary.workers if one.alive)),
         ("devices", ", ".join(_devices(facts))),
         ("threads a training", str(facts.get("threads", ""))),
-        ("models", ", ".join(f"{short(name)} ({_size(name)})" for name in answers.baselines(facts))),
+        ("models", ", ".join(f"{short(name)} ({_size(name)})" for name in sure.baselines(facts))),
         ("data's fingerprint", str(facts.get("data", {}).get("fingerprint", ""))),
         ("space's fingerprint", summary.record.fingerprint),
         ("this page", ", ".join(f"{name} {version}" for name, version in libraries().items())),
@@ -213,13 +210,7 @@ def _size(model: str) -> str:
     return f"{millions:.3g} M parameters" if millions else "of unknown size"
 
 
-def is_confirmation(summary: Summary) -> bool:
-    """Whether the study is `confirm`'s."""
-    return CONFIRMS in summary.facts
-
-
-def best_folder(ledger: Ledger, one: Configuration) -> tuple[Any, Any]:
+def best_folder(ledger: Ledger, one: Configuration) -> tuple[Path, Path]:
     """Where the tables of clips are: of the configuration, and of its model untrained."""
     top = study.study_folder(ledger.storage, ledger.study)
-    model = str((one.params or {}).get("model", TrainConfig.model))
-    return study.trial_folder(top, one.number), top / "baselines" / model.replace("/", "--")
+    return study.trial_folder(top, one.number), baseline_folder(top, model_of(one))

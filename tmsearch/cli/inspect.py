@@ -15,7 +15,7 @@ from search.storage import Storage, open_storage
 from search.study import Summary, trial_folder
 from tmsearch.cli import screen, sure
 from tmsearch.cli.table import STYLES
-from tmsearch.cli.words import clock_time
+from tmsearch.durations import clock_time
 from tmsearch.scores import ClipScore, read_scores, worst_first
 
 WIDEST_NAME = 32  # columns that names line up in; a longer one pushes its line

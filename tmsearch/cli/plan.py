@@ -7,15 +7,21 @@ from typing import Any
 
 from search.space import Choice, Space
 from search.storage import Storage
-from tmsearch.cli.words import clock_time, short
+from tmsearch.cli.words import short
 from tmsearch.config import TrainConfig
+from tmsearch.durations import clock_time
 
 
 def candidates(space: Space) -> list[dict[str, Any]]:
     """One set of parameters for each model that the space may train, for a check of the model and its cost."""
-    models = space.search.get("model")
-    names = models.values if isinstance(models, Choice) else (space.train.get("model", TrainConfig.model),)
-    return [{**space.train, "model": name, "max_steps": space.budget.max_steps} for name in names]
+    return [{**space.train, "model": name, "max_steps": space.budget.max_steps} for name in models(space)]
+
+
+def models(space: Space) -> list[str]:
+    """The checkpoints that the space may train."""
+    among = space.search.get("model")
+    names = among.values if isinstance(among, Choice) else (space.train.get("model", TrainConfig.model),)
+    return [str(name) for name in names]
 
 
 def data_line(dataset: str, data: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from search import racing, study, yaml_reader
+from search import racing, records, study, yaml_reader
 from search.errors import UserError
 from search.knobs import check, check_keys
 from search.places import Place
@@ -19,6 +19,7 @@ from tmsearch.cli import sure
 from tmsearch.cli.confirm import SUFFIX
 from tmsearch.cli.spaces import DATA, TRAIN
 from tmsearch.cli.verdicts import TEST_READ, lines, recipes, verdict
+from tmsearch.cli.words import model_of
 from tmsearch.config import DataConfig, Knob, TrainConfig
 from tmsearch.recipe import Recipe, split_facts, versions
 
@@ -85,7 +86,7 @@ def recipe(summary: Summary, confirmed: Summary | None, one: Configuration) -> R
 def evidence(summary: Summary, confirmed: Summary | None, one: Configuration) -> dict[str, Any]:
     """What the search found out: of this configuration, of what it is better than, and at which cost. Plain values."""
     record, facts = summary.record, summary.facts
-    model = (one.params or {}).get("model", TrainConfig.model)
+    model = model_of(one)
     base, default = facts.get(f"baseline:{model}", {}), _default(summary)
     own = [each for each in summary.history if each.origin != IMPORTED]
     found = {
@@ -112,7 +113,7 @@ def evidence(summary: Summary, confirmed: Summary | None, one: Configuration) ->
 
 def _default(summary: Summary) -> dict[str, Any] | None:
     """The default recipe's own result in the search."""
-    first = next((one for one in summary.history if one.origin == "start" and one.rungs), None)
+    first = records.default(summary.history)
     if first is None:
         return None
     interval = sure.as_json(sure.interval(summary.facts, first))

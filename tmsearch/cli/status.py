@@ -68,11 +68,9 @@ def _above(summary: Summary) -> list[str]:
     mine = len(imported.own(summary.history))
     more = f" and {len(summary.history) - mine} imported" if mine < len(summary.history) else ""
     found = [f"study {record.name}: {mine} of {record.trials} configurations{more}: {states}"]
-    for key, value in sorted(summary.facts.items()):
-        if key.startswith("baseline:"):
-            model = key.removeprefix("baseline:")
-            interval = sure.bracketed(sure.baseline_interval(summary.facts, model))
-            found.append(f"{printable(short(model))} untrained (zero-shot): WER {value['wer']:.3f}{interval}")
+    for model, value in sure.baselines(summary.facts).items():
+        interval = sure.bracketed(sure.baseline_interval(summary.facts, model))
+        found.append(f"{printable(short(model))} untrained (zero-shot): WER {value['wer']:.3f}{interval}")
     return [*found, rungs(summary, best=True)] if summary.history else found
 
 

@@ -36,6 +36,16 @@ def baseline_interval(facts: Mapping[str, Any], model: str) -> Interval | None:
     return _interval(tuple(errors), tuple(words)) if errors is not None and words is not None else None
 
 
+def baselines(facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The untouched checkpoints' results by model."""
+    return {key.removeprefix("baseline:"): value for key, value in sorted(facts.items()) if key.startswith("baseline:")}
+
+
+def bounds(one: Interval | None) -> tuple[float, float] | None:
+    """An interval as a page has it."""
+    return None if one is None else (one.low, one.high)
+
+
 def as_json(one: Interval | None) -> list[float] | None:
     return None if one is None else [one.low, one.high]
 

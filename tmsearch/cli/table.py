@@ -10,7 +10,8 @@ from search.records import IMPORTED, Configuration
 from search.study import Summary
 from tmsearch.cli import sure
 from tmsearch.cli.screen import Line
-from tmsearch.cli.words import clock_time, short
+from tmsearch.cli.words import short
+from tmsearch.durations import clock_time
 
 # On a terminal a state also has a colour; it is always there in words.
 STYLES = {"running": "cyan", "finished": "green", "failed": "red", "queued": "dim", "pruned": "dim", "paused": ""}

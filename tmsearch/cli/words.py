@@ -8,7 +8,10 @@ from typing import Any
 from search import outlook
 from search.budget import Budget
 from search.outlook import standings
+from search.records import Configuration
 from search.study import Summary
+from tmsearch.config import TrainConfig
+from tmsearch.durations import clock_time
 
 
 def short(value: Any) -> str:
@@ -22,6 +25,11 @@ def short(value: Any) -> str:
     return str(value)
 
 
+def model_of(one: Configuration) -> str:
+    """The checkpoint that a configuration trains."""
+    return str((one.params or {}).get("model", TrainConfig.model))
+
+
 def searched(space: Mapping[str, Any], params: Mapping[str, Any] | None) -> str:
     """The searched knobs of one configuration on one line."""
     if params is None:
@@ -29,13 +37,6 @@ def searched(space: Mapping[str, Any], params: Mapping[str, Any] | None) -> str:
     # A confirmation's trainings differ in these, which no space of theirs searches.
     also = [name for name in ("seed", "fold") if name not in space["search"] and name not in space["train"]]
     return " ".join(f"{name}={short(params[name])}" for name in [*space["search"], *also] if name in params)
-
-
-def clock_time(seconds: float) -> str:
-    """Seconds as 0:42 or 1:02:03."""
-    minutes, left = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{left:02d}" if hours else f"{minutes}:{left:02d}"
 
 
 def about(seconds: float) -> str:

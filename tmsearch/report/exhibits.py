@@ -6,9 +6,10 @@ import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tmsearch import alignment, measures, sounds
+from tmsearch import alignment, sounds
 from tmsearch.alignment import Piece
 from tmsearch.clips import Clip
+from tmsearch.describe import decibels
 from tmsearch.recording import Samples
 from tmsearch.scores import ClipScore, worst_first
 
@@ -88,7 +89,7 @@ def _scored(
         untrained_text=before.hypothesis if before else "",
         untrained_wer=before.wer if before else None,
         seconds=clip.seconds if clip else None,
-        level=measures.decibels(clip.recording.rms) if clip else None,
+        level=decibels(clip.recording.rms) if clip else None,
         sound=None if samples is None else sound(samples),
         picture=None if samples is None else picture(samples),
     )
@@ -101,7 +102,7 @@ def shown(clip: Clip, samples: Samples, reasons: Sequence[str]) -> Exhibit:
         reference=clip.text,
         words=len(clip.text.split()),
         seconds=clip.seconds,
-        level=measures.decibels(clip.recording.rms),
+        level=decibels(clip.recording.rms),
         sound=sound(samples),
         picture=picture(samples),
         reasons=tuple(reasons),

@@ -37,7 +37,7 @@ def examine(corpus: Corpus) -> Health:
     """Listens to every clip of the corpus."""
     found, spectrum = measures.measured(corpus.clips, corpus.decode)
     odd = reasons(found)
-    described = describe(corpus)
+    described = describe(corpus, bandwidths=[one.bandwidth for one in found])
     return Health(described, found, spectrum, _findings(described, found), odd)
 
 
