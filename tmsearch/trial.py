@@ -84,6 +84,7 @@ def check(bench: Bench, job: Mapping[str, Any], say: Say) -> dict[str, Any]:
         }
     known = {
         "fingerprint": corpus.fingerprint,
+        "commit": corpus.commit,  # what a branch of the hub pointed at
         "clips": len(corpus.clips),
         "seconds": sum(clip.seconds for clip in corpus.clips),
         "longest": max(clip.seconds for clip in corpus.clips),

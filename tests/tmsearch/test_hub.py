@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import yaml
+from command import tmsearch
 from loopback_hub import Hub, hub_environment, refusing_url
 from speech_files import speech_folder, struct_table
 
@@ -173,3 +175,17 @@ def test_several_configurations_stop_before_a_download(tmp_path):
         (folder / "README.md").write_text(f"---\nconfigs:\n{entries}  default: true\n---\n")
         answer = ask(hub.environment(tmp_path / "home2"), {"dataset": "me/throat"})
         assert answer["names"] == ["a.wav", "b.wav"]
+
+
+def test_a_recipe_names_the_commit_that_its_search_was_made_on(tmp_path):
+    repo = speech_folder(tmp_path / "repo", *"abcdefghij")
+    (tmp_path / "space.yaml").write_text(
+        "study: hub\ndata: {dataset: me/throat, validation: 3, test: 2}\nbudget: {max_steps: 2, rungs: [2]}\n"
+        "train: {model: demo/nano, batch_size: 2}\nsearch: {learning_rate: {low: 1e-4, high: 1e-3, log: true}}\n"
+    )
+    with Hub({("dataset", "me/throat"): {"main": repo}}) as hub:
+        environment = hub.environment(tmp_path / "home")
+        done = tmsearch(tmp_path, "run", "--space", "space.yaml", "--trials", "1", **environment)
+    assert done.returncode == 0, done.stderr + done.stdout
+    exported = tmsearch(tmp_path, "export", "hub", **environment)
+    assert yaml.safe_load(exported.stdout)["data"]["revision"] == hub.commit("dataset", "me/throat", "main")
