@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from search import disk, schema
-from search.artifacts import Shelf
-from search.curator import Curator
-from search.identity import Identity
-from search.ledger import Ledger
-from search.publish import CONFIGURATION, Publisher
+from search.dashboard.annotator import Curator
+from search.dashboard.artifacts import Shelf
+from search.dashboard.publisher import CONFIGURATION, Publisher
+from search.execution import checkpoint_gc
+from search.process_id import Identity
 from search.records import Configuration, versions
-from search.space import Space
+from search.space.search_space import Space
+from search.storage import schema
+from search.storage.claims import Ledger
 from search.study import CHECKPOINTS, trial_folder
 
 # Clocks that differ by less are equal enough to read times by; leases use the database's clock whatever they say.
@@ -190,7 +191,7 @@ class Doctor:
         there = next(one for one in (self._folder, *self._folder.parents) if one.exists())
         free = shutil.disk_usage(there).free
         folders = [trial_folder(self._folder, one.number) / CHECKPOINTS for one in self._history]
-        largest = max((disk.size_of(folder) for folder in folders if folder.exists()), default=0)
+        largest = max((checkpoint_gc.size_of(folder) for folder in folders if folder.exists()), default=0)
         said = f"{free / 1e9:.1f} GB free at {there}, a checkpoint takes {largest / 1e9:.2f} GB"
         return Finding("disk", "bad" if free < 2 * largest else "ok", said)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from search.identity import Identity
+from search.process_id import Identity
 
 State = Literal["queued", "running", "paused", "pruned", "finished", "failed"]
 ENDED: tuple[State, ...] = ("pruned", "finished", "failed")

@@ -12,16 +12,16 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from search import schema
-from search.budget import Budget
 from search.errors import UserError
-from search.history import clock, study_row
-from search.ladder import leader
-from search.ledger import Ledger
 from search.records import Configuration, StudyRecord, WorkerRecord
-from search.schema import facts, studies
-from search.space import Space
-from search.storage import Storage
+from search.schedulers.scheduler import leader
+from search.space.budget import Budget
+from search.space.search_space import Space
+from search.storage import schema
+from search.storage.claims import Ledger
+from search.storage.database import Storage
+from search.storage.reader import clock, study_row
+from search.storage.schema import facts, studies
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def delete(ledger: Ledger) -> None:
     """Remove the study from the ledger, from Optuna and from the disk; raises UserError while a worker is on it."""
     import optuna
 
-    from search.artifacts import Shelf
+    from search.dashboard.artifacts import Shelf
 
     running = [one.shown_worker for one in ledger.history() if one.state == "running"]
     if running:

@@ -24,14 +24,14 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "search")]
 
-from clusters import Cluster
-
-from search import sampling, study
-from search import space as spaces
-from search.identity import Identity
-from search.knobs import Limits
-from search.storage import open_storage
-from search.worker import rule_of
+from search import study
+from search.execution.worker import rule_of
+from search.process_id import Identity
+from search.samplers import sampler
+from search.space import search_space as spaces
+from search.space.knobs import Limits
+from search.storage.database import open_storage
+from tests.support.postgres import Cluster
 
 KNOBS = {
     "learning_rate": Limits("learning_rate", (float,), low=1e-9, high=1.0),
@@ -64,7 +64,7 @@ def work(url: str, said: argparse.Namespace, ready: Any, told: Any) -> None:
         began = time.perf_counter()
         claim = ledger.claim(me, rule)
         assert claim is not None
-        drawn = sampling.draw(
+        drawn = sampler.draw(
             space.search, claim.history, seed=0, number=claim.number, last_rung=8, sampler=space.budget.sampler
         )
         assert ledger.set_params(claim, drawn, drawn, "sampled")

@@ -27,9 +27,12 @@ from peers import Task, Timed, best_common, seed_recipe
 from transformers import WhisperForConditionalGeneration
 from workload import arguments, workload
 
-from search.child import Child
-from tmsearch import cost, devices, export, model
-from tmsearch.cli.working import THREADS_THAT_SLEEP_SOON
+from search.execution.child_process import Child
+from tmsearch import devices
+from tmsearch.cli.services.run_study import THREADS_THAT_SLEEP_SOON
+from tmsearch.export import model_folder
+from tmsearch.model import cost
+from tmsearch.model import whisper as model
 
 STEPS = 25
 PEERS_STEPS, SEED_STEPS = 7, 5  # measured of the slow ones, the first of which does not count
@@ -41,8 +44,8 @@ def tmsearch(said: argparse.Namespace) -> dict[str, Any]:
     work = workload(said)
     config = work.config(max_steps=STEPS)
     result, seen = work.train(config, STEPS)
-    whisper = export.load_weights(config, result.checkpoint)
-    export.export(whisper, said.folder / "tuned")
+    whisper = model_folder.load_weights(config, result.checkpoint)
+    model_folder.export(whisper, said.folder / "tuned")
     again = [work.evaluate(whisper, config) for _ in range(3)]
     seconds = work.speech.contexts(whisper, config).mean_seconds([clip.seconds for clip in work.speech.corpus.clips])
     ids = work.speech.label_ids([clip.name for clip in work.speech.corpus.clips], whisper)

@@ -22,11 +22,12 @@ import torch
 from peers import Task, Timed
 from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
 
-from tmsearch import adapters, cost, decoding, devices
+from tmsearch import devices
 from tmsearch.config import TrainConfig
-from tmsearch.decoding import Decoder
-from tmsearch.model import ModelFacts, Whisper
-from tmsearch.update import MicroBatch, Updates
+from tmsearch.model import cost, decoding, trainable
+from tmsearch.model.decoding import Decoder
+from tmsearch.model.whisper import ModelFacts, Whisper
+from tmsearch.training.update import MicroBatch, Updates
 
 STEPS, EVALUATIONS, CLIPS, SECONDS, TOKENS, BATCH = 800, 32, 124, 10, 40, 16
 LARGE_V3 = {"d_model": 1280, "layers": 32, "heads": 20, "n_mels": 128, "vocabulary": 51_866}
@@ -109,7 +110,7 @@ class Bench:
 def ours(bench: Bench, config: TrainConfig) -> Timed:
     """tmsearch's own step and evaluation; one read of the losses for all measured steps, as its loop is one behind."""
     whisper = bench.whisper()
-    adapters.prepare(whisper, config)
+    trainable.prepare(whisper, config)
     devices.move(whisper.model, bench.place, torch.bfloat16 if config.low_memory else None)
     updates = Updates(whisper, config, bench.place)
     size = config.micro_batch_size or bench.batch

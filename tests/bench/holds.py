@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 from workload import Workload, arguments, workload
 
-from tmsearch import evaluation, export
 from tmsearch.config import TrainConfig
-from tmsearch.run import fingerprint
+from tmsearch.evaluation import evaluate
+from tmsearch.export import model_folder
+from tmsearch.training.state import fingerprint
 
 CONTEXTS: dict[str, dict[str, Any]] = {
     "own, thinned silence": {},
@@ -62,8 +63,8 @@ def scored(work: Workload, config: TrainConfig, steps: int, kept: Path) -> tuple
     file = kept / f"{fingerprint(config)[:24]}-{steps}.json"
     if not file.exists():
         result, _ = work.train(config, steps)
-        whisper = export.load_weights(config, result.checkpoint)
-        full, _ = evaluation.evaluate(whisper, work.speech, work.speech.split.validation, config, context="full")
+        whisper = model_folder.load_weights(config, result.checkpoint)
+        full, _ = evaluate.evaluate(whisper, work.speech, work.speech.split.validation, config, context="full")
         file.write_text(json.dumps([result.wer, full.wer]))
     trimmed, whole = json.loads(file.read_text())
     return trimmed, whole

@@ -22,10 +22,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "tmsearch")]
 
-from browser import chromium
 from PIL import Image
 from rich.console import Console
 from rich.text import Text
+
+from tests.support.browser import chromium
 
 COLOURS = 128  # of a picture: enough for a page of few
 WIDTH, HEIGHT = 1280, 860

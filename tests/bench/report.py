@@ -21,10 +21,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "tmsearch")]
 
-from browser import chromium, complaints
-from made_study import Plan, make
-
-from tmsearch.cli.report import page
+from tests.support.browser import chromium, complaints
+from tests.support.made_study import Plan, make
+from tmsearch.cli.commands.report import page
 
 DRAWN = """
 const done = arguments[0], began = performance.now();

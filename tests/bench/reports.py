@@ -23,12 +23,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "search")]
 
-from toy import KNOBS, SPACE, Watcher, toy_space, toy_storage, toy_study
-
-from search import ledger as ledgers
-from search.child import Child
-from search.segment import Interrupts
-from search.worker import Worker
+from search.execution.child_process import Child
+from search.execution.lease import Interrupts
+from search.execution.worker import Worker
+from search.storage import claims as ledgers
+from tests.support.toy_study import KNOBS, SPACE, Watcher, toy_space, toy_storage, toy_study
 
 
 class Instant(Child):

@@ -22,10 +22,10 @@ from pathlib import Path
 
 import numpy as np
 
-from search import racing
 from search.records import Configuration, Rung
-from tmsearch import confirm, intervals
-from tmsearch.confirm import Recipe, Training
+from search.schedulers import racing
+from tmsearch.evaluation import bootstrap, comparison
+from tmsearch.evaluation.comparison import Recipe, Training
 
 ROOT = Path(__file__).parents[2]
 TABLES = [ROOT / "studies/replay/seeds_tiny.jsonl", ROOT / "studies/replay/seeds_demo.jsonl"]
@@ -45,7 +45,7 @@ def read(path: Path) -> Table:
     return Table(head["study"], np.array([row["errors"] for row in rows]), np.array(head["words"]))
 
 
-def race(arms: Sequence[np.ndarray], words: np.ndarray) -> tuple[confirm.Verdict, int]:
+def race(arms: Sequence[np.ndarray], words: np.ndarray) -> tuple[comparison.Verdict, int]:
     """What confirm makes of trainings' errors, arms [trainings, clips], the default first; and how many it trains."""
     planned, numbers = len(arms[0]), {}
     history = []
@@ -72,14 +72,14 @@ def race(arms: Sequence[np.ndarray], words: np.ndarray) -> tuple[confirm.Verdict
         )
         for place, arm in enumerate(where.arms)
     ]
-    found = confirm.compare(recipes[0], recipes[1:], racing.level(where.rounds, planned))
+    found = comparison.compare(recipes[0], recipes[1:], racing.level(where.rounds, planned))
     assert found is not None
     return found, sum(bool(one.rungs) for one in history)
 
 
 def searches(
     table: Table, count: int, *, clips: int, seeds: int = 3, leaders: int = 3, gain: float = 0.0, seed: int = 0
-) -> list[tuple[confirm.Verdict, int]]:
+) -> list[tuple[comparison.Verdict, int]]:
     """`count` simulated confirmations; with `gain`, the first leader truly makes that share of errors fewer."""
     found = []
     for number in range(count):
@@ -107,11 +107,11 @@ def drawn(table: Table, rng: np.random.Generator, chosen: np.ndarray, arms: int,
     return list(made.reshape(arms, seeds, len(chosen)))
 
 
-def called(found: Sequence[tuple[confirm.Verdict, int]]) -> float:
+def called(found: Sequence[tuple[comparison.Verdict, int]]) -> float:
     return sum(verdict.told_apart for verdict, _ in found) / len(found)
 
 
-def trainings(found: Sequence[tuple[confirm.Verdict, int]]) -> float:
+def trainings(found: Sequence[tuple[comparison.Verdict, int]]) -> float:
     return float(np.mean([count for _, count in found]))
 
 
@@ -122,7 +122,7 @@ def coverage(table: Table, sets: int, clips: int, seed: int = 0) -> float:
         rng = np.random.default_rng((seed, number, clips))
         errors = table.errors[rng.integers(len(table.errors))]
         chosen = rng.choice(len(errors), clips)
-        found = intervals.wer_interval(errors[chosen].tolist(), table.words[chosen].tolist())
+        found = bootstrap.wer_interval(errors[chosen].tolist(), table.words[chosen].tolist())
         assert found is not None
         covered += found.low <= errors.sum() / table.words.sum() <= found.high
     return covered / sets
@@ -136,10 +136,10 @@ def mean_coverage(table: Table, sets: int, clips: int, seeds: int = 3, arms: int
         chosen = rng.choice(table.errors.shape[1], clips)
         words = np.tile(table.words[chosen], (seeds, 1)).astype(float)
         runs = [
-            intervals.Runs(table.errors[rng.choice(len(table.errors), seeds)][:, chosen].astype(float), words)
+            bootstrap.Runs(table.errors[rng.choice(len(table.errors), seeds)][:, chosen].astype(float), words)
             for _ in range(arms)
         ]
-        found = intervals.mean_interval(runs[0], runs)
+        found = bootstrap.mean_interval(runs[0], runs)
         assert found is not None
         covered += found.low <= truth <= found.high
     return covered / sets
@@ -170,7 +170,7 @@ def report(table: Table, count: int, sets: int) -> None:
     seeds = least(
         lambda n: called(searches(table, quarter, clips=at, leaders=1, seeds=n, gain=0.10)), range(3, most + 1)
     )
-    advice = [confirm.needed(verdict) for verdict, _ in searches(table, 5, clips=at)]
+    advice = [comparison.needed(verdict) for verdict, _ in searches(table, 5, clips=at)]
     print(
         f"  {at} clips, one leader: 3 seeds find it in {alone:.1%}; four of five take {seeds} seeds (of up to {most})"
     )
@@ -184,7 +184,7 @@ def report(table: Table, count: int, sets: int) -> None:
 
 def record(url: str, study: str) -> None:
     """A finished study of one recipe and many seeds, as a table."""
-    from search.storage import open_storage
+    from search.storage.database import open_storage
     from search.study import open_study, summarise
 
     summary = summarise(open_study(open_storage(url), study))

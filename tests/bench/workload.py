@@ -8,13 +8,17 @@ from pathlib import Path
 
 import torch
 
-from tmsearch import clips, evaluation, model, splits, training
 from tmsearch.config import DataConfig, TrainConfig
-from tmsearch.labels import special_id
-from tmsearch.model import Whisper
-from tmsearch.run import fingerprint
-from tmsearch.speech import Speech
-from tmsearch.training import Progress, Result, Stretch
+from tmsearch.data import corpus as clips
+from tmsearch.data import splits
+from tmsearch.evaluation import evaluate as evaluation
+from tmsearch.features.dataset import Speech
+from tmsearch.model import whisper as model
+from tmsearch.model.tokens import special_id
+from tmsearch.model.whisper import Whisper
+from tmsearch.training import train as training
+from tmsearch.training.state import fingerprint
+from tmsearch.training.train import Progress, Result, Stretch
 
 
 @dataclass(frozen=True)

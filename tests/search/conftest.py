@@ -5,7 +5,8 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from clusters import Cluster, missing
+
+from tests.support.postgres import Cluster, missing
 
 
 @pytest.fixture

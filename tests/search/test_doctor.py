@@ -1,13 +1,13 @@
 """What doctor finds in a study that was treated badly, and that it is well afterwards."""
 
 import pytest
-from toy import Watcher, told, toy_space, toy_storage, toy_study, work
 
 from search.doctor import Doctor
-from search.identity import Identity
+from search.execution.lease import Interrupts
+from search.execution.worker import rule_of
+from search.process_id import Identity
 from search.records import versions
-from search.segment import Interrupts
-from search.worker import rule_of
+from tests.support.toy_study import Watcher, told, toy_space, toy_storage, toy_study, work
 
 
 def whole(path):

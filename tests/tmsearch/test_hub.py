@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import yaml
-from command import tmsearch
-from loopback_hub import Hub, hub_environment, refusing_url
-from speech_files import speech_folder, struct_table
+
+from tests.support.audio_files import speech_folder, struct_table
+from tests.support.command import tmsearch
+from tests.support.hub_server import Hub, hub_environment, refusing_url
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "hf_aVerySecretToken"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 
-from search.launchers import ENGINES
+from search.execution.launchers import ENGINES
 
 SHORTEST_WATCH = 0.5  # seconds
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}

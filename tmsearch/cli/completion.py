@@ -85,7 +85,7 @@ def _of_file(path: str) -> list[str]:
 
 def _of_server(url: str) -> list[str]:
     from search import study
-    from search.storage import Storage, open_storage
+    from search.storage.database import Storage, open_storage
 
     patient = open_storage(url)
     return study.names(Storage(patient.url.update_query_dict({"connect_timeout": "1"})))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from search.errors import UserError
-from search.places import printable
+from search.space.errors import printable
 from tmsearch import __version__
 from tmsearch.cli import arguments
 
@@ -70,9 +70,7 @@ def _lazy(module: str, function: str) -> Callable[[argparse.Namespace], int]:
     """Help must answer at once: a command's module is imported when it runs."""
 
     def call(arguments: argparse.Namespace) -> int:
-        command: Callable[[argparse.Namespace], int] = getattr(
-            importlib.import_module(f"tmsearch.cli.{module}"), function
-        )
+        command: Callable[[argparse.Namespace], int] = getattr(importlib.import_module(module), function)
         return command(arguments)
 
     return call
@@ -83,7 +81,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], tuple[
     "run": (
         "start a study, or go on with it",
         arguments.run,
-        ("run", "run"),
+        ("tmsearch.cli.commands.run", "run"),
         "tmsearch run --space spaces/large_v3.yaml --trials 20",
         "tmsearch run --space spaces/large_v3.yaml --dry-run              # check all of it, train nothing",
         "tmsearch run --space spaces/large_v3.yaml --trials 40 --workers 4 --timeout 8h",
@@ -91,110 +89,110 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], tuple[
     "resume": (
         "go on with a study, without its file",
         arguments.resume,
-        ("run", "resume"),
+        ("tmsearch.cli.commands.run", "resume"),
         "tmsearch resume large_v3",
         "tmsearch resume large_v3 --trials 40                             # more of the same",
     ),
     "worker": (
         "one more worker of a study, on any machine",
         arguments.worker,
-        ("worker", "worker"),
+        ("tmsearch.cli.commands.run", "worker"),
         "tmsearch worker large_v3 --storage postgresql://HOST/DATABASE",
     ),
     "add": (
         "queue one configuration by hand",
         arguments.add,
-        ("edit", "add"),
+        ("tmsearch.cli.commands.edit", "add"),
         "tmsearch add large_v3 learning_rate=1e-5 warmup_steps=50",
     ),
-    "retry": ("queue failed configurations again", arguments.retry, ("edit", "retry"), "tmsearch retry large_v3 7"),
-    "stop": ("ask a study's workers to save and leave", arguments.study, ("edit", "stop"), "tmsearch stop large_v3"),
-    "delete": ("remove a study and its files", arguments.delete, ("edit", "delete"), "tmsearch delete demo --yes"),
+    "retry": ("queue failed configurations again", arguments.retry, ("tmsearch.cli.commands.edit", "retry"), "tmsearch retry large_v3 7"),
+    "stop": ("ask a study's workers to save and leave", arguments.study, ("tmsearch.cli.commands.edit", "stop"), "tmsearch stop large_v3"),
+    "delete": ("remove a study and its files", arguments.delete, ("tmsearch.cli.commands.edit", "delete"), "tmsearch delete demo --yes"),
     "list": (
         "every study of the storage, a line each",
         arguments.as_json,
-        ("inspect", "list_studies"),
+        ("tmsearch.cli.commands.show", "list_studies"),
         "tmsearch list",
     ),
     "status": (
         "one line a configuration: state, rung, WER, cost",
         arguments.status,
-        ("status", "status"),
+        ("tmsearch.cli.commands.status", "status"),
         "tmsearch status large_v3",
         "tmsearch status large_v3 --watch && tmsearch export large_v3 -o best.yaml",
     ),
     "doctor": (
         "what is wrong with a study, and mend it",
         arguments.doctor,
-        ("doctor", "doctor"),
+        ("tmsearch.cli.commands.doctor", "doctor"),
         "tmsearch doctor large_v3 --repair",
     ),
-    "show": ("all about one configuration", arguments.show, ("inspect", "show"), "tmsearch show large_v3 7"),
-    "best": ("the best configuration so far", arguments.study_json, ("inspect", "show_best"), "tmsearch best large_v3"),
+    "show": ("all about one configuration", arguments.show, ("tmsearch.cli.commands.show", "show"), "tmsearch show large_v3 7"),
+    "best": ("the best configuration so far", arguments.study_json, ("tmsearch.cli.commands.show", "show_best"), "tmsearch best large_v3"),
     "import": (
         "take hand-run trainings into a study",
         arguments.import_,
-        ("imports", "import_logs"),
+        ("tmsearch.cli.commands.import_", "import_logs"),
         "tmsearch import large_v3 hand-runs/*/results.yaml",
     ),
     "confirm": (
         "train the leaders again: is the winner real?",
         arguments.confirm,
-        ("confirm", "confirm"),
+        ("tmsearch.cli.commands.confirm", "confirm"),
         "tmsearch confirm large_v3 --top 3 --seeds 3",
         "tmsearch confirm large_v3 --test                                 # then once on the locked test split",
     ),
     "export": (
         "write a configuration as a recipe to train",
         arguments.export,
-        ("final", "export"),
+        ("tmsearch.cli.commands.train", "export"),
         "tmsearch export large_v3 -o best.yaml",
         "tmsearch export large_v3 --trial 7 --format hf",
     ),
     "train": (
         "the final training run: a Hugging Face model folder",
         arguments.train,
-        ("final", "train"),
+        ("tmsearch.cli.commands.train", "train"),
         "tmsearch train best.yaml -o my-whisper",
         "tmsearch train best.yaml --average 3 --soup large_v3",
     ),
     "report": (
         "a study as one page to look at and listen to",
         arguments.report,
-        ("report", "report"),
+        ("tmsearch.cli.commands.report", "report"),
         "tmsearch report large_v3 -o report.html",
     ),
     "dashboard": (
         "optuna-dashboard on the storage",
         arguments.dashboard,
-        ("servers", "dashboard"),
+        ("tmsearch.cli.commands.serve", "dashboard"),
         "tmsearch dashboard",
     ),
     "tensorboard": (
         "TensorBoard on a study's trials",
         arguments.tensorboard,
-        ("servers", "tensorboard"),
+        ("tmsearch.cli.commands.serve", "tensorboard"),
         "tmsearch tensorboard large_v3",
     ),
     "init": (
         "write a space file for a dataset after looking at it",
         arguments.init,
-        ("init", "init"),
+        ("tmsearch.cli.commands.init", "init"),
         "tmsearch init recordings/ --language en",
         "tmsearch init me/throat --model openai/whisper-large-v3 --gpu 80 -o spaces/throat.yaml",
     ),
     "completion": (
         "print what makes a shell complete tmsearch's words",
         arguments.completion,
-        ("completion", "completion"),
+        ("tmsearch.cli.completion", "completion"),
         'eval "$(tmsearch completion bash)"     # in ~/.bashrc; the same for zsh in ~/.zshrc, after compinit',
         "tmsearch completion fish > ~/.config/fish/completions/tmsearch.fish",
     ),
-    "help": ("help on a command", arguments.help_, ("parser", "help_"), "tmsearch help run"),
+    "help": ("help on a command", arguments.help_, ("tmsearch.cli.parser", "help_"), "tmsearch help run"),
     "data": (
         "describe a dataset before spending GPU time on it",
         arguments.data,
-        ("data", "data"),
+        ("tmsearch.cli.commands.data", "data"),
         "tmsearch data recordings/",
     ),
 }

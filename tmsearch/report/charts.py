@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tmsearch.report.records import Known, Line, Spent, Study
-from tmsearch.report.text import label
+from tmsearch.report.sanitize import label
 
 Chart = dict[str, Any]
 _FAR_OFF = 1.6  # times what all but 3 of 100 results stay below: out of the picture

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tmsearch.data_quality.health import Health, nyquist_bins
 from tmsearch.report.charts import Chart
-from tmsearch.report.health import Health, nyquist_bins
 
 _BINS = 24
 _DEEP = 90.0  # dB below its peak that the spectrum is shown

@@ -7,9 +7,9 @@ import statistics
 from collections.abc import Sequence
 
 from tmsearch.report.charts import Chart, heights, hover
-from tmsearch.report.matched import Paired
+from tmsearch.report.matched_pairs import Paired
 from tmsearch.report.records import Line, Mattered, Slices
-from tmsearch.report.text import label
+from tmsearch.report.sanitize import label
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "pentagon", "hexagon", "star-diamond", "hourglass")
 PAIRS = 24  # that are drawn

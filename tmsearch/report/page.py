@@ -14,12 +14,12 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from tmsearch.alignment import confusions
-from tmsearch.report import charts, data_charts, knob_charts, text
+from tmsearch.data_quality.health import Health
+from tmsearch.evaluation.alignment import confusions
+from tmsearch.report import charts, data_charts, knob_charts, sanitize
 from tmsearch.report.charts import Chart
-from tmsearch.report.exhibits import Exhibit
-from tmsearch.report.health import Health
-from tmsearch.report.matched import Paired
+from tmsearch.report.clip_cards import Exhibit
+from tmsearch.report.matched_pairs import Paired
 from tmsearch.report.records import Spent, Study
 
 GENERATOR = "tmsearch report"  # in the page's head: what may be written over
@@ -108,7 +108,7 @@ def _rendered(template: str, drawn: Mapping[str, Chart | None], **given: Any) ->
         scripts=[Markup(script) for script in scripts],
         stubs=_UNWANTED_STYLE.findall(plotly),
         charts=kept,
-        charts_json=Markup(text.script_json(kept)),
+        charts_json=Markup(sanitize.script_json(kept)),
         **given,
     )
 
@@ -158,9 +158,9 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=lambda value: value if isinstance(value, Markup) else text.visible("" if value is None else value),
+        finalize=lambda value: value if isinstance(value, Markup) else sanitize.visible("" if value is None else value),
     )
     made.filters |= {
-        "rate": text.rate, "signed": text.signed, "span": text.span, "duration": text.duration, "short": text.shortened,
+        "rate": sanitize.rate, "signed": sanitize.signed, "span": sanitize.span, "duration": sanitize.duration, "short": sanitize.shortened,
     }
     return made

@@ -1,0 +1,1 @@
+"""Workers: claim, train in a subprocess, renew, commit. Read worker.py first, then lease.py."""

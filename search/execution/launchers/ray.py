@@ -1,0 +1,129 @@
+"""Workers as tasks of Ray Core: one task a worker, with a GPU each unless it is told otherwise."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from search.errors import RunError, UserError
+from search.execution.launchers import PLACE, WITH_PARENT
+
+# --engine KEY=VALUE, in Ray's words.
+OPTIONS = {
+    "address": "of the cluster, such as ray://head:10001 (auto: the one that this machine belongs to)",
+    "num_gpus": "GPUs of a worker (1); 0 on a cluster without",
+    "num_cpus": "CPUs of a worker (1)",
+    "resources": "a resource of your own that a worker needs, such as h100",
+}
+CONNECT_SECONDS = 10.0
+SAVE_SECONDS = 600.0  # what a worker that was told to stop may take to finish its step and save
+
+
+def run_worker(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """On the node: start a worker, wait for it, give its exit code. A task that is cancelled lets it save first."""
+    import ray
+
+    node = ray.get_runtime_context().get_node_id()[:8]
+    own = {PLACE: f"Ray node {node}", WITH_PARENT: str(os.getpid())}
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env={**os.environ, **environment, **own})
+    try:
+        while (code := process.poll()) is None:
+            time.sleep(0.2)
+        return code
+    except (KeyboardInterrupt, ray.exceptions.TaskCancelledError):
+        process.terminate()
+        return process.wait(timeout=SAVE_SECONDS)
+    finally:
+        if process.poll() is None:
+            process.kill()
+
+
+class Ray:
+    """`command` starts a worker on any node of the cluster; what it needs there is installed there."""
+
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str], options: Mapping[str, str], name: str
+    ) -> None:
+        try:
+            import ray
+        except ModuleNotFoundError:
+            raise UserError("--on ray: needs Ray: pip install 'tmsearch[ray]'") from None
+        self._ray = ray
+        self._command, self._environment, self._name = list(command), dict(environment), name
+        self._needs = {key: _number(key, options.get(key, "1")) for key in ("num_gpus", "num_cpus")}
+        self._resources = {options["resources"]: 1.0} if "resources" in options else {}
+        self._began = not ray.is_initialized()
+        address = options.get("address", "auto")
+        if self._began:
+            _reach(address)
+            try:
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
+            except (ConnectionError, ValueError, RuntimeError) as error:
+                said = (str(error).splitlines() or [""])[0]
+                raise RunError(f"--on ray: no cluster at {address}: {said}") from None
+
+    def start(self, seat: int) -> Task:
+        # A node that goes away takes no retry of ours: Ray starts the task again on another one, as often as it must.
+        remote = self._ray.remote(run_worker).options(
+            **self._needs, resources=self._resources, max_retries=-1, name=f"{self._name}-{seat}"
+        )
+        return Task(self._ray, remote.remote(self._command, self._environment))
+
+    def close(self) -> None:
+        """Leave the cluster, where we were the ones to join it."""
+        if self._began:
+            self._ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Raise RunError where nobody listens at host:port: Ray itself would wait for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return  # auto, and what else Ray knows by name
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        raise RunError(f"--on ray: no cluster at {address}: {error.strerror or error}") from None
+
+
+def _number(key: str, text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if float(text) >= 0:
+            return float(text)
+    raise UserError(f"--engine {key}={text}: no number from 0 on")
+
+
+class Task:
+    """One worker's task."""
+
+    def __init__(self, ray: Any, reference: Any) -> None:
+        self._ray = ray
+        self._reference = reference
+        self._said = ""
+
+    def poll(self) -> int | None:
+        ready, _ = self._ray.wait([self._reference], timeout=0)
+        if not ready:
+            return None
+        try:
+            return int(self._ray.get(self._reference))
+        except self._ray.exceptions.TaskCancelledError:
+            return 130
+        except self._ray.exceptions.RayError as error:
+            self._said = next((line for line in reversed(str(error).splitlines()) if line.strip()), "")
+            return -9
+
+    def stop(self) -> None:
+        self._ray.cancel(self._reference, force=False)
+
+    def kill(self) -> None:
+        self._ray.cancel(self._reference, force=True)
+
+    def last_words(self) -> str:
+        return self._said

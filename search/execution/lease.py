@@ -1,0 +1,157 @@
+"""One claimed segment: the child trains it while the lease is renewed."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from search.errors import StorageGone
+from search.execution.child_process import Child
+from search.records import Claim
+from search.storage.claims import Ledger
+from search.storage.reader import LEASE_SECONDS
+from search.storage.retry import Patience
+
+
+class Listener(Protocol):
+    """Who watches a worker: the command line's display."""
+
+    def claimed(self, number: int, params: Mapping[str, Any], first_step: int, last_step: int) -> None: ...
+    def progress(self, number: int, event: Mapping[str, Any]) -> None: ...
+    def fact(self, key: str, value: Any) -> None: ...
+    def rung(self, number: int, step: int, value: float, metrics: Mapping[str, Any], state: str) -> None: ...
+    def failed(self, number: int, failure: str, reason: str) -> None: ...
+    def notice(self, text: str) -> None: ...
+
+    def at_work(self, running: Mapping[int, str]) -> None:
+        """Who is at what, where several work: each running configuration's number, and where in words."""
+        ...
+
+
+@dataclass
+class Interrupts:
+    """What signals ask for: `stop` finishes the step and saves, `leave` goes at once."""
+
+    stop: bool = False
+    leave: bool = False
+
+    def signal(self) -> None:
+        self.leave, self.stop = self.stop, True
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Signals of the process count from now on: once finishes the step, saves, leaves; twice leaves now.
+
+        SIGUSR2 is how Slurm says that a job's time is nearly up.
+        """
+        before = {
+            number: signal.signal(number, lambda *_: self.signal())
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+        }
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+class Lost(Exception):
+    """Another worker holds the claim now."""
+
+
+class Segment:
+    """The supervisor's conversation with the child, from the job to its last word."""
+
+    RENEW_SECONDS: ClassVar[float] = LEASE_SECONDS / 10
+
+    def __init__(self, ledger: Ledger, child: Child, listener: Listener, patience: Patience) -> None:
+        self._ledger = ledger
+        self._child = child
+        self._listener = listener
+        self._patience = patience
+        self._progress: dict[str, Any] = {}
+
+    def run(
+        self,
+        claim: Claim,
+        job: Mapping[str, Any],
+        interrupts: Interrupts,
+        deadline: float,
+        signed_in: Callable[[], None],
+    ) -> dict[str, Any]:
+        """Run the segment in the child; its last word. Raises Lost and ChildDied.
+
+        A database that does not answer stops nothing here: the child trains on, and the result waits for it.
+        """
+        self._child.send(
+            {
+                **job,
+                "job": "segment",
+                "number": claim.number,
+                "token": claim.token,
+                "params": dict(claim.params or {}),
+                "first_step": claim.first_step,
+                "last_step": claim.last_step,
+            }
+        )
+        told_to_stop, shown, renewed = False, False, time.monotonic()
+        while True:
+            event = self._child.event(timeout=0.2)
+            if event and not self._passing(claim, event):
+                return event
+            stop = interrupts.stop or time.monotonic() >= deadline
+            first = bool(self._progress) and not shown  # said at once: it tells others what a step takes
+            if first or time.monotonic() - renewed > self.RENEW_SECONDS:
+                stop = self._renew(claim, signed_in) or stop
+                shown, renewed = bool(self._progress), time.monotonic()
+            if interrupts.leave:
+                self._child.kill()
+                return {"event": "stopped"}
+            if stop and not told_to_stop:
+                self._child.send({"stop": True})
+                told_to_stop = True
+                self._listener.notice("finishing the step, then saving (Ctrl-C again leaves at once)")
+
+    def meanwhile(self, claim: Claim, call: Callable[[], None], signed_in: Callable[[], None]) -> None:
+        """Do something long beside the child, in a thread, while the lease is renewed. Raises Lost."""
+        thread = threading.Thread(target=call, daemon=True)
+        thread.start()
+        while True:
+            thread.join(self.RENEW_SECONDS)
+            if not thread.is_alive():
+                return
+            self._renew(claim, signed_in)
+
+    def _passing(self, claim: Claim, event: Mapping[str, Any]) -> bool:
+        """Deal with an event on the way. False: it is the last word."""
+        kind = event.get("event")
+        if kind == "progress":
+            self._progress = dict(event)
+            self._listener.progress(claim.number, event)
+        elif kind == "fact":
+            self._patience.ask(lambda again: self._ledger.add_fact(event["key"], event["value"]))
+            self._listener.fact(event["key"], event["value"])
+        elif kind == "limit":
+            self._patience.ask(lambda again: self._ledger.lower_fact(event["key"], event["value"]))
+        else:
+            return False
+        return True
+
+    def _renew(self, claim: Claim, signed_in: Callable[[], None]) -> bool:
+        """Keep the lease; whether the study is asked to stop. Raises Lost."""
+        try:
+            ours, asked = self._ledger.renew(claim, self._progress)
+            if ours:
+                signed_in()
+        except StorageGone as gone:
+            self._patience.gone(gone)
+            return False
+        self._patience.back()
+        if not ours:
+            raise Lost
+        return asked

@@ -1,0 +1,1 @@
+"""(history, seed, number) -> parameters. Read sampler.py first."""

@@ -1,0 +1,1 @@
+"""The space file: text -> a frozen Space. Read search_space.py first, then parsing.py."""

@@ -1,0 +1,149 @@
+"""The ledger's tables, and the version that they are in."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from search.errors import UserError
+from search.storage.database import Storage
+
+SCHEMA_VERSION = 3
+
+metadata = sa.MetaData()
+
+meta = sa.Table(
+    "tmsearch_meta",
+    metadata,
+    sa.Column("key", sa.String(64), primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+studies = sa.Table(
+    "tmsearch_study",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("name", sa.String(128), nullable=False, unique=True),
+    sa.Column("space", sa.JSON, nullable=False),
+    sa.Column("fingerprint", sa.String(64), nullable=False),
+    sa.Column("seed", sa.Integer, nullable=False),
+    sa.Column("trials", sa.Integer, nullable=False),
+    sa.Column("stopping", sa.Boolean, nullable=False, default=False),
+    sa.Column("version", sa.String(64), nullable=False),
+    sa.Column("created", sa.Float, nullable=False),
+    # Who publishes to Optuna just now: Optuna has no "create unless it is there", so one at a time does it.
+    sa.Column("publisher", sa.String(255)),
+    sa.Column("publisher_until", sa.Float),
+    # Why workers are asked to stop, where it was no person's wish: a bug, data that cannot be used.
+    sa.Column("stop_reason", sa.Text),
+)
+facts = sa.Table(
+    "tmsearch_fact",
+    metadata,
+    sa.Column("study_id", sa.ForeignKey("tmsearch_study.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("key", sa.String(255), primary_key=True),
+    sa.Column("value", sa.JSON, nullable=False),
+)
+configurations = sa.Table(
+    "tmsearch_configuration",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("study_id", sa.ForeignKey("tmsearch_study.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("origin", sa.String(16), nullable=False),
+    sa.Column("drawn", sa.JSON(none_as_null=True)),
+    sa.Column("params", sa.JSON(none_as_null=True)),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("reason", sa.Text),
+    sa.Column("failure", sa.String(16)),
+    sa.Column("steps", sa.Integer, nullable=False, default=0),
+    sa.Column("crashes", sa.Integer, nullable=False, default=0),
+    sa.Column("worker", sa.String(255)),
+    sa.Column("token", sa.Integer, nullable=False, default=0),
+    sa.Column("lease_until", sa.Float),
+    sa.Column("progress", sa.JSON(none_as_null=True)),
+    sa.Column("revision", sa.Integer, nullable=False, default=1),
+    sa.Column("published", sa.Integer, nullable=False, default=0),
+    # Where the segment that was last begun ends: past `steps`, it is to be finished before anything else.
+    sa.Column("target", sa.Integer, nullable=False, default=0, server_default="0"),
+    sa.UniqueConstraint("study_id", "number"),
+)
+segments = sa.Table(
+    "tmsearch_segment",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("configuration_id", sa.ForeignKey("tmsearch_configuration.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("first_step", sa.Integer, nullable=False),
+    sa.Column("step", sa.Integer, nullable=False),
+    sa.Column("value", sa.Float, nullable=False),
+    sa.Column("metrics", sa.JSON, nullable=False),
+    sa.Column("worker", sa.String(255), nullable=False),
+    sa.Column("token", sa.Integer, nullable=False),
+    sa.Column("committed", sa.Float, nullable=False),
+    sa.Column("version", sa.String(64)),  # of the code that trained it
+    # A result is recorded once, whatever happens.
+    sa.UniqueConstraint("configuration_id", "step"),
+)
+
+workers = sa.Table(
+    "tmsearch_worker",
+    metadata,
+    sa.Column("study_id", sa.ForeignKey("tmsearch_study.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("worker", sa.String(255), primary_key=True),  # an Identity
+    sa.Column("place", sa.String(255), nullable=False),  # where it runs, in words: a GPU, a Slurm job, a node of Ray
+    sa.Column("version", sa.String(64), nullable=False),
+    sa.Column("since", sa.Float, nullable=False),
+    sa.Column("seen", sa.Float, nullable=False),
+)
+
+
+def create(storage: Storage) -> None:
+    """Make the tables where they are missing; two processes may do it at once."""
+    with storage.write() as connection:
+        _alone(connection)
+        metadata.create_all(connection)
+        if connection.execute(sa.select(meta.c.value).where(meta.c.key == "schema")).scalar() is None:
+            connection.execute(sa.insert(meta).values(key="schema", value=str(SCHEMA_VERSION)))
+    check(storage)
+
+
+def check(storage: Storage) -> bool:
+    """Whether there is a ledger; raises UserError where it is of another version."""
+    if not storage.exists():
+        return False
+    with storage.read() as connection:
+        if not sa.inspect(connection).has_table(meta.name):
+            return False
+        version = connection.execute(sa.select(meta.c.value).where(meta.c.key == "schema")).scalar()
+    if version is not None and version.isdigit() and 0 < int(version) < SCHEMA_VERSION:
+        _upgrade(storage)
+    elif version != str(SCHEMA_VERSION):
+        raise UserError(
+            f"{storage.shown}: its ledger has schema version {version}, this program reads {SCHEMA_VERSION}; "
+            "use the tmsearch that wrote it, or another --storage"
+        )
+    return True
+
+
+# What each version has that the one before had not: column by table, in the words of both databases.
+_ADDED = {
+    2: ((configurations, "target", "INTEGER NOT NULL DEFAULT 0"),),
+    3: ((studies, "stop_reason", "TEXT"), (segments, "version", "VARCHAR(64)")),
+}
+
+
+def _upgrade(storage: Storage) -> None:
+    """To SCHEMA_VERSION in one transaction; several programs may find the older version at once."""
+    with storage.write() as connection:
+        _alone(connection)
+        metadata.create_all(connection)  # tables that are new
+        for added in _ADDED.values():
+            for table, name, declared in added:
+                known = {column["name"] for column in sa.inspect(connection).get_columns(table.name)}
+                if name not in known:
+                    connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {name} {declared}")
+        connection.execute(sa.update(meta).where(meta.c.key == "schema").values(value=str(SCHEMA_VERSION)))
+
+
+def _alone(connection: sa.Connection) -> None:
+    """Keep other makers of the same tables away until the transaction ends; SQLite's writers are alone anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(0x746D7365)))  # any constant

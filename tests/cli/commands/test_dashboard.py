@@ -1,0 +1,163 @@
+"""What a person sees of studies in a browser: notes, pictures and players in place, hostile text as text."""
+
+import contextlib
+import http.client
+import json
+import socket
+import threading
+import urllib.error
+import urllib.request
+from wsgiref.simple_server import make_server
+
+import optuna
+import pytest
+
+from search.dashboard.dashboard import application
+from search.dashboard.publisher import Publisher
+from search.errors import UserError
+from search.space.search_space import Space
+from tests.support.browser import chromium, complaints
+from tests.support.made_up import RUNS, made_up
+from tmsearch.cli.commands import report
+from tmsearch.cli.commands.serve import _Quiet, _Server
+from tmsearch.cli.services.annotator import Gallery
+from tmsearch.cli.services.dashboard_site import Site, is_local
+
+HOSTILE = f"<img src=x onerror={RUNS}>"  # a study's name, which no command takes; a database may have it
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """A study that is over, with a hostile name, and one that runs, each in a storage of its own."""
+    found = {}
+    for kind, name in (("over", HOSTILE), ("runs", "runs")):
+        ledger = made_up(tmp_path_factory.mktemp("served"), over=kind == "over", name=name)
+        Publisher(ledger, Space.from_json(dict(ledger.record().space)), pytest.fail, Gallery(ledger, print)).publish()
+        found[kind] = ledger
+    return found
+
+
+@contextlib.contextmanager
+def served(ledger, page=lambda storage, name: f"<p>report of {name}", local=True):
+    """The address of a dashboard."""
+    site = Site(ledger.storage, application(ledger.storage), page, local=local)
+    with make_server("127.0.0.1", 0, site, _Server, _Quiet) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def trial_of(ledger, number):
+    study = optuna.load_study(study_name=ledger.study, storage=ledger.storage.optuna)
+    return next(one.number for one in study.trials if one.user_attrs["configuration"] == number)
+
+
+def wait(browser, script, seconds=30):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    return WebDriverWait(browser, seconds, poll_frequency=0.1).until(lambda _: browser.execute_script(script))
+
+
+@pytest.mark.parametrize("kind", ["over", "runs"])
+def test_in_a_browser(published, kind, tmp_path):
+    ledger = published[kind]
+    with served(ledger) as address, chromium(tmp_path / "profile", 1280, 1800) as browser:
+        browser.get(f"{address}/dashboard/studies/1/trials?numbers={trial_of(ledger, 1)}")
+        wait(browser, "return [...document.querySelectorAll('audio')].filter(one => one.readyState > 0).length === 3")
+        wait(browser, "return [...document.querySelectorAll('img')].filter(one => one.naturalWidth > 300).length === 4")
+        seconds = browser.execute_script("return [...document.querySelectorAll('audio')].map(one => one.duration)")
+        assert all(0.9 < one < 4 for one in seconds), seconds
+        shown = browser.find_element("tag name", "body").text
+        assert "WER 0.097" in shown
+        assert "better" in shown
+        assert f"said: <script>{RUNS}</script><img src=x onerror={RUNS}>" in shown
+        assert "worst-8-clips.csv" in shown
+        browser.find_element("css selector", "[aria-label='show artifact table']").click()
+        wait(browser, "return document.body.innerText.includes('=HYPERLINK')")
+        browser.get(f"{address}/dashboard/studies/1/note")
+        link = wait(browser, "return document.querySelector('a[href^=\"/reports/\"]')")
+        assert browser.title != "owned"
+        assert complaints(browser) == []
+        link.click()
+        wait(browser, "return document.body.innerText.startsWith('report of ')")
+
+
+def test_a_running_study_shows_what_has_ended(published):
+    study = optuna.load_study(study_name="runs", storage=published["runs"].storage.optuna)
+    assert [trial.state.name for trial in study.trials] == ["PRUNED", "COMPLETE", "PRUNED", "RUNNING"]
+
+
+def get(address, path, host=None, method="GET", **headers):
+    """(status, headers, body)"""
+    connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=20)
+    connection.request(method, path, headers={**({"Host": host} if host else {}), **headers})
+    answer = connection.getresponse()
+    return answer.status, dict(answer.getheaders()), answer.read().decode()
+
+
+def test_reports(published):
+    built = []
+
+    def page(storage, name):
+        built.append(name)
+        return f"<p>report {len(built)} of {name} \u05e9"
+
+    with served(published["runs"], page) as address:
+        status, headers, body = get(address, "/reports/runs")
+        assert (status, body) == (200, "<p>report 1 of runs \u05e9")
+        assert headers["Content-Type"] == "text/html; charset=utf-8"
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert get(address, "/reports/runs")[2] == body, "built once for one state of the study"
+        published["runs"].add_fact("new", 1)
+        assert get(address, "/reports/runs")[2] == "<p>report 2 of runs \u05e9"
+        status, _, body = get(address, "/reports/%3Cscript%3E")
+        assert (status, "there is no study &lt;script&gt;" in body) == (404, True)
+        assert built == ["runs", "runs"]
+
+
+def test_one_that_cannot_be_made_is_said_in_one_line(published):
+    def page(storage, name):
+        raise UserError("the data are <b>gone</b>")
+
+    with served(published["runs"], page) as address:
+        status, _, body = get(address, "/reports/runs")
+    assert (status, "the data are &lt;b&gt;gone&lt;/b&gt;" in body) == (503, True)
+
+
+def test_the_report_itself(published):
+    with served(published["runs"], report.page) as address:
+        status, _, body = get(address, "/reports/runs")
+    assert status == 200
+    assert body.startswith("<!doctype html>")
+    assert "Trial 1 at step 80" in body
+
+
+def test_only_its_own_address_is_answered(published):
+    with served(published["over"]) as address:
+        port = address.rpartition(":")[2]
+        assert get(address, "/api/studies")[0] == 200
+        assert get(address, "/api/studies", host="localhost:9999")[0] == 200, "through a tunnel"
+        assert get(address, "/api/studies", host=f"evil.example:{port}")[0] == 403, "DNS rebinding"
+        origin = {"Origin": "http://evil.example"}
+        assert get(address, "/api/studies/1", method="DELETE", **origin)[0] == 403
+        assert get(address, "/api/studies", **{"Origin": address})[0] == 200
+    with served(published["over"], local=False) as address:
+        assert get(address, "/api/studies", host="box.lan")[0] == 200
+        assert get(address, "/api/studies/1", host="box.lan", method="DELETE", **origin)[0] == 403
+    assert [is_local(one) for one in ("localhost", "::1", "127.1.2.3", "0.0.0.0", "box")] == [True] * 3 + [False] * 2
+
+
+def test_a_browser_that_says_nothing_blocks_nobody(published):
+    with served(published["over"]) as address:
+        host, port = address.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))):
+            assert json.loads(get(address, "/api/studies")[2])["study_summaries"]
+
+
+def test_a_file_of_another_machine_is_not_found(published, capfd):
+    with served(published["over"]) as address:
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(f"{address}/artifacts/1/1/abc")
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(f"{address}/artifacts/1/1/{'a' * 3000}")
+    assert capfd.readouterr().err == ""

@@ -1,0 +1,173 @@
+"""`status`: a table that fits, coloured on a terminal alone; `--watch` in place, or page by page."""
+
+import re
+import threading
+import time
+
+import pytest
+
+from search.study import summarise
+from tests.support.command import status, tmsearch
+from tests.support.studies import ME, answered, made
+from tests.support.terminal import Screen, on_a_terminal
+from tmsearch.cli.commands.status import lines
+from tmsearch.cli.commands.watch import ended
+from tmsearch.cli.view.table import table
+
+
+def text(line):
+    return "".join(part for part, _ in line)
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("many")
+    return folder, made(folder, 200)[0]
+
+
+@pytest.fixture(scope="module")
+def midway(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("midway")
+    return folder, made(folder, 20, results=12)[0]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 200])
+def test_every_configuration_has_a_line_that_fits(many, width):
+    summary = summarise(many[1])
+    page = [text(line) for line in lines(summary, width)]
+    assert max(map(len, page)) <= width
+    rows = [line for line in page if re.match(r" *\*?\d+ (pruned|finished|failed)", line)]
+    assert len(rows) == 200
+    assert sum("*" in row[:5] for row in rows) == 1
+    assert any(line.startswith("rungs 100: ") for line in page)
+    if width < 200:
+        assert any(line.startswith("no room for") for line in page)
+    else:
+        assert not any(line.startswith("no room for") for line in page)
+        assert "spec_time_masks" in " ".join(page) or "masks" in " ".join(page)
+
+
+def test_states_are_words_and_columns_line_up(many):
+    summary = summarise(many[1])
+    found = table(summary, summary.history, 120)
+    head = text(found.head[-1])
+    for row in found.rows[:20]:
+        assert text(row)[head.index("WER") : head.index("WER") + 3].strip(" ."), "a number ends below its name"
+    failed = next(row for row in found.rows if "failed" in text(row))
+    assert "the loss is not finite" in text(failed)
+    assert {part.strip(): style for part, style in failed}["failed"] == "red"
+
+
+def test_a_page_of_some_rows_keeps_the_best_and_those_at_work(midway):
+    summary = summarise(midway[1])
+    assert len(summary.history) > 9
+    page = [text(line) for line in lines(summary, 80, 16)]
+    assert len(page) <= 16
+    assert any("running" in line for line in page)
+    assert any(line.lstrip().startswith("*") for line in page)
+    assert any(re.match(r"\d+ more: `tmsearch status many` lists all", line) for line in page)
+    assert any(re.match(r"about .* left with 1 worker", line) for line in page)
+
+
+def test_colours_only_where_they_are_wanted(midway):
+    folder = midway[0]
+    plain = tmsearch(folder, "status", "many")
+    assert plain.returncode == 0, plain.stderr
+    assert "\x1b" not in plain.stdout
+    assert max(map(len, plain.stdout.splitlines())) <= 80
+    assert "\x1b[36mrunning" in tmsearch(folder, "status", "many", FORCE_COLOR="1").stdout
+    for words in (["status", "many"], ["list"], ["best", "many"], ["show", "many", "0"]):
+        code, written = on_a_terminal(folder, *words)
+        assert code == 0
+        assert re.search(r"\x1b\[[\d;]*m", written)
+        _, without = on_a_terminal(folder, *words, NO_COLOR="yes")
+        assert set(re.findall(r"\x1b\[([\d;]*)m", without)) <= {"0", "1"}
+        assert Screen(80).write(without).lines == Screen(80).write(written).lines
+
+
+def test_a_terminal_of_60_columns_gets_60(midway):
+    _, written = on_a_terminal(midway[0], "status", "many", width=60)
+    assert Screen(60).write(written).wrapped == 0
+
+
+def finish(ledger, rule, after):
+    """What is left of a study, in a thread, after some seconds."""
+
+    def work():
+        time.sleep(after)
+        ledger.free_stale()
+        claim = ledger.claim(ME, rule, again=True)
+        while claim is not None:
+            answered(ledger, rule, claim)
+            claim = ledger.claim(ME, rule)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+def test_watch_ends_with_the_study(tmp_path):
+    (tmp_path / "a").mkdir()
+    ledger, rule = made(tmp_path / "a", 6, results=4)
+    thread = finish(ledger, rule, 2.5)
+    code, written = on_a_terminal(tmp_path / "a", "status", "--watch", "many", TMSEARCH_STUDIES="")
+    thread.join()
+    assert code == 0
+    screen = Screen(80).write(written)
+    assert screen.wrapped == 0
+    assert sum(line.startswith("study many") for line in screen.lines) == 1, "in place"
+    assert "running" not in screen.lines[0]
+    assert ended(summarise(ledger))
+
+
+def test_watch_ends_when_the_study_is_stopped(tmp_path):
+    (tmp_path / "a").mkdir()
+    ledger, _ = made(tmp_path / "a", 6, results=4)
+    ledger.sign_out(ME)
+    ledger.request_stop("trial 4: the labels are gone")
+    done = tmsearch(tmp_path / "a", "status", "many", "--watch=0.5s")
+    assert done.returncode == 1
+    assert "stopped: trial 4: the labels are gone" in done.stdout
+    assert done.stderr == "tmsearch: many: stopped before its end; `tmsearch resume many` goes on\n"
+
+
+def test_ctrl_c_leaves_the_last_page_and_says_so_in_the_exit_code(midway):
+    def press(seen):
+        if seen.count("tells more") < 2:  # drawn twice, in place
+            return b""
+        time.sleep(0.2)
+        return b"\x03"
+
+    code, written = on_a_terminal(midway[0], "status", "many", "--watch", "1", keys=press)
+    assert code == 130
+    screen = Screen(80).write(written)
+    assert sum(line.startswith("study many") for line in screen.lines) == 1
+    assert "Traceback" not in written
+
+
+def test_watch_in_a_pipe_prints_a_page_a_change(tmp_path):
+    (tmp_path / "a").mkdir()
+    ledger, rule = made(tmp_path / "a", 6, results=4)
+    thread = finish(ledger, rule, 3.0)
+    done = tmsearch(tmp_path / "a", "status", "many", "--watch=0.5s")
+    thread.join()
+    assert done.returncode == 0, done.stderr
+    pages = done.stdout.split("\n\n")
+    assert 2 <= len(pages) <= 14
+    assert all(page.startswith("study many") for page in pages)
+    assert len(set(pages)) == len(pages)
+    assert "\x1b" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(["--watch", "0.1"], "too short"), (["--watch", "--json"], "give one of them")],
+)
+def test_watch_says_what_it_cannot_do(midway, words, said):
+    done = tmsearch(midway[0], "status", "many", *words)
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+def test_json_has_what_it_had(midway):
+    assert len(status(midway[0], "many")["configurations"]) == len(midway[1].history())

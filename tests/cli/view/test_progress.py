@@ -1,0 +1,173 @@
+"""The live lines of a run: cut to the terminal, in place, gone at the end; plain lines everywhere else."""
+
+import dataclasses
+import io
+import re
+import time
+
+import pytest
+from rich.console import Console
+
+from search.study import summarise
+from tests.support.studies import made
+from tests.support.terminal import Screen
+from tmsearch.cli.view.live import Board, Running, packed
+from tmsearch.cli.view.progress import Display, answer
+
+
+@pytest.fixture(scope="module")
+def summary(tmp_path_factory):
+    """Of a study in the middle of its work."""
+    ledger, _ = made(tmp_path_factory.mktemp("display"), 20, results=18)
+    return summarise(ledger)
+
+
+def run_of(summary, console, workers, between=lambda display: None):
+    """Eight trials, or as many as said, from their claims to their results."""
+    numbers = range(30, 30 + workers)
+    with Display(summary, workers, console=console) as display:
+        for number in numbers:
+            display.claimed(number, {"learning_rate": 1e-5, "warmup_steps": 10}, 100, 200)
+        display.at_work({number: f"GPU {number - 30}" for number in numbers})
+        for number in numbers:
+            display.progress(number, {"step": 150, "loss": 1.2345, "seconds": 0.52})
+        between(display)
+        for number in numbers:
+            display.rung(number, 200, 0.4, {"train_seconds": 10.0, "eval_seconds": 1.0}, "paused")
+
+
+def terminal(width, height=24, **more):
+    return Console(
+        file=io.StringIO(), width=width, height=height, force_terminal=True, legacy_windows=False, highlight=False,
+        color_system="truecolor", _environ={"TERM": "xterm"}, **more,
+    )  # fmt: skip
+
+
+def frame(console, board):
+    """What of a board is drawn."""
+    with console.capture() as caught:
+        console.print(board)
+    return Screen(console.width).write(caught.get().replace("\n", "\r\n"))
+
+
+@pytest.mark.parametrize("width", [30, 40, 60, 80, 120])
+@pytest.mark.parametrize("workers", [1, 8])
+def test_lines_are_cut_and_gone_at_the_end(summary, width, workers):
+    console = terminal(width)
+    seen = []
+
+    def look(display):
+        seen.append(frame(terminal(width), display._board))
+
+    run_of(summary, console, workers, look)
+    (drawn,) = seen
+    assert drawn.wrapped == 0
+    assert len(drawn.lines) <= 24
+    assert sum(bool(re.match(r"trial 3\d +step 150/800", line)) for line in drawn.lines) == workers
+    text = "\n".join(drawn.lines)
+    if width >= 60:
+        assert "loss 1.234" in text
+        assert "rungs 100: " in text
+    if width >= 80:
+        assert "step 200 in 0:2" in text
+        assert "GPU 0" in text
+        assert "━" in text
+        assert re.search(r"best WER 0\.\d+ \[\.\d+, \.\d+\] at step \d+\s+.* spent\s+about .* left", text)
+    whole = console.file.getvalue()
+    after = Screen(10_000).write(whole.replace("\n", "\r\n")).lines  # plain lines wrap by themselves
+    assert after == [line for line in after if re.match(r"trial 3\d: (goes on|step 200)", line)]
+    assert len(after) == 2 * workers
+    assert whole.count("\x1b[?25l") == whole.count("\x1b[?25h") == 1, "the cursor is there again"
+
+
+def test_more_trials_than_rows_are_counted(summary):
+    console = terminal(80, height=12)
+    drawn = []
+    run_of(summary, console, 40, lambda display: drawn.append(frame(terminal(80, 12), display._board)))
+    assert len(drawn[0].lines) <= 11
+    assert any("more at work" in line for line in drawn[0].lines)
+
+
+def test_a_terminal_that_became_narrower_is_cleaned(summary):
+    console = terminal(80)
+    with Display(summary, 2, console=console) as display:
+        display.claimed(30, {}, 100, 200)
+        display.progress(30, {"step": 150, "loss": 1.0, "seconds": 0.5})
+        display._live.refresh()
+        wide = sum(columns > 40 for columns in display._board.drawn)
+        assert wide >= 2
+        console.width = 40
+        console.file.truncate(0)
+        display._live.refresh()
+        ups = console.file.getvalue().count("\x1b[1A")
+        before = 3 if wide == 3 else len(display._board.drawn)
+        assert ups >= wide + min(before, 3) - 1, "as far up as the wrapped lines reach"
+
+
+def test_no_color_keeps_the_lines_and_loses_the_colours(summary):
+    console = terminal(80, no_color=True)
+    run_of(summary, console, 2)
+    sgr = set(re.findall(r"\x1b\[([\d;]*)m", console.file.getvalue()))
+    assert sgr <= {"0", "1", ""}, sgr  # bold is no colour
+    coloured = terminal(80)
+    run_of(summary, coloured, 2)
+    assert re.search(r"\x1b\[\d*;?(3\d|38;)", coloured.file.getvalue())
+
+
+@pytest.mark.parametrize("variables", [{}, {"FORCE_COLOR": "1"}, {"TERM": "dumb"}])
+def test_a_pipe_gets_plain_lines(summary, monkeypatch, capsys, variables):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    run_of(summary, None, 2)
+    written = capsys.readouterr().out
+    if "FORCE_COLOR" not in variables:
+        assert "\x1b" not in written
+    assert not re.search(r"\x1b\[[^m]*[A-Zahlf]", written), "nothing moves"
+    lines = re.sub(r"\x1b\[[\d;]*m", "", written).splitlines()
+    assert lines[0] == "trial 30: goes on from step 100; learning_rate=1e-05 warmup_steps=10"
+    assert len(lines) == 4
+
+
+def test_who_left_is_taken_off_and_who_came_before_us_is_shown(summary):
+    console = terminal(80)
+    with Display(summary, 3, console=console) as display:
+        display.claimed(30, {}, 0, 100)
+        display.progress(31, {"step": 5, "loss": 2.0, "seconds": 0.1})
+        assert set(display._board.running) == {30, 31}
+        display.at_work({31: "node 7"})
+        assert set(display._board.running) == {31}
+        assert display._board.running[31].place == "node 7"
+
+
+def test_what_is_left_is_not_said_before_there_is_a_result_and_ends_at_the_deadline(summary):
+    empty = dataclasses.replace(summary, history=())
+    with Display(empty, console=terminal(80)) as display:
+        display.claimed(0, {}, 0, 100)
+        assert display._board.left is None
+        assert "left" not in " ".join(frame(terminal(80), display._board).lines)
+    with Display(summary, deadline=time.monotonic() + 100, console=terminal(80)) as display:
+        display.claimed(30, {}, 0, 100)
+        assert 90 < display._board.left <= 100
+
+
+def test_a_trial_that_does_not_train_says_so():
+    running = Running(1, 100, 200, 800)
+    assert running.cells()["loss"] == "prepares"
+    running.step, running.loss = 200, 1.0
+    assert running.cells()["ahead"] == "evaluates"
+    assert frame(terminal(80), Board({1: running})).lines
+
+
+def test_parts_go_on_as_few_lines_as_they_fit():
+    assert packed(["aaa", "bbb", "cc"], 8) == ["aaa  bbb", "cc"]
+    assert packed(["a" * 20], 8) == ["a" * 20]
+
+
+@pytest.mark.parametrize("name", ["many", "n" * 60])
+def test_the_answer_fits_a_terminal(summary, name):
+    record = dataclasses.replace(summary.record, name=name)
+    lines = answer(dataclasses.replace(summary, record=record))
+    assert f"  tmsearch report {name}" in [line.split("  #")[0].rstrip() for line in lines]
+    assert lines[lines.index("next:") + 1].startswith("  tmsearch report")
+    if name == "many":
+        assert max(map(len, lines[lines.index("next:") :])) <= 80

@@ -1,0 +1,297 @@
+"""Notes and artifacts in Optuna: there before a trial is told, once, whatever is killed; a person's words stay."""
+
+import json
+import sqlite3
+
+import optuna
+import pytest
+from optuna.artifacts import FileSystemArtifactStore, download_artifact, get_all_artifact_meta
+from optuna_dashboard import get_note, save_note
+
+from search import study as studies
+from search.dashboard.annotator import Account, Exhibit
+from search.dashboard.artifacts import Shelf, artifacts_folder
+from search.dashboard.notes import LINE, leave_note
+from search.dashboard.publisher import Publisher
+from search.doctor import Doctor
+from tests.support.toy_study import Watcher, toy_space, toy_storage, toy_study, work
+
+LONG = "word " * 1000  # more than one of the pieces that a note is kept in
+
+
+class ToyCurator:
+    """Tells of toys."""
+
+    value = "loss"
+
+    def __init__(self):
+        self.rounds = 0
+
+    def begin(self, history):
+        self.rounds += 1
+        self.history = history
+
+    def study(self):
+        return f"# the toy study\n\n{LONG}"
+
+    def account(self, one):
+        files = (Exhibit("x.csv", "text/csv", f"x\n{one.number}\n".encode()), Exhibit("o.png", "image/png", b"dots"))
+        return Account(f"# trial {one.number}\n\n{one.reason}\n\n{LONG}", files)
+
+    def rest(self):
+        self.history = None
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """A study that ended, with nobody to publish it with notes yet: as a file to copy."""
+    folder = tmp_path_factory.mktemp("done")
+    ledger = toy_study(toy_storage(folder), toy_space(folder), 3)
+    work(ledger, toy_space(folder), folder / "toy")
+    optuna.delete_study(study_name="toy", storage=ledger.storage.optuna)
+    with ledger.storage.write() as connection:
+        connection.exec_driver_sql("UPDATE tmsearch_configuration SET published = 0")
+    ledger.storage.engine.dispose()
+    ledger.storage.optuna.engine.dispose()
+    return folder
+
+
+@pytest.fixture
+def ledger(done, tmp_path):
+    with sqlite3.connect(done / "db.sqlite") as old, sqlite3.connect(tmp_path / "db.sqlite") as new:
+        old.backup(new)
+    return studies.open_study(toy_storage(tmp_path), "toy")
+
+
+def published(ledger):
+    return optuna.load_study(study_name="toy", storage=ledger.storage.optuna)
+
+
+def publish(ledger, folder, notice=pytest.fail, curator=None):
+    Publisher(ledger, toy_space(folder), notice, curator or ToyCurator()).publish()
+
+
+def seen(ledger):
+    """All that a person sees and hears: notes, and names, kinds and contents of artifacts."""
+    study, storage = published(ledger), ledger.storage.optuna
+    store = FileSystemArtifactStore(str(artifacts_folder(ledger.storage)))
+    found = [get_note(study)]
+    for trial in study.trials:
+        files = [
+            (meta.filename, meta.mimetype, store.open_reader(meta.artifact_id).read())
+            for meta in get_all_artifact_meta(trial, storage=storage)
+        ]
+        found.append((trial.user_attrs["configuration"], trial.state, note_of(study, trial), files))
+    return found
+
+
+def note_of(study, trial):
+    return get_note(optuna.Trial(study, trial._trial_id))
+
+
+def files(ledger):
+    return sorted(path.name for path in artifacts_folder(ledger.storage).iterdir())
+
+
+def test_every_trial_has_its_note_and_artifacts(ledger, tmp_path):
+    curator = ToyCurator()
+    publish(ledger, tmp_path, curator=curator)
+    assert (curator.rounds, curator.history) == (1, None)
+    study = published(ledger)
+    assert (get_note(study), study.metric_names) == (curator.study(), ["loss"])
+    for trial, one in zip(study.trials, ledger.history(), strict=True):
+        assert note_of(study, trial) == curator.account(one).note
+        table, picture = get_all_artifact_meta(trial, storage=ledger.storage.optuna)
+        assert (table.filename, table.mimetype) == ("x.csv", "text/csv")
+        store = FileSystemArtifactStore(str(artifacts_folder(ledger.storage)))
+        copy = str(tmp_path / f"copy-{one.number}")
+        download_artifact(artifact_store=store, artifact_id=picture.artifact_id, file_path=copy)
+        assert (tmp_path / f"copy-{one.number}").read_bytes() == b"dots"
+    assert len(files(ledger)) == 6
+
+
+class Killed(BaseException):
+    pass
+
+
+class Steps:
+    """Counts what is written to the database and the disk, and dies before the step of a number, or in its middle."""
+
+    def __init__(self, monkeypatch, storage, fatal):
+        self.taken, self.fatal = 0, fatal
+        for name in (
+            "create_new_trial", "set_study_system_attr", "set_study_user_attr", "set_trial_system_attr",
+            "set_trial_user_attr", "set_trial_intermediate_value", "set_trial_state_values",
+        ):  # fmt: skip
+            monkeypatch.setattr(storage.optuna, name, self.step(getattr(storage.optuna, name)))
+        monkeypatch.setattr("search.dashboard.artifacts.os.fsync", self.step(lambda descriptor: None))
+        monkeypatch.setattr("search.dashboard.artifacts.Path.replace", self.step(lambda path, to: path.rename(to)))
+        monkeypatch.setattr("search.dashboard.publisher.Publisher._done", self.step(Publisher._done))
+
+    def step(self, do):
+        def taken(*args, **named):
+            self.taken += 1
+            if self.taken == self.fatal:
+                raise Killed
+            return do(*args, **named)
+
+        return taken
+
+
+def test_killed_between_any_two_steps(ledger, tmp_path, monkeypatch):
+    """Every other step of one publishing is the last; the next publishing comes to the same, with no file too many."""
+    with ledger.storage.write() as connection:
+        connection.exec_driver_sql("UPDATE tmsearch_configuration SET published = revision WHERE number > 0")
+    with monkeypatch.context() as patched:
+        steps = Steps(patched, ledger.storage, fatal=0)
+        publish(ledger, tmp_path)
+    wanted, kept = seen(ledger), files(ledger)
+    assert steps.taken > 20
+    for fatal in range(1, steps.taken + 1):
+        optuna.delete_study(study_name="toy", storage=ledger.storage.optuna)
+        for path in artifacts_folder(ledger.storage).iterdir():
+            path.unlink()
+        with ledger.storage.write() as connection:
+            connection.exec_driver_sql("UPDATE tmsearch_configuration SET published = 0 WHERE number = 0")
+        with monkeypatch.context() as patched:
+            Steps(patched, ledger.storage, fatal)
+            with pytest.raises(Killed):
+                publish(ledger, tmp_path)
+        publish(ledger, tmp_path)
+        assert seen(ledger) == wanted, fatal
+        shelf = Shelf(ledger.storage, ledger.record())
+        assert len(files(ledger)) == len(kept)
+        assert shelf.orphans() == []
+        assert shelf.dangling() == {}
+        assert ledger.history()[0].published == ledger.history()[0].revision
+
+
+def test_publishing_again_writes_nothing(ledger, tmp_path):
+    publish(ledger, tmp_path)
+    before, kept = seen(ledger), files(ledger)
+    publish(ledger, tmp_path)
+    with ledger.storage.write() as connection:
+        connection.exec_driver_sql("UPDATE tmsearch_configuration SET published = 0")
+    publish(ledger, tmp_path)
+    assert (seen(ledger), files(ledger)) == (before, kept)
+
+
+def test_what_a_person_wrote_stays(ledger, tmp_path):
+    publish(ledger, tmp_path)
+    study = published(ledger)
+    save_note(study, "")
+    save_note(optuna.Trial(study, study.trials[0]._trial_id), "sounds like wind")
+    with ledger.storage.write() as connection:
+        connection.exec_driver_sql("UPDATE tmsearch_configuration SET published = 0")
+    publish(ledger, tmp_path)
+    assert get_note(study) == "", "who deletes the study's note does not want it again"
+    assert note_of(study, study.trials[0]) == "sounds like wind"
+
+
+@pytest.mark.parametrize("mine", ["mine", "mine " * 900])
+@pytest.mark.parametrize("kept", [1.0, 0.5, 0.01, 0.0])
+def test_ours_comes_below_a_persons_once(ledger, tmp_path, kept, mine):
+    """Also where a kill left only its beginning."""
+    publish(ledger, tmp_path)
+    study = published(ledger)
+    trial = optuna.Trial(study, study.trials[0]._trial_id)
+    ours = get_note(trial)
+    below = LINE + ours
+    save_note(trial, mine + below[: int(len(below) * kept)])
+    leave_note(trial, ours)
+    assert get_note(trial) == mine + below
+    leave_note(trial, ours)
+    assert get_note(trial) == mine + below
+
+
+def test_a_deleted_study_is_published_again_with_notes_and_artifacts(ledger, tmp_path):
+    publish(ledger, tmp_path)
+    before = seen(ledger)
+    optuna.delete_study(study_name="toy", storage=ledger.storage.optuna)
+    notices = []
+    publisher = Publisher(ledger, toy_space(tmp_path), notices.append, ToyCurator())
+    publisher.check()
+    publisher.publish()
+    assert seen(ledger) == before
+    assert "published again" in notices[0]
+
+
+def test_a_successor_has_its_own(ledger, tmp_path):
+    publish(ledger, tmp_path)
+    with ledger.storage.write() as connection:
+        connection.exec_driver_sql(
+            "UPDATE tmsearch_configuration SET published = 0, state = 'failed', failure = 'crashed' WHERE number = 1"
+        )
+    publish(studies.open_study(ledger.storage, "toy"), tmp_path)
+    first, second = (one for one in seen(ledger)[1:] if one[0] == 1)
+    assert (first[2], first[3]) == (second[2], second[3])
+    assert len(set(files(ledger))) == 8, "a file deleted with one of them stays with the other"
+
+
+def test_want_of_a_note_holds_nothing_up(ledger, tmp_path):
+    class Broken(ToyCurator):
+        def account(self, one):
+            raise ValueError("no ink")
+
+    notices = []
+    publish(ledger, tmp_path, notices.append, Broken())
+    assert len(published(ledger).trials) == 3
+    assert notices[0] == "trial 0 is published without its note: ValueError: no ink"
+
+
+def test_delete_takes_the_files_too(ledger, tmp_path):
+    publish(ledger, tmp_path)
+    study = published(ledger)
+    by_hand = {"artifact_id": "00-11", "filename": "mine.txt", "mimetype": "text/plain", "encoding": None}
+    ledger.storage.optuna.set_study_system_attr(study._study_id, "artifacts:00-11", json.dumps(by_hand))
+    folder = artifacts_folder(ledger.storage)
+    (folder / "00-11").write_text("uploaded in the dashboard")
+    (folder / "another-studys").write_text("not ours")
+    (folder / f".{Shelf(ledger.storage, ledger.record())._mark}-cut-short.17").write_text("")
+    studies.delete(ledger)
+    assert files(ledger) == ["another-studys"]
+
+
+def found(ledger, folder):
+    curator = ToyCurator()
+    doctor = Doctor(ledger, folder / "toy", lambda path: None, curator)
+    return next(one for one in doctor.examine() if one.name == "artifacts")
+
+
+def test_doctor_finds_and_mends(ledger, tmp_path):
+    publish(ledger, tmp_path)
+    assert found(ledger, tmp_path).state == "ok"
+    kept, folder = files(ledger), artifacts_folder(ledger.storage)
+    mark = Shelf(ledger.storage, ledger.record())._mark
+    (folder / f"{mark}-00000099-abc").write_text("of a trial that is gone")
+    (folder / f".{mark}-00000001-abc.7").write_text("cut short")
+    (folder / "another-studys").write_text("not ours")
+    ill = found(ledger, tmp_path)
+    assert (ill.state, "2 files" in ill.said) == ("bad", True)
+    ill.mend()
+    (folder / "another-studys").unlink()
+    assert files(ledger) == kept
+    (folder / kept[0]).unlink()
+    ill = found(ledger, tmp_path)
+    assert (ill.state, "1 files are gone" in ill.said) == ("note", True)
+    ill.mend()
+    assert files(ledger) == kept
+    assert found(ledger, tmp_path).state == "ok"
+
+
+def test_a_worker_publishes_them(tmp_path):
+    ledger = toy_study(toy_storage(tmp_path), toy_space(tmp_path), 2)
+    from search.execution.child_process import Child
+    from search.execution.worker import Interrupts, Worker
+    from tests.support.toy_study import CHILD, KNOBS
+
+    child, watcher = Child(CHILD), Watcher()
+    worker = Worker(
+        ledger, toy_space(tmp_path), KNOBS, child, tmp_path / "toy", {}, watcher, curator=ToyCurator()
+    )
+    try:
+        worker.run(Interrupts())
+    finally:
+        child.close()
+    assert [one[3][0][0] for one in seen(ledger)[1:]] == ["x.csv"] * 2
+    assert seen(ledger)[0].startswith("# the toy study")

@@ -1,0 +1,126 @@
+"""What Optuna shows of a study, also after somebody changed it there."""
+
+import dataclasses
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from search.dashboard.publisher import Publisher
+from search.execution.worker import Interrupts
+from tests.support.toy_study import Watcher, toy_space, toy_storage, toy_study, work
+
+
+@pytest.fixture
+def done(tmp_path):
+    space, storage = toy_space(tmp_path), toy_storage(tmp_path)
+    ledger = toy_study(storage, space, 6)
+    work(ledger, space, tmp_path / "toy")
+    return ledger, space, tmp_path / "toy"
+
+
+def published(ledger):
+    return optuna.load_study(study_name="toy", storage=ledger.storage.optuna)
+
+
+def test_an_ordinary_optuna_study(done):
+    ledger, _, _ = done
+    study = published(ledger)
+    history = ledger.history()
+    assert len(study.trials) == 6
+    for trial, one in zip(study.trials, history, strict=True):
+        assert trial.params == one.drawn
+        assert trial.intermediate_values == one.curve
+        assert trial.state == {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED}[one.state]
+        assert trial.user_attrs["configuration"] == one.number
+        assert trial.user_attrs["steps"] == one.steps
+        assert trial.user_attrs["train_seconds"] == len(one.rungs) * 1.0
+        assert trial.user_attrs["reason"] == one.reason
+    assert study.best_value == min(one.value for one in history if one.state == "finished")
+    assert set(optuna.importance.get_param_importances(study)) == {"x", "kind"}
+    assert study.user_attrs["fingerprint"] == ledger.record().fingerprint
+    assert study.user_attrs["space"]["study"] == "toy"
+
+
+def test_publishing_again_changes_nothing(done):
+    ledger, space, folder = done
+    before = published(ledger).trials
+    Publisher(ledger, space, pytest.fail).check()
+    Publisher(ledger, space, pytest.fail).publish()
+    work(ledger, space, folder)
+    assert published(ledger).trials == before
+
+
+def test_a_kill_between_trial_and_ledger_makes_no_second_trial(done, monkeypatch):
+    ledger, space, _ = done
+    with ledger.storage.write() as connection:
+        connection.exec_driver_sql("UPDATE tmsearch_configuration SET published = 0")
+    Publisher(ledger, space, pytest.fail).publish()
+    assert len(published(ledger).trials) == 6
+
+
+def test_a_study_deleted_in_the_dashboard_is_noticed_and_published_again(done):
+    ledger, space, folder = done
+    told = ledger.history()
+    optuna.delete_study(study_name="toy", storage=ledger.storage.optuna)
+    _, watcher = work(ledger, space, folder)
+    assert any("deleted in the dashboard" in notice for notice in watcher.notices)
+    assert [trial.user_attrs["configuration"] for trial in published(ledger).trials] == list(range(6))
+    assert [one.curve for one in ledger.history()] == [one.curve for one in told]
+
+
+def test_a_trial_told_in_the_dashboard_is_noticed_and_gets_a_successor(tmp_path):
+    space, storage = toy_space(tmp_path), toy_storage(tmp_path)
+    ledger = toy_study(storage, space, 3)
+
+    def meddle(number, event):
+        if (number, event["step"]) == (0, 3):
+            storage.optuna.set_trial_state_values(storage.optuna.get_all_trials(1)[0]._trial_id, TrialState.FAIL)
+
+    watcher = Watcher()
+    watcher.on_progress = meddle
+    assert work(ledger, space, tmp_path / "toy", watcher=watcher, step_seconds=0.05)[0] == "done"
+    trials = [trial for trial in published(ledger).trials if trial.user_attrs["configuration"] == 0]
+    assert [trial.state for trial in trials] == [TrialState.FAIL, TrialState.PRUNED]
+    assert trials[1].user_attrs["succeeds_trial"] == trials[0].number
+    assert trials[1].intermediate_values == ledger.history()[0].curve
+
+
+def test_told_between_two_runs(tmp_path):
+    space, storage = toy_space(tmp_path), toy_storage(tmp_path)
+    ledger = toy_study(storage, space, 3)
+    interrupts, watcher = Interrupts(), Watcher()
+    watcher.on_progress = lambda number, event: setattr(interrupts, "stop", event["step"] >= 3)
+    work(ledger, space, tmp_path / "toy", interrupts=interrupts, watcher=watcher, step_seconds=0.05)
+    (trial,) = published(ledger).trials[-1:]
+    storage.optuna.set_trial_state_values(trial._trial_id, TrialState.COMPLETE, [0.0])
+    _, watcher = work(ledger, space, tmp_path / "toy")
+    assert any("told in the dashboard" in notice for notice in watcher.notices)
+    assert all(one.ended for one in ledger.history())
+
+
+def space_named(space, name):
+    return dataclasses.replace(space, study=name)
+
+
+def test_failures_as_optuna_sees_them(tmp_path):
+    space, storage = toy_space(tmp_path), toy_storage(tmp_path)
+    ledger = toy_study(storage, space, 2)
+    work(ledger, space, tmp_path / "toy", diverge_at=9.0)
+    trial = published(ledger).trials[0]
+    assert trial.state == TrialState.PRUNED
+    assert trial.user_attrs["reason"] == "loss is NaN at step 1"
+    memory = toy_study(toy_storage(tmp_path), space_named(space, "memory"), 2)
+    work(memory, space_named(space, "memory"), tmp_path / "memory", oom_at=9.0)
+    trial = optuna.load_study(study_name="memory", storage=storage.optuna).trials[0]
+    assert trial.state == TrialState.PRUNED
+    assert trial.constraints == {"memory": 1.0}, "infeasible, as samplers and dashboards read it"
+    other = toy_study(toy_storage(tmp_path), dataclasses.replace(space, study="other"), 2)
+    work(other, space, tmp_path / "other", crash_at=9.0)
+    assert optuna.load_study(study_name="other", storage=storage.optuna).trials[0].state == TrialState.FAIL
+    other.requeue([0])
+    work(other, space, tmp_path / "other")
+    trials = optuna.load_study(study_name="other", storage=storage.optuna).trials
+    assert [trial.state for trial in trials if trial.user_attrs["configuration"] == 0][-1].is_finished()
+    assert other.history()[0].state in ("finished", "pruned")
+

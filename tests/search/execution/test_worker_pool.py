@@ -1,0 +1,168 @@
+"""Several workers of one study: kills, stalls, interruptions, and a database that goes away."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from search.errors import RunError, UserError
+from search.execution.launchers import options
+from search.execution.launchers.local import Local
+from search.execution.lease import Interrupts
+from search.execution.monitor import Follower
+from search.execution.worker_pool import Crew
+from search.process_id import Identity
+from tests.support.kill_campaign import COMMAND, campaign
+from tests.support.toy_study import Watcher, press_once_running, toy_space, toy_storage, toy_study, work
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="watching processes needs Linux's /proc")
+
+
+def crew_of(folder, ledger, workers, step_seconds=0.02, command=COMMAND, watcher=None):
+    environment = {
+        "TMSEARCH_STORAGE": f"sqlite:///{ledger.storage.file}", "TOY_STEP_SECONDS": str(step_seconds),
+        "TMSEARCH_STUDIES": str(folder),
+    }
+    engine = Local([*command, str(folder / "toy")], environment, folder / "logs", workers)
+    watcher = watcher or Watcher()
+    return Crew(engine, workers, ledger, Follower(ledger, watcher), watcher.notice), watcher
+
+
+def test_twenty_kills_leave_no_trace_on_sqlite(tmp_path):
+    killed = campaign(tmp_path / "kills", workers=8, kills=20)
+    assert sum(killed.values()) >= 20
+
+
+def test_twenty_kills_leave_no_trace_on_postgresql(tmp_path, cluster):
+    killed = campaign(tmp_path / "kills", workers=8, kills=20, seed=1, cluster=cluster)
+    assert any(name.startswith("server") for name in killed)
+
+
+@pytest.fixture(autouse=True)
+def folder_for_kills(tmp_path):
+    (tmp_path / "kills").mkdir()
+
+
+def test_a_crew_tells_what_one_worker_tells(tmp_path):
+    ledger = toy_study(toy_storage(tmp_path), toy_space(tmp_path), 6)
+    crew, watcher = crew_of(tmp_path, ledger, 3)
+    assert crew.run(Interrupts()) == "done"
+    history = ledger.history()
+    assert all(one.ended for one in history)
+    assert sorted(watcher.rungs[-1:])[0][3] in ("paused", "pruned", "finished")
+    assert {(number, step) for number, step, *_ in watcher.rungs} == {
+        (one.number, rung.step) for one in history for rung in one.rungs
+    }
+    places = {segment_place(ledger, one) for one in history}
+    assert len(places) > 1, "more than one worker did something"
+    assert not ledger.workers(), "they signed out"
+
+
+def segment_place(ledger, one):
+    with ledger.storage.read() as connection:
+        query = "SELECT s.worker FROM tmsearch_segment s JOIN tmsearch_configuration c ON c.id = configuration_id"
+        return connection.exec_driver_sql(f"{query} WHERE c.number = {one.number}").first()[0]
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_reaches_every_worker(tmp_path, times):
+    ledger = toy_study(toy_storage(tmp_path), toy_space(tmp_path), 6)
+    # A long step: told once they finish it, told twice they don't.
+    crew, _ = crew_of(tmp_path, ledger, 2, step_seconds=1.5)
+    interrupts = Interrupts()
+    press_once_running(ledger, interrupts, running=2, times=times)
+    assert crew.run(interrupts) == "interrupted"
+    assert not any(one.state == "running" for one in ledger.history())
+    ledger.set_trials(6)
+    crew, _ = crew_of(tmp_path, ledger, 2)
+    assert crew.run(Interrupts()) == "done"
+
+
+def test_workers_leave_when_their_crew_is_killed(tmp_path):
+    ledger = toy_study(toy_storage(tmp_path), toy_space(tmp_path), 40)
+    code = (
+        "import sys; sys.path[:0] = sys.argv[3:]\nfrom pathlib import Path\nfrom test_crew import crew_of\n"
+        "from toy import *\nfrom search.study import open_study\n"
+        "crew_of(Path(sys.argv[1]), open_study(toy_storage(Path(sys.argv[1])), 'toy'), 2)[0].run(Interrupts())\n"
+    )
+    here = Path(__file__).parent
+    crew = subprocess.Popen([sys.executable, "-c", code, str(tmp_path), "-", str(here), str(here.parents[1])])
+    until = time.monotonic() + 60
+    while len(ledger.workers()) < 2 and time.monotonic() < until:
+        time.sleep(0.05)
+    pids = [Identity.parse(one.identity).pid for one in ledger.workers()]
+    assert len(pids) == 2
+    crew.kill()
+    crew.wait()
+    until = time.monotonic() + 20
+    while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    assert not any(one.state == "running" for one in ledger.history()), "they gave their work back"
+
+
+@pytest.mark.parametrize(("code", "error"), [(2, UserError), (1, RunError)])
+def test_workers_that_cannot_work_end_the_crew_with_their_words(tmp_path, code, error, monkeypatch):
+    ledger = toy_study(toy_storage(tmp_path), toy_space(tmp_path), 2)
+    monkeypatch.setattr("search.execution.worker_pool.YOUNG_DEATHS", 0)
+    broken = [sys.executable, "-c", f"print('tmsearch: no driver'); raise SystemExit({code})"]
+    crew, watcher = crew_of(tmp_path, ledger, 1, command=broken)
+    with pytest.raises(error, match=r"no driver|workers folder"):
+        crew.run(Interrupts())
+    assert code == 2 or any("given up: tmsearch: no driver" in notice for notice in watcher.notices)
+
+
+def test_a_bug_stops_every_worker(tmp_path):
+    ledger = toy_study(toy_storage(tmp_path), toy_space(tmp_path), 6)
+    ledger.request_stop("trial 0: ZeroDivisionError")
+    crew, _ = crew_of(tmp_path, ledger, 2)
+    with pytest.raises(RunError, match="ZeroDivisionError"):
+        crew.run(Interrupts())
+
+
+def test_a_stalled_worker_cannot_report_and_another_goes_on_from_its_checkpoint(tmp_path):
+    space = toy_space(tmp_path)
+    ledger = toy_study(toy_storage(tmp_path), space, 1)
+    environment = {
+        **os.environ, "TMSEARCH_STORAGE": f"sqlite:///{ledger.storage.file}", "TOY_STEP_SECONDS": "0.4",
+        "TMSEARCH_STUDIES": str(tmp_path),
+    }
+    stalled = subprocess.Popen(
+        [*COMMAND, str(tmp_path / "toy")], env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    log = tmp_path / "toy" / "trials" / "steps.log"
+    until = time.monotonic() + 60
+    while not log.exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    time.sleep(0.6)  # the first step is saved
+    (child,) = Path(f"/proc/{stalled.pid}/task/{stalled.pid}/children").read_text().split()
+    for pid in (stalled.pid, int(child)):
+        os.kill(pid, signal.SIGSTOP)
+    with ledger.storage.write() as connection:
+        connection.exec_driver_sql("UPDATE tmsearch_configuration SET lease_until = 0")
+    watcher = Watcher()
+    watcher.on_progress = lambda number, event: event["step"] >= 2 and wake(stalled.pid, int(child))
+    assert work(ledger, space, tmp_path / "toy", watcher=watcher, step_seconds=0.4)[0] == "done"
+    said = stalled.communicate(timeout=60)[0]
+    assert "the lease was lost" in said
+    assert ledger.history()[0].curve == {step: 3.6 + 1 / step for step in (2, 4, 8)}
+    first_steps = [line for line in log.read_text().splitlines() if line == "0 1"]
+    assert len(first_steps) == 1, "the checkpoint of the stalled one was gone on from"
+    assert not list((tmp_path / "toy").glob("trials/*/checkpoints*"))
+
+
+def wake(*pids):
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize(("text", "said"), [("partition", "no KEY=VALUE"), ("colour=red", "no such option")])
+def test_options_of_an_engine_are_checked(text, said):
+    with pytest.raises(UserError, match=said):
+        options([text], {"partition": "sbatch --partition"})

@@ -1,0 +1,99 @@
+"""Sampling is a pure function of history, seed and number."""
+
+import subprocess
+import sys
+
+from search.records import Configuration, Rung
+from search.samplers import halton
+from search.samplers.sampler import distributions, draw, known_trial
+from search.space.distributions import Choice, FloatRange, IntRange
+
+SPACE = {
+    "learning_rate": FloatRange(1e-6, 1e-3, log=True),
+    "warmup_steps": IntRange(0, 100, step=10),
+    "model": Choice(("tiny", "base")),
+}
+
+
+def history(count, good=1e-4):
+    import math
+
+    found = []
+    for number in range(count):
+        drawn = draw(SPACE, (), seed=1, number=number, last_rung=4)
+        value = abs(math.log10(drawn["learning_rate"] / good))
+        rungs = Rung(2, value + 1, {}), Rung(4, value, {})
+        found.append(Configuration(number, "sampled", drawn, drawn, "finished", rungs=rungs))
+    return tuple(found)
+
+
+def test_draws_stay_inside_and_repeat():
+    for number in range(30):
+        one = draw(SPACE, (), seed=0, number=number, last_rung=4)
+        assert 1e-6 <= one["learning_rate"] <= 1e-3
+        assert one["warmup_steps"] % 10 == 0
+        assert 0 <= one["warmup_steps"] <= 100
+        assert one["model"] in ("tiny", "base")
+        assert one == draw(SPACE, (), seed=0, number=number, last_rung=4)
+    assert len({str(draw(SPACE, (), seed=0, number=number, last_rung=4)) for number in range(30)}) > 25
+    assert draw(SPACE, (), seed=0, number=1, last_rung=4) != draw(SPACE, (), seed=1, number=1, last_rung=4)
+
+
+def test_another_process_draws_the_same_whatever_the_order_of_keys():
+    here = draw(SPACE, history(15), seed=3, number=15, last_rung=4)
+    text = (
+        "import sys; sys.path.insert(0, 'tests/search')\n"
+        "from test_sampling import *\n"
+        "other = dict(reversed(SPACE.items()))\n"
+        "print(sorted(draw(other, history(15), seed=3, number=15, last_rung=4).items()))"
+    )
+    there = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    assert there.stdout.strip() == str(sorted(here.items()))
+    assert there.stderr == "", "no line of Optuna's"
+
+
+def test_given_values_are_kept_and_the_rest_is_sampled():
+    one = draw(SPACE, (), seed=0, number=0, last_rung=4, given={"learning_rate": 5e-6, "model": "base"})
+    assert (one["learning_rate"], one["model"]) == (5e-6, "base")
+    assert set(one) == set(SPACE)
+
+
+def test_the_model_learns_from_the_history():
+    import statistics
+
+    guided = [draw(SPACE, history(30), seed=seed, number=30, last_rung=4)["learning_rate"] for seed in range(20)]
+    blind = [draw(SPACE, (), seed=seed, number=30, last_rung=4)["learning_rate"] for seed in range(20)]
+
+    def distance(rates):
+        import math
+
+        return statistics.mean(abs(math.log10(rate / 1e-4)) for rate in rates)
+
+    assert distance(guided) < 0.6 * distance(blind)
+
+
+def test_halton_points_are_scipys():
+    import numpy as np
+    from scipy.stats import qmc
+
+    for dimensions, seed in ((1, 0), (4, 7), (12, 2**32 - 1)):
+        theirs = qmc.Halton(dimensions, rng=seed).random(70)
+        ours = np.stack([halton.point(dimensions, number, seed) for number in range(70)])
+        assert np.allclose(ours, theirs, atol=1e-14)
+
+
+def test_what_the_sampler_is_told():
+    space = distributions(SPACE)
+    drawn = {"learning_rate": 1e-4, "warmup_steps": 10, "model": "tiny"}
+    rungs = (Rung(2, 0.5, {}),)
+    paused = known_trial(Configuration(0, "sampled", drawn, drawn, "paused", rungs=rungs), space, 2.0, 4)
+    assert paused.state.name == "PRUNED"
+    assert paused.intermediate_values == {2: 0.5}
+    broken = Configuration(0, "sampled", drawn, drawn, "failed", failure="diverged")
+    assert known_trial(broken, space, 2.0, 4).intermediate_values == {1: 2.0}, "as bad as the worst"
+    crashed = Configuration(0, "sampled", drawn, drawn, "failed", failure="crashed")
+    assert known_trial(crashed, space, 2.0, 4) is None, "a crash says nothing of the parameters"
+    outside = {**drawn, "learning_rate": 1.0}
+    assert known_trial(Configuration(0, "added", outside, outside, "finished", rungs=rungs), space, 2.0, 4) is None
+    fresh = Configuration(0, "sampled", drawn, drawn, "running")
+    assert known_trial(fresh, space, 2.0, 4) is None

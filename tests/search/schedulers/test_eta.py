@@ -1,0 +1,86 @@
+"""What a study still takes: an estimate held against recorded studies, in virtual time."""
+
+import heapq
+import statistics
+from pathlib import Path
+
+import pytest
+
+from search.process_id import Identity
+from search.records import Configuration, Rung
+from search.schedulers import eta
+from search.schedulers.scheduler import Rule
+from search.schedulers.time_rungs import Pace
+from search.simulation import benchmark_table
+from search.simulation.simulator import Search, Way
+
+DEMO = benchmark_table.read(Path(__file__).parents[3] / "studies" / "replay" / "demo.jsonl")
+
+
+def looks(strategy, workers, seed, trials=20):
+    """(estimate, what it really took from then on) after every result of a study."""
+    search = Search(DEMO, Way("a", strategy, "quasi-random", trials=trials), seed, workers)
+    now, running, idle, me, found = 0.0, [], workers, Identity.mine(), []
+    while True:
+        while idle and (claim := search._claim(me)) is not None:
+            heapq.heappush(running, (now + search._seconds(claim), claim.number, claim))
+            idle -= 1
+        if now:
+            found.append((now, eta.seconds_left(search.rule, search.ledger.history(), trials, workers)))
+        if not running:
+            return [(estimate, now - at) for at, estimate in found]
+        now, _, claim = heapq.heappop(running)
+        idle += 1
+        search._commit(claim)
+
+
+@pytest.mark.parametrize("strategy", ["halving", "bracket", "hyperband", "median", "none"])
+@pytest.mark.parametrize("workers", [1, 4])
+def test_an_estimate_is_within_a_factor_of_two_as_a_rule(strategy, workers):
+    shares = []
+    for seed in range(5):
+        whole = looks(strategy, workers, seed)
+        assert whole[-1] == (0.0, 0.0)
+        early = [one for one in whole if 0.3 * whole[0][1] < one[1] < 0.9 * whole[0][1]]
+        shares.append(statistics.median(estimate / real for estimate, real in early))
+    assert 0.5 < statistics.median(shares) < 2.0, shares
+
+
+def one(number, state="paused", rungs=(), **more):
+    curve = tuple(Rung(step, value, {"train_seconds": 10.0, "eval_seconds": 1.0}) for step, value in rungs)
+    return Configuration(number, "sampled", {}, {}, state, rungs=curve, **more)
+
+
+def test_nothing_is_said_before_there_is_a_result():
+    rule = Rule((10, 20, 40))
+    assert eta.seconds_left(rule, [], 8) is None
+    assert eta.seconds_left(rule, [one(0, "running", target=10)], 8) is None
+
+
+def test_a_running_segment_owes_what_is_left_of_it():
+    rule = Rule((10, 20, 40), "none")
+    history = [one(0, "running", [(10, 0.5), (20, 0.4)], target=40, progress={"step": 30})]
+    assert eta.seconds_left(rule, history, 1) == pytest.approx(10 * 1.0 + 1.0)
+
+
+def test_imported_trainings_owe_nothing():
+    rule = Rule((10, 20, 40), "none")
+    ended = one(0, "finished", [(10, 0.5), (20, 0.4), (40, 0.3)])
+    imported = Configuration(1, "imported", None, {}, "pruned", rungs=(Rung(10, 0.1, {}),))
+    assert eta.seconds_left(rule, [ended, imported], 1) == 0.0
+    assert [each.reached for each in eta.standings(rule, [ended, imported])] == [1, 1, 1]
+
+
+def test_standings_count_who_came_so_far_and_the_best():
+    rule = Rule((10, 20, 40))
+    history = [one(0, rungs=[(10, 0.5), (20, 0.4)]), one(1, rungs=[(10, 0.3)]), one(2, "running", target=10)]
+    assert eta.standings(rule, history) == [
+        eta.Standing(2, 0.3), eta.Standing(1, 0.4), eta.Standing(0, None)
+    ]  # fmt: skip
+
+
+def test_rungs_in_seconds_are_counted_by_their_seconds():
+    rule = Rule((400,), pace=Pace((10.0, 20.0), 400, 8))
+    history = [one(0, rungs=[(100, 0.5)])]
+    assert [each.reached for each in eta.standings(rule, history)] == [1, 0, 0]
+    assert eta.seconds_left(rule, history, 4) > 3 * 11.0

@@ -1,0 +1,120 @@
+"""The race as a function of the history: who is due, who is out, when it is over."""
+
+import random
+
+import pytest
+
+from search.records import Configuration, Rung
+from search.schedulers import racing
+from search.schedulers.asha import EVERY, STRATEGIES
+from search.schedulers.scheduler import Rule, Study, choose
+
+RULE = Rule((5,), "race")
+ITEMS = 60
+
+
+def entered(arms, seeds, **more):
+    """Every training of the race, none begun; `more` are parameters by seed."""
+    history = []
+    for seed in range(seeds):
+        for arm in range(arms):
+            params = {"x": arm, "seed": seed, **{name: values[seed] for name, values in more.items()}}
+            history.append(Configuration(len(history), "arm", {}, params, "paused"))
+    return history
+
+
+def train(history, one, rate, noise=0.02):
+    """A result with errors by item, the rate moved by the training's own luck."""
+    rng = random.Random(f"{one.number}/{rate}")
+    lucky = max(0.0, rate + rng.gauss(0, noise))
+    errors = [sum(rng.random() < lucky for _ in range(10)) for _ in range(ITEMS)]
+    rung = Rung(5, sum(errors) / (10 * ITEMS), {"errors": errors})
+    history[one.number] = Configuration(one.number, one.origin, {}, one.params, "finished", rungs=(rung,))
+
+
+def run(rates, seeds=3, noise=0.02):
+    """The race to its end, its standing and the order of trainings."""
+    history, order = entered(len(rates), seeds), []
+    while (work := choose(EVERY["race"], Study(RULE, history, len(history)))) is not None:
+        one = history[work.number]
+        order.append((one.params["x"], one.params["seed"]))
+        train(history, one, rates[one.params["x"]], noise)
+    return racing.standing(history), order
+
+
+def test_default_and_leader_go_first_and_rounds_go_in_step():
+    history = entered(3, 2)
+    first = choose(EVERY["race"], Study(RULE, history, 6))
+    assert (first.number, first.first_step, first.last_step) == (0, 0, 5)
+    _, order = run([0.3, 0.3, 0.3], seeds=2)
+    assert order[:3] == [(0, 0), (1, 0), (2, 0)]
+
+
+def test_a_contender_far_behind_is_out_early():
+    where, order = run([0.30, 0.15, 0.80], seeds=5)
+    assert where.over
+    assert where.arms[2].fate == "behind"
+    assert order.count((2, 1)) == 0, "after one training, 0.8 against 0.15 is hopeless"
+
+
+def test_a_clear_answer_ends_the_race_before_its_last_round():
+    where, order = run([0.60, 0.10, 0.11], seeds=5, noise=0.004)
+    assert len(order) < 15
+    assert where.over
+
+
+def test_nobody_better_than_the_default_ends_the_race():
+    where, order = run([0.20, 0.35, 0.40], seeds=5)
+    assert where.over
+    assert all(arm.fate != "in the race" for arm in where.arms[1:])
+    assert len(order) < 15
+
+
+def test_an_earlier_verdict_never_changes():
+    """A race is judged round for round: what a later round brings cannot call a contender back."""
+    for seed in range(8):
+        rates = [0.3, *(random.Random(seed).uniform(0.1, 0.5) for _ in range(3))]
+        history, fates = entered(4, 4), {}
+        while due := racing.standing(history).due:
+            train(history, due[0], rates[due[0].params["x"]])
+            for place, arm in enumerate(racing.standing(history).arms):
+                assert fates.get(place, "in the race") in ("in the race", arm.fate)
+                fates[place] = arm.fate
+
+
+def test_what_another_worker_runs_is_waited_for():
+    history = entered(2, 2)
+    for one in history[:2]:
+        history[one.number] = Configuration(one.number, "arm", {}, one.params, "running")
+    assert racing.next_replicate(Study(RULE, history, 4)) is None
+    assert len(racing.standing(history).due) == 2
+
+
+def test_a_failed_contender_is_out_and_the_race_goes_on():
+    history = entered(3, 2)
+    history[1] = Configuration(1, "arm", {}, history[1].params, "failed", failure="diverged", target=5)
+    train(history, history[0], 0.3)
+    train(history, history[2], 0.2)
+    where = racing.standing(history)
+    assert where.arms[1].fate == "failed"
+    assert [one.number for one in where.due] == [3, 5]
+
+
+def test_folds_are_replicates_of_one_arm():
+    history = entered(2, 3, fold=[0, 1, 2])
+    assert [arm.numbers for arm in racing.standing(history).arms] == [(0, 2, 4), (1, 3, 5)]
+    for one in list(history):
+        train(history, one, [0.5, 0.1][one.params["x"]], noise=0.005)
+    assert racing.standing(history).over
+
+
+@pytest.mark.parametrize("planned", [2, 3, 5, 10])
+def test_all_looks_together_spend_what_one_test_may(planned):
+    levels = [racing.level(done, planned) for done in range(planned + 2)]
+    assert sum(levels) == pytest.approx(racing.ALPHA)
+    assert levels[0] == levels[1] == levels[-1] == 0
+    assert all(level <= levels[-2] for level in levels), "early looks are the strict ones"
+
+
+def test_no_space_asks_for_a_race():
+    assert "race" not in STRATEGIES

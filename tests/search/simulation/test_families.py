@@ -1,0 +1,95 @@
+"""Tables unlike ours: whatever the curves are like, a search gets there before the table is used up, and repeats."""
+
+import math
+
+import numpy as np
+import pytest
+
+from search.records import Rung
+from search.simulation import __main__ as contest
+from search.simulation import simulator
+from search.simulation.benchmark_table import Curve, Table
+from search.simulation.simulator import Search
+from search.space.distributions import Choice, FloatRange, IntRange
+
+SPACE = {
+    "learning_rate": FloatRange(1e-6, 1e-2, log=True),
+    "dropout": FloatRange(0.0, 0.3),
+    "warmup_steps": IntRange(0, 20, step=4),
+    "freeze": Choice((True, False)),
+}
+# Relative noise of a value at the end and, beyond that, at the first rung; spread of the curves' speed; the share of
+# high rates that fail on the way.
+FAMILIES = {
+    "smooth": (0.01, 0.02, 0.0, 0.0),
+    "early rungs say nothing": (0.03, 1.0, 0.0, 0.0),
+    "late starters win": (0.02, 0.05, 1.0, 0.0),
+    "curves that end early": (0.02, 0.05, 0.0, 0.6),
+    "one rung": (0.02, 0.0, 0.0, 0.0),
+    "two rungs": (0.02, 0.1, 0.0, 0.0),
+}
+
+
+def family(name, seed=0, count=48):
+    noise, early, spread, failing = FAMILIES[name]
+    rungs = {"one rung": (80,), "two rungs": (20, 80)}.get(name, (10, 20, 40, 80))
+    random = np.random.default_rng(seed)
+    curves = []
+    for _ in range(count):
+        place, dropout = random.random(), 0.3 * random.random()
+        drawn = {
+            "learning_rate": 10 ** (4 * place - 6), "dropout": dropout,
+            "warmup_steps": int(4 * random.integers(6)), "freeze": bool(random.integers(2)),
+        }
+        end = 0.2 + 1.6 * abs(place - 0.45) ** 1.5 + 0.3 * dropout + 0.05 * drawn["freeze"] * (1 + place)
+        end *= math.exp(noise * random.standard_normal())
+        speed = 3.0 * math.exp(spread * (random.random() - 0.5))
+        fails = place > 0.6 and random.random() < failing
+        found = []
+        for step in rungs[: int(random.integers(len(rungs))) if fails else None]:
+            left = step / rungs[-1]
+            value = end + (1.0 - end) * max(0.0, math.exp(-speed * left) - math.exp(-speed))
+            value *= math.exp(early * (1.0 - left) * random.standard_normal())
+            before = found[-1].step if found else 0
+            found.append(Rung(step, value, {"train_seconds": (step - before) * (0.7 if drawn["freeze"] else 1.0)}))
+        curves.append(Curve(drawn, 0, tuple(found)))
+    return Table(name, rungs, SPACE, tuple(curves))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("workers", [1, 16])
+def test_every_search_gets_there_and_repeats(name, workers):
+    for seed in range(3):
+        table = family(name, seed)
+        one, other = (Search(table, contest.ours(), seed, workers) for _ in range(2))
+        found = one.run(simulator.targets(table))
+        assert found.reached
+        assert found == other.run(simulator.targets(table))
+        whole = math.fsum(rung.metrics["train_seconds"] for curve in table.curves for rung in curve.rungs)
+        assert found.cost <= whole + 1e-6
+
+
+def share(name, seeds=16):
+    """What ours costs of random search's until within a tenth of the best: a single best curve is a matter of luck."""
+    found = []
+    for seed in range(seeds):
+        table = family(name, seed)
+        mine, theirs = simulator.replay(table, [contest.ours(), contest.peers(table)[0]], [seed], within=0.1)
+        found.append(math.log(mine.cost / theirs.cost))
+    return math.exp(np.mean(found))
+
+
+def test_better_than_random_unless_early_rungs_say_nothing():
+    told = {name: share(name) for name in FAMILIES}
+    blind = told.pop("early rungs say nothing")
+    assert all(found < 1.0 for found in told.values()), told
+    # Judging early cannot pay where nothing is seen early.
+    assert blind < 2.0, told
+
+
+def test_a_wrong_prior_is_wrong_on_the_table():
+    table = family("smooth")
+    told = contest.wrong_prior(table)
+    factor = told["learning_rate"] / table.best.drawn["learning_rate"]
+    assert 10 <= max(factor, 1 / factor) <= 100
+    assert Search(table, contest.ours(), 0, 1, told)._nearest(told) not in simulator.targets(table)

@@ -1,0 +1,180 @@
+"""Space files: what they hold, their snapshots and fingerprints, and the ones that ship."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from search.errors import UserError
+from search.space import search_space
+from search.space.search_space import Budget, Choice, FloatRange, IntRange
+from tests.support.toy_space import FACTOR, GOOD, TRAIN, load_text, mistake
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_good_file():
+    found = load_text(GOOD)
+    assert found.study == "toy"
+    assert found.data == {"dataset": "demo", "test": 0.2}
+    assert found.budget == Budget(80, (20, 40, 80))
+    assert found.train == {"adapters": 0}
+    assert found.search == {
+        "model": Choice(("big", "small")),
+        "learning_rate": FloatRange(1e-6, 1e-3, log=True),
+        "warmup_steps": IntRange(0, 20, step=5),
+        "gain": Choice((True, "none")),
+    }
+    assert found.start == ({"model": "big", "learning_rate": 5e-6},)
+    assert found.source == "s.yaml"
+
+
+@pytest.mark.parametrize(
+    ("new", "key", "value"),
+    [
+        ("batch_size: 8.0", "batch_size", 8),
+        ("batch_size: '8'", "batch_size", 8),
+        ("batch_size: 1e1", "batch_size", 10),
+        ("batch_size: 010", "batch_size", 10),
+        ("dropout: 0", "dropout", 0.0),
+        ("dropout: '1e-1'", "dropout", 0.1),
+        ("freeze: yes", "freeze", True),
+        ("gain: off", "gain", False),
+        ("gain: peak", "gain", "peak"),
+        ("seconds: null", "seconds", None),
+        ("seconds:", "seconds", None),
+    ],
+)
+def test_values_take_the_knobs_own_type(new, key, value):
+    text = GOOD.replace("adapters: 0", new).replace("  gain: [true, none]\n", "")
+    found = load_text(text).train[key]
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_a_language_may_be_no():
+    assert load_text(GOOD.replace("test: 0.2", "language: no")).data["language"] == "no"
+
+
+def test_numbers_in_lists_may_be_written_with_an_exponent():
+    found = load_text(GOOD.replace("gain: [true, none]", "dropout: [1e-2, 1E-1, 0]"))
+    assert found.search["dropout"] == Choice((0.01, 0.1, 0.0))
+
+
+def test_budget_defaults():
+    found = load_text(GOOD.replace(", rungs: [20, 40, 80]", "").replace("80", "800"))
+    assert found.budget == Budget(800, (100, 200, 400, 800))
+    assert load_text(GOOD.replace("80, rungs: [20, 40, 80]", "1")).budget.rungs == (1,)
+
+
+def test_a_factor_is_resolved_on_the_models_own_centre():
+    found = load_text(FACTOR)
+    drawn = {"model": "small", "learning_rate": 2.0, "warmup_steps": 5, "gain": True}
+    assert found.resolve(drawn, TRAIN) == {**drawn, "learning_rate": 8e-5, "adapters": 0}
+    assert found.drawn_from_start(found.start[0], TRAIN) == {"model": "big", "learning_rate": 0.5}
+    for rate in (3e-6, 7e-6, 6e-5):
+        entry = {"model": "big", "learning_rate": rate}
+        assert found.resolve(found.drawn_from_start(entry, TRAIN), TRAIN)["learning_rate"] == rate
+
+
+def test_a_fixed_knob_moves_the_centre():
+    found = load_text(FACTOR.replace("adapters: 0", "adapters: 8").replace("high: 6", "high: 2").replace("5e-6", "0.5"))
+    assert found.resolve({"model": "big", "learning_rate": 2.0}, TRAIN)["learning_rate"] == 1.0
+
+
+def test_a_start_factor_needs_what_its_centre_depends_on():
+    line = mistake(FACTOR.replace("model: big, ", ""))
+    assert "start[0].learning_rate: its factor depends on model; add it to the entry" in line
+    line = mistake(FACTOR.replace("5e-6", "5e-4"))
+    assert "start[0].learning_rate: 50, as a factor on the recommended value, is outside of 0.3 to 6" in line
+
+
+def test_every_combination_is_asked_for_its_centre():
+    # Only small without adapters has no centre, and small is the second choice of two.
+    text = FACTOR.replace("small", "unknown").replace("adapters: 0", "dropout: 0")
+    text = text.replace("gain: [true, none]", "adapters: [8, 0]").replace("high: 6", "high: 1.5")
+    assert "search.learning_rate.times: 'unknown'" in mistake(text.split("start:")[0])
+
+
+def test_a_snapshot_gives_the_same_space():
+    for text in (GOOD, FACTOR):
+        found = load_text(text)
+        again = search_space.Space.from_json(json.loads(json.dumps(found.to_json())))
+        assert again == found
+        assert again.fingerprint() == found.fingerprint()
+        assert search_space.differences(found, again) == []
+        assert type(again.search["learning_rate"].low) is float
+    with pytest.raises(UserError, match="another version"):
+        search_space.Space.from_json({**found.to_json(), "format": 99})
+
+
+def test_the_fingerprint_is_of_what_changes_a_search():
+    found = load_text(GOOD)
+    head, tail = GOOD.split("  model: [big, small]\n")
+    moved = head + tail.replace("start:", "  model: [big, small]\nstart:").replace("toy", "other")
+    assert load_text(moved).fingerprint() == found.fingerprint()
+    assert list(load_text(moved).search) == list(found.search)
+    assert replace(found, study="x", source="y").fingerprint() == found.fingerprint()
+    for old, new in [
+        ("test: 0.2", "test: 0.25"),
+        ("rungs: [20", "rungs: [10"),
+        ("adapters: 0", "adapters: 1"),
+        ("[big, small]", "[small, big]"),
+        ("step: 5", "step: 10"),
+        ("1e-6", "2e-6"),
+        ("rate: 5e-6", "rate: 6e-6"),
+    ]:
+        assert load_text(GOOD.replace(old, new)).fingerprint() != found.fingerprint(), old
+
+
+def test_differences_in_words():
+    other = GOOD.replace("1e-6", "2e-6").replace("adapters: 0", "dropout: 0").replace("[20, 40, 80]", "[40, 80]")
+    assert search_space.differences(load_text(GOOD), load_text(other)) == [
+        "budget.rungs: was [20, 40, 80], is [40, 80]",
+        "train.adapters: was 0, is not given",
+        'search.learning_rate: was {"low": 1e-06, "high": 0.001, "log": true}, '
+        'is {"low": 2e-06, "high": 0.001, "log": true}',
+        "train.dropout: was not given, is 0.0",
+    ]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "spaces").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_shipped_space_loads(path):
+    from tmsearch.config import DataConfig, TrainConfig, knobs
+
+    train, data = knobs(TrainConfig), knobs(DataConfig)
+    found = search_space.load(path, train=train, data=data)
+    assert found.study == path.stem
+    assert found.start
+    for entry in found.start:
+        params = found.resolve(found.drawn_from_start(entry, train), train)
+        assert params == {**found.train, **entry}
+        TrainConfig(**params, max_steps=found.budget.max_steps)
+    DataConfig(**found.data)
+    lines = path.read_text().splitlines()
+    for number, line in enumerate(lines):
+        if line.startswith("  ") and line.strip().split(":")[0] in found.search and not line.startswith("   "):
+            above = lines[number - 1].strip()
+            assert "#" in line or above.startswith(("#", "spec_time_masks")), f"{path.name}: {line} has no source"
+
+
+def test_the_shipped_spaces_are_those_of_the_design():
+    names = {path.stem for path in (ROOT / "spaces").glob("*.yaml")}
+    assert names >= {"demo", "tiny", "base", "small", "large_v3", "sizes"}
+
+
+def test_reading_a_space_imports_nothing_heavy():
+    heavy = "torch", "optuna", "sqlalchemy", "numpy", "transformers", "tmsearch"
+    code = f"import sys, search.space.search_space; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,128 @@
+"""What every ledger does, in a database or in memory."""
+
+import dataclasses
+
+import pytest
+
+from search.process_id import Identity
+from search.schedulers.scheduler import Rule
+from search.schedulers.time_rungs import Pace
+from search.simulation.memory_ledger import MemoryLedger
+from search.storage.database import open_storage
+from tests.support.toy_study import toy_space, toy_storage, toy_study
+
+RULE = Rule((2, 4, 8), "halving", 2, max_full=0)
+ME = Identity.mine()
+
+
+@pytest.fixture(params=["sqlite", "memory", "postgresql"])
+def ledger(request, tmp_path):
+    if request.param == "memory":
+        return MemoryLedger("toy", 4)
+    url = request.getfixturevalue("postgres") if request.param == "postgresql" else None
+    return toy_study(open_storage(url) if url else toy_storage(tmp_path), toy_space(tmp_path), 4)
+
+
+def begin(ledger, x=1.0):
+    claim = ledger.claim(ME, RULE)
+    assert ledger.set_params(claim, {"x": x}, {"x": x}, "sampled")
+    return claim
+
+
+def test_a_whole_ladder(ledger):
+    for x in (4.0, 1.0, 3.0, 2.0):
+        while (claim := ledger.claim(ME, RULE)).params is not None:
+            ledger.commit(claim, claim.params["x"] / claim.last_step, {}, RULE)
+        ledger.set_params(claim, {"x": x}, {"x": x}, "sampled")
+        assert ledger.commit(claim, x / claim.last_step, {"errors": [int(x)]}, RULE) == "paused"
+    while (claim := ledger.claim(ME, RULE)) is not None:
+        ledger.commit(claim, claim.params["x"] / claim.last_step, {}, RULE)
+    history = ledger.history()
+    assert [one.state for one in history] == ["pruned", "finished", "pruned", "pruned"]
+    assert history[1].curve == {2: 0.5, 4: 0.25, 8: 0.125}
+    assert history[1].errors(2) == [1]
+    assert history[0].reason == "pruned at step 2 by halving"
+    assert ledger.open_work() == 0
+    ledger.set_trials(5)
+    assert ledger.claim(ME, RULE).number == 4
+
+
+def test_a_rung_in_seconds_is_the_same_step_for_whoever_goes_on(ledger):
+    rule = Rule((100,), "halving", 2, 0, Pace((10.0,), max_steps=100, probe=2))
+    claim = ledger.claim(ME, rule)
+    assert (claim.first_step, claim.last_step) == (0, 2)
+    ledger.set_params(claim, {"x": 1.0}, {"x": 1.0}, "sampled")
+    assert ledger.commit(claim, 0.9, {"train_seconds": 1.0}, rule) == "paused"
+    claim = ledger.claim(ME, rule)
+    assert (claim.number, claim.first_step, claim.last_step) == (0, 2, 20)
+    assert ledger.release(claim)
+    faster = dataclasses.replace(rule, pace=Pace((10.0,), max_steps=100, probe=2, stops=(50, 100)))
+    claim = ledger.claim(ME, faster)
+    assert (claim.number, claim.last_step) == (0, 20), "what was begun ends where it was begun to end"
+    assert ledger.commit(claim, 0.8, {"train_seconds": 9.0}, rule) == "paused"
+    assert ledger.claim(ME, rule).number == 1
+
+
+def test_a_lost_claim_changes_nothing(ledger):
+    old = begin(ledger)
+    assert ledger.release(old)
+    new = ledger.claim(ME, RULE)
+    assert (new.number, new.first_step, new.last_step) == (0, 0, 2)
+    assert new.token > old.token
+    assert ledger.commit(old, 0.1, {}, RULE) is None
+    assert not ledger.fail(old, "oom", "late")
+    assert not ledger.release(old)
+    assert ledger.renew(old, {}) == (False, False)
+    assert ledger.renew(new, {"step": 1}) == (True, False)
+    assert ledger.commit(new, 0.2, {}, RULE) == "paused"
+    assert ledger.commit(new, 0.2, {}, RULE) is None, "a result is recorded once"
+
+
+def test_a_segment_that_was_given_back_comes_first(ledger):
+    first = begin(ledger)
+    ledger.commit(first, 0.5, {}, RULE)
+    second = begin(ledger, 2.0)
+    third = begin(ledger, 3.0)
+    ledger.release(second, "why")
+    assert ledger.history()[1].reason == "why"
+    again = ledger.claim(ME, RULE)
+    assert (again.number, again.params) == (1, {"x": 2.0})
+    assert ledger.commit(third, 0.1, {}, RULE) == "paused"
+
+
+def test_crashes_are_retried_twice(ledger):
+    for crashes in range(3):
+        claim = begin(ledger) if crashes == 0 else ledger.claim(ME, RULE)
+        assert ledger.crashed(claim, "died") == ("failed" if crashes == 2 else "paused")
+    assert ledger.history()[0].failure == "crashed"
+    assert ledger.requeue([0, 7]) == [0]
+    claim = ledger.claim(ME, RULE)
+    assert claim.number == 0
+    assert ledger.crashed(claim, "died") == "paused", "counted anew"
+    assert ledger.crashed(claim, "died again") is None, "it is no longer ours"
+
+
+def test_queued_by_hand_and_stopped(ledger):
+    assert ledger.append("added", {"x": 9.0}, {"x": 9.0}) == 0
+    assert ledger.claim(ME, RULE).params == {"x": 9.0}
+    ledger.request_stop()
+    assert ledger.claim(ME, RULE) is None
+    ledger.set_trials(9)
+    assert ledger.claim(ME, RULE).number == 1
+
+
+def test_facts_stay_and_limits_come_down(ledger):
+    ledger.add_fact("one", 1)
+    ledger.add_fact("one", 2)
+    for limit in (8, 4, 6):
+        ledger.lower_fact("memory", limit)
+    facts = ledger.facts()
+    assert (facts["one"], facts["memory"]) == (1, 4)
+
+
+def test_nothing_new_where_time_runs_out(ledger):
+    claim = begin(ledger)
+    assert ledger.claim(ME, RULE, closing=True) is None
+    ledger.commit(claim, 0.5, {}, RULE)
+    last = ledger.claim(ME, RULE, closing=True)
+    assert (last.number, last.first_step, last.last_step) == (0, 2, 4)

@@ -1,0 +1,87 @@
+"""What a description says of a dataset whose every figure is known."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+from tmsearch.config import DataConfig
+from tmsearch.data.corpus import load
+from tmsearch.data.splits import split
+from tmsearch.data_quality.summary import bandwidth, describe
+
+
+@pytest.fixture
+def data(tmp_path):
+    generator = np.random.default_rng(0)
+    lines = ["file_name,text,speaker"]
+    for index in range(20):
+        rate = 8_000 if index < 5 else 16_000
+        time = np.arange(rate * (2 if index == 7 else 1)) / rate
+        samples = 0.25 * np.sin(2 * np.pi * 500 * time)
+        if index < 4:
+            samples = np.clip(8 * samples, -1.0, 1.0)
+        samples += 1e-4 * generator.standard_normal(len(samples))
+        soundfile.write(tmp_path / f"{index:02d}.wav", samples, rate, subtype="FLOAT")
+        text = "hold the line" if index in (2, 9, 11) else f"report number {index} now" + " over" * (index == 13) * 9
+        lines.append(f"{index:02d}.wav,{text},s{index // 4}")
+    (tmp_path / "metadata.csv").write_text("\n".join([*lines, "absent.wav,gone,s0"]) + "\n")
+    return DataConfig(dataset=str(tmp_path), validation=0.2, test=0.2)
+
+
+def test_every_figure(data):
+    corpus = load(data)
+    parts = split(corpus, data)
+    found = describe(corpus, parts, tokens=lambda text: 2 * len(text.split()))
+    assert (found.clips, found.seconds, found.duration.median) == (20, 21.0, 1.0)
+    assert found.longest[0] == ("07.wav", 2.0)
+    assert dict(found.sample_rates) == {16_000: 15, 8_000: 5}
+    assert dict(found.channels) == {1: 20}
+    assert found.peak.median == pytest.approx(-12.04, abs=0.05)
+    assert found.rms.median == pytest.approx(-15.05, abs=0.05)
+    assert found.rms.high > -3
+    assert found.clipped_clips == 0.2
+    assert 0.1 < found.clipped_samples < 0.2
+    assert found.bandwidth.median == pytest.approx(500, abs=70)
+    assert found.sentences == 18
+    assert found.repeated == (("hold the line", 3),)
+    assert (found.labels[0].name, found.labels[0].words, found.labels[0].tokens) == ("13.wav", 13, 26)
+    assert found.groups == (("speaker", 5),)
+    assert found.dropped == (("absent.wav", "its audio file is missing"),)
+    assert {title: part.clips for title, part in found.parts} == {
+        "train": len(parts.train),
+        "validation": len(parts.validation),
+        "test": len(parts.test),
+    }
+
+
+def test_text_fits_80_columns_and_says_it_all(data):
+    corpus = load(data)
+    text = describe(corpus, split(corpus, data)).text()
+    assert max(map(len, text.splitlines())) <= 80
+    for expected in ("20, 21.0 s in all", "hold the line", "absent.wav: its audio file is missing", "8000 Hz (5)"):
+        assert expected in text
+    assert "validation" in text
+    assert corpus.fingerprint in text.replace("\n", "") or corpus.fingerprint[:60] in text
+    assert "validation" not in describe(corpus).text()
+
+
+def test_json_is_json(data):
+    corpus = load(data)
+    description = describe(corpus, split(corpus, data))
+    saved = json.loads(json.dumps(description.to_json(), allow_nan=False))
+    assert saved["clips"] == 20
+    assert saved["duration"]["median"] == 1.0
+    assert saved["dropped"] == [["absent.wav", "its audio file is missing"]]
+
+
+def test_bandwidth_of_tones_noise_and_next_to_nothing():
+    time = np.arange(16_000) / 16_000
+    tone = np.sin(2 * np.pi * 1_000 * time).astype(np.float32)
+    noise = np.random.default_rng(0).standard_normal(32_000).astype(np.float32)
+    assert bandwidth(tone) == pytest.approx(1_000, abs=70)
+    assert bandwidth(tone + 5) == pytest.approx(1_000, abs=70)
+    assert bandwidth(noise) == pytest.approx(7_920, abs=100)
+    assert bandwidth(np.zeros(100, dtype=np.float32)) == 0.0
+    assert bandwidth(np.ones(1, dtype=np.float32)) == 0.0

@@ -1,0 +1,149 @@
+import dataclasses
+import socket
+
+import jiwer
+import pytest
+
+from tests.support import toy_whisper as toys
+from tmsearch.data.text_normalizer import normaliser
+from tmsearch.errors import InputError
+from tmsearch.evaluation import evaluate
+from tmsearch.evaluation.evaluate import WordErrors, score
+from tmsearch.model import whisper as model
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    return toys.whisper_folder(tmp_path_factory.mktemp("toy"), seed=4)
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("speech")
+    return toys.speech(toys.corpus_folder(folder / "corpus"), folder / "cache")
+
+
+@pytest.mark.parametrize(
+    ("language", "written", "compared"),
+    [
+        ("en", "Mr. Brown's colour isn't GREY, it's twenty-one!", "mister brown is color is not gray it is 21"),
+        ("en", "[noise] Uh, I'd say nine-fifteen (laughs)", "i would say 915"),
+        ("en", "5 o'clock", "50 clock"),  # an odd rule of Whisper's own, kept for the sake of comparing
+        ("English", "Hello,   world.", "hello world"),
+        ("de", "Größe: 3,5 Äpfel!", "größe 3 5 äpfel"),
+        ("zh", "你好\uff0c世界", "你 好 世 界"),
+        ("th", "สวัสดี", normaliser("th")("สวัสดี")),
+        ("en", "...", "."),
+        ("en", "-?-", ""),
+    ],
+)
+def test_golden_normalised_texts(language, written, compared):
+    assert normaliser(language)(written) == compared
+
+
+def test_english_is_normalised_as_transformers_does_it():
+    """Whisper's own table came with its paper; transformers keeps a copy of the code, without the table."""
+    from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
+
+    theirs, ours = EnglishTextNormalizer({}), normaliser("en")
+    for text in ("We've got $20 million, y'all", "On May 1st, 1999 at 3 p.m.", "can't won't let's", "Dr. Who's 2nd"):
+        assert ours(text) == " ".join(theirs(text).split())
+
+
+def test_rates_are_micro_averages_of_jiwer():
+    said, heard = ["one two three", "Four, five!", "six"], ["one too three", "four five six", ""]
+    scores = score(["a", "b", "c"], said, heard, "de")
+    plain = jiwer.process_words(["one two three", "four five", "six"], ["one too three", "four five six", ""])
+    assert scores.wer == pytest.approx(plain.wer) == pytest.approx(3 / 6)
+    assert scores.wer_raw == pytest.approx(jiwer.wer(said, heard)) == pytest.approx(5 / 6)
+    letters = jiwer.process_characters(["one two three", "four five", "six"], ["one too three", "four five six", ""])
+    assert scores.cer == pytest.approx(letters.cer)
+    assert [(one.substitutions, one.deletions, one.insertions, one.words) for one in scores.clips] == [
+        (1, 0, 0, 3),
+        (0, 0, 1, 2),
+        (0, 1, 0, 1),
+    ]
+    assert [(one.name, one.reference, one.hypothesis) for one in scores.clips] == list(
+        zip("abc", said, heard, strict=True)
+    )
+
+
+def test_an_empty_reference_counts_what_was_heard_as_insertions():
+    scores = score(["a", "b"], ["...", "one two"], ["well well", "one two"], "de")
+    assert scores.wer == 2 / 2
+    assert scores.clips[0].insertions == 2
+    assert scores.clips[0].words == 0
+    assert scores.wer_raw == 1 / 3 + 1 / 3  # as written, the dots are a word
+
+
+@pytest.mark.parametrize(("heard", "rate"), [("", 0.0), ("!", 0.0), ("hm hm hm", 1.0)])
+def test_without_any_reference_word_the_rate_is_defined(heard, rate):
+    scores = score(["a"], ["?"], [heard], "de")
+    assert (scores.wer, scores.cer) == (rate, rate)
+
+
+def test_unspaced_languages_are_compared_by_character():
+    assert score(["a"], ["你好世界"], ["你好世"], "zh").wer == 0.25
+
+
+def test_the_metric_asks_no_network_and_leaves_no_file(monkeypatch, tmp_path):
+    def refuse(*_):
+        raise AssertionError("a connection was tried")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.chdir(tmp_path)
+    metric = WordErrors(keep_in_memory=True)
+    assert metric.compute(predictions=["a b", "c"], references=["a x", "c"])["wer"] == pytest.approx(1 / 3)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_models_scores_keep_the_callers_order(toy, speech):
+    config = toys.config(toy, eval_batch_size=3)
+    whisper = model.load(config)
+    names = ["005.flac", "000.flac", "011.flac", "003.flac"]
+    scores, seconds = evaluate.evaluate(whisper, speech, names, config)
+    assert [clip.name for clip in scores.clips] == names
+    assert [clip.reference for clip in scores.clips] == [toys.TEXTS[int(name[:3])] for name in names]
+    assert seconds > 0
+    alone = [evaluate.evaluate(whisper, speech, [name], config)[0].clips[0].hypothesis for name in names]
+    longest = max(len(clip.hypothesis) for clip in scores.clips)
+    for clip, one in zip(scores.clips, alone, strict=True):
+        assert clip.hypothesis.startswith(one[:10])  # the cap on its length comes from the clips scored together
+    assert longest > 0
+
+
+def test_study_hears_each_clip_as_long_as_it_is_and_full_hears_all(toy, speech):
+    config = toys.config(toy)
+    whisper = model.load(config)
+    whisper.model.train()
+    study, _ = evaluate.evaluate(whisper, speech, speech.split.validation, config)
+    full, _ = evaluate.evaluate(whisper, speech, speech.split.validation, config, context="full")
+    assert [clip.hypothesis for clip in study.clips] != [clip.hypothesis for clip in full.clips]
+    assert whisper.model.training
+    assert full == evaluate.zero_shot(config, speech) == evaluate.zero_shot(config, speech, whisper)
+
+
+def test_stopping_between_batches_leaves_the_model_as_it_was(toy, speech):
+    config = toys.config(toy)
+    whisper = model.load(config)
+    whisper.model.train()
+    with pytest.raises(evaluate.Interrupted):
+        evaluate.evaluate(whisper, speech, speech.split.validation, config, stop=lambda: True)
+    assert whisper.model.training
+
+
+def test_no_clips_to_score_is_said(toy, speech):
+    with pytest.raises(InputError, match=r"no clips to score; raise data\.validation"):
+        evaluate.evaluate(model.load(toys.config(toy)), speech, [], toys.config(toy))
+
+
+def test_a_translation_is_compared_as_english(toy, tmp_path):
+    corpus = toys.corpus_folder(tmp_path / "corpus", ("It is twenty-one.",))
+    german = toys.speech(corpus, tmp_path / "cache", language="de", validation=1)
+    config = toys.config(toy)
+    whisper = model.load(config)
+    words = []
+    for speech in (german, dataclasses.replace(german, task="translate")):
+        scores, _ = evaluate.evaluate(whisper, speech, german.split.validation, config)
+        words.append(scores.clips[0].words)
+    assert words == [4, 3]  # "it is twenty one", "it is 21"

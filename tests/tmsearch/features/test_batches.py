@@ -1,0 +1,97 @@
+import pytest
+import torch
+
+from tests.support import toy_whisper as toys
+from tmsearch.features.batches import Batches, order, padded
+from tmsearch.model import whisper as model
+
+AUGMENTED = {"spec_time_masks": 2, "spec_freq_masks": 2, "speed": 0.1, "level_db": 6.0, "throat_filter": 0.5}
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    return toys.whisper_folder(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("speech")
+    return toys.speech(toys.corpus_folder(folder / "corpus"), folder / "cache")
+
+
+def test_padding_is_known_by_length_where_pad_and_end_are_one_token():
+    inputs, kept, labels = padded([[5, 6, 9], [5, 9]], start=1, filler=9)
+    assert inputs.tolist() == [[1, 5, 6], [1, 5, 9]]
+    assert (kept.tolist(), labels.tolist()) == ([0, 1, 2, 3, 4], [5, 6, 9, 5, 9])
+    inputs, kept, labels = padded([[5, 6, 9], [5, 9]], start=1, filler=9, places=5)
+    assert inputs.tolist() == [[1, 5, 6, 9, 9], [1, 5, 9, 9, 9]]
+    assert (kept.tolist(), labels.tolist()) == ([0, 1, 2, 5, 6], [5, 6, 9, 5, 9])
+
+
+def test_every_epoch_is_a_permutation_and_batches_run_across_epochs():
+    stream = [index for first in range(0, 60, 4) for index in order(10, 3, first, 4)]
+    epochs = [stream[first : first + 10] for first in range(0, 60, 10)]
+    assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) > 1
+    assert order(10, 3, 8, 25) == stream[8:33]
+    assert order(3, 0, 0, 7)[:3] != sorted(order(3, 0, 0, 7)[:3]) or order(3, 1, 0, 3) != [0, 1, 2]
+
+
+CPU = torch.device("cpu")
+
+
+def clips_of(batch):
+    return [clip for run in batch.mels for clip in run]
+
+
+def test_a_batch_depends_on_its_step_alone(toy, speech):
+    whisper = model.load(toys.config(toy))
+    config = toys.config(toy, **AUGMENTED)
+    batches = Batches(whisper, speech, config, CPU)
+    [third] = batches.of(3, 4)
+    list(batches.of(1, 4))
+    [again] = Batches(whisper, speech, config, CPU).of(3, 4)
+    assert all(map(torch.equal, third.mels, again.mels))
+    parts = [clip for part in batches.of(3, 2) for clip in clips_of(part)]
+    # The same clips, whatever they were parted into: in another order.
+    assert sorted(map(checksum, parts)) == sorted(map(checksum, clips_of(third)))
+
+
+def checksum(clip):
+    return (clip.shape[1], float(clip.double().sum()))
+
+
+def test_clips_are_heard_for_their_own_length_and_stand_with_their_labels(toy, speech):
+    whisper = model.load(toys.config(toy))
+    batches = Batches(whisper, speech, toys.config(toy), CPU)
+    [batch] = batches.of(1, 4)
+    frames = [run.shape[2] for run in batch.mels]
+    assert frames == sorted(set(frames))
+    assert len(frames) > 1
+    assert sum(len(run) for run in batch.mels) == 4 == len(batch.inputs)
+    rows = iter(batch.inputs)
+    for run in batch.mels:
+        for clip in run:
+            said = next(rows).tolist()[1:]
+            [name] = [
+                name
+                for name in batches.names_of(1)
+                if run.shape[2] == 2 * batches.contexts.positions(batches.seconds[name])
+                and torch.equal(clip, batches.mels.batch([name], run.shape[2])[0])
+            ]
+            assert said[: len(batches.labels[name]) - 1] == batches.labels[name][:-1]
+    by_row = torch.full(batch.inputs.shape, -1).flatten().index_copy(0, batch.kept, batch.labels).tolist()
+    assert [label for label in by_row if label >= 0] == batch.labels.tolist()
+    assert batch.tokens == len(batch.labels) == sum(len(batches.labels[name]) for name in batches.names_of(1))
+
+
+def test_augmentation_leaves_the_cached_features_alone(toy, speech):
+    whisper = model.load(toys.config(toy))
+    fixed = {"context_step": 0.0, "context_seconds": 2.0}
+    batches = Batches(whisper, speech, toys.config(toy, **fixed, **AUGMENTED), CPU)
+    before = batches.mels.batch(batches.names, 200)
+    [plain] = Batches(whisper, speech, toys.config(toy, **fixed), CPU).of(1, 4)
+    [augmented] = batches.of(1, 4)
+    assert torch.equal(plain.mels[0], batches.mels.batch(batches.names_of(1), 200))
+    assert not torch.equal(plain.mels[0], augmented.mels[0])
+    assert torch.equal(before, batches.mels.batch(batches.names, 200))

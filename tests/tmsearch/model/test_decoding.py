@@ -1,0 +1,164 @@
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.support import toy_whisper as toys
+from tmsearch.config import TrainConfig
+from tmsearch.model import decoding
+from tmsearch.model import whisper as model
+from tmsearch.model.decoding import Decoder, transcribe
+from tmsearch.model.loops import loop_period
+from tmsearch.model.tokens import prompt_ids
+
+ASSETS = Path(os.environ.get("TMSEARCH_ASSETS", Path(__file__).parents[3].parent / "shared/assets"))
+MICRO = Path(model.__file__).parent / "demo/micro"
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    """A random model whose clips end at many places: its end token sounds like one that the first clip says third."""
+    whisper = model.load(TrainConfig(model=str(toys.whisper_folder(tmp_path_factory.mktemp("toy")))))
+    whisper.model.eval()
+    third = greedy_ids(whisper, hums(whisper, 1), prompt_ids(whisper, "en", "transcribe"), 3)[0][2]
+    table = whisper.model.model.decoder.embed_tokens.weight
+    with torch.no_grad():
+        table[whisper.model.config.eos_token_id] = 1.01 * table[third]
+    return whisper
+
+
+def greedy_ids(whisper, mels, prompt, max_tokens):
+    return [heard.ids for heard in Decoder(whisper).greedy([mels], prompt, max_tokens)]
+
+
+def hums(whisper, count, seconds=None):
+    """Log-mels of clips that differ in pitch and length, so that a model ends them at different places."""
+    from tmsearch.features.log_mel import from_samples
+
+    rng = torch.Generator().manual_seed(0)
+    waves = [
+        0.3 * torch.sin(torch.arange(3000 + 1500 * index) * 0.02 * (index + 1))
+        + 0.05 * torch.randn(3000 + 1500 * index, generator=rng)
+        for index in range(count)
+    ]
+    frames = round(100 * (seconds or whisper.seconds))
+    return from_samples([wave.numpy() for wave in waves], whisper.extractor, frames)
+
+
+def generated(whisper, mels, new_tokens, **said):
+    """What transformers' own loop makes of the batch: text ids without the end."""
+    stop = whisper.model.config.eos_token_id
+    out = whisper.model.generate(mels, max_length=new_tokens, **said)  # which Whisper counts behind the prompt
+    return [[index for index in row if index != stop] for row in out.tolist()]
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_toy_says_what_generate_says(toy, language):
+    mels = hums(toy, 12)
+    prompt = prompt_ids(toy, language, "transcribe")
+    ours = greedy_ids(toy, mels, prompt, 30)
+    assert ours == generated(toy, mels, 30, language=language, task="transcribe")
+    # Clips that all end together would not show that the batch shrinks rightly.
+    assert len({len(row) for row in ours}) > 2
+
+
+def test_what_a_clip_says_does_not_depend_on_its_batch(toy):
+    mels, prompt = hums(toy, 12), prompt_ids(toy, "en", "transcribe")
+    together = greedy_ids(toy, mels, prompt, 30)
+    assert together == [greedy_ids(toy, mels[index : index + 1], prompt, 30)[0] for index in range(12)]
+
+
+def test_length_is_bounded_by_the_cap_and_by_the_decoders_positions(toy):
+    mels, prompt = hums(toy, 4), prompt_ids(toy, "en", "transcribe")
+    free = greedy_ids(toy, mels, prompt, 10_000)
+    assert max(len(row) for row in free) <= 64 - len(prompt)
+    assert greedy_ids(toy, mels, prompt, 3) == [row[:3] for row in free]
+
+
+def trimmed(whisper, seconds):
+    """transformers' own model with its positions cut."""
+    encoder, count = whisper.model.model.encoder, round(50 * seconds)
+    encoder.embed_positions = torch.nn.Embedding.from_pretrained(encoder.embed_positions.weight[:count])
+    whisper.model.config.max_source_positions = count
+    return whisper
+
+
+def test_clips_heard_for_their_own_lengths_say_what_generate_says(tmp_path):
+    folder = toys.whisper_folder(tmp_path, seed=2)
+    whisper = model.load(TrainConfig(model=str(folder)))
+    whisper.model.eval()
+    short, long = hums(whisper, 5, 1.0), hums(whisper, 3, 1.6)
+    prompt = prompt_ids(whisper, "en", "transcribe")
+    ours = [heard.ids for heard in Decoder(whisper).greedy([short, long], prompt, 20)]
+    theirs = []
+    for mels, seconds in ((short, 1.0), (long, 1.6)):
+        cut = trimmed(model.load(TrainConfig(model=str(folder))), seconds)
+        cut.model.eval()
+        theirs += generated(cut, mels, 20, language="en", task="transcribe")
+    assert ours == theirs
+
+
+def test_text_comes_without_special_tokens(toy):
+    prompt = prompt_ids(toy, "en", "transcribe")
+    texts = [text for text, _ in transcribe(toy, iter([[hums(toy, 3)], [hums(toy, 2)]]), prompt, 20)]
+    assert len(texts) == 5
+    assert texts[:2] == texts[3:]
+    assert not any("<|" in text for text in texts)
+
+
+@pytest.fixture(scope="module")
+def babbler(tmp_path_factory):
+    """A random model that never ends and soon repeats itself, as its end token is forbidden."""
+    whisper = model.load(TrainConfig(model=str(toys.whisper_folder(tmp_path_factory.mktemp("babbler"), seed=3))))
+    whisper.model.eval()
+    whisper.model.generation_config.suppress_tokens = [whisper.model.config.eos_token_id]
+    return whisper
+
+
+def test_a_loop_is_cut_early_and_counted_with_all_its_words(babbler, monkeypatch):
+    prompt, mels = prompt_ids(babbler, "en", "transcribe"), hums(babbler, 12)
+    heard = Decoder(babbler).greedy([mels], prompt, 60)
+    looping = [one for one in heard if one.loops]
+    assert looping
+    assert all(len(one.ids) == 60 for one in heard)
+    monkeypatch.setattr(decoding, "loop_period", lambda ids: 0)
+    whole = Decoder(babbler).greedy([mels], prompt, 60)
+    assert not any(one.loops for one in whole)
+    assert [one.ids for one in heard] == [one.ids for one in whole]
+
+
+def test_what_loops_is_known_by_its_end():
+    assert loop_period([1, 2, 3] + [7, 8] * 12) == 2
+    assert loop_period([7] * 24) == 1
+    assert loop_period([7] * 23) == 0
+    assert loop_period([1, 2, 3, 4, 5, 6, 7, 8] * 4) == 8
+    assert loop_period([1, 2, 3, 4, 5, 6, 7, 8] * 3) == 0
+    assert loop_period([7, 8] * 12 + [9]) == 0
+    assert loop_period([]) == 0
+
+
+@pytest.mark.skipif(not MICRO.is_dir(), reason="the embedded micro Whisper is not there")
+def test_micro_says_what_generate_says():
+    whisper = model.load(TrainConfig(model="demo/micro"))
+    whisper.model.eval()
+    mels = hums(whisper, 8)
+    prompt = prompt_ids(whisper, "en", "transcribe")
+    ours = greedy_ids(whisper, mels, prompt, 40)
+    assert ours == generated(whisper, mels, 40, language="en", task="transcribe")
+
+
+@pytest.mark.skipif(not (ASSETS / "whisper-tiny.en").is_dir(), reason="needs ../shared/assets/whisper-tiny.en")
+def test_tiny_en_says_what_generate_says_of_real_speech():
+    import soundfile
+
+    from tmsearch.features.log_mel import from_samples
+
+    whisper = model.load(TrainConfig(model=str(ASSETS / "whisper-tiny.en")))
+    whisper.model.eval()
+    clips = sorted((ASSETS / "allison-throat").glob("conf-*.flac"))[:4]
+    waves = [soundfile.read(clip, dtype="float32")[0] for clip in clips]
+    mels = from_samples(waves, whisper.extractor, 500)
+    prompt = prompt_ids(whisper, "en", "transcribe")
+    ours = greedy_ids(whisper, mels, prompt, 12)
+    assert ours == generated(trimmed(whisper, 5.0), mels, 12)

@@ -1,0 +1,87 @@
+import pytest
+import torch
+from torch.nn import functional
+
+from tests.support import toy_whisper as toys
+from tmsearch.model import whisper
+from tmsearch.model.vocabulary import Vocabulary
+
+IDS = torch.tensor([[3, 5, 5], [7, 3, 9]])
+LABELS = torch.tensor([5, 9, 9, 200])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return toys.whisper_folder(tmp_path_factory.mktemp("toy"))
+
+
+def mixed(embedded):
+    """Something between both ends of the decoder."""
+    return embedded.flatten(0, 1)[:4].tanh() * 2 + embedded.sum() * 0.01
+
+
+def by_autograd(net, smoothing, times):
+    for _ in range(times):
+        logits = net.proj_out(mixed(net.model.decoder.embed_tokens(IDS)))
+        loss = functional.cross_entropy(logits, LABELS, reduction="sum", label_smoothing=smoothing) / 10
+        loss.backward()
+    return loss.item()
+
+
+def by_hand(net, vocabulary, smoothing, times):
+    for _ in range(times):
+        embedded = vocabulary.embed(IDS)
+        hidden = mixed(embedded)
+        loss, gradient = vocabulary.loss(hidden, LABELS, 10, smoothing)
+        hidden.backward(gradient)
+        vocabulary.learn(IDS, embedded)
+    return float(loss)
+
+
+def untied(net):
+    net.proj_out.weight = torch.nn.Parameter(net.proj_out.weight.detach().clone() * 1.5)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("times", [1, 3], ids=["one micro-batch", "three"])
+@pytest.mark.parametrize("change", [lambda net: None, untied], ids=["tied", "untied"])
+def test_loss_and_gradients_are_those_of_autograd(folder, smoothing, times, change):
+    theirs, ours = (whisper.load(toys.config(folder)).model for _ in range(2))
+    change(theirs)
+    change(ours)
+    vocabulary = Vocabulary(ours)
+    for _ in range(2):  # the second time over kept buffers
+        expected = by_autograd(theirs, smoothing, times)
+        assert by_hand(ours, vocabulary, smoothing, times) == pytest.approx(expected, rel=1e-5)
+        pairs = ((theirs.model.decoder.embed_tokens, ours.model.decoder.embed_tokens), (theirs.proj_out, ours.proj_out))
+        for one, other in pairs:
+            assert torch.allclose(one.weight.grad, other.weight.grad, atol=1e-5)
+        theirs.zero_grad(set_to_none=True)
+        ours.zero_grad(set_to_none=True)
+
+
+def test_a_frozen_table_gets_no_gradient(folder):
+    net = whisper.load(toys.config(folder)).model.requires_grad_(False)
+    vocabulary = Vocabulary(net)
+    embedded = vocabulary.embed(IDS)
+    assert not embedded.requires_grad
+    hidden = mixed(embedded).requires_grad_()
+    _, gradient = vocabulary.loss(hidden, LABELS, 10)
+    hidden.backward(gradient)
+    vocabulary.learn(IDS, embedded)
+    assert net.proj_out.weight.grad is None
+    assert hidden.grad is not None
+
+
+def test_in_bf16_it_is_close(folder):
+    net = whisper.load(toys.config(folder)).model
+    hidden = torch.randn(4, 16, generator=torch.Generator().manual_seed(0))
+    exact, gradient = Vocabulary(net).loss(hidden, LABELS, 4)
+    right = net.proj_out.weight.grad.clone()
+    net.zero_grad(set_to_none=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss, near = Vocabulary(net).loss(hidden, LABELS, 4)
+    assert loss.dtype == near.dtype == net.proj_out.weight.grad.dtype == torch.float32
+    assert float(loss) == pytest.approx(float(exact), rel=0.02)
+    assert torch.allclose(near, gradient, atol=0.05)
+    assert torch.allclose(net.proj_out.weight.grad, right, atol=0.02)

@@ -1,0 +1,216 @@
+import json
+import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tmsearch.training import checkpoints
+from tmsearch.training.checkpoints import Broken, Checkpoint
+
+ROOT = Path(__file__).parents[3]
+
+
+def a_checkpoint(step, value=1.0):
+    tensors = {"weights": {"a": torch.full((4, 3), value)}, "moments": {"exp_avg/a": torch.ones(4, 3)}, "random": {}}
+    return Checkpoint(step, tensors, {"config": "abc", "losses": [0.1 + 0.2]})
+
+
+def test_what_is_saved_comes_back_to_the_bit(tmp_path):
+    saved = a_checkpoint(40, value=0.1)
+    folder = checkpoints.save(tmp_path / "new" / "deep", saved)
+    assert folder == tmp_path / "new" / "deep" / "step-000040"
+    back = checkpoints.load(folder)
+    assert back.step == 40
+    assert back.state == {"config": "abc", "losses": [0.1 + 0.2], "step": 40}
+    assert torch.equal(back.tensors["weights"]["a"], saved.tensors["weights"]["a"])
+    assert set(back.tensors) == {"weights", "moments", "random"}
+    assert set(checkpoints.load(folder, groups={"weights"}).tensors) == {"weights"}
+
+
+def test_nothing_is_pickled(tmp_path):
+    folder = checkpoints.save(tmp_path, a_checkpoint(1))
+    assert {path.suffix for path in folder.iterdir()} == {".safetensors", ".json"}
+
+
+def damage_cut(folder):
+    file = folder / "weights.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def damage_flip(folder):
+    file = folder / "moments.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+def damage_state(folder):
+    file = folder / "state.json"
+    file.write_text(file.read_text().replace("abc", "abd"))
+
+
+def damage_missing(folder):
+    (folder / "weights.safetensors").unlink()
+
+
+def damage_no_manifest(folder):
+    (folder / "manifest.json").unlink()
+
+
+def damage_odd_manifest(folder):
+    (folder / "manifest.json").write_text("[]")
+
+
+def damage_half_manifest(folder):
+    file = folder / "manifest.json"
+    file.write_text(file.read_text()[:20])
+
+
+DAMAGES = [
+    damage_cut,
+    damage_flip,
+    damage_state,
+    damage_missing,
+    damage_no_manifest,
+    damage_odd_manifest,
+    damage_half_manifest,
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_refused_and_passed_by(tmp_path, damage):
+    older = checkpoints.save(tmp_path, a_checkpoint(20))
+    folder = checkpoints.save(tmp_path, a_checkpoint(40))
+    damage(folder)
+    with pytest.raises(Broken, match="step-000040"):
+        checkpoints.load(folder)
+    assert checkpoints.latest(tmp_path) == older
+
+
+def test_a_renamed_checkpoint_is_refused(tmp_path):
+    folder = checkpoints.save(tmp_path, a_checkpoint(40))
+    other = folder.rename(tmp_path / "step-000050")
+    with pytest.raises(Broken, match="holds step 40"):
+        checkpoints.load(other)
+    with pytest.raises(Broken, match="not named like a checkpoint"):
+        checkpoints.load(other.rename(tmp_path / "fifty"))
+
+
+def test_the_newest_up_to_a_step_is_found_among_odd_folders(tmp_path):
+    assert checkpoints.latest(tmp_path / "absent") is None
+    for step in (9, 40, 100):
+        checkpoints.save(tmp_path, a_checkpoint(step))
+    for odd in (".pending-step-000200-abc", "step-x", "step-", "step-300", "other"):
+        shutil.copytree(tmp_path / "step-000100", tmp_path / odd)
+    (tmp_path / "step-000400").write_text("a file")
+    assert checkpoints.latest(tmp_path) == tmp_path / "step-000100"
+    assert checkpoints.latest(tmp_path, at_most=99) == tmp_path / "step-000040"
+    assert checkpoints.latest(tmp_path, at_most=8) is None
+
+
+def test_keeping_some_deletes_the_others_and_what_interrupted_writes_left(tmp_path):
+    for step in (10, 20, 30):
+        checkpoints.save(tmp_path, a_checkpoint(step))
+    shutil.copytree(tmp_path / "step-000010", tmp_path / ".pending-step-000040-abc")
+    (tmp_path / "config.yaml").write_text("kept")
+    checkpoints.keep_only(tmp_path, [20, 99])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml", "step-000020"]
+
+
+def test_saving_a_step_again_replaces_it(tmp_path):
+    checkpoints.save(tmp_path, a_checkpoint(40, value=1.0))
+    folder = checkpoints.save(tmp_path, a_checkpoint(40, value=2.0))
+    assert checkpoints.load(folder).tensors["weights"]["a"][0, 0] == 2.0
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000040"]
+
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, {root!r})
+import torch
+from pathlib import Path
+from tmsearch import checkpoints
+
+calls = 0
+last_words = 10**9
+def mortal(original):
+    def wrapped(*arguments, **named):
+        global calls
+        calls += 1
+        if calls == last_words:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*arguments, **named)
+    return wrapped
+
+for name in ("save_file", "_sync", "_sha256", "discard"):
+    setattr(checkpoints, name, mortal(getattr(checkpoints, name)))
+checkpoints.json.dumps = mortal(checkpoints.json.dumps)
+tensors = {{"weights": {{"a": torch.zeros(3)}}, "moments": {{"b": torch.zeros(3)}}}}
+one = checkpoints.Checkpoint(40, tensors, {{}})
+checkpoints.save(Path({folder!r}) / "0", one)
+for at in range(1, calls + 1):
+    if (child := os.fork()) == 0:
+        calls, last_words = 0, at
+        checkpoints.save(Path({folder!r}) / str(at), one)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL, at
+print(calls)
+"""
+
+
+def test_a_process_killed_anywhere_in_a_write_leaves_the_one_before(tmp_path):
+    """At each tensor file, each JSON, each checksum, each sync; the last sync comes when the new one is in place."""
+    for at in range(20):
+        checkpoints.save(tmp_path / str(at), a_checkpoint(20))
+    script = KILLED.format(root=str(ROOT), folder=str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    places = int(done.stdout)
+    assert 10 < places < 20
+    survivors = []
+    for at in range(1, places + 1):
+        folder = tmp_path / str(at)
+        found = checkpoints.latest(folder)
+        survivors.append(checkpoints.load(found).step)
+        checkpoints.keep_only(folder, survivors)
+        assert {path.name for path in folder.iterdir()} <= {"step-000020", "step-000040"}
+    assert survivors == [20] * (places - 1) + [40]
+
+
+def test_the_manifest_names_every_file(tmp_path):
+    folder = checkpoints.save(tmp_path, a_checkpoint(40))
+    named = set(json.loads((folder / "manifest.json").read_text()))
+    assert named | {"manifest.json"} == {path.name for path in folder.iterdir()}
+
+
+def test_weights_are_restored_bit_for_bit_even_where_they_are_odd(tmp_path):
+    odd = torch.tensor([struct.unpack("f", struct.pack("I", bits))[0] for bits in (1, 0x80000000, 0x7F7FFFFF)])
+    folder = checkpoints.save(tmp_path, Checkpoint(1, {"weights": {"odd": odd}}, {}))
+    back = checkpoints.load(folder).tensors["weights"]["odd"]
+    assert back.view(torch.int32).tolist() == odd.view(torch.int32).tolist()
+
+
+def test_a_writer_saves_what_there_was_when_it_was_told(tmp_path):
+    changing = a_checkpoint(1)
+    with checkpoints.Writer(tmp_path) as writer:
+        writer.write(changing)
+        changing.tensors["weights"]["a"].fill_(9.0)
+        writer.write(Checkpoint(2, changing.tensors, {}), instead_of=1)
+    assert torch.equal(checkpoints.load(tmp_path / "step-000002").tensors["weights"]["a"], torch.full((4, 3), 9.0))
+    assert not (tmp_path / "step-000001").exists()
+    with checkpoints.Writer(tmp_path / "other") as writer:
+        writer.write(a_checkpoint(1))
+        writer.wait()
+        assert torch.equal(checkpoints.load(tmp_path / "other/step-000001").tensors["weights"]["a"], torch.ones(4, 3))
+
+
+def test_a_checkpoint_that_cannot_be_written_is_said(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device", str(tmp_path))
+
+    monkeypatch.setattr(checkpoints, "save", full)
+    with pytest.raises(OSError, match="No space left"), checkpoints.Writer(tmp_path) as writer:
+        writer.write(a_checkpoint(1))

@@ -1,0 +1,93 @@
+"""Memory that does not suffice: how many clips go through the model at once."""
+
+import pytest
+import torch
+
+from tests.support import toy_whisper as toys
+from tmsearch.training import micro_batch, train, update
+from tmsearch.training.warm import Warm
+from tmsearch.trial import jobs
+
+
+def test_the_batch_is_halved_until_it_fits():
+    tried = []
+
+    def fits(clips):
+        tried.append(clips)
+        if clips > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return clips <= 3
+
+    assert micro_batch.largest(16, fits) == 2
+    assert tried == [16, 8, 4, 2]
+    assert micro_batch.largest(1, pytest.fail) == 1
+    assert micro_batch.largest(6, lambda clips: False) == 1
+
+
+def test_another_error_is_not_taken_for_lack_of_memory():
+    def fails(clips):
+        raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        micro_batch.largest(4, fails)
+
+
+def test_what_memory_depends_on_has_names_of_its_own(tmp_path):
+    usual = {"batch_size": 4}
+    configs = [
+        {}, {"batch_size": 8}, {"lora_r": 4}, {"freeze_encoder": True}, {"freeze_encoder_layers": 2},
+        {"context_seconds": 10.0}, {"context_step": 2.0}, {"low_memory": True}, {"precision": "float32"},
+    ]
+    keys = {micro_batch.key(toys.config(tmp_path, **{**usual, **knobs})) for knobs in configs}
+    assert len(keys) == len(configs)
+    assert micro_batch.key(toys.config(tmp_path, learning_rate=1e-5)) == micro_batch.key(toys.config(tmp_path, dropout=0.1))
+
+
+def test_a_cpu_takes_the_whole_batch_unless_told(tmp_path):
+    assert micro_batch.find(toys.config(tmp_path), None, Warm()) == 4
+    assert micro_batch.find(toys.config(tmp_path, micro_batch_size=3), None, Warm()) == 3
+
+
+def test_a_trial_that_runs_out_of_memory_goes_on_with_half_the_clips(tmp_path, monkeypatch):
+    """The whole segment, with a device that takes no more than two clips and forgets so at step 3."""
+    toy = toys.whisper_folder(tmp_path / "toy")
+    corpus = toys.corpus_folder(tmp_path / "corpus")
+    said, done, real = [], [], update.Updates.backward
+
+    def limited(self, part):
+        if len(part.inputs) > 2 and len(done) >= 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+        return real(self, part)
+
+    monkeypatch.setattr(update.Updates, "backward", limited)
+    monkeypatch.setattr(train, "SAVE_SECONDS", 1e-9)
+    monkeypatch.setattr(train, "SAVE_SHARE", float("inf"))
+    bench = jobs.Bench()
+    data = {"dataset": str(corpus), "validation": 2, "test": 0}
+    job = {"job": "check", "data": data, "candidates": [{"model": str(toy)}], "measure": False}
+    known = jobs.answer(bench, job, said.append, lambda: False)
+
+    def say(message):
+        said.append(message)
+        if message["event"] == "progress":
+            done.append(message["step"])
+
+    job = {
+        "job": "segment", "data": data, "max_steps": 4, "threads": 1, "cache": str(tmp_path / "cache"),
+        "tensorboard": str(tmp_path / "tensorboard"), "seed": 0, "token": 1, "first_step": 0, "last_step": 4,
+        "facts": {"data": known["data"], f"baseline:{toy}": {}}, "folder": str(tmp_path / "study/trials/0"),
+        "params": {"model": str(toy), "batch_size": 4, "warmup_steps": 0},
+    }
+    answer = jobs.answer(bench, job, say, lambda: False)
+    assert answer["event"] == "result", answer
+    assert answer["metrics"]["micro_batch"] == 2
+    limits = [message for message in said if message["event"] == "limit"]
+    assert [message["value"] for message in limits] == [4, 2]
+    assert len({message["key"] for message in limits}) == 1
+    # It went on from the checkpoint at which memory ran out, or the one before if that was still being written.
+    assert done in ([1, 2, 3, 4], [1, 2, 2, 3, 4])
+    # The next trial begins with what the study remembers.
+    said.clear()
+    job = {**job, "facts": {**job["facts"], limits[0]["key"]: 2}, "folder": str(tmp_path / "study/trials/1")}
+    assert jobs.answer(bench, job, say, lambda: False)["metrics"]["micro_batch"] == 2
+    assert not [message for message in said if message["event"] == "limit"]

@@ -1,0 +1,265 @@
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from tests.support import toy_whisper as toys
+from tmsearch.data.splits import Split
+from tmsearch.errors import InputError
+from tmsearch.training import checkpoints, train
+from tmsearch.training.checkpoints import Broken
+from tmsearch.training.loss import Diverged
+from tmsearch.training.train import Stopped
+
+AUGMENTED = {
+    "spec_time_masks": 2,
+    "spec_freq_masks": 2,
+    "speed": 0.1,
+    "level_db": 6.0,
+    "throat_filter": 0.5,
+}
+EVERYTHING = {"lora_r": 2, "dropout": 0.1, "attention_dropout": 0.1, "stochastic_depth": 0.3, **AUGMENTED}
+REGULARISED = {"dropout": 0.2, "stochastic_depth": 0.3, "label_smoothing": 0.1, "layer_decay": 0.8, "weight_decay": 0.1}
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    return toys.whisper_folder(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("speech")
+    return toys.speech(toys.corpus_folder(folder / "corpus"), folder / "cache")
+
+
+def quiet(progress):
+    pass
+
+
+def tensors(folder):
+    saved = checkpoints.load(folder)
+    return {f"{group}/{name}": value for group, named in saved.tensors.items() for name, value in named.items()}
+
+
+def differing(one, other):
+    one, other = tensors(one), tensors(other)
+    assert one.keys() == other.keys()
+    return [name for name in one if not torch.equal(one[name], other[name])]
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [{}, REGULARISED, EVERYTHING, {"precision": "bf16", "dropout": 0.1}, {"low_memory": True, "dropout": 0.1}],
+    ids=["plain", "regularised", "everything", "bf16", "low memory"],
+)
+def test_a_training_in_pieces_equals_the_unbroken_one_to_the_bit(toy, speech, tmp_path, knobs):
+    config = toys.config(toy, **knobs)
+    whole = train.train(config, speech, toys.stretch(tmp_path / "whole", 7), quiet)
+    # Stopped in the middle of an epoch, then a rung, then stopped again.
+    with pytest.raises(Stopped) as first:
+        train.train(config, speech, toys.stretch(tmp_path / "parts", 5), quiet, stop=lambda: True)
+    assert first.value.step == 1
+    rung = toys.stretch(tmp_path / "parts", 5, checkpoint=first.value.checkpoint)
+    at_rung = train.train(config, speech, rung, quiet)
+    last = toys.stretch(tmp_path / "parts", 7, first_step=5, checkpoint=at_rung.checkpoint)
+    with pytest.raises(Stopped) as second:
+        train.train(config, speech, last, quiet, stop=lambda: True)
+    last = toys.stretch(tmp_path / "parts", 7, first_step=5, checkpoint=second.value.checkpoint)
+    parts = train.train(config, speech, last, quiet)
+
+    assert differing(whole.checkpoint, parts.checkpoint) == []
+    assert (whole.wer, whole.wer_raw, whole.cer, whole.scores) == (parts.wer, parts.wer_raw, parts.cer, parts.scores)
+
+
+def test_the_comparison_above_can_fail(toy, speech, tmp_path):
+    one = train.train(toys.config(toy), speech, toys.stretch(tmp_path / "one", 2), quiet)
+    other = train.train(toys.config(toy, seed=1), speech, toys.stretch(tmp_path / "other", 2), quiet)
+    assert differing(one.checkpoint, other.checkpoint)
+
+
+def test_a_warm_process_forgets_what_it_trained_before(toy, speech, tmp_path):
+    config = toys.config(toy, **EVERYTHING)
+    first = train.train(config, speech, toys.stretch(tmp_path / "first", 2), quiet)
+    train.train(toys.config(toy, freeze_encoder=True, seed=9), speech, toys.stretch(tmp_path / "else", 3), quiet)
+    again = train.train(config, speech, toys.stretch(tmp_path / "again", 2), quiet)
+    assert differing(first.checkpoint, again.checkpoint) == []
+
+
+def test_a_checkpoint_at_the_last_step_is_only_scored(toy, speech, tmp_path):
+    config, seen = toys.config(toy), []
+    done = train.train(config, speech, toys.stretch(tmp_path, 3), quiet)
+    again = train.train(config, speech, toys.stretch(tmp_path, 3, checkpoint=done.checkpoint), seen.append)
+    assert seen == []
+    assert again.scores == done.scores
+    assert again.train_seconds == done.train_seconds > 0
+    assert again.checkpoint == done.checkpoint == tmp_path / "step-000003"
+
+
+def test_a_stop_while_scoring_keeps_what_was_trained(toy, speech, tmp_path):
+    config, answers = toys.config(toy), iter([False, False, True])
+    with pytest.raises(Stopped) as stopped:
+        train.train(config, speech, toys.stretch(tmp_path, 2), quiet, stop=lambda: next(answers))
+    assert (stopped.value.step, stopped.value.checkpoint) == (2, tmp_path / "step-000002")
+    resumed = toys.stretch(tmp_path, 2, checkpoint=stopped.value.checkpoint)
+    assert train.train(config, speech, resumed, pytest.fail).step == 2
+
+
+def test_checkpoints_on_the_way_make_room_for_newer_ones(toy, speech, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "SAVE_SHARE", math.inf)  # however long saving takes
+    steps = []
+
+    def look(progress):
+        steps.append(sorted(checkpoints.step_of(path) for path in tmp_path.glob("step-*")))
+
+    train.train(toys.config(toy), speech, toys.stretch(tmp_path, 7, save_seconds=1e-9), look)
+    # Written beside the training: the newest one may not be there yet, the one before may not have gone.
+    for step, there in enumerate(steps, start=1):
+        assert len(there) <= 2, steps
+        assert set(there) <= {step - 3, step - 2, step - 1}, steps
+    assert any(steps)
+    assert [checkpoints.step_of(path) for path in tmp_path.glob("step-*")] == [7]
+
+
+@pytest.mark.parametrize(("knobs", "corpus"), [({"learning_rate": 0.02}, None), ({}, "other")])
+def test_a_checkpoint_of_another_training_is_refused(toy, speech, tmp_path, knobs, corpus):
+    done = train.train(toys.config(toy), speech, toys.stretch(tmp_path, 1), quiet)
+    if corpus:
+        speech = dataclasses.replace(speech, corpus=dataclasses.replace(speech.corpus, fingerprint=corpus))
+    with pytest.raises(Broken, match="made with another"):
+        train.train(toys.config(toy, **knobs), speech, toys.stretch(tmp_path, 2, checkpoint=done.checkpoint), quiet)
+
+
+def test_micro_batches_add_up_to_the_batch(toy, speech, tmp_path):
+    """Of unequal label lengths: a mean of the means would be off by far more than rounding."""
+    curves = []
+    for micro_batch in (8, 4, 3):
+        curve = []
+        stretch = toys.stretch(tmp_path / str(micro_batch), 3, micro_batch=micro_batch)
+        train.train(toys.config(toy, batch_size=8, **AUGMENTED), speech, stretch, curve.append)
+        curves.append([number for one in curve for number in (one.loss, one.grad_norm)])
+    assert curves[1] == pytest.approx(curves[0], rel=1e-4)
+    assert curves[2] == pytest.approx(curves[0], rel=1e-4)
+
+
+@pytest.mark.parametrize("context", ["own", "cut", "whole"])
+def test_golden_loss_curve(toy, speech, tmp_path, context):
+    curve = []
+    knobs = {
+        "own": {}, "cut": {"context_silence": False}, "whole": {"context_seconds": 2.0, "context_step": 0.0},
+    }
+    train.train(toys.config(toy, **knobs[context]), speech, toys.stretch(tmp_path, 4), curve.append)
+    assert [one.loss for one in curve] == pytest.approx(GOLDEN_LOSSES[context], rel=2e-3)
+    assert [one.learning_rate for one in curve] == pytest.approx([5e-3, 1e-2, 1e-2 * 6 / 7, 1e-2 * 5 / 7])
+
+
+# `whole` was recorded with transformers' own forward pass and autograd's own gradients.
+GOLDEN_LOSSES = {
+    "whole": [6.3678, 5.7816, 5.3288, 4.9117],
+    "own": [6.3690, 5.7804, 5.3296, 4.9126],
+    "cut": [6.4885, 5.8079, 5.2566, 4.9869],
+}
+
+CHANGED = {
+    "batch_size": 3,
+    "learning_rate": 0.02,
+    "warmup_steps": 0,
+    "schedule": "constant",
+    "weight_decay": 0.5,
+    "adam_beta1": 0.5,
+    "adam_beta2": 0.9,
+    "adam_epsilon": 1e-3,
+    "max_grad_norm": 0.1,
+    "layer_decay": 0.5,
+    "label_smoothing": 0.2,
+    "dropout": 0.3,
+    "attention_dropout": 0.3,
+    "stochastic_depth": 0.5,
+    "freeze_encoder": True,
+    "freeze_encoder_layers": 1,
+    "lora_r": 2,
+    "normalize_audio": True,
+    "spec_time_masks": 2,
+    "spec_freq_masks": 2,
+    "speed": 0.2,
+    "level_db": 12.0,
+    "throat_filter": 1.0,
+    "context_step": 0.0,
+    "context_silence": False,
+    "low_memory": True,
+    "max_steps": 20,
+    "seed": 1,
+}
+
+
+ADAPTERS = {"lora_r": 3, "lora_alpha": 8.0, "lora_dropout": 0.5, "lora_targets": "q_proj,fc1"}
+
+
+def test_every_knob_of_training_changes_what_is_learnt(toy, speech, tmp_path):
+    """Against dead knobs: a setting that is searched and does nothing costs every study its GPU time."""
+
+    def learnt(folder, **knobs):
+        done = train.train(toys.config(toy, **knobs), speech, toys.stretch(tmp_path / folder, 3), quiet)
+        return checkpoints.load(done.checkpoint).tensors["weights"]
+
+    def same(one, other):
+        return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+    full, adapted = learnt("full"), learnt("adapted", lora_r=2)
+    dead = [name for name, value in CHANGED.items() if same(full, learnt(name, **{name: value}))]
+    fixed = learnt("fixed", context_step=0.0)
+    dead += ["context_seconds"] if same(fixed, learnt("shorter", context_step=0.0, context_seconds=1.8)) else []
+    dead += [
+        name for name, value in ADAPTERS.items() if same(adapted, learnt(name + "2", **{"lora_r": 2, name: value}))
+    ]
+    assert dead == []
+
+
+def test_only_what_is_trained_is_kept(toy, speech, tmp_path):
+    def kept(folder, **knobs):
+        done = train.train(toys.config(toy, **knobs), speech, toys.stretch(tmp_path / folder, 1), quiet)
+        return set(checkpoints.load(done.checkpoint).tensors["weights"])
+
+    everything = kept("everything")
+    assert not any("encoder.embed_positions" in name for name in everything)
+    decoder = kept("decoder", freeze_encoder=True)
+    assert decoder == {name for name in everything if name.startswith("model.decoder.")}
+    upper = kept("upper", freeze_encoder_layers=1)
+    held = ("model.encoder.conv", "model.encoder.layers.0.")
+    assert upper == {name for name in everything if not name.startswith(held)}
+    assert kept("more", freeze_encoder_layers=99) >= decoder | {"model.encoder.layer_norm.weight"}
+    adapters = kept("adapters", lora_r=2, freeze_encoder_layers=1)
+    assert adapters
+    assert all(".lora_" in name and not name.startswith(held) for name in adapters)
+
+
+def test_a_wrong_adapter_name_is_said(toy, speech, tmp_path):
+    with pytest.raises(InputError, match=r"lora_targets: q_prj: no such module; there are fc1, fc2, k_proj"):
+        train.train(toys.config(toy, lora_r=2, lora_targets="q_prj"), speech, toys.stretch(tmp_path, 1), quiet)
+
+
+def test_a_runaway_training_ends_with_its_step_and_loss(toy, speech, tmp_path):
+    config = toys.config(toy, learning_rate=10.0, max_grad_norm=0.0, max_steps=60, warmup_steps=0)
+    with pytest.raises(Diverged, match=r"step \d+: the (loss|gradient)"):
+        train.train(config, speech, toys.stretch(tmp_path, 60), quiet)
+    assert checkpoints.latest(tmp_path) is None
+
+
+def test_clips_that_the_model_cannot_take_stop_the_training_by_name(toy, tmp_path):
+    long = toys.speech(toys.corpus_folder(tmp_path / "long", toys.TEXTS[:5], seconds=2.5), tmp_path / "cache")
+    with pytest.raises(InputError, match=r"000\.flac.*longer than the 2 s that the encoder hears; raise context_seco"):
+        train.train(toys.config(toy), long, toys.stretch(tmp_path, 1), quiet)
+    to_score = toys.speech(toys.corpus_folder(tmp_path / "mixed"), tmp_path / "cache")
+    to_score = dataclasses.replace(to_score, split=Split(train=("000.flac",), validation=("011.flac",), test=()))
+    with pytest.raises(InputError, match=r"^011\.flac: longer than the 1 s"):
+        train.train(toys.config(toy, context_seconds=1.0), to_score, toys.stretch(tmp_path, 1), pytest.fail)
+    wordy = (*toys.TEXTS[:5], "word " * 20)
+    speech = toys.speech(toys.corpus_folder(tmp_path / "wordy", wordy), tmp_path / "cache", validation=1)
+    with pytest.raises(InputError, match=r"^005\.flac: text longer than 64 tokens; shorten or drop it$"):
+        train.train(toys.config(toy), speech, toys.stretch(tmp_path, 1), quiet)
+
+
+def test_one_and_one_point_zero_are_the_same_config(toy):
+    assert train.fingerprint(toys.config(toy, level_db=1)) == train.fingerprint(toys.config(toy, level_db=1.0))
+    assert train.fingerprint(toys.config(toy, level_db=1)) != train.fingerprint(toys.config(toy, level_db=2))

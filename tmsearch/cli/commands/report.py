@@ -1,0 +1,161 @@
+"""The command report: a study as one page to look at and listen to."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from search import study
+from search.errors import UserError
+from search.records import Configuration
+from search.storage.claims import Ledger
+from search.storage.database import Storage, open_storage
+from search.study import Summary
+from tmsearch.cli.view.output_file import write_output
+from tmsearch.config import DataConfig
+from tmsearch.data.audio_file import Samples
+from tmsearch.data.corpus import Corpus
+from tmsearch.errors import InputError
+from tmsearch.evaluation.scores import ClipScore, read_scores
+
+if TYPE_CHECKING:
+    from tmsearch.report.page import Heard
+
+
+def report(arguments: argparse.Namespace) -> int:
+    """Write the page and say where it is."""
+    storage = open_storage(arguments.storage)
+    study.open_study(storage, arguments.study)
+    safe = re.sub(r"[^\w.-]", "-", arguments.study)
+    write(arguments.output or f"{safe}-report.html", lambda: page(storage, arguments.study))
+    return 0
+
+
+def write(output: str, made: Callable[[], str], option: str = "-o") -> None:
+    """Write what `made` gives as a whole, and its size; raises UserError before it is made where that cannot be."""
+    from tmsearch.report.sanitize import size, visible
+
+    file = Path(output)
+    _may_write(file, option)
+    text = made()
+    write_output(file, text, option)
+    print(f"{visible(output)}: {size(len(text.encode()))}; open it in any browser")
+
+
+def _may_write(file: Path, option: str) -> None:
+    """Only a page of ours is written over."""
+    from tmsearch.report.page import GENERATOR
+    from tmsearch.report.sanitize import visible
+
+    shown = visible(file)
+    if file.is_dir():
+        raise UserError(f"{option} {shown}: is a folder; name a file, such as {shown}/report.html")
+    if not file.parent.is_dir():
+        raise UserError(f"{option} {shown}: there is no folder {visible(file.parent)}; make it, or name another file")
+    if file.exists():
+        with file.open("rb") as stream:
+            head = stream.read(4000)
+        if head.strip() and f'content="{GENERATOR}"'.encode() not in head:
+            raise UserError(f"{option} {shown}: is there and no page of tmsearch's; name another file, or remove it")
+
+
+def page(storage: Storage, name: str) -> str:
+    """The study's page as HTML, of what the database and the study's folder hold just now; raises UserError."""
+    from tmsearch.cli.services.report_data import gathered
+    from tmsearch.data_quality import health
+    from tmsearch.report import matched_pairs
+    from tmsearch.report.page import study_page
+
+    ledger = study.open_study(storage, name)
+    summary = study.summarise(ledger)
+    found, candidates = gathered(ledger, summary)
+    corpus, why = _corpus(summary)
+    words = summary.facts.get(f"words:{summary.record.space['data'].get('fold', 0)}") or []
+    pairs = matched_pairs.paired(candidates, words)
+    return study_page(
+        found,
+        _heard(ledger, summary, corpus, why),
+        health.examine(corpus) if corpus else None,
+        why,
+        pairs,
+        "" if pairs else _unpaired(summary, len(candidates)),
+    )
+
+
+def _unpaired(summary: Summary, candidates: int) -> str:
+    if "normalize_audio" not in summary.record.space["search"]:
+        return "This study does not search normalize_audio, so nothing can be said about it."
+    if not candidates:
+        return "Errors by clip are not known yet, so nothing can be paired."
+    return "Too few to tell: no two configurations of the same model and a similar learning rate differ in it."
+
+
+def _corpus(summary: Summary) -> tuple[Corpus | None, str]:
+    """The study's clips but for the locked test split; None, and why, where they are not what they were."""
+    from tmsearch.data import corpus as clips
+
+    known = summary.facts.get("data")
+    if not known or "split" not in known:
+        return None, "No sound and no pictures: the study does not know its data yet."
+    config = dataclasses.replace(DataConfig(**summary.record.space["data"]), fold=0)
+    try:
+        corpus = clips.load(config)
+    except InputError as error:
+        return None, f"No sound and no pictures: the dataset cannot be read here ({error})."
+    if corpus.fingerprint != known["fingerprint"]:
+        return None, (
+            f"No sound and no pictures: the dataset changed since the study began ({known['clips']} clips then, "
+            f"{len(corpus.clips)} now)."
+        )
+    locked = set(known["split"]["test"])
+    return dataclasses.replace(corpus, clips=tuple(clip for clip in corpus.clips if clip.name not in locked)), ""
+
+
+def _heard(ledger: Ledger, summary: Summary, corpus: Corpus | None, why: str) -> Heard:
+    from tmsearch.report import clip_cards
+    from tmsearch.report.page import Heard
+
+    best = summary.best
+    if best is None:
+        return Heard(why="No configuration has been scored yet.")
+    scores, before, missing = _tables(ledger, summary, best)
+    if missing:
+        return Heard(why=missing)
+    data = summary.record.space["data"]
+    language = "en" if data.get("task") == "translate" else data.get("language", DataConfig.language)
+    clips = {clip.name: clip for clip in corpus.clips} if corpus else {}
+    where = f"The {len(scores)} validation clips as trial {best.number} heard them at step {best.steps}."
+    try:
+        shown = clip_cards.scored(scores, before, clips, corpus.decode if corpus else _mute, language)
+    except InputError as error:
+        why = f"No sound and no pictures: {error}."
+        shown = clip_cards.scored(scores, before, {}, _mute, language)
+    return Heard(shown, " ".join(filter(None, (where, clip_cards.left_out(shown)))), why)
+
+
+def _mute(name: str) -> Samples:
+    raise AssertionError(name)
+
+
+def _tables(
+    ledger: Ledger, summary: Summary, best: Configuration
+) -> tuple[Sequence[ClipScore], Sequence[ClipScore], str]:
+    """The best's table and the untrained model's, without the test split; and why there is none."""
+    from tmsearch.cli.services.report_data import best_folder
+
+    mine, untrained = best_folder(ledger, best)
+    try:
+        scores, before = read_scores(mine, best.steps), read_scores(untrained, 0)
+    except (ValueError, TypeError, OSError):
+        return (), (), f"The table of clips in {mine} cannot be read."
+    if not scores:
+        return (), (), (
+            f"There is no table of clips in {mine}: trial {best.number} was trained on another machine, or its files "
+            "were removed."
+        )
+    locked = set(summary.facts.get("data", {}).get("split", {}).get("test", ()))
+    return [one for one in scores if one.name not in locked], before, ""

@@ -1,0 +1,91 @@
+"""The commands dashboard and tensorboard."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import socket
+import sys
+import threading
+from socketserver import ThreadingMixIn
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from search import study
+from search.errors import UserError
+from search.storage.database import open_storage
+
+
+class _Quiet(WSGIRequestHandler):
+    """No line for every request."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """A thread for each request: browsers open connections long before they ask for anything."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A browser that went away in the middle of an answer is no error; others are shown as ever."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
+
+class _Server6(_Server):
+    """For IPv6 addresses such as ::1."""
+
+    address_family = socket.AF_INET6
+
+
+def _free(host: str, port: int) -> None:
+    """Raise UserError where nothing can listen at host and port."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except (OSError, OverflowError) as error:
+        taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+        why = "the port is taken" if taken else str(error)
+        raise UserError(f"--host {host} --port {port}: {why}; name another --port") from None
+
+
+def dashboard(arguments: argparse.Namespace) -> int:
+    """Serve optuna-dashboard until Ctrl-C."""
+    from search.dashboard.dashboard import application
+    from tmsearch.cli.commands.report import page
+    from tmsearch.cli.services.dashboard_site import Site, is_local
+
+    storage = open_storage(arguments.storage)
+    if not study.names(storage):
+        raise UserError(f"{storage.shown}: there is no study yet; `tmsearch run` makes one")
+    _free(arguments.host, arguments.port)
+    server_class = _Server6 if ":" in arguments.host else _Server
+    local = is_local(arguments.host)
+    site = Site(storage, application(storage), page, local=local)
+    with make_server(arguments.host, arguments.port, site, server_class, _Quiet) as server:
+        host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
+        print(f"optuna-dashboard on {storage.shown}: http://{host}:{server.server_port}/ (Ctrl-C ends it)", flush=True)
+        if not local:
+            print("everybody who reaches this address can change and delete studies: there is no password", flush=True)
+        server.serve_forever()
+    return 0
+
+
+def tensorboard(arguments: argparse.Namespace) -> int:
+    """Serve TensorBoard until Ctrl-C."""
+    ledger = study.open_study(open_storage(arguments.storage), arguments.study)
+    folder = study.study_folder(ledger.storage, arguments.study) / "tensorboard"
+    if not folder.is_dir():
+        raise UserError(f"{arguments.study}: no trial has begun yet, so there is nothing to show")
+    _free(arguments.host, arguments.port)
+    from tensorboard import program
+
+    server = program.TensorBoard()
+    words = ["tensorboard", "--logdir", str(folder), "--host", arguments.host, "--port", str(arguments.port)]
+    # The fast loader is a program of its own that outlives a kill of this one.
+    server.configure(argv=[*words, "--load_fast", "false"])
+    print(f"TensorBoard on {folder}: {server.launch()} (Ctrl-C ends it)", flush=True)
+    threading.Event().wait()
+    return 0

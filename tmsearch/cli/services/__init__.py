@@ -1,0 +1,1 @@
+"""What joins the engine and the application. Read run_study.py first."""

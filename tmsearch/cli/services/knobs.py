@@ -1,0 +1,41 @@
+"""The knobs as the engine takes them, and a space file with its paths made absolute."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from search.space import search_space as spaces
+from search.space.search_space import Choice, Space
+from tmsearch.config import DataConfig, Knob, TrainConfig, knobs
+
+TRAIN: Mapping[str, Knob] = knobs(TrainConfig)
+DATA: Mapping[str, Knob] = knobs(DataConfig)
+
+
+def load_space(path: str, overrides: Sequence[str], study: str | None) -> Space:
+    """The space in a file, checked against every knob; raises UserError.
+
+    Paths are taken from the current folder, like any command's, and kept absolute: a study goes on from anywhere.
+    """
+    space = spaces.load(path, train=TRAIN, data=DATA, overrides=overrides)
+    if study is not None:
+        space = dataclasses.replace(space, study=spaces.check_study(study))
+    data, train, search = dict(space.data), dict(space.train), dict(space.search)
+    data["dataset"] = absolute(data["dataset"])
+    if "model" in train:
+        train["model"] = absolute(train["model"])
+    models = search.get("model")
+    if isinstance(models, Choice):
+        search["model"] = dataclasses.replace(models, values=tuple(absolute(one) for one in models.values))
+    start = tuple(
+        {**entry, "model": absolute(entry["model"])} if "model" in entry else entry for entry in space.start
+    )
+    return dataclasses.replace(space, data=data, train=train, search=search, start=start)
+
+
+def absolute(name: str) -> str:
+    """A hub id as it is, an existing path absolute."""
+    path = Path(name).expanduser()
+    return str(path.resolve()) if path.exists() and not name.startswith("demo/") and name != "demo" else name

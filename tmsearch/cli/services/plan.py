@@ -1,0 +1,59 @@
+"""The plan that `run --dry-run` prints: what would be trained on what, and about how long it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from search.space.search_space import Choice, Space
+from search.storage.database import Storage
+from tmsearch.cli.view.format import short
+from tmsearch.config import TrainConfig
+from tmsearch.formatting import clock_time
+
+
+def candidates(space: Space) -> list[dict[str, Any]]:
+    """One set of parameters for each model that the space may train, for a check of the model and its cost."""
+    return [{**space.train, "model": name, "max_steps": space.budget.max_steps} for name in models(space)]
+
+
+def models(space: Space) -> list[str]:
+    """The checkpoints that the space may train."""
+    among = space.search.get("model")
+    names = among.values if isinstance(among, Choice) else (space.train.get("model", TrainConfig.model),)
+    return [str(name) for name in names]
+
+
+def data_line(dataset: str, data: Mapping[str, Any]) -> str:
+    split = data["split"]
+    dropped = f", {len(data['dropped'])} dropped" if data["dropped"] else ""
+    return (
+        f"data {short(dataset)}: {data['clips']} clips, {data['seconds'] / 60:.1f} min{dropped}; "
+        f"{len(split['train'])} to train, {len(split['validation'])} to validate, {len(split['test'])} locked as test"
+    )
+
+
+def print_plan(space: Space, storage: Storage, checked: Mapping[str, Any], trials: int) -> None:
+    """A study's plan, its time and memory estimated from the model's shape and this machine's matrix rate."""
+    print(f"study {space.study}: {trials} configurations of up to {space.budget.max_steps} steps; {storage.shown}")
+    print(f"judged at {space.budget.judged}; strategy {space.budget.strategy}")
+    print(data_line(space.data["dataset"], checked["data"]))
+    for one in checked["data"]["dropped"][:10]:
+        print(f"  dropped {one['name']}: {one['reason']}")
+    print(f"searched: {', '.join(space.search)}")
+    rate = checked["flops_per_second"]
+    longest = 0.0
+    for name, model in checked["models"].items():
+        seconds = model["flops_per_step"] / rate
+        longest = max(longest, seconds)
+        print(
+            f"model {short(name)}: {model['parameters'] / 1e6:.1f} M parameters; about "
+            f"{model['memory_bytes'] / 1e9:.1f} GB to train, {model['checkpoint_bytes'] / 1e9:.2f} GB a checkpoint, "
+            f"{seconds:.2f} s a step"
+        )
+    most = longest * space.budget.max_steps * trials
+    print(
+        f"estimate: at most {clock_time(most)} of training on this machine if nothing were pruned "
+        f"(from {rate / 1e9:.0f} GFLOP/s measured just now; evaluation comes on top)"
+    )
+    print("nothing was written; the same command without --dry-run begins")

@@ -1,0 +1,1 @@
+"""How a study looks on a terminal. Read progress.py first."""

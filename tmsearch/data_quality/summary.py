@@ -1,0 +1,230 @@
+"""What a dataset is like: counts, durations, levels, bandwidth, sentences, labels, what was dropped, the split."""
+
+from __future__ import annotations
+
+import dataclasses
+import textwrap
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tmsearch.data.audio_file import SAMPLE_RATE, Samples
+from tmsearch.data.corpus import Clip, Corpus
+from tmsearch.data.splits import Split
+
+WIDTH = 80  # columns of the page
+FLOOR = -120.0  # dBFS, below the noise of 16-bit audio: the level shown for next to nothing
+_FRAME = 512  # samples, 32 ms: the transform of the bandwidth
+_SHOWN = 5  # of any list in the text; the JSON has all
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A quantity over clips."""
+
+    low: float  # 5th percentile
+    median: float
+    high: float  # 95th percentile
+
+
+@dataclass(frozen=True)
+class Label:
+    """A long transcript."""
+
+    name: str
+    words: int
+    characters: int
+    tokens: int | None
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the split, durations in seconds."""
+
+    clips: int
+    seconds: float
+    sentences: int
+
+
+@dataclass(frozen=True)
+class Description:
+    """What `tmsearch data` prints. Durations in seconds, levels in dBFS, frequencies in Hz, shares from 0 to 1."""
+
+    notes: tuple[str, ...]
+    fingerprint: str
+    clips: int
+    seconds: float
+    duration: Spread
+    longest: tuple[tuple[str, float], ...]
+    sample_rates: tuple[tuple[int, int], ...]  # (Hz, clips)
+    channels: tuple[tuple[int, int], ...]  # (channels, clips)
+    peak: Spread
+    rms: Spread
+    clipped_clips: float
+    clipped_samples: float
+    bandwidth: Spread  # frequency below which 99 % of a clip's energy lies
+    words: int
+    sentences: int
+    repeated: tuple[tuple[str, int], ...]  # (normalised sentence, clips), most frequent first
+    labels: tuple[Label, ...]  # the longest first
+    groups: tuple[tuple[str, int], ...]  # (column, distinct values)
+    dropped: tuple[tuple[str, str], ...]  # (name, reason)
+    grouped_by: tuple[str, ...]
+    parts: tuple[tuple[str, Part], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    def text(self) -> str:
+        """A page of plain text, 80 columns wide, with no line end at its end."""
+        return "\n".join(_shorten(line) for line in _lines(self))
+
+
+def describe(
+    corpus: Corpus,
+    split: Split | None = None,
+    tokens: Callable[[str], int] | None = None,
+    bandwidths: Sequence[float] | None = None,
+) -> Description:
+    """Describes every usable clip; `tokens` counts a text's label ids, where one can.
+
+    `bandwidths`, Hz, are the clips' own where they are known; else each is decoded once.
+    """
+    clips = corpus.clips
+    sentences = Counter(clip.group[0] for clip in clips)
+    recordings = [clip.recording for clip in clips]
+    return Description(
+        notes=corpus.notes,
+        fingerprint=corpus.fingerprint,
+        clips=len(clips),
+        seconds=sum(clip.seconds for clip in clips),
+        duration=_spread([clip.seconds for clip in clips]),
+        longest=tuple((clip.name, clip.seconds) for clip in _largest(clips, lambda clip: clip.seconds)),
+        sample_rates=tuple(Counter(recording.sample_rate for recording in recordings).most_common()),
+        channels=tuple(Counter(recording.channels for recording in recordings).most_common()),
+        peak=_spread([decibels(recording.peak) for recording in recordings]),
+        rms=_spread([decibels(recording.rms) for recording in recordings]),
+        clipped_clips=float(np.mean([recording.clipped > 0 for recording in recordings])),
+        clipped_samples=_clipped(clips),
+        bandwidth=_spread(bandwidths or [bandwidth(corpus.decode(clip.name)) for clip in clips]),
+        words=sum(len(clip.text.split()) for clip in clips),
+        sentences=len(sentences),
+        repeated=tuple((text, count) for text, count in sentences.most_common() if count > 1),
+        labels=tuple(_label(clip, tokens) for clip in _largest(clips, lambda clip: len(clip.text))),
+        groups=_groups(clips),
+        dropped=tuple((item.name, item.reason) for item in corpus.dropped),
+        grouped_by=split.grouped_by if split else (),
+        parts=_parts(corpus, split) if split else (),
+    )
+
+
+def bandwidth(samples: Samples, share: float = 0.99) -> float:
+    """Hz below which `share` of the energy lies, the mean taken off: from power spectra of 32 ms Hann frames."""
+    centred = samples.astype(np.float64) - samples.mean(dtype=np.float64)
+    padded = np.pad(centred, (0, -len(centred) % _FRAME if len(centred) else _FRAME))
+    frames = padded.reshape(-1, _FRAME) * np.hanning(_FRAME)
+    energy = np.square(np.abs(np.fft.rfft(frames, axis=1))).sum(axis=0)
+    if not energy.sum() > 0:
+        return 0.0
+    reached = int(np.searchsorted(np.cumsum(energy), share * energy.sum()))
+    return min(reached, _FRAME // 2) * SAMPLE_RATE / _FRAME
+
+
+def decibels(level: float) -> float:
+    """Of an amplitude relative to full scale: dBFS."""
+    return float(20 * np.log10(max(level, 10 ** (FLOOR / 20))))
+
+
+def _spread(values: Sequence[float]) -> Spread:
+    low, median, high = np.percentile(values, [5, 50, 95])
+    return Spread(float(low), float(median), float(high))
+
+
+def _largest(clips: Sequence[Clip], size: Callable[[Clip], float]) -> list[Clip]:
+    return sorted(clips, key=lambda clip: (-size(clip), clip.name))[:_SHOWN]
+
+
+def _clipped(clips: Sequence[Clip]) -> float:
+    """Share of all samples that are clipped."""
+    return sum(clip.recording.clipped * clip.seconds for clip in clips) / sum(clip.seconds for clip in clips)
+
+
+def _label(clip: Clip, tokens: Callable[[str], int] | None) -> Label:
+    return Label(clip.name, len(clip.text.split()), len(clip.text), tokens(clip.text) if tokens else None)
+
+
+def _groups(clips: Sequence[Clip]) -> tuple[tuple[str, int], ...]:
+    distinct = {entry for clip in clips for entry in clip.group[1:]}
+    return tuple(sorted(Counter(entry.partition("=")[0] for entry in distinct).items()))
+
+
+def _parts(corpus: Corpus, split: Split) -> tuple[tuple[str, Part], ...]:
+    known = {clip.name: clip for clip in corpus.clips}
+    parts = []
+    for title in ("train", "validation", "test"):
+        clips = [known[name] for name in getattr(split, title)]
+        sentences = len({clip.group[0] for clip in clips})
+        parts.append((title, Part(len(clips), sum(clip.seconds for clip in clips), sentences)))
+    return tuple(parts)
+
+
+def _lines(it: Description) -> list[str]:
+    duration, rms, peak, band = it.duration, it.rms, it.peak, it.bandwidth
+    lines = [line for note in it.notes for line in textwrap.wrap(note, WIDTH)] + [""]
+    lines += _entry("clips", f"{it.clips}, {_time(it.seconds)} in all; {it.words} words")
+    lines += _entry(
+        "durations", f"median {duration.median:.1f} s, 90 % within {duration.low:.1f} to {duration.high:.1f} s"
+    )
+    lines += _entry("longest", *(f"{seconds:5.1f} s  {name}" for name, seconds in it.longest[:3]))
+    rates = ", ".join(f"{rate} Hz ({count})" for rate, count in it.sample_rates)
+    channels = ", ".join(f"{number} ({count})" for number, count in it.channels)
+    lines += _entry("recorded at", f"{rates}; channels {channels}; read as 16000 Hz mono")
+    lines += _entry("level, RMS", f"median {rms.median:.1f} dBFS, 90 % within {rms.low:.1f} to {rms.high:.1f}")
+    lines += _entry("level, peak", f"median {peak.median:.1f} dBFS, 90 % within {peak.low:.1f} to {peak.high:.1f}")
+    lines += _entry("clipped", f"{it.clipped_clips:.1%} of the clips, {it.clipped_samples:.3%} of the samples")
+    lines += _entry(
+        "bandwidth",
+        f"99 % of the energy below {band.median:.0f} Hz (median), {band.low:.0f} to {band.high:.0f} Hz",
+    )
+    repeats = [f"{count} x  {text}" for text, count in it.repeated[:_SHOWN]]
+    lines += _entry("sentences", f"{it.sentences} different, {len(it.repeated)} of them in several clips", *repeats)
+    lines += _entry("longest label", *(_long_label(label) for label in it.labels[:3]))
+    for column, values in it.groups:
+        kept = "kept whole" if column in it.grouped_by else "too few or too uneven to split by" if it.parts else ""
+        lines += _entry(column, f"{values} different{'; ' if kept else ''}{kept}")
+    lines += _entry("dropped", *_dropped(it))
+    for title, part in it.parts:
+        lines += _entry(title, f"{part.clips} clips, {_time(part.seconds)}, {part.sentences} sentences")
+    return [*lines, "", f"fingerprint {it.fingerprint}"]
+
+
+def _dropped(it: Description) -> list[str]:
+    if not it.dropped:
+        return ["none"]
+    few = [f"{name}: {reason}" for name, reason in it.dropped[: 2 * _SHOWN]]
+    rest = [f"and {len(it.dropped) - len(few)} more"] if len(it.dropped) > len(few) else []
+    return [f"{len(it.dropped)} of {len(it.dropped) + it.clips} rows", *few, *rest]
+
+
+def _long_label(label: Label) -> str:
+    tokens = "" if label.tokens is None else f", {label.tokens} tokens"
+    return f"{label.words} words, {label.characters} characters{tokens}: {label.name}"
+
+
+def _entry(title: str, *lines: str) -> list[str]:
+    return [f"{title if not index else '':<15}{line}" for index, line in enumerate(lines)]
+
+
+def _time(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    if seconds < 3600:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.2f} h"
+
+
+def _shorten(line: str) -> str:
+    return line if len(line) <= WIDTH else line[: WIDTH - 3] + "..."

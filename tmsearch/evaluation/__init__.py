@@ -1,0 +1,1 @@
+"""WER and CER, intervals, comparisons. Read evaluate.py first."""

@@ -1,0 +1,66 @@
+"""What a trial trains on and is scored on: a corpus, its split, its language and task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tmsearch.config import TrainConfig
+from tmsearch.data.corpus import Clip, Corpus
+from tmsearch.data.splits import Split
+from tmsearch.errors import InputError
+from tmsearch.features import log_mel
+from tmsearch.features.log_mel import Mels
+from tmsearch.model import tokens
+from tmsearch.model.context import Contexts, contexts
+from tmsearch.model.whisper import Whisper
+
+_NAMED = 3  # clips that an error names before it counts the rest
+
+
+@dataclass(frozen=True)
+class Speech:
+    """A corpus as divided for one study. `cache` is the folder where log-mels are kept between trials."""
+
+    corpus: Corpus
+    split: Split
+    language: str
+    task: str
+    cache: Path
+
+    def clips(self, names: Sequence[str]) -> list[Clip]:
+        """The clips of `names`, in that order."""
+        by_name = {clip.name: clip for clip in self.corpus.clips}
+        return [by_name[name] for name in names]
+
+    def seconds(self, names: Sequence[str]) -> list[float]:
+        """How long the clips of `names` are."""
+        return [clip.seconds for clip in self.clips(names)]
+
+    def contexts(self, whisper: Whisper, config: TrainConfig) -> Contexts:
+        """What is heard of each clip: the same rule for training and scoring, for every configuration of a study."""
+        return contexts(config, whisper.seconds, max(clip.seconds for clip in self.corpus.clips))
+
+    def mels(self, names: Sequence[str], whisper: Whisper, config: TrainConfig) -> Mels:
+        """The log-mels of `names` as the checkpoint's own extractor makes them, from the cache where it has them."""
+        return log_mel.log_mels(self.corpus, names, whisper.extractor, config.normalisation, self.cache)
+
+    def label_ids(self, names: Sequence[str], whisper: Whisper) -> dict[str, list[int]]:
+        """Label ids by clip name; raises InputError for texts longer than the decoder has positions."""
+        ids = {clip.name: tokens.label_ids(whisper, clip.text, self.language, self.task) for clip in self.clips(names)}
+        most = int(whisper.model.config.max_target_positions)
+        _refuse([name for name in names if len(ids[name]) > most], f"text longer than {most} tokens", "shorten or drop")
+        return ids
+
+    def check_heard(self, names: Sequence[str], seconds: float) -> None:
+        """Raises InputError for clips longer than `seconds`: the encoder would not hear the end of their text."""
+        # The last frame may be a fraction of 10 ms over.
+        long = [clip.name for clip in self.clips(names) if clip.seconds > seconds + 0.01]
+        _refuse(long, f"longer than the {seconds:g} s that the encoder hears", "raise context_seconds or drop")
+
+
+def _refuse(names: Sequence[str], fault: str, remedy: str) -> None:
+    if names:
+        shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+        raise InputError(f"{shown}: {fault}; {remedy} {'it' if len(names) == 1 else 'them'}")

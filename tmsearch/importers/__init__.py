@@ -1,0 +1,1 @@
+"""Logs of hand-run trainings. Read hand_runs.py first."""

@@ -1,0 +1,1 @@
+"""Pictures, sounds and notes of a trial. Read trial_files.py first."""

@@ -1,0 +1,1 @@
+"""Whisper: loaded, adapted, run forward, decoded. Read whisper.py first, then forward.py."""

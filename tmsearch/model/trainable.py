@@ -1,0 +1,143 @@
+"""What of a Whisper is trained, and how it is regularised: frozen layers, LoRA, dropout."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from transformers.models.whisper.modeling_whisper import (
+    WhisperAttention,
+    WhisperDecoder,
+    WhisperDecoderLayer,
+    WhisperEncoder,
+    WhisperEncoderLayer,
+)
+
+from tmsearch.config import TrainConfig
+from tmsearch.errors import InputError
+from tmsearch.model.whisper import Whisper
+from tmsearch.training.checkpoints import Broken
+
+if TYPE_CHECKING:
+    from peft.tuners.lora import LoraLayer
+
+
+def prepare(whisper: Whisper, config: TrainConfig) -> None:
+    """Makes a freshly loaded checkpoint what `config` trains: frozen or adapted, with its dropouts.
+
+    New adapters draw from torch's global generator, so seed it first. Raises InputError.
+    """
+    _set_dropout(whisper, config)
+    _freeze(whisper, config)
+    if config.lora_r:
+        _adapt(whisper, config)
+
+
+def trainable(whisper: Whisper) -> dict[str, nn.Parameter]:
+    """The parameters that training changes, by name, in the model's order."""
+    return {name: weight for name, weight in whisper.model.named_parameters() if weight.requires_grad}
+
+
+def set_weights(whisper: Whisper, saved: Mapping[str, torch.Tensor]) -> None:
+    """Puts trained weights into a prepared model; raises Broken where they are not those that it trains."""
+    weights = trainable(whisper)
+    if {name: weight.shape for name, weight in weights.items()} != {name: one.shape for name, one in saved.items()}:
+        raise Broken(f"{whisper.name}: the checkpoint holds other weights than this config trains")
+    with torch.no_grad():
+        for name, weight in weights.items():
+            weight.copy_(saved[name])
+
+
+def merged(whisper: Whisper) -> Whisper:
+    """The same model with its adapters folded into its weights: a copy, or itself where it has none."""
+    if not _adapted(whisper.model):
+        return whisper
+    model = copy.deepcopy(whisper.model)
+    for module in _adapted(model).values():
+        module.merge()
+    without = dataclasses.replace(whisper, model=model)
+    strip(without)
+    return without
+
+
+def strip(whisper: Whisper) -> None:
+    """Takes the adapters off, in place; what was merged into the weights stays there."""
+    for name, module in _adapted(whisper.model).items():
+        parent, _, child = name.rpartition(".")
+        setattr(whisper.model.get_submodule(parent), child, module.get_base_layer())
+    if hasattr(whisper.model, "peft_config"):  # by which peft would warn of a second adapter
+        del whisper.model.peft_config
+
+
+def _adapted(model: nn.Module) -> dict[str, LoraLayer]:
+    # Without adapters nothing of peft is imported: it takes a second.
+    if not any(name.endswith("lora_A") for name, _ in model.named_modules()):
+        return {}
+    from peft.tuners.lora import LoraLayer
+
+    return {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
+
+
+def _set_dropout(whisper: Whisper, config: TrainConfig) -> None:
+    """On the modules and not in the model's config, which an export should keep as it came."""
+    blocks = (WhisperEncoder, WhisperDecoder, WhisperEncoderLayer, WhisperDecoderLayer)
+    for module in whisper.model.modules():
+        if isinstance(module, WhisperAttention):
+            module.dropout = config.attention_dropout
+        elif isinstance(module, blocks):
+            module.dropout = config.dropout
+    for stack in (whisper.model.model.encoder, whisper.model.model.decoder):
+        stack.layerdrop = config.stochastic_depth
+
+
+def _freeze(whisper: Whisper, config: TrainConfig) -> None:
+    """Everything is trained but the encoder's positions and what the config holds back.
+
+    More `freeze_encoder_layers` than the encoder has freeze all of them: one range serves every model size.
+    """
+    whisper.model.requires_grad_(not config.lora_r)
+    encoder = whisper.model.model.encoder
+    encoder.embed_positions.requires_grad_(False)
+    if config.freeze_encoder:
+        encoder.requires_grad_(False)
+    elif config.freeze_encoder_layers:
+        # What lies under a frozen layer is frozen too; tuning it would cost the whole backward pass.
+        for module in (encoder.conv1, encoder.conv2, *encoder.layers[: config.freeze_encoder_layers]):
+            module.requires_grad_(False)
+
+
+def _adapt(whisper: Whisper, config: TrainConfig) -> None:
+    """Adds LoRA adapters (Hu et al. 2021) to the linear layers named in `lora_targets`, but to none that is frozen."""
+    from peft import LoraConfig, inject_adapter_in_model
+
+    targets = _targets(whisper, config)
+    settings = LoraConfig(
+        r=config.lora_r,
+        lora_alpha=config.lora_alpha,  # type: ignore[arg-type]  # declared an int, used as a factor
+        lora_dropout=config.lora_dropout,
+        target_modules=targets,
+    )
+    inject_adapter_in_model(settings, whisper.model)
+
+
+def _targets(whisper: Whisper, config: TrainConfig) -> list[str]:
+    wanted = {part.strip() for part in config.lora_targets.split(",") if part.strip()}
+    linear = {
+        name for name, module in whisper.model.named_modules() if isinstance(module, nn.Linear) and ".layers." in name
+    }
+    legal = sorted({name.rpartition(".")[2] for name in linear})
+    unknown = sorted(wanted - set(legal))
+    if unknown or not wanted:
+        raise InputError(f"lora_targets: {', '.join(unknown) or 'empty'}: no such module; there are {', '.join(legal)}")
+    held = "model.encoder.layers."
+    first = 10**9 if config.freeze_encoder else config.freeze_encoder_layers
+    return sorted(
+        name
+        for name in linear
+        if name.rpartition(".")[2] in wanted
+        and not (name.startswith(held) and int(name.removeprefix(held).split(".")[0]) < first)
+    )

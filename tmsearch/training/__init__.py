@@ -1,0 +1,1 @@
+"""train(config, speech, stretch, report) -> Result. Read train.py first."""

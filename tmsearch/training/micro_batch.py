@@ -1,0 +1,91 @@
+"""How many clips a forward pass takes: found once for a model and a device, halved where memory runs out."""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Callable
+
+import torch
+
+from tmsearch import devices
+from tmsearch.config import TrainConfig
+from tmsearch.features.dataset import Speech
+from tmsearch.training.state import Run
+from tmsearch.training.update import MicroBatch
+from tmsearch.training.warm import Warm
+
+# Of a GPU's memory; the rest is for what a probe does not see: fragments, evaluation, other processes' contexts.
+SAFE_SHARE = 0.85
+
+
+def key(config: TrainConfig) -> str:
+    """Names everything that memory depends on; what was found for one such name holds for all of a study."""
+    place = devices.device()
+    where = torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu"
+    trained = f"lora {config.lora_r}" if config.lora_r else f"frozen {config.freeze_encoder_layers}"
+    if config.freeze_encoder:
+        trained = "decoder"
+    return (
+        f"micro_batch:{config.model}@{where}: batch {config.batch_size}, context {config.context_seconds} by "
+        f"{config.context_step:g}, {trained}, {config.precision}{', low memory' if config.low_memory else ''}"
+    )
+
+
+def find(config: TrainConfig, speech: Speech, warm: Warm) -> int:
+    """The most clips, halving the batch, that leave a margin of the GPU's memory; on a CPU the whole batch.
+
+    Trains nothing: gradients of the longest clips that there could be, and no update.
+    """
+    clips = min(config.micro_batch_size or config.batch_size, config.batch_size)
+    place = devices.device()
+    if place.type != "cuda":
+        return clips
+    free = torch.cuda.mem_get_info(place)[0]
+    limit = SAFE_SHARE * (free + torch.cuda.memory_reserved(place))
+    return largest(clips, lambda count: _peak(config, speech, warm, place, count) <= limit)
+
+
+def largest(clips: int, fits: Callable[[int], bool]) -> int:
+    """`clips`, or the half of it, or the half of that, that first fits; 1 where none does."""
+    while clips > 1:
+        try:
+            if fits(clips):
+                return clips
+        except RuntimeError as error:
+            if not ran_out(error):
+                raise
+        release()
+        clips = halved(clips)
+    return 1
+
+
+def ran_out(error: Exception) -> bool:
+    """Whether memory is what was lacking; torch's allocator on a CPU has no class of its own for it."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+def halved(clips: int) -> int:
+    return max(1, math.ceil(clips / 2))
+
+
+def release() -> None:
+    """Gives back what a failed attempt still holds."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _peak(config: TrainConfig, speech: Speech, warm: Warm, place: torch.device, clips: int) -> float:
+    """Bytes that a step with forward passes of `clips` clips takes at most, AdamW's moments included."""
+    torch.cuda.reset_peak_memory_stats(place)
+    run = Run(config, speech, warm.whisper(config), place)
+    longest = max(run.batches.labels.values(), key=len)
+    mels = torch.zeros(clips, run.batches.extractor.feature_size, 2 * run.batches.contexts.most, device=place)
+    inputs = torch.tensor([longest] * clips)
+    labels = inputs.flatten()
+    run.updates.model.train()
+    run.updates.backward(MicroBatch((mels,), inputs, torch.arange(len(labels)), labels, len(labels)))
+    moments = 2 * sum(weight.numel() * weight.element_size() for weight in run.updates.weights.values())
+    torch.cuda.synchronize(place)
+    return torch.cuda.max_memory_allocated(place) + moments

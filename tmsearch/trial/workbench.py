@@ -1,0 +1,55 @@
+"""What stays loaded in the training process between jobs: the corpus, the model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tmsearch.config import DataConfig
+from tmsearch.errors import InputError
+
+if TYPE_CHECKING:
+    from tmsearch.data.corpus import Corpus
+    from tmsearch.features.dataset import Speech
+    from tmsearch.training.warm import Warm
+
+
+class Bench:
+    """What stays warm between jobs: the corpus, decoded; the model."""
+
+    def __init__(self) -> None:
+        self._corpora: dict[DataConfig, Corpus] = {}
+        self._warm: Warm | None = None
+
+    @property
+    def warm(self) -> Warm:
+        """The last model and its run."""
+        from tmsearch.training.warm import Warm
+
+        self._warm = self._warm or Warm()
+        return self._warm
+
+    def corpus(self, data: DataConfig) -> Corpus:
+        """Loaded once; a child works on one study."""
+        from tmsearch.data import corpus as clips
+
+        if data not in self._corpora:
+            self._corpora[data] = clips.load(data)
+        return self._corpora[data]
+
+    def speech(self, data: DataConfig, known: Mapping[str, Any], cache: Path) -> Speech:
+        """The study's speech with the study's own split; raises InputError where the data is no longer the same."""
+        from tmsearch.data.splits import Split, folded
+        from tmsearch.features.dataset import Speech
+
+        corpus = self.corpus(dataclasses.replace(data, fold=0))
+        if corpus.fingerprint != known["fingerprint"]:
+            raise InputError(
+                f"data.dataset: {data.dataset} changed since the study began ({known['clips']} clips then, "
+                f"{len(corpus.clips)} now); pin data.revision, put the old files back, or start --study NEW"
+            )
+        split = Split.from_json(known["split"])
+        split = folded(split, corpus, data) if data.fold else split
+        return Speech(corpus, split, data.language, data.task, cache)
