@@ -79,9 +79,7 @@ def summarise(ledger: Ledger) -> Summary:
     return Summary(ledger.record(), ledger.history(), ledger.facts(), ledger.workers())
 
 
-def create(
-    storage: Storage, space: Space, *, seed: int, trials: int, version: str, known: Mapping[str, Any]
-) -> Ledger:
+def create(storage: Storage, space: Space, *, seed: int, trials: int, version: str, known: Mapping[str, Any]) -> Ledger:
     """Make the study with what was found out about its data; raises UserError where the name is taken."""
     schema.create(storage)
     storage.optuna  # noqa: B018  # makes Optuna's tables now: two workers that begin at once would both make them
@@ -102,9 +100,7 @@ def create(
         )
         assert inserted.inserted_primary_key is not None
         for key, value in known.items():
-            connection.execute(
-                sa.insert(facts).values(study_id=inserted.inserted_primary_key[0], key=key, value=value)
-            )
+            connection.execute(sa.insert(facts).values(study_id=inserted.inserted_primary_key[0], key=key, value=value))
     return Ledger(storage, space.study)
 
 

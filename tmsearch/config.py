@@ -99,9 +99,7 @@ class TrainConfig:
     max_steps: int = knob(800, "optimiser steps that the schedule spans", low=1, high=10_000_000)
     batch_size: int = knob(16, "clips an optimiser step", low=1, high=65_536)
     micro_batch_size: int | None = knob(None, "most clips a forward pass; none: what memory takes", low=1, high=65_536)
-    learning_rate: float = knob(
-        1e-5, "peak rate of AdamW", low=1e-12, high=10.0, recommended=recommended_learning_rate
-    )
+    learning_rate: float = knob(1e-5, "peak rate of AdamW", low=1e-12, high=10.0, recommended=recommended_learning_rate)
     warmup_steps: int = knob(50, "steps of linear warmup", low=0, high=10_000_000)
     schedule: str = knob("linear", "decay after the warmup", choices=("linear", "cosine", "constant"))
     weight_decay: float = knob(0.0, "AdamW's decoupled decay", low=0.0, high=10.0)

@@ -118,4 +118,3 @@ def _metas(attrs: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _digest(*parts: str) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-

@@ -94,7 +94,9 @@ def _with(
     process: surrogate.Process, points: Array, values: Array, extra: Array, there: Array, believed: Array
 ) -> surrogate.Process:
     return surrogate.condition(
-        process, np.concatenate([points, there]), np.concatenate([values, believed]),
+        process,
+        np.concatenate([points, there]),
+        np.concatenate([values, believed]),
         np.concatenate([extra, np.zeros(len(there))]),
     )
 

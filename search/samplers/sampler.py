@@ -90,9 +90,7 @@ def known_trial(
             distributions=dict(space),
             intermediate_values=curve,
         )
-    return create_trial(
-        state=TrialState.PRUNED, params=params, distributions=dict(space), intermediate_values=curve
-    )
+    return create_trial(state=TrialState.PRUNED, params=params, distributions=dict(space), intermediate_values=curve)
 
 
 def draw(

@@ -42,9 +42,7 @@ def _late_share(study: Study, rung: int, ranked: int) -> int:
     return 2 * ranked // 3 if late else _share(study, rung, ranked)
 
 
-def _promoted(
-    study: Study, at_least: int, share: Callable[[Study, int, int], int] = _share
-) -> Configuration | None:
+def _promoted(study: Study, at_least: int, share: Callable[[Study, int, int], int] = _share) -> Configuration | None:
     """The best of a rung's `share` that still rests there; the highest rung with one is served first."""
     for rung in reversed(study.rule.rungs[:-1]):
         ranked = study.at(rung)

@@ -71,8 +71,15 @@ class MemoryLedger:
         mine = self._history[number]
         self._set(number, state="running", reason=None, worker=str(worker), target=work.last_step)
         return Claim(
-            self.study, number, self._tokens[number], str(worker), mine.drawn, mine.params,
-            work.first_step, work.last_step, scheduler.seen(strategy, history, number),
+            self.study,
+            number,
+            self._tokens[number],
+            str(worker),
+            mine.drawn,
+            mine.params,
+            work.first_step,
+            work.last_step,
+            scheduler.seen(strategy, history, number),
         )
 
     def _set(self, number: int, **values: Any) -> None:

@@ -34,7 +34,7 @@ _LONGEST = 366 * _UNITS["d"]
 
 @dataclass(frozen=True)
 class Budget:
-    """`rungs` rise and end at max_steps, in optimiser steps; one in `eta` goes on past each (see search.schedulers.asha).
+    """`rungs` rise and end at max_steps, in optimiser steps; one in `eta` goes on past each (see schedulers/asha.py).
 
     `rung_seconds`: rungs at so many seconds of a configuration's own training instead; `rungs` is then max_steps alone.
     Beside the leader up to `max_full` that cannot be told from it are trained in full.

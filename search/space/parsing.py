@@ -55,9 +55,7 @@ def study(raw: Any, place: Place, source: str | None) -> str:
     return raw
 
 
-def data(
-    raw: Mapping[str, Any], knobs: Mapping[str, Knob], place: Place, homes: Mapping[str, str]
-) -> dict[str, Any]:
+def data(raw: Mapping[str, Any], knobs: Mapping[str, Knob], place: Place, homes: Mapping[str, str]) -> dict[str, Any]:
     """The data section, with `dataset`."""
     check_keys(raw, list(knobs), place, homes={name: home for name, home in homes.items() if name not in knobs})
     for name, knob in knobs.items():
@@ -66,9 +64,7 @@ def data(
     return {name: check(knob, raw[name], place.at(name)) for name, knob in knobs.items() if name in raw}
 
 
-def fixed(
-    raw: Mapping[str, Any], knobs: Mapping[str, Knob], place: Place, homes: Mapping[str, str]
-) -> dict[str, Any]:
+def fixed(raw: Mapping[str, Any], knobs: Mapping[str, Knob], place: Place, homes: Mapping[str, str]) -> dict[str, Any]:
     """The knobs held fixed."""
     check_keys(raw, list(knobs), place, "knob", _elsewhere(homes, knobs))
     for name, value in raw.items():

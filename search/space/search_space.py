@@ -138,9 +138,7 @@ def check_study(name: str, where: str = "--study") -> str:
     return parsing.study(name, Place(where), None)
 
 
-def values(
-    assignments: Sequence[str], train: Mapping[str, Knob], where: str = "tmsearch add"
-) -> dict[str, Any]:
+def values(assignments: Sequence[str], train: Mapping[str, Knob], where: str = "tmsearch add") -> dict[str, Any]:
     """KNOB=VALUE texts as checked absolute values, for a configuration that a person gives by hand.
 
     Raises:

@@ -47,8 +47,12 @@ class Ledger(Register):
                     self._end(connection, study.id, history, rule)
                 return None
             lease = {
-                "worker": str(worker), "lease_until": float(study.now) + LEASE_SECONDS, "state": "running",
-                "progress": None, "reason": None, "target": work.last_step,
+                "worker": str(worker),
+                "lease_until": float(study.now) + LEASE_SECONDS,
+                "state": "running",
+                "progress": None,
+                "reason": None,
+                "target": work.last_step,
             }
             seen = scheduler.seen(strategy, history, work.number)
             steps = (work.first_step, work.last_step)
@@ -149,7 +153,12 @@ class Ledger(Register):
             if again and (state := self._committed(connection, study.id, claim)) is not None:
                 return state
             state, reason = scheduler.settle(
-                EVERY[rule.strategy], rule, self._history.read(connection, study), study.trials, claim, value,
+                EVERY[rule.strategy],
+                rule,
+                self._history.read(connection, study),
+                study.trials,
+                claim,
+                value,
                 metrics,
             )
             if not self._guarded(connection, claim, **_released(state, reason), steps=claim.last_step, crashes=0):

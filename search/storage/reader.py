@@ -107,9 +107,7 @@ def _now(known: Configuration, row: Any, expiry: float) -> Configuration:
     state: Any = "paused" if row.state == "running" and not lives else row.state
     if state == known.state and row.published == known.published and not row.progress and row.worker == known.worker:
         return known  # nearly all of a long study
-    return replace(
-        known, state=state, worker=row.worker, progress=row.progress or {}, published=row.published
-    )
+    return replace(known, state=state, worker=row.worker, progress=row.progress or {}, published=row.published)
 
 
 def _read(connection: sa.Connection, study_id: int, numbers: Sequence[int]) -> dict[int, Configuration]:

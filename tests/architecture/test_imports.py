@@ -15,7 +15,7 @@ FILES = [*MODULES, *sorted((ROOT / "tests").rglob("*.py"))]
 NOT_IN_SEARCH = {"tmsearch", "torch", "transformers", "datasets", "soundfile", "peft", "jiwer", "evaluate"}
 NOT_IN_TMSEARCH = {"optuna", "optuna_dashboard"}
 SEAM = ("tmsearch/cli/", "tmsearch/trial/")  # all that knows both sides
-LONGEST_FILE, LONGEST_FUNCTION = 300, 40  # lines
+LONGEST_FILE, LONGEST_FUNCTION = 400, 50  # lines
 
 
 def name(path: Path) -> str:

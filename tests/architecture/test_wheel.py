@@ -71,7 +71,10 @@ def test_every_module_of_the_wheel_can_be_imported(wheel, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == "", "an import warns"
-    expected = {name.removesuffix(".py").replace("/", ".").removesuffix(".__init__") for name in sources()
-                if name.endswith(".py")}
+    expected = {
+        name.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
+        for name in sources()
+        if name.endswith(".py")
+    }
     assert set(done.stdout.split()) == expected
     assert list(elsewhere.iterdir()) == [], "an import leaves files"

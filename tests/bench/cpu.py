@@ -111,8 +111,15 @@ def second_trial(said: argparse.Namespace) -> float:
 
     known = ask({"job": "check", "data": data, "candidates": [{"model": said.model}], "measure": False}, "checked")
     job = {
-        "job": "segment", "data": data, "max_steps": 3, "threads": said.threads, "cache": str(said.folder / "mels"),
-        "tensorboard": str(said.folder / "tensorboard"), "seed": 0, "first_step": 0, "last_step": 3,
+        "job": "segment",
+        "data": data,
+        "max_steps": 3,
+        "threads": said.threads,
+        "cache": str(said.folder / "mels"),
+        "tensorboard": str(said.folder / "tensorboard"),
+        "seed": 0,
+        "first_step": 0,
+        "last_step": 3,
         "facts": {"data": known["data"], f"baseline:{said.model}": {}},
     }
     params = {"model": said.model, "batch_size": said.batch_size, "warmup_steps": 0}

@@ -71,8 +71,15 @@ class Bench:
                 settings, attn_implementation="sdpa", dtype=torch.float32
             )
         model.generation_config = GenerationConfig(
-            bos_token_id=STOP, eos_token_id=STOP, pad_token_id=STOP, decoder_start_token_id=START, max_length=448,
-            is_multilingual=False, no_timestamps_token_id=3, return_timestamps=False, suppress_tokens=[STOP],
+            bos_token_id=STOP,
+            eos_token_id=STOP,
+            pad_token_id=STOP,
+            decoder_start_token_id=START,
+            max_length=448,
+            is_multilingual=False,
+            no_timestamps_token_id=3,
+            return_timestamps=False,
+            suppress_tokens=[STOP],
         )
         return model
 
@@ -102,8 +109,19 @@ class Bench:
         layers, width = self.shapes["layers"], self.shapes["d_model"]
         count = sum(weight.numel() for weight in outline.parameters())
         return ModelFacts(
-            "random", count, width, 2 * layers, 30.0, self.shapes["n_mels"], True, layers, layers,
-            4 * width, 4 * width, self.shapes["vocabulary"], 448,
+            "random",
+            count,
+            width,
+            2 * layers,
+            30.0,
+            self.shapes["n_mels"],
+            True,
+            layers,
+            layers,
+            4 * width,
+            4 * width,
+            self.shapes["vocabulary"],
+            448,
         )
 
 

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "tmsearch")]
+sys.path.insert(0, str(ROOT))
 
 from PIL import Image
 from rich.console import Console

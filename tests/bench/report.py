@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "tmsearch")]
+sys.path.insert(0, str(ROOT))
 
 from tests.support.browser import chromium, complaints
 from tests.support.made_study import Plan, make

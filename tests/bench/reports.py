@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "search")]
+sys.path.insert(0, str(ROOT))
 
 from search.execution.child_process import Child
 from search.execution.lease import Interrupts

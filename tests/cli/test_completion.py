@@ -125,7 +125,7 @@ def test_bash_itself_completes(folder):
         pytest.skip("bash is not installed")
     ask = (
         'eval "$(tmsearch completion bash)"; COMP_LINE="tmsearch status ma"; COMP_POINT=${#COMP_LINE}; COMP_TYPE=9; '
-        'COMP_WORDS=(tmsearch status ma); COMP_CWORD=2; _python_argcomplete tmsearch ma status; '
+        "COMP_WORDS=(tmsearch status ma); COMP_CWORD=2; _python_argcomplete tmsearch ma status; "
         'printf "%s\\n" "${COMPREPLY[@]}"; complete -p tmsearch'
     )
     path = f"{folder / 'bin'}:{os.environ['PATH']}"

@@ -1,6 +1,6 @@
 """Kills at random, of everything, while eight workers search; then what is left is held against a run without kills.
 
-    python tests/search/campaign.py --kills 200 [--workers 8] [--postgres] [--strategy bracket]
+    python -m tests.support.kill_campaign --kills 200 [--workers 8] [--postgres] [--strategy bracket]
 
 Victims are supervisors, their children and, with --postgres, the server, which is started again; the signal is 9 or 15.
 As many studies are run as it takes. Nobody intervenes. Exits with 1 at the first thing that is not as it should be.
@@ -15,8 +15,6 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
 
 import optuna
 
@@ -159,7 +157,12 @@ def main():
         cluster = Cluster(Path(folder) / "pg") if said.postgres else None
         try:
             killed = campaign(
-                Path(folder), said.workers, said.kills, said.seed, said.strategy, cluster,
+                Path(folder),
+                said.workers,
+                said.kills,
+                said.seed,
+                said.strategy,
+                cluster,
                 lambda text: print(text, flush=True),
             )
         finally:

@@ -96,8 +96,12 @@ def make(folder: Path, plan: Plan = Plan()) -> Storage:
     before = _scores([(name, heard[name]) for name in split.validation], 0.9, 0, None)
     facts = {
         "data": {
-            "fingerprint": corpus.fingerprint, "clips": len(corpus.clips), "seconds": 60.0, "longest": 3.0,
-            "split": split.to_json(), "dropped": [],
+            "fingerprint": corpus.fingerprint,
+            "clips": len(corpus.clips),
+            "seconds": 60.0,
+            "longest": 3.0,
+            "split": split.to_json(),
+            "dropped": [],
         },
         "threads": 1,
         "micro_batch:openai/whisper-small@NVIDIA H100: batch 16, context None by 0.5, frozen 0, auto": 16,
@@ -126,8 +130,10 @@ def _scores(clips: list[tuple[str, str]], wrong: float, seed: int, hypothesis: s
             words += [] if luck < 0.2 else [word, "please"] if luck < 0.4 else [other]
         said = hypothesis if hypothesis is not None and place == 0 else " ".join(words)
         pieces = alignment.align(text, said, "en")
-        counts = {kind: sum(max(len(one.said), len(one.heard)) for one in pieces if one.kind == kind)
-                  for kind in ("substitute", "delete", "insert")}
+        counts = {
+            kind: sum(max(len(one.said), len(one.heard)) for one in pieces if one.kind == kind)
+            for kind in ("substitute", "delete", "insert")
+        }
         total = sum(len(one.said) for one in pieces)
         found.append(ClipScore(name, text, said, *counts.values(), total))
     return found
@@ -150,24 +156,43 @@ def _fill(storage: Storage, plan: Plan, clips: list[tuple[str, str]]) -> None:
             state = "running" if running else "finished" if depth == 4 else "pruned"
             if number == 2 and not running:
                 state, depth = "failed", 1
-            row = connection.execute(sa.insert(configurations).values(
-                study_id=owner.id, number=number, origin="start" if number == 0 else "sampled", drawn=drawn,
-                params=drawn, state=state, steps=0 if running else RUNGS[depth - 1], token=1, published=1,
-                reason=plan.reason or ("diverged at step 30" if state == "failed" else f"pruned at {depth}"),
-                failure="diverged" if state == "failed" else None, target=RUNGS[0] if running else RUNGS[depth - 1],
-                worker="host|boot|1|2" if running else None, lease_until=4e9 if running else None,
-                progress={"step": 20} if running else None,
-            ))
+            row = connection.execute(
+                sa.insert(configurations).values(
+                    study_id=owner.id,
+                    number=number,
+                    origin="start" if number == 0 else "sampled",
+                    drawn=drawn,
+                    params=drawn,
+                    state=state,
+                    steps=0 if running else RUNGS[depth - 1],
+                    token=1,
+                    published=1,
+                    reason=plan.reason or ("diverged at step 30" if state == "failed" else f"pruned at {depth}"),
+                    failure="diverged" if state == "failed" else None,
+                    target=RUNGS[0] if running else RUNGS[depth - 1],
+                    worker="host|boot|1|2" if running else None,
+                    lease_until=4e9 if running else None,
+                    progress={"step": 20} if running else None,
+                )
+            )
             for step in () if running else RUNGS[:depth]:
                 off = abs(math.log10(drawn["learning_rate"]) + 4.5) + 0.4 * (drawn["model"].endswith("tiny"))
                 wrong = min(0.95, 0.15 + 0.15 * off + 4 / step + 0.08 * (not drawn["normalize_audio"]))
                 scores = _scores(clips, wrong, 1000 * number + step, plan.hypothesis)
                 metrics = {"train_seconds": step * 0.5, "eval_seconds": 5.0, "errors": [one.edits for one in scores]}
-                connection.execute(sa.insert(segments).values(
-                    configuration_id=row.inserted_primary_key[0], first_step=0, step=step, value=_wer(scores),
-                    metrics=metrics, worker="host|boot|1|2", token=1, committed=1000.0 + 10 * number + step / 100,
-                    version="test",
-                ))
+                connection.execute(
+                    sa.insert(segments).values(
+                        configuration_id=row.inserted_primary_key[0],
+                        first_step=0,
+                        step=step,
+                        value=_wer(scores),
+                        metrics=metrics,
+                        worker="host|boot|1|2",
+                        token=1,
+                        committed=1000.0 + 10 * number + step / 100,
+                        version="test",
+                    )
+                )
                 if state != "failed" and (-step, _wer(scores)) < (-best[2], best[1]):
                     best, tables = (number, _wer(scores), step), {(number, step): scores}
     for (number, step), scores in tables.items():

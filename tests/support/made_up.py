@@ -23,7 +23,7 @@ TEXTS = {
     "a|b `c` [d](javascript:alert)": "| **bold** | [link](javascript:alert) `code` ~~gone~~ # head",
     "\u202ereversed": "\u05e9\u05dc\u05d5\u05dd \u202eabc\u202c \u2066def",
     "emoji \U0001f469\u200d\U0001f467": "family \U0001f469\u200d\U0001f467 at www.example.com",
-    "=cmd": "=HYPERLINK(\"http://example.com\";\"click\")",
+    "=cmd": '=HYPERLINK("http://example.com";"click")',
     "@sum": "@SUM(1+1)*cmd|' /C calc'!A0",
     "long": "word " * 2000,
     "quotes \"'": "he said \"no\" & she said 'yes' &lt;b&gt;",

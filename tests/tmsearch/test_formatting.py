@@ -33,7 +33,7 @@ def test_no_cell_is_a_formula(text):
 
 
 def test_an_ordinary_cell_stays():
-    assert cell("he said = \"no\", twice") == "he said = \"no\", twice"
+    assert cell('he said = "no", twice') == 'he said = "no", twice'
 
 
 def test_a_file_name_is_one():

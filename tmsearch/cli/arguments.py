@@ -163,9 +163,7 @@ def train(one: argparse.ArgumentParser) -> None:
     one.add_argument(
         "--dtype", choices=("float32", "float16", "bfloat16"), default="float32", help="of the weights (float32)"
     )
-    one.add_argument(
-        "--average", type=count, metavar="N", help="average the last N checkpoints, if validation says so"
-    )
+    one.add_argument("--average", type=count, metavar="N", help="average the last N checkpoints, if validation says so")
     one.add_argument("--soup", metavar="STUDY", help="merge the models of its confirmation, if validation says so")
     one.add_argument("--on-all", action="store_true", help="train on the validation clips too; the test split stays")
     one.add_argument("--push-to-hub", metavar="NAME", help="then upload it, private; needs HF_TOKEN")

@@ -105,9 +105,24 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], tuple[
         ("tmsearch.cli.commands.edit", "add"),
         "tmsearch add large_v3 learning_rate=1e-5 warmup_steps=50",
     ),
-    "retry": ("queue failed configurations again", arguments.retry, ("tmsearch.cli.commands.edit", "retry"), "tmsearch retry large_v3 7"),
-    "stop": ("ask a study's workers to save and leave", arguments.study, ("tmsearch.cli.commands.edit", "stop"), "tmsearch stop large_v3"),
-    "delete": ("remove a study and its files", arguments.delete, ("tmsearch.cli.commands.edit", "delete"), "tmsearch delete demo --yes"),
+    "retry": (
+        "queue failed configurations again",
+        arguments.retry,
+        ("tmsearch.cli.commands.edit", "retry"),
+        "tmsearch retry large_v3 7",
+    ),
+    "stop": (
+        "ask a study's workers to save and leave",
+        arguments.study,
+        ("tmsearch.cli.commands.edit", "stop"),
+        "tmsearch stop large_v3",
+    ),
+    "delete": (
+        "remove a study and its files",
+        arguments.delete,
+        ("tmsearch.cli.commands.edit", "delete"),
+        "tmsearch delete demo --yes",
+    ),
     "list": (
         "every study of the storage, a line each",
         arguments.as_json,
@@ -127,8 +142,18 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], tuple[
         ("tmsearch.cli.commands.doctor", "doctor"),
         "tmsearch doctor large_v3 --repair",
     ),
-    "show": ("all about one configuration", arguments.show, ("tmsearch.cli.commands.show", "show"), "tmsearch show large_v3 7"),
-    "best": ("the best configuration so far", arguments.study_json, ("tmsearch.cli.commands.show", "show_best"), "tmsearch best large_v3"),
+    "show": (
+        "all about one configuration",
+        arguments.show,
+        ("tmsearch.cli.commands.show", "show"),
+        "tmsearch show large_v3 7",
+    ),
+    "best": (
+        "the best configuration so far",
+        arguments.study_json,
+        ("tmsearch.cli.commands.show", "show_best"),
+        "tmsearch best large_v3",
+    ),
     "import": (
         "take hand-run trainings into a study",
         arguments.import_,

@@ -111,8 +111,10 @@ def _findings(described: Description, clips: Sequence[Measures]) -> tuple[str, .
     )
     if described.repeated:
         clips_in = sum(times for _, times in described.repeated)
-        found.append(f"{len(described.repeated)} sentences occur more than once, in {clips_in} clips; a split keeps "
-                     "each of them on one side.")
+        found.append(
+            f"{len(described.repeated)} sentences occur more than once, in {clips_in} clips; a split keeps "
+            "each of them on one side."
+        )
     if described.dropped:
         found.append(f"{len(described.dropped)} rows cannot be used; they are listed below.")
     return tuple(found)

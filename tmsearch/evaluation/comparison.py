@@ -156,8 +156,11 @@ def needed(verdict: Verdict) -> str:
     most = 64
     enough = next((n for n in range(2, most + 1) if _seen(verdict, gain, n, found.utterances)), None)
     clips = next(
-        (n for n in range(verdict.clips, 100 * verdict.clips, max(1, verdict.clips // 20))
-         if _seen(verdict, gain, seeds, per_clip / n)),
+        (
+            n
+            for n in range(verdict.clips, 100 * verdict.clips, max(1, verdict.clips // 20))
+            if _seen(verdict, gain, seeds, per_clip / n)
+        ),
         None,
     )
     with_seeds = f"{enough} trainings of each" if enough else f"no number of trainings up to {most}"

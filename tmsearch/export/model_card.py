@@ -150,9 +150,8 @@ def _recipe(recipe: Recipe, metrics: Mapping[str, Any]) -> str:
     knobs = yaml.safe_dump(away, sort_keys=False, allow_unicode=True)
     kept = f" Kept: {metrics['kept']}, by validation WER among {len(metrics['tried'])}." if metrics.get("kept") else ""
     versions = ", ".join(f"{name} {version}" for name, version in recipe.versions.items())
-    return (
-        f"Every knob away from its default; weights in {metrics['dtype']}.{kept}\n\n```yaml\n{knobs}```"
-        + (f"\n\n{versions}; recipe `{recipe.hash[:16]}`." if versions else "")
+    return f"Every knob away from its default; weights in {metrics['dtype']}.{kept}\n\n```yaml\n{knobs}```" + (
+        f"\n\n{versions}; recipe `{recipe.hash[:16]}`." if versions else ""
     )
 
 

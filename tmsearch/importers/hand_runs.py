@@ -220,5 +220,8 @@ def _finite(value: Any) -> bool:
 
 
 _READERS: Mapping[str, Callable[[Path, str], list[HandRun]]] = {
-    ".yaml": _results_yaml, ".yml": _results_yaml, ".json": _trainer_state, ".csv": _csv,
+    ".yaml": _results_yaml,
+    ".yml": _results_yaml,
+    ".json": _trainer_state,
+    ".csv": _csv,
 }

@@ -139,7 +139,11 @@ def _plain(one: bootstrap.Interval | None) -> tuple[float, float] | None:
 
 
 def _contents(
-    folder: Path, trial: Trial, zero_shot: float | None, picked: Sequence[Chosen], heard: Sequence[tensorboard_media.Heard]
+    folder: Path,
+    trial: Trial,
+    zero_shot: float | None,
+    picked: Sequence[Chosen],
+    heard: Sequence[tensorboard_media.Heard],
 ) -> dict[str, bytes]:
     """Files by name; those that matter most come first, here and by their names, which a dashboard sorts them by."""
     made: dict[str, bytes] = {}

@@ -172,20 +172,23 @@ def study_note(one: Study, report: str) -> str:
     """What the study is and how to read it; `report` is where the dashboard's server has the report."""
     name = markdown(one.name)
     fixed = ", ".join(f"{markdown(key)} {value(each)}" for key, each in one.fixed.items()) or "nothing"
-    return "\n\n".join(
-        [
-            f"# {name}",
-            f"**[The report]({report})**: the answer, the curves, what mattered, the clips to read and hear. "
-            f"As a file: `tmsearch report {one.name} -o report.html`.",
-            f"{one.trials} recipes for fine-tuning {markdown(', '.join(one.models))}. Searched: "
-            f"{markdown(', '.join(one.searched))}. Held fixed: {fixed}.",
-            f"**Data:** {markdown(one.data.removeprefix('data '))}.",
-            f"**Budget:** {one.max_steps} steps in full, judged at {one.judged} by {markdown(one.strategy)}.",
-            "**How to read it:** one trial is one recipe with its whole curve. The value is the word error rate (WER) "
-            "on the validation clips at the last step reached; values at different steps do not compare. *Pruned* was "
-            "judged early, *complete* was trained in full, *running* trains or waits to go on, *fail* crashed. A trial "
-            "that has ended has a note, its worst clips, some to hear and its curve.",
-            "The lowest WER of a search flatters: `tmsearch confirm` trains the leaders again and says whether the "
-            "winner is more than luck. The test clips are locked and were not used here.",
-        ]
-    ) + "\n"
+    return (
+        "\n\n".join(
+            [
+                f"# {name}",
+                f"**[The report]({report})**: the answer, the curves, what mattered, the clips to read and hear. "
+                f"As a file: `tmsearch report {one.name} -o report.html`.",
+                f"{one.trials} recipes for fine-tuning {markdown(', '.join(one.models))}. Searched: "
+                f"{markdown(', '.join(one.searched))}. Held fixed: {fixed}.",
+                f"**Data:** {markdown(one.data.removeprefix('data '))}.",
+                f"**Budget:** {one.max_steps} steps in full, judged at {one.judged} by {markdown(one.strategy)}.",
+                "**How to read it:** one trial is one recipe with its whole curve. The value is the word error rate "
+                "(WER) on the validation clips at the last step reached; values at different steps do not compare. "
+                "*Pruned* was judged early, *complete* was trained in full, *running* trains or waits to go on, *fail* "
+                "crashed. A trial that has ended has a note, its worst clips, some to hear and its curve.",
+                "The lowest WER of a search flatters: `tmsearch confirm` trains the leaders again and says whether the "
+                "winner is more than luck. The test clips are locked and were not used here.",
+            ]
+        )
+        + "\n"
+    )

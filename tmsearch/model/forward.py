@@ -86,9 +86,7 @@ def encode(model: WhisperForConditionalGeneration, mels: Sequence[torch.Tensor],
     return Encoded(encoder.layer_norm(states), encoded.runs, encoded.counts)
 
 
-def _positions(
-    encoder: WhisperEncoder, run: torch.Tensor, silence: bool
-) -> tuple[torch.Tensor, torch.Tensor | None]:
+def _positions(encoder: WhisperEncoder, run: torch.Tensor, silence: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
     """What enters the first layer for one run [clips, positions, d_model], and the logs of what positions stand for."""
     table, own = encoder.embed_positions.weight, run.shape[2] // 2
     stretches = thinned(len(table) - own) if silence else ()

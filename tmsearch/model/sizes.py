@@ -11,8 +11,15 @@ _LONGEST_HEADER = 100_000_000  # bytes that safetensors allows
 
 # Millions of parameters, from the checkpoints' own pages on the hub; longer names first.
 _BY_NAME = {
-    "distil-large": 756.0, "distil-medium": 394.0, "distil-small": 166.0, "turbo": 809.0, "large": 1550.0,
-    "medium": 769.0, "small": 244.0, "base": 74.0, "tiny": 39.0,
+    "distil-large": 756.0,
+    "distil-medium": 394.0,
+    "distil-small": 166.0,
+    "turbo": 809.0,
+    "large": 1550.0,
+    "medium": 769.0,
+    "small": 244.0,
+    "base": 74.0,
+    "tiny": 39.0,
 }
 
 

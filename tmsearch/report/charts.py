@@ -43,7 +43,10 @@ def curves(study: Study) -> Chart | None:
     ticks = [rung.step for rung in study.rungs] or steps[:12]
     layout: Chart = {
         "xaxis": {
-            "title": {"text": "step"}, "type": "log" if wide else "linear", "tickmode": "array", "tickvals": ticks,
+            "title": {"text": "step"},
+            "type": "log" if wide else "linear",
+            "tickmode": "array",
+            "tickvals": ticks,
             "ticktext": [str(tick) for tick in ticks],
         },
         "yaxis": {"title": {"text": "WER"}, **heights([wer for one in drawn for _, wer in one.curve], study.zero_shot)},
@@ -76,10 +79,20 @@ def _curves_of(state: str, lines: Sequence[Line]) -> Chart | None:
         symbols.append("circle")
         sizes.append(0)
     return {
-        "type": "scatter", "mode": "lines+markers", "name": f"{state} ({len(lines)})", "x": x, "y": y, "text": text,
-        "hovertemplate": "%{text}<extra></extra>", "line": {"color": colour, "width": width, "dash": dash},
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": f"{state} ({len(lines)})",
+        "x": x,
+        "y": y,
+        "text": text,
+        "hovertemplate": "%{text}<extra></extra>",
+        "line": {"color": colour, "width": width, "dash": dash},
         "marker": {
-            "opacity": 1, "symbol": symbols, "size": sizes, "color": colour, "line": {"width": 1.5, "color": colour},
+            "opacity": 1,
+            "symbol": symbols,
+            "size": sizes,
+            "color": colour,
+            "line": {"width": 1.5, "color": colour},
         },
     }
 
@@ -105,14 +118,28 @@ def heights(values: Sequence[float], known: Sequence[Known]) -> Chart:
 
 def _upright(step: int) -> Chart:
     return {
-        "type": "line", "xref": "x", "yref": "paper", "x0": step, "x1": step, "y0": 0, "y1": 1, "layer": "below",
+        "type": "line",
+        "xref": "x",
+        "yref": "paper",
+        "x0": step,
+        "x1": step,
+        "y0": 0,
+        "y1": 1,
+        "layer": "below",
         "line": {"color": "$rule", "width": 1, "dash": "dot"},
     }
 
 
 def _level(wer: float) -> Chart:
     return {
-        "type": "line", "xref": "paper", "yref": "y", "x0": 0, "x1": 1, "y0": wer, "y1": wer, "layer": "below",
+        "type": "line",
+        "xref": "paper",
+        "yref": "y",
+        "x0": 0,
+        "x1": 1,
+        "y0": wer,
+        "y1": wer,
+        "layer": "below",
         "line": {"color": "$muted", "width": 1.2, "dash": "dash"},
     }
 
@@ -122,8 +149,14 @@ def named(known: Sequence[Known]) -> list[Chart]:
     lowest = min((one.wer for one in known), default=0.0) if len(known) > 1 else None
     return [
         {
-            "xref": "paper", "yref": "y", "x": 1, "y": one.wer, "text": label(one.name), "showarrow": False,
-            "xanchor": "right", "yanchor": "top" if one.wer == lowest else "bottom",
+            "xref": "paper",
+            "yref": "y",
+            "x": 1,
+            "y": one.wer,
+            "text": label(one.name),
+            "showarrow": False,
+            "xanchor": "right",
+            "yanchor": "top" if one.wer == lowest else "bottom",
             "font": {"size": 11, "color": "$muted"},
         }
         for one in known
@@ -142,12 +175,21 @@ def spending(spent: Sequence[Spent], zero_shot: Sequence[Known]) -> Chart | None
     x = [one.seconds / unit for one in spent]
     text = [f"trial {one.number}, step {one.step}<br>WER {one.wer:.3f}" for one in spent]
     points: Chart = {
-        "type": "scatter", "mode": "markers", "name": "a result", "x": x, "y": [one.wer for one in spent],
-        "text": text, "hovertemplate": "%{text}<extra></extra>",
+        "type": "scatter",
+        "mode": "markers",
+        "name": "a result",
+        "x": x,
+        "y": [one.wer for one in spent],
+        "text": text,
+        "hovertemplate": "%{text}<extra></extra>",
         "marker": {"symbol": "circle-open", "size": 7, "color": "$muted"},
     }
     so_far: Chart = {
-        "type": "scatter", "mode": "lines", "name": "lowest so far", "x": x, "y": lowest,
+        "type": "scatter",
+        "mode": "lines",
+        "name": "lowest so far",
+        "x": x,
+        "y": lowest,
         "line": {"shape": "hv", "color": "$accent", "width": 3},
         "hovertemplate": f"after %{{x:.1f}} {name}: WER %{{y:.3f}}<extra></extra>",
     }

@@ -29,13 +29,21 @@ def _histogram(values: Sequence[float], title: str) -> Chart:
     counts, edges = np.histogram(values, bins=min(_BINS, max(6, len(values) // 4)))
     spans = [f"{low:.4g} to {high:.4g}: {count}" for low, high, count in zip(edges, edges[1:], counts, strict=False)]
     bars: Chart = {
-        "type": "bar", "x": ((edges[:-1] + edges[1:]) / 2).tolist(), "y": counts.tolist(), "text": spans,
-        "width": np.diff(edges).tolist(), "textposition": "none", "hovertemplate": "%{text}<extra></extra>",
-        "marker": {"color": "$accent", "line": {"color": "$paper", "width": 1}}, "showlegend": False,
+        "type": "bar",
+        "x": ((edges[:-1] + edges[1:]) / 2).tolist(),
+        "y": counts.tolist(),
+        "text": spans,
+        "width": np.diff(edges).tolist(),
+        "textposition": "none",
+        "hovertemplate": "%{text}<extra></extra>",
+        "marker": {"color": "$accent", "line": {"color": "$paper", "width": 1}},
+        "showlegend": False,
     }
     layout: Chart = {
-        "xaxis": {"title": {"text": title}}, "yaxis": {"title": {"text": "clips"}, "rangemode": "tozero"},
-        "bargap": 0, "height": 230,
+        "xaxis": {"title": {"text": title}},
+        "yaxis": {"title": {"text": "clips"}, "rangemode": "tozero"},
+        "bargap": 0,
+        "height": 230,
     }
     return {"data": [bars], "layout": layout}
 
@@ -45,14 +53,22 @@ def spectrum(health: Health) -> Chart:
     level = 10 * np.log10(np.maximum(health.spectrum, 1e-30))
     level = np.maximum(level - level.max(), -_DEEP)
     line: Chart = {
-        "type": "scatter", "mode": "lines", "x": nyquist_bins().round(1).tolist()[1:], "y": level.round(2).tolist()[1:],
-        "line": {"color": "$accent", "width": 2}, "hovertemplate": "%{x:.0f} Hz: %{y:.1f} dB<extra></extra>",
-        "showlegend": False, "name": "average of all clips",
+        "type": "scatter",
+        "mode": "lines",
+        "x": nyquist_bins().round(1).tolist()[1:],
+        "y": level.round(2).tolist()[1:],
+        "line": {"color": "$accent", "width": 2},
+        "hovertemplate": "%{x:.0f} Hz: %{y:.1f} dB<extra></extra>",
+        "showlegend": False,
+        "name": "average of all clips",
     }
     ticks = [20, 50, 100, 200, 500, 1000, 2000, 4000, 8000]
     layout: Chart = {
         "xaxis": {
-            "title": {"text": "frequency, Hz"}, "type": "log", "tickmode": "array", "tickvals": ticks,
+            "title": {"text": "frequency, Hz"},
+            "type": "log",
+            "tickmode": "array",
+            "tickvals": ticks,
             "ticktext": ["20", "50", "100", "200", "500", "1k", "2k", "4k", "8k"],
         },
         "yaxis": {"title": {"text": "dB below the peak"}},

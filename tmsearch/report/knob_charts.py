@@ -22,19 +22,33 @@ def weights(mattered: Mattered) -> Chart | None:
         return None
     names = [label(one.name) for one in shown]
     bars: Chart = {
-        "type": "bar", "orientation": "h", "name": "importance, 95 %", "y": names, "x": [one.share for one in shown],
+        "type": "bar",
+        "orientation": "h",
+        "name": "importance, 95 %",
+        "y": names,
+        "x": [one.share for one in shown],
         "marker": {
-            "color": ["$accent" if one.told else "$faint" for one in shown], "line": {"color": "$ink", "width": 1},
+            "color": ["$accent" if one.told else "$faint" for one in shown],
+            "line": {"color": "$ink", "width": 1},
         },
         "error_x": {
-            "type": "data", "symmetric": False, "array": [one.high - one.share for one in shown],
-            "arrayminus": [one.share - one.low for one in shown], "color": "$ink", "thickness": 1.4, "width": 5,
+            "type": "data",
+            "symmetric": False,
+            "array": [one.high - one.share for one in shown],
+            "arrayminus": [one.share - one.low for one in shown],
+            "color": "$ink",
+            "thickness": 1.4,
+            "width": 5,
         },
         "hovertemplate": "%{y}: %{x:.2f}<extra></extra>",
     }
     luck: Chart = {
-        "type": "scatter", "mode": "markers", "name": "what chance reaches", "y": names,
-        "x": [one.chance for one in shown], "hovertemplate": "%{y}: chance reaches %{x:.2f}<extra></extra>",
+        "type": "scatter",
+        "mode": "markers",
+        "name": "what chance reaches",
+        "y": names,
+        "x": [one.chance for one in shown],
+        "hovertemplate": "%{y}: chance reaches %{x:.2f}<extra></extra>",
         "marker": {"symbol": "line-ns-open", "size": 22, "color": "$warn", "line": {"width": 2.5, "color": "$warn"}},
     }
     layout: Chart = {
@@ -88,11 +102,18 @@ def normalised(line: Line) -> bool:
 def _points(name: str, found: Sequence[tuple[Line, float]], symbol: str, place: int) -> Chart:
     colour = ("$accent", "$second", "$warn", "$ink")[place % 4]
     return {
-        "type": "scatter", "mode": "markers", "name": name, "x": [line.knobs["learning_rate"] for line, _ in found],
-        "y": [wer for _, wer in found], "text": [hover(line, line.steps, line.wer or wer) for line, wer in found],
+        "type": "scatter",
+        "mode": "markers",
+        "name": name,
+        "x": [line.knobs["learning_rate"] for line, _ in found],
+        "y": [wer for _, wer in found],
+        "text": [hover(line, line.steps, line.wer or wer) for line, wer in found],
         "hovertemplate": "%{text}<extra></extra>",
         "marker": {
-            "opacity": 1, "symbol": symbol, "size": [14 if line.leads else 9 for line, _ in found], "color": colour,
+            "opacity": 1,
+            "symbol": symbol,
+            "size": [14 if line.leads else 9 for line, _ in found],
+            "color": colour,
             "line": {"width": [3 if line.leads else 1.4 for line, _ in found], "color": colour},
         },
     }
@@ -116,15 +137,25 @@ def by_model(slices: Slices) -> Chart | None:
         traces += [
             {**trace, "x": aside, "showlegend": False},
             {
-                "type": "scatter", "mode": "lines", "x": [place - 0.32, place + 0.32], "y": [middle, middle],
-                "line": {"color": "$ink", "width": 2.5}, "name": "median", "showlegend": False,
+                "type": "scatter",
+                "mode": "lines",
+                "x": [place - 0.32, place + 0.32],
+                "y": [middle, middle],
+                "line": {"color": "$ink", "width": 2.5},
+                "name": "median",
+                "showlegend": False,
                 "hovertemplate": f"median of {len(found)}: {middle:.3f}<extra></extra>",
             },
         ]
     values = [wer for _, wer in slices.results]
     layout: Chart = {
-        "xaxis": {"tickmode": "array", "tickvals": list(range(len(names))), "ticktext": ticks, "zeroline": False,
-                  "range": [-0.55, len(names) - 0.45]},
+        "xaxis": {
+            "tickmode": "array",
+            "tickvals": list(range(len(names))),
+            "ticktext": ticks,
+            "zeroline": False,
+            "range": [-0.55, len(names) - 0.45],
+        },
         "yaxis": {"title": {"text": f"WER at {slices.where}"}, **heights(values, ())},
         "hovermode": "closest",
     }
@@ -157,14 +188,22 @@ def pairs(found: Paired) -> Chart:
     kept = [order[round(place * step)] for place in range(min(PAIRS, len(order)))]
     names = [f"{one.on} against {one.off}" for one in kept]
     each: Chart = {
-        "type": "scatter", "mode": "markers", "name": "a pair, 95 % over clips", "y": names,
-        "x": [one.difference for one in kept], "hovertemplate": "trials %{y}: %{x:+.3f}<extra></extra>",
+        "type": "scatter",
+        "mode": "markers",
+        "name": "a pair, 95 % over clips",
+        "y": names,
+        "x": [one.difference for one in kept],
+        "hovertemplate": "trials %{y}: %{x:+.3f}<extra></extra>",
         "marker": {"symbol": "circle-open", "size": 8, "color": "$ink"},
         "error_x": _whiskers([(one.difference, one.low, one.high) for one in kept], "$muted"),
     }
     mean: Chart = {
-        "type": "scatter", "mode": "markers", "name": "mean of all pairs, 95 %", "y": ["all"],
-        "x": [found.difference], "hovertemplate": "all: %{x:+.3f}<extra></extra>",
+        "type": "scatter",
+        "mode": "markers",
+        "name": "mean of all pairs, 95 %",
+        "y": ["all"],
+        "x": [found.difference],
+        "hovertemplate": "all: %{x:+.3f}<extra></extra>",
         "marker": {"symbol": "diamond", "size": 14, "color": "$accent"},
         "error_x": _whiskers([(found.difference, found.low, found.high)], "$accent", 3),
     }
@@ -179,7 +218,11 @@ def pairs(found: Paired) -> Chart:
 
 def _whiskers(found: Sequence[tuple[float, float, float]], colour: str, thickness: float = 1.4) -> Chart:
     return {
-        "type": "data", "symmetric": False, "color": colour, "thickness": thickness, "width": 4,
+        "type": "data",
+        "symmetric": False,
+        "color": colour,
+        "thickness": thickness,
+        "width": 4,
         "array": [high - middle for middle, _, high in found],
         "arrayminus": [middle - low for middle, low, _ in found],
     }

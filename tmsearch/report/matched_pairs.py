@@ -87,9 +87,7 @@ def _couples(here: Sequence[Candidate], every: Sequence[Candidate]) -> list[tupl
     ranges = _ranges(every)
     costs = np.array([[_distance(one, other, ranges) for other in off] for one in on])
     rows, columns = linear_sum_assignment(costs)
-    return [
-        (on[row], off[column]) for row, column in zip(rows, columns, strict=True) if costs[row, column] < _FAR
-    ]
+    return [(on[row], off[column]) for row, column in zip(rows, columns, strict=True) if costs[row, column] < _FAR]
 
 
 def _ranges(every: Sequence[Candidate]) -> dict[str, float]:

@@ -101,15 +101,19 @@ def _rendered(template: str, drawn: Mapping[str, Chart | None], **given: Any) ->
     style, program = _file("report.css"), _file("report.js")
     plotly = _plotly() if kept else ""
     scripts = [script for script in (plotly, program) if script]
-    return _environment().get_template(template).render(
-        policy=_policy(style, scripts),
-        generator=GENERATOR,
-        style=Markup(style),
-        scripts=[Markup(script) for script in scripts],
-        stubs=_UNWANTED_STYLE.findall(plotly),
-        charts=kept,
-        charts_json=Markup(sanitize.script_json(kept)),
-        **given,
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            policy=_policy(style, scripts),
+            generator=GENERATOR,
+            style=Markup(style),
+            scripts=[Markup(script) for script in scripts],
+            stubs=_UNWANTED_STYLE.findall(plotly),
+            charts=kept,
+            charts_json=Markup(sanitize.script_json(kept)),
+            **given,
+        )
     )
 
 
@@ -161,6 +165,10 @@ def _environment() -> jinja2.Environment:
         finalize=lambda value: value if isinstance(value, Markup) else sanitize.visible("" if value is None else value),
     )
     made.filters |= {
-        "rate": sanitize.rate, "signed": sanitize.signed, "span": sanitize.span, "duration": sanitize.duration, "short": sanitize.shortened,
+        "rate": sanitize.rate,
+        "signed": sanitize.signed,
+        "span": sanitize.span,
+        "duration": sanitize.duration,
+        "short": sanitize.shortened,
     }
     return made

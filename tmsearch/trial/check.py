@@ -34,9 +34,7 @@ def check(bench: Bench, job: Mapping[str, Any], say: Say) -> dict[str, Any]:
         estimate = cost.estimate(facts, config, seconds=rule.mean_seconds(seconds))
         # Weights and AdamW's two moments, float32; adapters take less.
         saved = 3 * 4 * facts.parameters
-        models[config.model] = {
-            **dataclasses.asdict(facts), **dataclasses.asdict(estimate), "checkpoint_bytes": saved
-        }
+        models[config.model] = {**dataclasses.asdict(facts), **dataclasses.asdict(estimate), "checkpoint_bytes": saved}
     known = {
         "fingerprint": corpus.fingerprint,
         "commit": corpus.commit,  # what a branch of the hub pointed at

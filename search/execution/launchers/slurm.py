@@ -92,7 +92,7 @@ class Slurm:
         # bash outlives the signals that its worker answers. A worker that was told to end (130) leaves no ending: if it
         # was Slurm that told it, the same job comes again.
         script = (
-            f"trap : TERM USR2; {PLACE}=\"Slurm job $SLURM_JOB_ID\" {shlex.join(self._command)}; code=$?; "
+            f'trap : TERM USR2; {PLACE}="Slurm job $SLURM_JOB_ID" {shlex.join(self._command)}; code=$?; '
             f"[ $code = 130 ] || echo $code > {shlex.quote(str(ending))}"
         )
         # Through the environment, which sbatch passes on: a command line or a script would show a password.

@@ -248,5 +248,3 @@ def test_soups_keep_what_validation_likes():
     uniform = soups.uniform(mixed, score)
     assert soups.best([uniform, greedy]) is greedy
     assert len(soups.fitting([*mixed, Ingredient("d", {"other": weights(1)["w"]})], weights(0))) == 3
-
-

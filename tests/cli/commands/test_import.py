@@ -52,7 +52,10 @@ def test_the_seeds_log_and_a_crash_that_looks_like_it(tmp_path):
     assert crashed.ending == "crashed"
     assert crashed.curve == ((25, 0.8), (50, 0.5))
     assert crashed.params == {
-        "batch_size": 16, "learning_rate": 5e-6, "max_steps": 100, "model": "openai/whisper-small",
+        "batch_size": 16,
+        "learning_rate": 5e-6,
+        "max_steps": 100,
+        "model": "openai/whisper-small",
         "normalize_audio": False,  # the script's `normalize` did nothing
     }
     assert (crashed.measure, crashed.data) == ("raw", {"dataset": "me/throat"})
@@ -88,8 +91,15 @@ def test_trainer_state(tmp_path):
 
 
 def test_tensorboard_events(tmp_path):
-    told = {"learning_rate": 1e-5, "max_steps": 40, "warmup_steps": 4, "per_device_train_batch_size": 4,
-            "gradient_accumulation_steps": 2, "lr_scheduler_type": "cosine", "seed": 7}
+    told = {
+        "learning_rate": 1e-5,
+        "max_steps": 40,
+        "warmup_steps": 4,
+        "per_device_train_batch_size": 4,
+        "gradient_accumulation_steps": 2,
+        "lr_scheduler_type": "cosine",
+        "seed": 7,
+    }
     with SummaryWriter(str(tmp_path / "run")) as writer:
         writer.add_text("args", json.dumps(told))
         for step, wer in ((20, 0.5), (40, 0.25)):
@@ -98,8 +108,14 @@ def test_tensorboard_events(tmp_path):
     run = hand_runs.read(tmp_path / "run")[0]
     assert run.curve == ((20, 0.5), (40, 0.25))
     assert run.ending == "finished"
-    assert run.params == {"learning_rate": 1e-5, "max_steps": 40, "warmup_steps": 4, "batch_size": 8,
-                          "schedule": "cosine", "seed": 7}
+    assert run.params == {
+        "learning_rate": 1e-5,
+        "max_steps": 40,
+        "warmup_steps": 4,
+        "batch_size": 8,
+        "schedule": "cosine",
+        "seed": 7,
+    }
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,9 @@ def proposed(corpus, tmp_path, **more):
     given = {"dataset": "me/throat", "validation": share, "test": share}
     config = DataConfig(**{**given, **more.pop("data", {})})
     told = {"gpu_gb": 80.0, "gpu_why": "for a GPU of 80 GB", **more}
-    found = suggest_space.propose(corpus, config, split(corpus, config), study="throat", language_why="as asked", **told)
+    found = suggest_space.propose(
+        corpus, config, split(corpus, config), study="throat", language_why="as asked", **told
+    )
     file = tmp_path / "space.yaml"
     file.write_text(found.text(), encoding="utf-8")
     return load_space(str(file), (), None), found
@@ -134,7 +136,7 @@ def folder(tmp_path_factory):
     """Datasets of several kinds; 24 clips each."""
     folder = tmp_path_factory.mktemp("init")
     rows = [(f"{index}.wav", f"sentence number {index}", f"s{index % 6}") for index in range(24)]
-    speech = folder / 'said: "so" \'& so\''
+    speech = folder / "said: \"so\" '& so'"
     speech.mkdir()
     for index, (name, *_) in enumerate(rows):
         (speech / name).write_bytes(wav(1.0 + 0.05 * index, 200.0 + 10 * index))
@@ -161,7 +163,7 @@ def files(folder):
 
 
 def test_a_folder_that_a_dry_run_accepts(folder):
-    name = 'said: "so" \'& so\''
+    name = "said: \"so\" '& so'"
     words = ["init", f"{name}/", "--model", "demo/nano", "-o", "out/x y.yaml"]
     done = tmsearch(folder, *words, "--set", "data.text_column='raw: text'")
     assert done.returncode == 0, done.stderr

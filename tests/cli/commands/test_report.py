@@ -60,8 +60,10 @@ def test_pairs_are_near_and_of_one_model():
     words = [10] * 8
     found = matched_pairs.paired(
         [
-            candidate(0, True, 1e-4, [1] * 8), candidate(1, False, 1.1e-4, [2] * 8),
-            candidate(2, True, 1e-6, [3] * 8), candidate(3, False, 1.2e-6, [4] * 8),
+            candidate(0, True, 1e-4, [1] * 8),
+            candidate(1, False, 1.1e-4, [2] * 8),
+            candidate(2, True, 1e-6, [3] * 8),
+            candidate(3, False, 1.2e-6, [4] * 8),
             candidate(4, True, 1e-4, [9] * 8, model="other"),
             candidate(5, False, 1e-2, [9] * 8),  # too far from any
             candidate(6, True, 1e-4, [9] * 3),  # of other clips
@@ -78,8 +80,11 @@ def test_pairs_are_near_and_of_one_model():
 
 def test_an_interval_over_pairs_is_wider_than_one_over_clips():
     words = [10] * 30
-    apart = [candidate(2 * n + side, bool(side), 1e-4 * 10**n, [3 + (n if side else 0)] * 30) for n in range(4)
-             for side in (0, 1)]
+    apart = [
+        candidate(2 * n + side, bool(side), 1e-4 * 10**n, [3 + (n if side else 0)] * 30)
+        for n in range(4)
+        for side in (0, 1)
+    ]
     found = matched_pairs.paired(apart, words)
     assert all(one.low == pytest.approx(one.high) for one in found.pairs)
     assert found.low < found.difference < found.high

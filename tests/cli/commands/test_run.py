@@ -45,8 +45,11 @@ def test_a_run_is_quiet_and_ends_with_the_answer(done):
     assert answer[0].startswith("best: trial")
     assert max(map(len, answer)) <= 80
     assert [line.split("  #")[0].strip() for line in answer[3:]] == [
-        "tmsearch report small", "tmsearch confirm small", "tmsearch export small -o best.yaml",
-        "tmsearch train best.yaml", "tmsearch dashboard",
+        "tmsearch report small",
+        "tmsearch confirm small",
+        "tmsearch export small -o best.yaml",
+        "tmsearch train best.yaml",
+        "tmsearch dashboard",
     ]
     assert "\x1b" not in first.stdout
     log = folder / "studies" / "small" / "worker.log"

@@ -48,7 +48,11 @@ def test_a_killed_crew_comes_to_what_one_worker_comes_to(folder, tmp_path):
     cores = ",".join(str(core) for core in sorted(os.sched_getaffinity(0))[:1])
     alone = subprocess.run(
         ["taskset", "-c", cores, sys.executable, "-m", "tmsearch", "run", "--space", "space.yaml", "--trials", "4"],
-        cwd=tmp_path, env=environment(place), capture_output=True, text=True, timeout=250,
+        cwd=tmp_path,
+        env=environment(place),
+        capture_output=True,
+        text=True,
+        timeout=250,
     )
     assert alone.returncode == 0, alone.stderr
     if len(os.sched_getaffinity(0)) <= 3:  # two workers have one thread each

@@ -187,7 +187,9 @@ def test_the_studys_note(ledger):
 
 
 def test_words_for_a_difference():
-    rivals = [trial_note.Rival("x", 0.5, 0, 0.4, interval) for interval in ((-0.2, -0.1), (-0.1, 0.1), (0.1, 0.2), None)]
+    rivals = [
+        trial_note.Rival("x", 0.5, 0, 0.4, interval) for interval in ((-0.2, -0.1), (-0.1, 0.1), (0.1, 0.2), None)
+    ]
     assert [trial_note._said(one) for one in rivals][:3] == ["better", "can't be told apart", "worse"]
     assert trial_note._said(rivals[3]) == "not compared clip by clip"
 
@@ -201,7 +203,8 @@ def test_the_list_is_json_and_the_process_polite(ledger):
 def test_the_supervisor_draws_nothing_itself():
     heavy = "torch", "matplotlib", "soundfile", "tensorboard", "scipy.signal", "plotly", "jinja2"
     program = (
-        "import sys, search.execution.worker, search.dashboard.publisher, tmsearch.cli.services.annotator, optuna_dashboard\n"
+        "import sys, search.execution.worker, search.dashboard.publisher\n"
+        "import tmsearch.cli.services.annotator, optuna_dashboard\n"
         f"print([name for name in {heavy} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, cwd=ROOT)

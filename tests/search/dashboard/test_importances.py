@@ -44,8 +44,9 @@ def test_the_knob_that_matters_is_told_and_the_other_is_not(space):
 def test_nothing_is_told_of_noise(space):
     chance, flat = random.Random(3), []
     for one in history(40):
-        flat.append(Configuration(one.number, "sampled", one.drawn, one.params, "pruned",
-                                  rungs=(Rung(2, chance.random(), {}),)))
+        flat.append(
+            Configuration(one.number, "sampled", one.drawn, one.params, "pruned", rungs=(Rung(2, chance.random(), {}),))
+        )
     told = [one.told for one in importances.importances(space, importances.comparable(space, flat)).knobs]
     assert told.count(True) <= 1, "one in twenty may pass the level of chance"
 
@@ -58,16 +59,19 @@ def test_too_few_to_tell(space, count, why):
 
 
 def test_equal_results_tell_nothing(space):
-    equal = [Configuration(one.number, "sampled", one.drawn, one.params, "pruned", rungs=(Rung(2, 0.5, {}),))
-             for one in history(20)]
+    equal = [
+        Configuration(one.number, "sampled", one.drawn, one.params, "pruned", rungs=(Rung(2, 0.5, {}),))
+        for one in history(20)
+    ]
     assert importances.importances(space, importances.comparable(space, equal)).why == "all results are equal"
 
 
 def test_what_compares(space):
     known = history(4)
     foreign = Configuration(4, IMPORTED, known[0].drawn, known[0].params, "finished", rungs=(Rung(2, 0.0, {}),))
-    failed = Configuration(5, "sampled", known[0].drawn, known[0].params, "failed", failure="diverged",
-                           rungs=(Rung(2, 9.0, {}),))
+    failed = Configuration(
+        5, "sampled", known[0].drawn, known[0].params, "failed", failure="diverged", rungs=(Rung(2, 9.0, {}),)
+    )
     endless = Configuration(6, "sampled", known[0].drawn, known[0].params, "pruned", rungs=(Rung(2, math.inf, {}),))
     found = importances.comparable(space, [*known, foreign, failed, endless])
     assert [one.number for one, _ in found.results] == [0, 1, 2, 3]

@@ -286,9 +286,7 @@ def test_a_worker_publishes_them(tmp_path):
     from tests.support.toy_study import CHILD, KNOBS
 
     child, watcher = Child(CHILD), Watcher()
-    worker = Worker(
-        ledger, toy_space(tmp_path), KNOBS, child, tmp_path / "toy", {}, watcher, curator=ToyCurator()
-    )
+    worker = Worker(ledger, toy_space(tmp_path), KNOBS, child, tmp_path / "toy", {}, watcher, curator=ToyCurator())
     try:
         worker.run(Interrupts())
     finally:

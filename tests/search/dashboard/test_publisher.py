@@ -123,4 +123,3 @@ def test_failures_as_optuna_sees_them(tmp_path):
     trials = optuna.load_study(study_name="other", storage=storage.optuna).trials
     assert [trial.state for trial in trials if trial.user_attrs["configuration"] == 0][-1].is_finished()
     assert other.history()[0].state in ("finished", "pruned")
-

@@ -40,9 +40,10 @@ def test_a_depot_that_cannot_be_reached_costs_time_only(tmp_path):
     ledger, child = toy_study(toy_storage(tmp_path), space, 2), Child(CHILD)
     (tmp_path / "toy").mkdir()
     try:
-        assert Worker(ledger, space, KNOBS, child, tmp_path / "toy", {}, Watcher(), depot=depot).run(
-            Interrupts()
-        ) == "done"
+        assert (
+            Worker(ledger, space, KNOBS, child, tmp_path / "toy", {}, Watcher(), depot=depot).run(Interrupts())
+            == "done"
+        )
     finally:
         child.close()
     assert len(said) == 1

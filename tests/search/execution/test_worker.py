@@ -95,11 +95,10 @@ def test_deadline_and_stop_request_leave_work_to_resume(tmp_path):
 SUPERVISOR = """
 import sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-from toy import *
+from tests.support.toy_study import *
 from search.study import open_study
 from search.space import Space
-folder = Path(sys.argv[2])
+folder = Path(sys.argv[1])
 ledger = open_study(toy_storage(folder), "toy")
 work(ledger, Space.from_json(ledger.record().space), folder / "toy", step_seconds=0.02)
 """
@@ -132,7 +131,7 @@ def test_kill_9_loses_nothing_and_repeats_nothing(tmp_path, victim):
     unbroken, space, folder = fresh(tmp_path / "a")
     work(unbroken, space, folder)
     ledger, space, folder = fresh(tmp_path / "b")
-    command = [sys.executable, "-c", SUPERVISOR, str(Path(__file__).parent), str(tmp_path / "b")]
+    command = [sys.executable, "-c", SUPERVISOR, str(tmp_path / "b")]
     process = None
     for wait in (0.02, 0.05, 0.1):
         if process is None or process.poll() is not None:

@@ -25,7 +25,8 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="wa
 
 def crew_of(folder, ledger, workers, step_seconds=0.02, command=COMMAND, watcher=None):
     environment = {
-        "TMSEARCH_STORAGE": f"sqlite:///{ledger.storage.file}", "TOY_STEP_SECONDS": str(step_seconds),
+        "TMSEARCH_STORAGE": f"sqlite:///{ledger.storage.file}",
+        "TOY_STEP_SECONDS": str(step_seconds),
         "TMSEARCH_STUDIES": str(folder),
     }
     engine = Local([*command, str(folder / "toy")], environment, folder / "logs", workers)
@@ -86,12 +87,11 @@ def test_ctrl_c_reaches_every_worker(tmp_path, times):
 def test_workers_leave_when_their_crew_is_killed(tmp_path):
     ledger = toy_study(toy_storage(tmp_path), toy_space(tmp_path), 40)
     code = (
-        "import sys; sys.path[:0] = sys.argv[3:]\nfrom pathlib import Path\nfrom test_crew import crew_of\n"
-        "from toy import *\nfrom search.study import open_study\n"
+        "import sys\nfrom pathlib import Path\nfrom tests.search.execution.test_worker_pool import crew_of\n"
+        "from tests.support.toy_study import *\nfrom search.study import open_study\n"
         "crew_of(Path(sys.argv[1]), open_study(toy_storage(Path(sys.argv[1])), 'toy'), 2)[0].run(Interrupts())\n"
     )
-    here = Path(__file__).parent
-    crew = subprocess.Popen([sys.executable, "-c", code, str(tmp_path), "-", str(here), str(here.parents[1])])
+    crew = subprocess.Popen([sys.executable, "-c", code, str(tmp_path), "-"])
     until = time.monotonic() + 60
     while len(ledger.workers()) < 2 and time.monotonic() < until:
         time.sleep(0.05)
@@ -129,7 +129,9 @@ def test_a_stalled_worker_cannot_report_and_another_goes_on_from_its_checkpoint(
     space = toy_space(tmp_path)
     ledger = toy_study(toy_storage(tmp_path), space, 1)
     environment = {
-        **os.environ, "TMSEARCH_STORAGE": f"sqlite:///{ledger.storage.file}", "TOY_STEP_SECONDS": "0.4",
+        **os.environ,
+        "TMSEARCH_STORAGE": f"sqlite:///{ledger.storage.file}",
+        "TOY_STEP_SECONDS": "0.4",
         "TMSEARCH_STUDIES": str(tmp_path),
     }
     stalled = subprocess.Popen(

@@ -42,8 +42,7 @@ def test_draws_stay_inside_and_repeat():
 def test_another_process_draws_the_same_whatever_the_order_of_keys():
     here = draw(SPACE, history(15), seed=3, number=15, last_rung=4)
     text = (
-        "import sys; sys.path.insert(0, 'tests/search')\n"
-        "from test_sampling import *\n"
+        "from tests.search.samplers.test_sampler import *\n"
         "other = dict(reversed(SPACE.items()))\n"
         "print(sorted(draw(other, history(15), seed=3, number=15, last_rung=4).items()))"
     )

@@ -151,7 +151,12 @@ def test_a_search_of_toys_by_time_goes_on_as_if_nothing_had_been(tmp_path):
         interrupts, watcher = Interrupts(), Watcher()
         watcher.on_progress = lambda number, event, asked=interrupts: asked.signal()
         outcome, _ = work(
-            cut, space, tmp_path / "cut" / "toy", interrupts=interrupts, watcher=watcher, step_costs=costs,
+            cut,
+            space,
+            tmp_path / "cut" / "toy",
+            interrupts=interrupts,
+            watcher=watcher,
+            step_costs=costs,
             step_seconds=0.01,
         )
         if outcome == "done":

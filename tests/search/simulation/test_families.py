@@ -38,8 +38,10 @@ def family(name, seed=0, count=48):
     for _ in range(count):
         place, dropout = random.random(), 0.3 * random.random()
         drawn = {
-            "learning_rate": 10 ** (4 * place - 6), "dropout": dropout,
-            "warmup_steps": int(4 * random.integers(6)), "freeze": bool(random.integers(2)),
+            "learning_rate": 10 ** (4 * place - 6),
+            "dropout": dropout,
+            "warmup_steps": int(4 * random.integers(6)),
+            "freeze": bool(random.integers(2)),
         }
         end = 0.2 + 1.6 * abs(place - 0.45) ** 1.5 + 0.3 * dropout + 0.05 * drawn["freeze"] * (1 + place)
         end *= math.exp(noise * random.standard_normal())

@@ -160,7 +160,9 @@ def test_more_workers_take_less_time_on_the_clock(table, tmp_path, capsys):
 
 def test_points_and_values_are_each_others_inverse():
     search = {
-        "log": FloatRange(1e-6, 1e-2, log=True), "count": IntRange(0, 12, step=4), "kind": Choice((True, 1, "x")),
+        "log": FloatRange(1e-6, 1e-2, log=True),
+        "count": IntRange(0, 12, step=4),
+        "kind": Choice((True, 1, "x")),
         "flat": FloatRange(2.0, 2.0),
     }
     rng = random.Random(0)

@@ -93,7 +93,9 @@ def transcribed(folder, caplog):
 
 def test_a_pipeline_transcribes_with_the_folder_and_warns_of_nothing_new(toy, speech, tmp_path, caplog):
     config, result = trained(toy, speech, tmp_path / "run", context_seconds=1.6, lora_r=2)
-    model_folder.export(model_folder.load_weights(config, result.checkpoint), tmp_path / "out", language="en", task="transcribe")
+    model_folder.export(
+        model_folder.load_weights(config, result.checkpoint), tmp_path / "out", language="en", task="transcribe"
+    )
     _, untouched = transcribed(toy, caplog)
     text, warned = transcribed(tmp_path / "out", caplog)
     assert text
@@ -126,14 +128,16 @@ QUIET = """
 import sys
 sys.path[:0] = {path!r}
 from pathlib import Path
-import toys
-from tmsearch import evaluation, export, training
+from tests.support import toy_whisper as toys
+from tmsearch.evaluation import evaluate
+from tmsearch.export import model_folder
+from tmsearch.training import train
 out = Path({out!r})
 speech = toys.speech(out / "corpus", out / "cache")
 config = toys.config({toy!r}, lora_r=2, context_seconds=1.6, dropout=0.1, speed=0.1, micro_batch_size=2)
-evaluation.zero_shot(config, speech)
-result = training.train(config, speech, toys.stretch(out / "run", 2, micro_batch=2), lambda progress: None)
-export.export(export.load_weights(config, result.checkpoint), out / "model", language="en")
+evaluate.zero_shot(config, speech)
+result = train.train(config, speech, toys.stretch(out / "run", 2, micro_batch=2), lambda progress: None)
+model_folder.export(model_folder.load_weights(config, result.checkpoint), out / "model", language="en")
 """
 
 

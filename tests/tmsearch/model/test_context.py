@@ -9,7 +9,13 @@ from tmsearch.model.forward import thinned
 def test_a_clip_is_heard_for_its_length_and_a_margin_in_whole_steps():
     rule = Contexts(most=500, step=25, full=1500, silence=True)
     assert [rule.positions(seconds) for seconds in (0.1, 0.3, 0.31, 2.0, 9.8, 9.9, 14.0)] == [
-        25, 25, 50, 125, 500, 500, 500,
+        25,
+        25,
+        50,
+        125,
+        500,
+        500,
+        500,
     ]
     assert rule.seconds == 10.0
 

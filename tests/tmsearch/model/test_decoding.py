@@ -13,7 +13,7 @@ from tmsearch.model.loops import loop_period
 from tmsearch.model.tokens import prompt_ids
 
 ASSETS = Path(os.environ.get("TMSEARCH_ASSETS", Path(__file__).parents[3].parent / "shared/assets"))
-MICRO = Path(model.__file__).parent / "demo/micro"
+MICRO = Path(model.__file__).parents[1] / "demo/micro"
 
 
 @pytest.fixture(scope="module")

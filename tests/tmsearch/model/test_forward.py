@@ -113,9 +113,7 @@ def test_thinned_silence_stands_for_all_of_it_close_together_at_both_ends(count)
     assert sum(lengths) == count
     assert len(places) <= 24
     starts = [sum(lengths[:index]) for index in range(len(lengths))]
-    assert all(
-        start <= place < start + length for start, place, length in zip(starts, places, lengths, strict=True)
-    )
+    assert all(start <= place < start + length for start, place, length in zip(starts, places, lengths, strict=True))
     assert lengths[0] == lengths[-1] == 1
     assert forward.thinned(0) == ()
 

@@ -12,7 +12,7 @@ from tmsearch.model.tokens import label_ids, prompt_ids
 from tmsearch.model.whisper import Whisper
 
 ASSETS = Path(os.environ.get("TMSEARCH_ASSETS", Path(__file__).parents[3].parent / "shared/assets"))
-MICRO = Path(model.__file__).parent / "demo/micro"
+MICRO = Path(model.__file__).parents[1] / "demo/micro"
 
 
 def whisper(tokenizer, *, multilingual=True):

@@ -18,7 +18,7 @@ from tmsearch.model import trainable
 from tmsearch.model import whisper as model
 
 ROOT = Path(__file__).parents[3]
-MICRO = Path(model.__file__).parent / "demo/micro"
+MICRO = Path(model.__file__).parents[1] / "demo/micro"
 
 
 @pytest.fixture(scope="module")
@@ -153,16 +153,17 @@ def test_the_embedded_model_loads_by_its_name():
 HUB = """
 import sys
 sys.path.insert(0, {root!r})
-from tmsearch import hub, model
+from tmsearch import hub
+from tmsearch.model import whisper
 hub.DEADLINE = {deadline}
 from tmsearch.config import TrainConfig
 from tmsearch.errors import InputError
 for name, revision in {asked!r}:
     try:
         if name == "me/described":
-            print(name, model.describe(name, revision).d_model)
+            print(name, whisper.describe(name, revision).d_model)
         else:
-            print(name, model.load(TrainConfig(model=name, model_revision=revision)).model.config.d_model)
+            print(name, whisper.load(TrainConfig(model=name, model_revision=revision)).model.config.d_model)
     except InputError as error:
         print(error)
 """

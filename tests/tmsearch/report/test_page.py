@@ -27,7 +27,12 @@ def pages(tmp_path_factory):
         "finished": Plan(configurations=18, validation=30, clips=50, seconds=0.6),
         "running": Plan(configurations=3, clips=20, validation=4, running=True),
         "hostile": Plan(
-            study=EVIL.replace("\x00", ""), clips=14, validation=4, configurations=4, seconds=0.4, hypothesis=ENDLESS,
+            study=EVIL.replace("\x00", ""),
+            clips=14,
+            validation=4,
+            configurations=4,
+            seconds=0.4,
+            hypothesis=ENDLESS,
             texts={place: f"{place} {EVIL}".replace("\x00", "") for place in range(14)},
             names={place: f"{place}<img src=x onerror={RAN}>\u202e'\"&.flac".replace("/", "") for place in range(14)},
             reason=EVIL.replace("\x00", ""),
@@ -64,8 +69,11 @@ def drawn(browser, name):
 
 
 def shown(browser):
-    return [card.find_element(By.TAG_NAME, "h3").text for card in browser.find_elements(By.CSS_SELECTOR, ".clip")
-            if card.is_displayed()]
+    return [
+        card.find_element(By.TAG_NAME, "h3").text
+        for card in browser.find_elements(By.CSS_SELECTOR, ".clip")
+        if card.is_displayed()
+    ]
 
 
 def figures(browser, field):

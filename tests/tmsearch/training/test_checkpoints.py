@@ -133,7 +133,7 @@ import os, signal, sys
 sys.path.insert(0, {root!r})
 import torch
 from pathlib import Path
-from tmsearch import checkpoints
+from tmsearch.training import checkpoints
 
 calls = 0
 last_words = 10**9

@@ -35,12 +35,21 @@ def test_another_error_is_not_taken_for_lack_of_memory():
 def test_what_memory_depends_on_has_names_of_its_own(tmp_path):
     usual = {"batch_size": 4}
     configs = [
-        {}, {"batch_size": 8}, {"lora_r": 4}, {"freeze_encoder": True}, {"freeze_encoder_layers": 2},
-        {"context_seconds": 10.0}, {"context_step": 2.0}, {"low_memory": True}, {"precision": "float32"},
+        {},
+        {"batch_size": 8},
+        {"lora_r": 4},
+        {"freeze_encoder": True},
+        {"freeze_encoder_layers": 2},
+        {"context_seconds": 10.0},
+        {"context_step": 2.0},
+        {"low_memory": True},
+        {"precision": "float32"},
     ]
     keys = {micro_batch.key(toys.config(tmp_path, **{**usual, **knobs})) for knobs in configs}
     assert len(keys) == len(configs)
-    assert micro_batch.key(toys.config(tmp_path, learning_rate=1e-5)) == micro_batch.key(toys.config(tmp_path, dropout=0.1))
+    assert micro_batch.key(toys.config(tmp_path, learning_rate=1e-5)) == micro_batch.key(
+        toys.config(tmp_path, dropout=0.1)
+    )
 
 
 def test_a_cpu_takes_the_whole_batch_unless_told(tmp_path):
@@ -73,9 +82,18 @@ def test_a_trial_that_runs_out_of_memory_goes_on_with_half_the_clips(tmp_path, m
             done.append(message["step"])
 
     job = {
-        "job": "segment", "data": data, "max_steps": 4, "threads": 1, "cache": str(tmp_path / "cache"),
-        "tensorboard": str(tmp_path / "tensorboard"), "seed": 0, "token": 1, "first_step": 0, "last_step": 4,
-        "facts": {"data": known["data"], f"baseline:{toy}": {}}, "folder": str(tmp_path / "study/trials/0"),
+        "job": "segment",
+        "data": data,
+        "max_steps": 4,
+        "threads": 1,
+        "cache": str(tmp_path / "cache"),
+        "tensorboard": str(tmp_path / "tensorboard"),
+        "seed": 0,
+        "token": 1,
+        "first_step": 0,
+        "last_step": 4,
+        "facts": {"data": known["data"], f"baseline:{toy}": {}},
+        "folder": str(tmp_path / "study/trials/0"),
         "params": {"model": str(toy), "batch_size": 4, "warmup_steps": 0},
     }
     answer = jobs.answer(bench, job, say, lambda: False)

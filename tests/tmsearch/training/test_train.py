@@ -147,7 +147,9 @@ def test_micro_batches_add_up_to_the_batch(toy, speech, tmp_path):
 def test_golden_loss_curve(toy, speech, tmp_path, context):
     curve = []
     knobs = {
-        "own": {}, "cut": {"context_silence": False}, "whole": {"context_seconds": 2.0, "context_step": 0.0},
+        "own": {},
+        "cut": {"context_silence": False},
+        "whole": {"context_seconds": 2.0, "context_step": 0.0},
     }
     train.train(toys.config(toy, **knobs[context]), speech, toys.stretch(tmp_path, 4), curve.append)
     assert [one.loss for one in curve] == pytest.approx(GOLDEN_LOSSES[context], rel=2e-3)

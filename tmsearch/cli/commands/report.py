@@ -153,9 +153,13 @@ def _tables(
     except (ValueError, TypeError, OSError):
         return (), (), f"The table of clips in {mine} cannot be read."
     if not scores:
-        return (), (), (
-            f"There is no table of clips in {mine}: trial {best.number} was trained on another machine, or its files "
-            "were removed."
+        return (
+            (),
+            (),
+            (
+                f"There is no table of clips in {mine}: trial {best.number} was trained on another machine, or "
+                "its files were removed."
+            ),
         )
     locked = set(summary.facts.get("data", {}).get("split", {}).get("test", ()))
     return [one for one in scores if one.name not in locked], before, ""

@@ -101,9 +101,7 @@ def _disk(folder: Path, checked: Mapping[str, Any]) -> None:
         )
 
 
-def _create(
-    storage: Storage, space: Space, checked: Mapping[str, Any], trials: int, seed: int, hands: Hands
-) -> Ledger:
+def _create(storage: Storage, space: Space, checked: Mapping[str, Any], trials: int, seed: int, hands: Hands) -> Ledger:
     known = {"data": checked["data"], "threads": hands.threads}
     return study.create(storage, space, seed=seed, trials=trials, version=code_version(), known=known)
 

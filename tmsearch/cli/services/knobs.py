@@ -29,9 +29,7 @@ def load_space(path: str, overrides: Sequence[str], study: str | None) -> Space:
     models = search.get("model")
     if isinstance(models, Choice):
         search["model"] = dataclasses.replace(models, values=tuple(absolute(one) for one in models.values))
-    start = tuple(
-        {**entry, "model": absolute(entry["model"])} if "model" in entry else entry for entry in space.start
-    )
+    start = tuple({**entry, "model": absolute(entry["model"])} if "model" in entry else entry for entry in space.start)
     return dataclasses.replace(space, data=data, train=train, search=search, start=start)
 
 

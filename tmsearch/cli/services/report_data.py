@@ -42,7 +42,11 @@ def gathered(ledger: Ledger, summary: Summary) -> tuple[Study, list[Candidate]]:
     comparable = None if CONFIRMS in summary.facts else importances.comparable(space, summary.history)
     moments = timeline.moments(ledger)
     zero_shot = tuple(
-        Known(f"untrained {short(model)}", value["wer"], intervals.bounds(intervals.baseline_interval(summary.facts, model)))
+        Known(
+            f"untrained {short(model)}",
+            value["wer"],
+            intervals.bounds(intervals.baseline_interval(summary.facts, model)),
+        )
         for model, value in intervals.baselines(summary.facts).items()
     )
     found = Study(
@@ -126,8 +130,8 @@ def _mattered(summary: Summary, space: Space, comparable: importances.Comparable
         return Mattered((), "", f"A confirmation varies seeds and no knobs: see `tmsearch report {of}`.")
     found = importances.importances(space, comparable)
     how = (
-        f"{importances.EVALUATOR} over {found.configurations} configurations by their WER at {found.where}: how far the "
-        f"best {found.best} lie from all of them, knob by knob, as shares. Whiskers are 95 % intervals over "
+        f"{importances.EVALUATOR} over {found.configurations} configurations by their WER at {found.where}: how far "
+        f"the best {found.best} lie from all of them, knob by knob, as shares. Whiskers are 95 % intervals over "
         f"{importances.RESAMPLES} bootstrap resamples; a knob whose bar stays left of the red stroke, which 95 of 100 "
         "shuffles of the results stay below, is not told from chance."
     )
@@ -204,7 +208,7 @@ def _environment(summary: Summary, moments: tuple[timeline.Moment, ...]) -> tupl
 
 
 def _devices(facts: Mapping[str, Any]) -> list[str]:
-    """The GPUs, or cpu: named where the study remembers how many clips their memory took (tmsearch.training.micro_batch.key)."""
+    """The GPUs, or cpu: named where the study remembers how many clips their memory took (micro_batch.key)."""
     named = (re.match(r"micro_batch:.*?@(.+?): batch ", key) for key in facts)
     return sorted({found[1] for found in named if found})
 

@@ -46,7 +46,8 @@ def nodes(environment):
 
 def engine_of(folder, storage, cluster):
     environment = {
-        "TMSEARCH_STORAGE": storage.url.render_as_string(hide_password=False), "TMSEARCH_STUDIES": str(folder),
+        "TMSEARCH_STORAGE": storage.url.render_as_string(hide_password=False),
+        "TMSEARCH_STUDIES": str(folder),
         "TOY_STEP_SECONDS": "0.5",
     }
     options = {"address": cluster.address, "num_gpus": "0"}

@@ -117,7 +117,8 @@ def slurm(monkeypatch):
 
 def engine_of(folder, storage, logs, **options):
     environment = {
-        "TMSEARCH_STORAGE": storage.url.render_as_string(hide_password=False), "TMSEARCH_STUDIES": str(folder),
+        "TMSEARCH_STORAGE": storage.url.render_as_string(hide_password=False),
+        "TMSEARCH_STUDIES": str(folder),
         "TOY_STEP_SECONDS": "0.3",
     }
     given = {"gpus_per_node": "0", "mem": "100MB", **options}
