@@ -184,7 +184,7 @@ def test_a_study_with_rungs_in_seconds_is_refused_in_one_line(tmp_path):
         timed = {**row, "id": row["id"] + 1, "name": "timed"}
         timed["space"] = {**row["space"], "study": "timed", "budget": budget}
         connection.execute(sa.insert(studies).values(timed))
-    line = "timed: budget.rungs: this study's rungs are in seconds"
+    line = "tmsearch: timed: budget.rungs: this study's rungs are in seconds"
     for command in (["status", "timed"], ["best", "timed"], ["resume", "timed"], ["export", "timed", "-o", "a.yaml"]):
         done = tmsearch(tmp_path, *command)
         assert done.returncode == 2, done.stderr

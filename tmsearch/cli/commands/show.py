@@ -99,7 +99,7 @@ def _readable(storage: Storage) -> list[Summary]:
         try:
             Space.from_json(dict(summary.record.space))
         except UserError as error:
-            print(error, file=sys.stderr)
+            print(f"tmsearch: {error}", file=sys.stderr)
             continue
         summaries.append(summary)
     return summaries
