@@ -35,7 +35,7 @@ class Summary:
 
     @property
     def best(self) -> Configuration | None:
-        return leader(Budget.from_json(self.record.space["budget"]).rule, self.history)
+        return leader(Budget.from_json(self.record.space["budget"], self.record.name).rule, self.history)
 
     @property
     def spent(self) -> float:

@@ -32,10 +32,7 @@ EVALUATOR = "PED-ANOVA (optuna.importance)"
 
 @dataclass(frozen=True)
 class Comparable:
-    """The rung that most configurations have a value at, and those: (configuration, its value there).
-
-    Where rungs are in seconds `step` is the rung's number, in the configurations as well (see Rule.seen).
-    """
+    """The rung that most configurations have a value at, and those: (configuration, its value there)."""
 
     step: int
     where: str  # the rung in words
@@ -71,10 +68,9 @@ class Importances:
     why: str = ""
 
 
-def comparable(space: Space, history: Sequence[Configuration]) -> Comparable | None:
+def comparable(history: Sequence[Configuration]) -> Comparable | None:
     """The results that can be held against each other; None where there is none. Imported ones stay out."""
-    rule = space.budget.rule
-    seen = [one for one in rule.seen(own(history)) if one.failure is None]
+    seen = [one for one in own(history) if one.failure is None]
     reached = {
         step: [(one, one.curve[step]) for one in seen if math.isfinite(one.curve.get(step, math.nan))]
         for step in sorted({step for one in seen for step in one.curve})
@@ -82,8 +78,7 @@ def comparable(space: Space, history: Sequence[Configuration]) -> Comparable | N
     if not any(reached.values()):
         return None
     step = max(reached, key=lambda each: (len(reached[each]), each))
-    where = f"step {step}" if rule.pace is None else f"rung {step} of {rule.last_rung}"
-    return Comparable(step, where, tuple(reached[step]))
+    return Comparable(step, f"step {step}", tuple(reached[step]))
 
 
 def shown_name(space: Space, name: str) -> str:

@@ -29,10 +29,10 @@ def sweep(ledger: Ledger, rule: scheduler.Rule, study_folder: Path, disk_gb: flo
         return []
     # Looked at without the lock first: most times there is nothing to do, and nobody waits for the disk.
     record = ledger.record()
-    doomed = _doomed(scheduler.Study(rule, own(ledger.history()), record.trials).seen, study_folder, disk_gb)
+    doomed = _doomed(scheduler.Study(rule, own(ledger.history()), record.trials), study_folder, disk_gb)
     if doomed:
         with ledger.locked() as (history, total):
-            doomed = _doomed(scheduler.Study(rule, own(history), total).seen, study_folder, disk_gb)
+            doomed = _doomed(scheduler.Study(rule, own(history), total), study_folder, disk_gb)
             for number in doomed:
                 # Renamed while nobody can claim it; what a kill leaves of it is found by its name.
                 discard(trial_folder(study_folder, number) / CHECKPOINTS)

@@ -233,7 +233,7 @@ class Worker:
         start = self._space.start[place] if place < len(self._space.start) else None
         drawn = sampler.draw(
             self._space.search,
-            self._rule.seen(claim.history),
+            claim.history,
             seed=self._seed,
             number=claim.number,
             last_rung=self._rule.last_rung,

@@ -1,10 +1,9 @@
-"""Ways of choosing between configurations: halving with promotion, a synchronous bracket, Hyperband, stopping rules."""
+"""Ways of choosing between configurations: halving with promotion, a synchronous bracket, Optuna's stopping rules."""
 
 from __future__ import annotations
 
 import functools
 import math
-import statistics
 from collections.abc import Callable, Iterator
 
 from search.records import Configuration
@@ -13,8 +12,6 @@ from search.schedulers.scheduler import Strategy, Study, Verdict, value_at
 
 # Optuna's own pruners stop and never promote; search.schedulers.optuna_pruners asks them.
 OPTUNA = ("optuna-median", "optuna-halving", "optuna-hyperband")
-# Those that ask no more of rungs than their order, so that these may be in seconds.
-BY_TIME = ("halving", "bracket", "median", "none")
 
 
 def _rests(one: Configuration) -> bool:
@@ -116,60 +113,9 @@ def _bracket(study: Study) -> Configuration | None:
     return None
 
 
-@functools.cache
-def bracket_sizes(rungs: int, eta: int) -> tuple[int, ...]:
-    """How many configurations each bracket of Hyperband gets in a round; bracket b begins at rung b.
-
-    Li et al., arXiv:1603.06560, algorithm 1, line 3, with s_max + 1 = `rungs`.
-    """
-    return tuple(math.ceil(rungs / (rungs - b) * eta ** (rungs - 1 - b)) for b in range(rungs))
-
-
-def bracket_of(number: int, rungs: int, eta: int) -> int:
-    """The bracket of a configuration, by its number: rounds of all brackets, each in turn."""
-    sizes = bracket_sizes(rungs, eta)
-    place = number % sum(sizes)
-    return next(b for b in range(rungs) if place < sum(sizes[: b + 1]))
-
-
-def _hyperband(study: Study) -> Configuration | None:
-    for part in _brackets(study):
-        one = _promoted(part, 0)
-        if one is not None:
-            return one
-    if study.full and not study.held:
-        for part in _brackets(study):
-            one = _promoted(part, 1)
-            if one is not None:
-                return one
-    return None
-
-
-def _brackets(study: Study) -> Iterator[Study]:
-    rungs = study.rule.rungs
-    for b in range(len(rungs)):
-        mine = [one for one in study.history if bracket_of(one.number, len(rungs), study.rule.eta) == b]
-        yield Study(study.rule, mine, study.total, study.closing)
-
-
-def _first_of_bracket(study: Study, number: int) -> int:
-    return study.rule.rungs[bracket_of(number, len(study.rule.rungs), study.rule.eta)]
-
-
-def _first(study: Study, number: int) -> int:
-    return study.rule.rungs[0]
-
-
 def _still_in(study: Study) -> Configuration | None:
     """Whatever was not stopped goes on at once, lower numbers first."""
     return next((one for one in study.history if one.state == "paused" and _rests(one)), None)
-
-
-def _median(study: Study, mine: Configuration) -> Verdict:
-    """Not worse than the median of the others at this rung (Golovin et al. 2017, Vizier's median stopping rule)."""
-    values = [value_at(one, mine.steps) for one in study.history if one.number != mine.number]
-    known = [value for value in values if math.isfinite(value)]
-    return "paused" if not known or value_at(mine, mine.steps) <= statistics.median(known) else "pruned"
 
 
 def _optuna(name: str, study: Study, mine: Configuration) -> Verdict:
@@ -189,12 +135,10 @@ def _all(study: Study, rung: int, ranked: int) -> int:
 
 
 STRATEGIES: dict[str, Strategy] = {
-    "halving": Strategy(_pauses, _halving, _first, share=_late_share),
-    "bracket": Strategy(_pauses, _bracket, _first, synchronous=True, share=_share),
-    "hyperband": Strategy(_pauses, _hyperband, _first_of_bracket, share=_share),
-    "median": Strategy(_median, _still_in, _first),
-    "none": Strategy(_pauses, _still_in, _first, share=_all),
-    **{name: Strategy(functools.partial(_optuna, name), _still_in, _first) for name in OPTUNA},
+    "halving": Strategy(_pauses, _halving, share=_late_share),
+    "bracket": Strategy(_pauses, _bracket, synchronous=True, share=_share),
+    "none": Strategy(_pauses, _still_in, share=_all),
+    **{name: Strategy(functools.partial(_optuna, name), _still_in) for name in OPTUNA},
 }
 # What a study may be run by; no space asks for a race, `tmsearch confirm` does.
-EVERY: dict[str, Strategy] = {**STRATEGIES, "race": Strategy(_pauses, _race, _first, share=_all)}
+EVERY: dict[str, Strategy] = {**STRATEGIES, "race": Strategy(_pauses, _race, share=_all)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,8 +27,8 @@ class Standing:
 
 
 def standings(rule: Rule, history: Sequence[Configuration]) -> list[Standing]:
-    """Every rung's, from the first to the end, in the order of Budget.names."""
-    study = Study(rule, own(history), 0).seen
+    """Every rung's, from the first to the end."""
+    study = Study(rule, own(history), 0)
     found = []
     for rung in study.rule.rungs:
         values = [one.curve[rung] for one in study.history if rung in one.curve]
@@ -54,10 +53,7 @@ class _Prices:
             return None
         step = math.fsum(one.total("train_seconds") / one.steps for one in trained) / len(trained)
         evaluation = math.fsum(one.total("eval_seconds") for one in trained) / sum(len(one.rungs) for one in trained)
-        if rule.pace is None:
-            ends = [rung * step for rung in rule.rungs]
-        else:
-            ends = [*rule.pace.seconds, max(rule.pace.seconds[-1], rule.pace.max_steps * step)]
+        ends = [rung * step for rung in rule.rungs]
         prices = tuple(end - start + evaluation for start, end in zip([0.0, *ends], ends, strict=False))
         return cls(step, evaluation, prices)
 
@@ -75,8 +71,7 @@ def seconds_left(rule: Rule, history: Sequence[Configuration], total: int, worke
     if len(mine) >= total and all(one.ended for one in mine):
         return 0.0
     study = Study(rule, mine, max(total, len(mine)))
-    seen = study.seen
-    owed, alone = _owed(EVERY[rule.strategy], seen)
+    owed, alone = _owed(EVERY[rule.strategy], study)
     both = math.fsum(count * price for count, price in zip(owed, prices.by_rung, strict=True))
     both += math.fsum(_running(one, prices) for one in mine if one.state == "running")
     serial = math.fsum(count * price for count, price in zip(alone, prices.by_rung, strict=True))
@@ -96,11 +91,10 @@ def _owed(strategy: Strategy, study: Study) -> tuple[list[float], list[float]]:
     """Segments yet to be begun, by the rung that they end at; and those of the finish, where one waits for another."""
     rungs = study.rule.rungs
     wanted = dict.fromkeys(rungs, 0.0)
-    for first, size in Counter(strategy.first_rung(study, number) for number in range(study.total)).items():
-        count = float(size)
-        for rung in rungs[rungs.index(first) :]:
-            wanted[rung] += count
-            count = max(1.0, _going_on(strategy, study, rung, count)) if rung != rungs[-1] else 0.0
+    count = float(study.total)
+    for rung in rungs:
+        wanted[rung] = count
+        count = max(1.0, _going_on(strategy, study, rung, count)) if rung != rungs[-1] else 0.0
     begun = {rung: sum(_asks_no_more(one, rung) for one in study.history) for rung in rungs}
     owed = [max(0.0, wanted[rung] - begun[rung]) for rung in rungs]
     if study.rule.strategy != "halving":

@@ -9,32 +9,23 @@ from typing import Any, Literal
 
 from search.imported import own
 from search.records import Claim, Configuration, Rung, best
-from search.schedulers.time_rungs import Pace
 
 Verdict = Literal["paused", "pruned", "finished"]
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What a ladder needs of the space's budget. `rungs` rise and end at the full budget, in steps.
-
-    With a `pace` rungs are in seconds, and `rungs` holds the full budget only.
-    """
+    """What a ladder needs of the space's budget. `rungs` rise and end at the full budget, in optimizer steps."""
 
     rungs: tuple[int, ...]
     strategy: str = "halving"
     eta: int = 4
     max_full: int = 3
-    pace: Pace | None = None
-
-    def seen(self, history: Sequence[Configuration]) -> list[Configuration]:
-        """The history by rungs that compare: as it is where rungs are steps."""
-        return [self.pace.seen(one) if self.pace else one for one in history]
 
     @property
     def last_rung(self) -> int:
-        """The full budget, as `seen` has it."""
-        return self.pace.rungs[-1] if self.pace else self.rungs[-1]
+        """The full budget."""
+        return self.rungs[-1]
 
 
 @dataclass(frozen=True)
@@ -57,14 +48,6 @@ class Study:
     history: Sequence[Configuration]
     total: int
     closing: bool = False
-
-    @property
-    def seen(self) -> Study:
-        """The same by rungs that compare; see Rule.seen."""
-        if self.rule.pace is None:
-            return self
-        rule = replace(self.rule, rungs=self.rule.pace.rungs, pace=None)
-        return replace(self, rule=rule, history=self.rule.seen(self.history))
 
     @property
     def full(self) -> bool:
@@ -93,7 +76,6 @@ class Strategy:
 
     verdict: Callable[[Study, Configuration], Verdict]
     promote: Callable[[Study], Configuration | None]
-    first_rung: Callable[[Study, int], int]  # of a configuration, by its number
     # In step: what is drawn must not depend on who happened to be done first, so a draw sees no results.
     synchronous: bool = False
     share: Callable[[Study, int, int], int] | None = None
@@ -122,16 +104,10 @@ def choose(strategy: Strategy, study: Study) -> Work | None:
     What was begun comes first, so that a search that was killed finishes what it began; then what is promoted;
     then something new, while the total is not reached.
     """
-    seen = study.seen
-    chosen = begun(seen) or strategy.promote(seen)
-    if chosen is None:
-        if study.full:
-            return None
-        rung = strategy.first_rung(seen, len(study.history))
-        return Work(None, 0, study.rule.pace.step(None, rung) if study.rule.pace else rung)
-    rung = next_rung(seen.rule, chosen.steps) if chosen.steps else strategy.first_rung(seen, chosen.number)
-    one = next(each for each in study.history if each.number == chosen.number)
-    return Work(one.number, one.steps, study.rule.pace.step(one, rung) if study.rule.pace else rung)
+    chosen = begun(study) or strategy.promote(study)
+    if chosen is not None:
+        return Work(chosen.number, chosen.steps, next_rung(study.rule, chosen.steps))
+    return None if study.full else Work(None, 0, study.rule.rungs[0])
 
 
 def seen(strategy: Strategy, history: Sequence[Configuration], number: int | None) -> tuple[Configuration, ...]:
@@ -154,11 +130,8 @@ def settle(
     before = next(one for one in history if one.number == claim.number)
     rungs = (*before.rungs, Rung(claim.last_step, value, metrics))
     mine = replace(before, rungs=rungs, state="paused", drawn=claim.drawn, params=claim.params)
-    known = Study(rule, [mine if one.number == claim.number else one for one in own(history)], total).seen
-    seen = next(one for one in known.history if one.number == claim.number)
-    if seen.unfinished:
-        return "paused", None
-    decided = strategy.verdict(known, seen)
+    known = Study(rule, [mine if one.number == claim.number else one for one in own(history)], total)
+    decided = strategy.verdict(known, mine)
     return decided, lost(rule, mine) if decided == "pruned" else None
 
 
@@ -169,8 +142,7 @@ def lost(rule: Rule, one: Configuration) -> str:
 
 def leader(rule: Rule, history: Sequence[Configuration]) -> Configuration | None:
     """The best at the highest rung that any configuration reached; see records.best."""
-    found = best(tuple(rule.seen(history)))
-    return next((one for one in history if found and one.number == found.number), None)
+    return best(tuple(history))
 
 
 def seconds_to_finish(rule: Rule, history: Sequence[Configuration]) -> float:

@@ -139,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ways = [ours(), *peers(table)]
     if said.samplers:
         ways += [ours(sampler, f"{OURS}, {sampler}") for sampler in SAMPLERS[1:]]
-        ways += [Way(f"{OURS}, {one}", one, SAMPLERS[0]) for one in ("bracket", "hyperband")]
+        ways.append(Way(f"{OURS}, bracket", "bracket", SAMPLERS[0]))
         ways += [Way(f"{OURS}, eta {eta}", Budget.strategy, SAMPLERS[0], eta) for eta in (2, 3, 4)]
     for trials in said.trials:
         print("\n".join(_ends(table, ways, range(said.seeds), trials)), flush=True)

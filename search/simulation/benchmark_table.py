@@ -111,11 +111,6 @@ def of_study(ledger: Ledger) -> str:
     """A finished study's curves as the text of a table; configurations that a person's stop cut short are left out."""
     record, history = ledger.record(), ledger.history()
     space = Space.from_json(dict(record.space))
-    if space.budget.rung_seconds:
-        raise UserError(
-            f"{record.name}: budget.rungs: in seconds each curve has steps of its own, and a table has one row of "
-            "them; record a study whose rungs are steps"
-        )
     head = {
         "study": record.name,
         "rungs": list(space.budget.rungs),

@@ -16,7 +16,6 @@ from search.records import Claim, Configuration
 from search.samplers import sampler as sampling
 from search.schedulers import paired_test
 from search.schedulers.scheduler import Rule, leader
-from search.schedulers.time_rungs import Pace
 from search.simulation.benchmark_table import Curve, Table
 from search.simulation.memory_ledger import MemoryLedger
 from search.space import encoding
@@ -39,7 +38,6 @@ class Way:
     eta: int = Rule.eta
     trials: int | None = None
     rungs: tuple[int, ...] | None = None  # None: the table's
-    seconds: tuple[float, ...] = ()  # rungs in seconds instead; a segment ends at the nearest of the table's steps
 
 
 @dataclass(frozen=True)
@@ -75,8 +73,7 @@ class Search:
 
     def __init__(self, table: Table, way: Way, seed: int, workers: int, prior: Mapping[str, Any] | None = None) -> None:
         self.table, self.way, self.seed, self.workers = table, way, seed, workers
-        pace = Pace(way.seconds, table.rungs[-1], table.rungs[0], table.rungs) if way.seconds else None
-        self.rule = Rule(way.rungs or table.rungs, way.strategy, way.eta, pace=pace)
+        self.rule = Rule(way.rungs or table.rungs, way.strategy, way.eta)
         self.ledger = MemoryLedger(table.study, min(way.trials or len(table.curves), len(table.curves)))
         self.taken: dict[int, int] = {}  # configuration -> curve
         self.prior = prior
@@ -131,7 +128,7 @@ class Search:
             return claim
         drawn = sampling.draw(
             self.table.search,
-            self.rule.seen(claim.history),
+            claim.history,
             seed=self.seed,
             number=claim.number,
             last_rung=self.rule.last_rung,

@@ -62,7 +62,7 @@ class Space:
         return cls(
             study=raw["study"],
             data=dict(raw["data"]),
-            budget=Budget.from_json(raw["budget"]),
+            budget=Budget.from_json(raw["budget"], raw["study"]),
             train=dict(raw["train"]),
             search={name: distributions.from_json(one) for name, one in raw["search"].items()},
             start=tuple(dict(entry) for entry in raw["start"]),

@@ -5,7 +5,9 @@ import threading
 import time
 
 import pytest
+import sqlalchemy as sa
 
+from search.storage.schema import studies
 from search.study import summarise
 from tests.support.command import status, tmsearch
 from tests.support.studies import ME, answered, made
@@ -171,3 +173,26 @@ def test_watch_says_what_it_cannot_do(midway, words, said):
 
 def test_json_has_what_it_had(midway):
     assert len(status(midway[0], "many")["configurations"]) == len(midway[1].history())
+
+
+def test_a_study_with_rungs_in_seconds_is_refused_in_one_line(tmp_path):
+    """Earlier versions had them; a study in the same database that has none is still listed."""
+    ledger, _ = made(tmp_path, 2)
+    with ledger.storage.write() as connection:
+        row = dict(connection.execute(sa.select(studies)).mappings().one())
+        budget = {**row["space"]["budget"], "rungs": [800], "rung_seconds": [300.0, 600.0]}
+        timed = {**row, "id": row["id"] + 1, "name": "timed"}
+        timed["space"] = {**row["space"], "study": "timed", "budget": budget}
+        connection.execute(sa.insert(studies).values(timed))
+    line = "tmsearch: timed: budget.rungs: this study's rungs are in seconds"
+    for command in (["status", "timed"], ["best", "timed"], ["resume", "timed"], ["export", "timed", "-o", "a.yaml"]):
+        done = tmsearch(tmp_path, *command)
+        assert done.returncode == 2, done.stderr
+        assert done.stdout == ""
+        assert done.stderr.startswith(line)
+        assert len(done.stderr.splitlines()) == 1
+    listed = tmsearch(tmp_path, "list")
+    assert listed.returncode == 0
+    assert listed.stdout.split()[0] == "many"
+    assert listed.stderr.startswith(line)
+    assert tmsearch(tmp_path, "delete", "timed", "--yes").returncode == 0

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from search.records import Claim, Configuration, Rung, best
-from search.schedulers.asha import STRATEGIES, bracket_of, bracket_sizes, promising
+from search.schedulers.asha import STRATEGIES, promising
 from search.schedulers.scheduler import Rule, Study, Work, choose, next_rung, seconds_to_finish, settle
 
 RULE = Rule((10, 20, 40), "halving", 2, max_full=0)
@@ -60,7 +60,6 @@ def test_two_in_three_go_on_past_the_last_rung_before_the_end():
     assert chosen([two, one, three[2]], 10, rule) == Work(None, 0, 10), "the third is not among them"
     first = [config(number, {20: 0.1 * number}) for number in range(3)]
     assert chosen(first, 10, Rule((20, 40), "halving", 4)) == Work(None, 0, 20), "a first rung is an early one"
-    assert chosen(three, 10, Rule((10, 20, 40), "hyperband", 4)) == Work(None, 0, 10), "Hyperband stays as published"
 
 
 def test_what_lost_is_called_back_when_others_do_worse():
@@ -109,23 +108,6 @@ def test_a_bracket_waits_until_its_rung_is_complete():
     both = [config(0, {10: 0.5, 20: 0.2}), *later[1:]]
     assert chosen(both, 4, rule) == Work(0, 20, 40)
     assert chosen([config(0, {10: 0.5, 20: 0.2, 40: 0.1}, "finished"), *later[1:]], 4, rule) is None
-
-
-def test_hyperbands_brackets_begin_at_their_own_rungs():
-    assert bracket_sizes(3, 2) == (4, 3, 3)
-    assert [bracket_of(number, 3, 2) for number in range(11)] == [0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 0]
-    rule = Rule((10, 20, 40), "hyperband", 2)
-    history = [config(number, {10: 0.5}, "running", target=10) for number in range(4)]
-    assert chosen(history, 20, rule) == Work(None, 0, 20)
-
-
-def test_median_compares_with_the_others_only():
-    rule = Rule((10, 20), "median")
-    others = [config(n, {10: value}) for n, value in enumerate((0.2, 0.4, 0.6))]
-    assert settled(others, 3, 10, 0.4, rule) == "paused"
-    assert settled(others, 3, 10, 0.41, rule) == "pruned"
-    assert settled([config(0, {20: 0.1}), config(1, {10: math.inf})], 3, 10, 0.5, rule) == "paused"
-    assert settled(others, 3, 20, 9.0, rule) == "finished"
 
 
 def test_checkpoints_are_kept_of_what_can_still_go_on():

@@ -113,10 +113,16 @@ MISTAKES = [
     ("[20, 40, 80]", "[20, 20, 80]", "budget.rungs[1]: 20 does not rise above 20"),
     ("[20, 40, 80]", "[0, 80]", "budget.rungs[0]: 0 is too low"),
     ("[20, 40, 80]", "[]", "budget.rungs: an empty list; give at least [80]"),
-    ("[20, 40, 80]", "80", "budget.rungs: 80 is no list"),
+    ("[20, 40, 80]", "80", "budget.rungs: 80 is not a list"),
     ("max_steps: 80, ", "", "budget.max_steps: missing"),
     ("rungs:", "strategy: halvin, rungs:", "halvin is not one of"),
     ("rungs:", "eta: 1, rungs:", "budget.eta: 1 is too low"),
+    # removed
+    ("[20, 40, 80]", "[5m, 10m]", "s.yaml: budget.rungs[0]: 5m is a time; give optimizer steps, such as [10, 20, 40"),
+    ("[20, 40, 80]", "[20, 1.5 h]", "s.yaml: budget.rungs[1]: 1.5 h is a time; give optimizer steps"),
+    ("[20, 40, 80]", "30s", "budget.rungs: 30s is not a list; give the steps to judge at, such as [10, 20, 40, 80]"),
+    ("rungs:", "strategy: hyperband, rungs:", "budget.strategy: hyperband was removed; write optuna-hyperband, brack"),
+    ("rungs:", "strategy: median, rungs:", "budget.strategy: median was removed; write optuna-median or halving"),
     # names and shapes
     ("study: toy\n", "", "s.yaml: study: missing; name the study, such as study: s"),
     ("study: toy", "study: 2024", "study: 2024 is not text"),

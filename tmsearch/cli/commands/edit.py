@@ -31,7 +31,7 @@ def add(arguments: argparse.Namespace) -> int:
         given["model"] = absolute(given["model"])
     drawn = sampler.draw(
         known.search,
-        known.budget.rule.seen(history),
+        history,
         seed=record.seed,
         number=len(history),
         last_rung=known.budget.rule.last_rung,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from search import imported, study
 from search.errors import UserError
 from search.records import Configuration
 from search.space.errors import printable
+from search.space.search_space import Space
 from search.storage.database import Storage, open_storage
 from search.study import Summary, trial_folder
 from tmsearch.cli.view import intervals, terminal
@@ -61,7 +63,7 @@ def _cost(one: Configuration) -> str:
 def list_studies(arguments: argparse.Namespace) -> int:
     """Every study, a line each."""
     storage = open_storage(arguments.storage)
-    found = [study.summarise(study.open_study(storage, name)) for name in study.names(storage)]
+    found = _readable(storage)
     if arguments.json:
         return print_json(
             [
@@ -87,6 +89,20 @@ def list_studies(arguments: argparse.Namespace) -> int:
         said = f"  {mine:>3} of {one.record.trials:>3}  best WER {wer}"
         terminal.put([[(name, "bold"), (said, ""), (at_work, "cyan")]])
     return 0
+
+
+def _readable(storage: Storage) -> list[Summary]:
+    """The studies that this version can read; what is wrong with another is one line on the error stream."""
+    summaries = []
+    for name in study.names(storage):
+        summary = study.summarise(study.open_study(storage, name))
+        try:
+            Space.from_json(dict(summary.record.space))
+        except UserError as error:
+            print(f"tmsearch: {error}", file=sys.stderr)
+            continue
+        summaries.append(summary)
+    return summaries
 
 
 def noise_line(summary: Summary) -> list[str]:

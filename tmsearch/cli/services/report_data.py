@@ -39,7 +39,7 @@ def gathered(ledger: Ledger, summary: Summary) -> tuple[Study, list[Candidate]]:
     """The page's record of a study, and what a comparison of normalised with other audio may pair."""
     space = Space.from_json(dict(summary.record.space))
     lines = _lines(summary)
-    comparable = None if CONFIRMS in summary.facts else importances.comparable(space, summary.history)
+    comparable = None if CONFIRMS in summary.facts else importances.comparable(summary.history)
     moments = timeline.moments(ledger)
     zero_shot = tuple(
         Known(
@@ -111,9 +111,6 @@ def _data(summary: Summary) -> str:
 
 
 def _rungs(space: Space, summary: Summary) -> tuple[Rung, ...]:
-    """In steps; rungs in seconds are at other steps for each configuration."""
-    if space.budget.rung_seconds:
-        return ()
     own, found = imported.own(summary.history), []
     for step in space.budget.rungs:
         here = [one for one in own if step in one.curve and math.isfinite(one.curve[step])]

@@ -50,18 +50,18 @@ def about(seconds: float) -> str:
 
 def rungs(summary: Summary, best: bool = False) -> str:
     """How many configurations reached each rung, `rungs 20: 8  40: 3  80: 1`, with the best WER there if asked."""
-    budget = Budget.from_json(summary.record.space["budget"])
+    budget = Budget.from_json(summary.record.space["budget"], summary.record.name)
     parts: list[str] = []
-    for name, one in zip(budget.names, standings(budget.rule, summary.history), strict=True):
+    for step, one in zip(budget.rungs, standings(budget.rule, summary.history), strict=True):
         word = "" if parts else "best WER "
         value = f" ({word}{one.best:.3f})" if best and one.best is not None else ""
-        parts.append(f"{name}: {one.reached}{value}")
+        parts.append(f"{step}: {one.reached}{value}")
     return f"rungs {'  '.join(parts)}"
 
 
 def seconds_left(summary: Summary, workers: int) -> float | None:
     """What is left of the study on the clock, with so many workers; None where nobody can tell yet."""
-    rule = Budget.from_json(summary.record.space["budget"]).rule
+    rule = Budget.from_json(summary.record.space["budget"], summary.record.name).rule
     return eta.seconds_left(rule, summary.history, summary.record.trials, workers)
 
 
