@@ -69,7 +69,7 @@ def test_interrupt_keeps_everything_and_resumes(tmp_path):
         interrupts, watcher = Interrupts(), Watcher()
 
         def press(now, event, number=number, step=step, interrupts=interrupts):
-            if (now, event["step"]) >= (number, step):
+            if (now, event.step) >= (number, step):
                 interrupts.stop = True
 
         watcher.on_progress = press
@@ -221,7 +221,7 @@ def test_a_child_that_is_told_to_end_uses_up_no_retry(tmp_path):
     child, told, watcher = Child(CHILD), [], Watcher()
 
     def end(number, event):
-        if event["step"] == 1 and len(told) < 5:
+        if event.step == 1 and len(told) < 5:
             told.append(os.kill(child.pid, signal.SIGTERM))
             (folder / "trials" / "0000" / "checkpoints").rename(folder / f"gone-{len(told)}")
 
