@@ -97,7 +97,7 @@ import sys
 from pathlib import Path
 from tests.support.toy_study import *
 from search.study import open_study
-from search.space import Space
+from search.space.search_space import Space
 folder = Path(sys.argv[1])
 ledger = open_study(toy_storage(folder), "toy")
 work(ledger, Space.from_json(ledger.record().space), folder / "toy", step_seconds=0.02)
