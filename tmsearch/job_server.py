@@ -1,18 +1,18 @@
-"""A process that answers another one's jobs, JSON lines in and out, and ends with it."""
+"""A process that answers another one's jobs, a line each, and ends with it."""
 
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import queue
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, TypeVar
 
-Say = Callable[[Mapping[str, Any]], None]
+Request = TypeVar("Request")
+Write = Callable[[bytes], None]
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -22,32 +22,39 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def serve(answer: Callable[[dict[str, Any], Say, Callable[[], bool]], Mapping[str, Any]]) -> None:
-    """Answer jobs from standard input until it closes; `answer` gets a job, a way to speak on the way, and whether it
-    was told to stop, and gives the last word."""
+def serve(
+    requests: Callable[[BinaryIO, Write, Callable[[], None]], Iterator[Request]],
+    answer: Callable[[Request, Write, Callable[[], bool]], bytes],
+) -> None:
+    """Answer jobs from standard input until `requests` ends; does not return.
+
+    Args:
+        requests: reads jobs from a stream; gets a function that writes a line, and one to call where the current job
+            is to stop.
+        answer: gets a job, a function that writes a line on the way, and one that says whether to stop; returns the
+            last line.
+    """
     _die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # The protocol keeps the real standard output for itself: what a library prints goes to stderr.
-    wire = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    wire = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    lock, stop, jobs = threading.Lock(), threading.Event(), queue.Queue[dict[str, Any]]()
+    lock = threading.Lock()
+    stop = threading.Event()
+    jobs = queue.Queue[Request]()
 
-    def say(message: Mapping[str, Any]) -> None:
+    def write(line: bytes) -> None:
         with lock:
-            wire.write(json.dumps(message) + "\n")
+            wire.write(line)
             wire.flush()
 
     def listen() -> None:
-        for line in sys.stdin:
-            message = json.loads(line)
-            if message.get("stop"):
-                stop.set()
-            else:
-                jobs.put(message)
+        for request in requests(sys.stdin.buffer, write, stop.set):
+            jobs.put(request)
         os._exit(0)  # the supervisor is gone or done; what was reached is on disk
 
     threading.Thread(target=listen, daemon=True).start()
     while True:
         job = jobs.get()
-        say(answer(job, say, stop.is_set))
+        write(answer(job, write, stop.is_set))
         stop.clear()

@@ -79,12 +79,19 @@ def _as_numbers(value: Any) -> Any:
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def recipe_of(job: Mapping[str, Any]) -> Recipe:
-    """What a trial's segment trains: its parameters, with the study's data and the fold that they may name."""
-    params = {"seed": job["seed"], **job["params"], "max_steps": job["max_steps"]}
-    data = {**job["data"], "fold": params.pop("fold", job["data"].get("fold", 0))}
-    fingerprint = job["facts"]["data"]["fingerprint"]
-    return Recipe(DataConfig(**data), TrainConfig(**params), job["threads"], fingerprint)
+def trial_recipe(
+    data: Mapping[str, Any],
+    params: Mapping[str, Any],
+    *,
+    seed: int,
+    max_steps: int,
+    threads: int,
+    fingerprint: str,
+) -> Recipe:
+    """What one trial trains: its parameters, with the study's data, seed and steps. `params` may name seed and fold."""
+    train = {"seed": seed, **params, "max_steps": max_steps}
+    fold = train.pop("fold", data.get("fold", 0))
+    return Recipe(DataConfig(**{**data, "fold": fold}), TrainConfig(**train), threads, fingerprint)
 
 
 def keep_recipe(file: Path, recipe: Recipe) -> None:

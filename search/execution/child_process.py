@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import json
+import io
 import os
 import queue
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
+
+from search.execution import messages
+from search.execution.messages import (
+    Checked,
+    CheckJob,
+    Event,
+    Failure,
+    MessageError,
+    SegmentResult,
+    SegmentStopped,
+    Tested,
+    TestJob,
+)
 
 # How long a child that was told to stop may take to finish its step and save, seconds.
 STOP_PATIENCE = 600.0
@@ -50,8 +63,8 @@ class Child:
         self._command = list(command)
         self._environment = dict(environment or {})
         self._log = log
-        self._process: subprocess.Popen[str] | None = None
-        self._events: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lines: queue.Queue[bytes | None] = queue.Queue()
         self.said: collections.deque[str] = collections.deque(maxlen=200)
 
     @property
@@ -63,28 +76,43 @@ class Child:
         self._log = log
 
     def send(self, message: Mapping[str, Any]) -> None:
-        """One job or one word to the child; starts it if it does not run."""
+        """One message to the child; starts it if it does not run. Raises MessageError where it cannot be sent."""
+        line = messages.encode(message)
         if self._process is None or self._process.poll() is not None:
             self._start()
         assert self._process is not None
         assert self._process.stdin is not None
-        # A child that died under the message is found dead by the next `event`.
+        # A child that died under the message is found dead by the next `receive`.
         with contextlib.suppress(OSError):
-            self._process.stdin.write(json.dumps(message) + "\n")
+            self._process.stdin.write(line)
             self._process.stdin.flush()
 
-    def event(self, timeout: float) -> dict[str, Any] | None:
-        """The child's next message; None if none came within `timeout` seconds; raises ChildDied."""
+    def receive(self, timeout: float) -> dict[str, Any] | None:
+        """The child's next message; None if none came within `timeout` seconds.
+
+        Raises ChildDied, and MessageError where it cannot be read.
+        """
         try:
-            event = self._events.get(timeout=timeout)
+            line = self._lines.get(timeout=timeout)
         except queue.Empty:
             return None
-        if event is not None:
-            return event
+        if line is not None:
+            return messages.decode(line)
         assert self._process is not None
         code = self._process.wait()
         self._process = None
         raise ChildDied(code)
+
+    def event(self, timeout: float) -> Event | None:
+        """As `receive`, for a training process. One that sends what cannot be read is ended: a Failure."""
+        try:
+            message = self.receive(timeout)
+            return None if message is None else messages.event_from_json(message)
+        except MessageError as error:
+            reason = f"a message of the training process cannot be read: {error}"
+            self._keep(f"{reason}\n")
+            self.kill()
+            return Failure("bug", reason)
 
     def kill(self) -> None:
         """End it now. What it saved is on disk."""
@@ -106,15 +134,12 @@ class Child:
             self.kill()
 
     def _start(self) -> None:
-        self._events = queue.Queue()
+        self._lines = queue.Queue()
         self._process = subprocess.Popen(
             self._command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
             # Ctrl-C reaches the whole process group of a terminal: the supervisor alone answers it.
             start_new_session=True,
             # No password of ours reaches the child: it never speaks to the database.
@@ -125,22 +150,11 @@ class Child:
         )
         assert self._process.stdout is not None
         assert self._process.stderr is not None
-        threading.Thread(target=self._listen, args=(self._process.stdout, self._events), daemon=True).start()
+        threading.Thread(target=_listen, args=(self._process.stdout, self._lines), daemon=True).start()
         threading.Thread(target=self._overhear, args=(self._process.stderr,), daemon=True).start()
 
-    def _listen(self, stream: IO[str], events: queue.Queue[dict[str, Any] | None]) -> None:
-        for line in stream:
-            try:
-                event = json.loads(line)
-            except ValueError:
-                self._keep(line)
-                continue
-            if isinstance(event, dict):
-                events.put(event)
-        events.put(None)
-
-    def _overhear(self, stream: IO[str]) -> None:
-        for line in stream:
+    def _overhear(self, stream: BinaryIO) -> None:
+        for line in io.TextIOWrapper(stream, encoding="utf-8", errors="replace"):
             self._keep(line)
 
     def _keep(self, line: str) -> None:
@@ -150,17 +164,24 @@ class Child:
                 log.write(line)
 
 
-def each_event(child: Child, job: Mapping[str, Any], on_event: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:
-    """Run a job that belongs to no segment (a check of data and models) and give its last word."""
-    child.send(job)
+def _listen(stream: BinaryIO, lines: queue.Queue[bytes | None]) -> None:
+    for line in messages.read_lines(stream):
+        lines.put(line)
+    lines.put(None)
+
+
+def run_job(child: Child, job: CheckJob | TestJob) -> Checked | Tested | Failure:
+    """Run a job that belongs to no segment and give its answer. Raises ChildDied."""
+    try:
+        child.send(job.to_json())
+    except MessageError as error:
+        return Failure("bug", f"the job cannot be sent to the training process: {error}")
     while True:
         event = child.event(timeout=1.0)
-        if event is None:
-            continue
-        if event.get("event") in ("progress", "fact", "limit"):
-            on_event(event)
-            continue
-        return event
+        if isinstance(event, Checked | Tested | Failure):
+            return event
+        if isinstance(event, SegmentResult | SegmentStopped):
+            return Failure("bug", f"unexpected answer {event}")
 
 
 _SECRETS_OF_THE_SUPERVISOR = ("TMSEARCH_STORAGE", "PGPASSWORD")

@@ -12,6 +12,18 @@ from typing import Any, ClassVar, Protocol
 
 from search.errors import StorageGone
 from search.execution.child_process import Child
+from search.execution.messages import (
+    Fact,
+    Failure,
+    JobAnswer,
+    Limit,
+    MessageError,
+    PassingEvent,
+    ProgressEvent,
+    SegmentJob,
+    SegmentStopped,
+    StopRequest,
+)
 from search.records import Claim
 from search.storage.claims import Ledger
 from search.storage.reader import LEASE_SECONDS
@@ -22,7 +34,7 @@ class Listener(Protocol):
     """Who watches a worker: the command line's display."""
 
     def claimed(self, number: int, params: Mapping[str, Any], first_step: int, last_step: int) -> None: ...
-    def progress(self, number: int, event: Mapping[str, Any]) -> None: ...
+    def progress(self, number: int, event: ProgressEvent) -> None: ...
     def fact(self, key: str, value: Any) -> None: ...
     def rung(self, number: int, step: int, value: float, metrics: Mapping[str, Any], state: str) -> None: ...
     def failed(self, number: int, failure: str, reason: str) -> None: ...
@@ -74,46 +86,41 @@ class Segment:
         self._child = child
         self._listener = listener
         self._patience = patience
-        self._progress: dict[str, Any] = {}
+        self._progress: ProgressEvent | None = None
 
     def run(
         self,
         claim: Claim,
-        job: Mapping[str, Any],
+        job: SegmentJob,
         interrupts: Interrupts,
         deadline: float,
         signed_in: Callable[[], None],
-    ) -> dict[str, Any]:
-        """Run the segment in the child; its last word. Raises Lost and ChildDied.
+    ) -> JobAnswer:
+        """Run the segment in the child; its answer. Raises Lost and ChildDied.
 
         A database that does not answer stops nothing here: the child trains on, and the result waits for it.
         """
-        self._child.send(
-            {
-                **job,
-                "job": "segment",
-                "number": claim.number,
-                "token": claim.token,
-                "params": dict(claim.params or {}),
-                "first_step": claim.first_step,
-                "last_step": claim.last_step,
-            }
-        )
+        try:
+            self._child.send(job.to_json())
+        except MessageError as error:
+            return Failure("bug", f"the job cannot be sent to the training process: {error}")
         told_to_stop, shown, renewed = False, False, time.monotonic()
         while True:
             event = self._child.event(timeout=0.2)
-            if event and not self._passing(claim, event):
+            if isinstance(event, PassingEvent):
+                self._pass_on(claim, event)
+            elif event is not None:
                 return event
             stop = interrupts.stop or time.monotonic() >= deadline
-            first = bool(self._progress) and not shown  # said at once: it tells others what a step takes
+            first = self._progress is not None and not shown  # said at once: it tells others what a step takes
             if first or time.monotonic() - renewed > self.RENEW_SECONDS:
                 stop = self._renew(claim, signed_in) or stop
-                shown, renewed = bool(self._progress), time.monotonic()
+                shown, renewed = self._progress is not None, time.monotonic()
             if interrupts.leave:
                 self._child.kill()
-                return {"event": "stopped"}
+                return SegmentStopped(None)
             if stop and not told_to_stop:
-                self._child.send({"stop": True})
+                self._child.send(StopRequest().to_json())
                 told_to_stop = True
                 self._listener.notice("finishing the step, then saving (Ctrl-C again leaves at once)")
 
@@ -127,25 +134,22 @@ class Segment:
                 return
             self._renew(claim, signed_in)
 
-    def _passing(self, claim: Claim, event: Mapping[str, Any]) -> bool:
-        """Deal with an event on the way. False: it is the last word."""
-        kind = event.get("event")
-        if kind == "progress":
-            self._progress = dict(event)
+    def _pass_on(self, claim: Claim, event: PassingEvent) -> None:
+        """Tell the ledger and the listener of an event that is no answer."""
+        if isinstance(event, ProgressEvent):
+            self._progress = event
             self._listener.progress(claim.number, event)
-        elif kind == "fact":
-            self._patience.ask(lambda again: self._ledger.add_fact(event["key"], event["value"]))
-            self._listener.fact(event["key"], event["value"])
-        elif kind == "limit":
-            self._patience.ask(lambda again: self._ledger.lower_fact(event["key"], event["value"]))
-        else:
-            return False
-        return True
+        elif isinstance(event, Fact):
+            self._patience.ask(lambda again: self._ledger.add_fact(event.key, event.value))
+            self._listener.fact(event.key, event.value)
+        elif isinstance(event, Limit):
+            self._patience.ask(lambda again: self._ledger.lower_fact(event.key, event.value))
 
     def _renew(self, claim: Claim, signed_in: Callable[[], None]) -> bool:
         """Keep the lease; whether the study is asked to stop. Raises Lost."""
         try:
-            ours, asked = self._ledger.renew(claim, self._progress)
+            progress = self._progress.to_json() if self._progress else {}
+            ours, asked = self._ledger.renew(claim, progress)
             if ours:
                 signed_in()
         except StorageGone as gone:

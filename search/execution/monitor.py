@@ -7,6 +7,7 @@ from typing import Any
 
 from search.errors import StorageGone
 from search.execution.lease import Listener
+from search.execution.messages import ProgressEvent
 from search.records import Configuration
 from search.storage.claims import Ledger
 
@@ -62,5 +63,5 @@ class Follower:
         if one.state == "running" and one.token != began:
             self._listener.claimed(one.number, one.params or {}, one.steps, one.target)
         elif one.state == "running" and one.progress and (before is None or one.progress != before.progress):
-            self._listener.progress(one.number, one.progress)
+            self._listener.progress(one.number, ProgressEvent.from_json(one.progress))
         self._seen[one.number] = one

@@ -17,6 +17,7 @@ from search.execution import checkpoint_gc
 from search.execution.checkpoint_store import Depot
 from search.execution.child_process import Child, ChildDied
 from search.execution.lease import Interrupts, Listener, Lost, Segment
+from search.execution.messages import Failure, JobAnswer, SegmentJob, SegmentResult, SegmentStopped
 from search.imported import own
 from search.process_id import Identity
 from search.records import CRASHES_ALLOWED, KILLS_ALLOWED, Claim
@@ -179,14 +180,24 @@ class Worker:
         else:
             self._settle(claim, answer)
 
-    def _trained(self, claim: Claim) -> dict[str, Any]:
+    def _trained(self, claim: Claim) -> JobAnswer:
         """The child's last word on the segment; its checkpoints are where the next worker finds them."""
         folder, depot = trial_folder(self._folder, claim.number), self._depot
         segment = Segment(self._ledger, self._child, self._listener, self._patience)
         if depot is not None and claim.token > 1:
             segment.meanwhile(claim, lambda: depot.fetch(claim.number, folder), self._sign_in)
         facts = self._patience.ask(lambda again: self._ledger.facts())
-        job = {**self._job, "seed": self._seed, "folder": str(folder), "facts": facts}
+        job = SegmentJob(
+            number=claim.number,
+            token=claim.token,
+            params=claim.params or {},
+            first_step=claim.first_step,
+            last_step=claim.last_step,
+            seed=self._seed,
+            folder=str(folder),
+            facts=facts,
+            settings=self._job,
+        )
         answer = segment.run(claim, job, self._interrupts, self._deadline, self._sign_in)
         if depot is not None and claim.last_step < self._rule.rungs[-1]:
             segment.meanwhile(claim, lambda: depot.store(claim.number, folder, claim.token), self._sign_in)
@@ -246,32 +257,28 @@ class Worker:
             raise Lost
         return dataclasses.replace(claim, drawn=drawn, params=params)
 
-    def _settle(self, claim: Claim, answer: Mapping[str, Any]) -> None:
-        kind = answer.get("event")
-        if kind != "failure" or answer.get("failure") != "disk":
+    def _settle(self, claim: Claim, answer: JobAnswer) -> None:
+        if not (isinstance(answer, Failure) and answer.failure == "disk"):
             self._out_of_disk = False
-        if kind == "stopped":
+        if isinstance(answer, SegmentStopped):
             self._patience.ask(lambda again: self._ledger.release(claim))
-        elif kind == "result" and math.isfinite(float(answer["value"])):
-            self._commit(claim, float(answer["value"]), answer.get("metrics") or {})
-        elif kind == "result":
-            self._fail(claim, "diverged", f"the value at step {claim.last_step} is not finite")
-        elif kind == "failure" and answer.get("failure") in ("diverged", "oom"):
-            self._fail(claim, str(answer["failure"]), str(answer.get("reason")))
-        else:
+        elif isinstance(answer, SegmentResult):
+            self._commit(claim, answer.value, answer.metrics)
+        elif isinstance(answer, Failure) and answer.failure in ("diverged", "oom"):
+            self._fail(claim, answer.failure, answer.reason)
+        elif isinstance(answer, Failure):
             self._give_up(claim, answer)
+        else:
+            self._give_up(claim, Failure("bug", f"unexpected answer {answer}"))
 
     def _commit(self, claim: Claim, value: float, metrics: Mapping[str, Any]) -> None:
-        finite = {
-            key: one if not isinstance(one, float) or math.isfinite(one) else None for key, one in metrics.items()
-        }
         state = self._patience.ask(
-            lambda again: self._ledger.commit(claim, value, finite, self._rule, version=self._version, again=again)
+            lambda again: self._ledger.commit(claim, value, metrics, self._rule, version=self._version, again=again)
         )
         if state is None:
             self._lost(claim, "its result was not recorded")
         else:
-            self._listener.rung(claim.number, claim.last_step, value, finite, state)
+            self._listener.rung(claim.number, claim.last_step, value, metrics, state)
 
     def _fail(self, claim: Claim, failure: str, reason: str) -> None:
         if self._patience.ask(lambda again: self._ledger.fail(claim, failure, reason) or again):
@@ -279,22 +286,21 @@ class Worker:
         else:
             self._lost(claim, f"and it failed: {reason}")
 
-    def _give_up(self, claim: Claim, answer: Mapping[str, Any]) -> None:
+    def _give_up(self, claim: Claim, failure: Failure) -> None:
         """Bad data or a bug would fail every trial: the study stops, and this one stays to be run.
 
         A full disk is this machine's own: this worker leaves, after one more try with what could be swept.
         """
-        reason = f"trial {claim.number}: {answer.get('reason') or f'unexpected answer {answer}'}"
-        failure = answer.get("failure")
-        if not self._patience.ask(lambda again: self._ledger.release(claim, str(answer.get("reason")))):
-            self._lost(claim, f"and it ended: {answer.get('reason')}")  # two at one checkpoint: no bug, no full disk
+        reason = f"trial {claim.number}: {failure.reason}"
+        if not self._patience.ask(lambda again: self._ledger.release(claim, failure.reason)):
+            self._lost(claim, f"and it ended: {failure.reason}")  # two at one checkpoint: no bug, no full disk
             return
-        if failure == "disk" and not self._out_of_disk:
+        if failure.failure == "disk" and not self._out_of_disk:
             self._out_of_disk = True
             self._listener.notice(f"{reason}; it is tried once more")
             return
-        if failure != "disk":
+        if failure.failure != "disk":
             self._patience.ask(lambda again: self._ledger.request_stop(reason))
-        if failure == "input":
-            raise UserError(str(answer.get("reason")))
+        if failure.failure == "input":
+            raise UserError(failure.reason)
         raise RunError(f"{reason}; the details are in {self._folder / 'worker.log'}")

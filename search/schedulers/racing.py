@@ -17,7 +17,6 @@ ALPHA = 0.05  # the chance, at most, that any contender is called better than th
 BEYOND_DOUBT = 0.001
 # What one training of a configuration differs in from the next; all else makes it another contender.
 REPLICATE = ("seed", "fold")
-CONFIRMS = "confirms"  # the fact that makes a study a race: over which other one, and with what
 # A contender that would come out ahead once in so many races is still in it.
 _HOPE = 0.02
 # After one training each, nothing is known of seeds: who is behind by so many standard errors over items is out.

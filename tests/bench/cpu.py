@@ -10,6 +10,7 @@ same tuned weights, since a model that has not learnt when to stop takes longer.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import statistics
@@ -28,11 +29,21 @@ from transformers import WhisperForConditionalGeneration
 from workload import arguments, workload
 
 from search.execution.child_process import Child
+from search.execution.messages import (
+    Checked,
+    CheckJob,
+    Event,
+    Failure,
+    ProgressEvent,
+    SegmentJob,
+    SegmentResult,
+)
 from tmsearch import devices
 from tmsearch.cli.services.run_study import THREADS_THAT_SLEEP_SOON
 from tmsearch.export import model_folder
 from tmsearch.model import cost
 from tmsearch.model import whisper as model
+from tmsearch.trial.settings import TrialSettings
 
 STEPS = 25
 PEERS_STEPS, SEED_STEPS = 7, 5  # measured of the slow ones, the first of which does not count
@@ -100,36 +111,35 @@ def second_trial(said: argparse.Namespace) -> float:
     data = {"dataset": said.dataset, "validation": said.validation, "test": 32}
     child = Child([sys.executable, "-m", "tmsearch.trial"], said.folder / "child.log", THREADS_THAT_SLEEP_SOON)
 
-    def ask(job: dict[str, Any], until: str) -> dict[str, Any]:
-        child.send(job)
+    def ask(job: CheckJob | SegmentJob, until: type[Event]) -> Event:
+        child.send(job.to_json())
         while True:
             event = child.event(timeout=600)
-            if event is None or event["event"] == "failure":
+            if event is None or isinstance(event, Failure):
                 raise RuntimeError(f"{event}")
-            if event["event"] == until:
+            if isinstance(event, until):
                 return event
 
-    known = ask({"job": "check", "data": data, "candidates": [{"model": said.model}], "measure": False}, "checked")
-    job = {
-        "job": "segment",
-        "data": data,
-        "max_steps": 3,
-        "threads": said.threads,
-        "cache": str(said.folder / "mels"),
-        "tensorboard": str(said.folder / "tensorboard"),
-        "seed": 0,
-        "first_step": 0,
-        "last_step": 3,
-        "facts": {"data": known["data"], f"baseline:{said.model}": {}},
-    }
-    params = {"model": said.model, "batch_size": said.batch_size, "warmup_steps": 0}
+    checked = ask(CheckJob(data, ({"model": said.model},), measure=False), Checked)
+    settings = TrialSettings(data, 3, said.threads, str(said.folder / "mels"), str(said.folder / "tensorboard"))
+    job = SegmentJob(
+        number=0,
+        token=1,
+        params={"model": said.model, "batch_size": said.batch_size, "warmup_steps": 0, "learning_rate": 1e-5},
+        first_step=0,
+        last_step=3,
+        seed=0,
+        folder=str(said.folder / "study/trials/0"),
+        facts={"data": checked.data, f"baseline:{said.model}": {"wer": 1.0}},
+        settings=settings.to_json(),
+    )
     try:
-        trial = {"params": {**params, "learning_rate": 1e-5}, "folder": str(said.folder / "study/trials/0")}
-        ask({**job, **trial}, "result")
+        ask(job, SegmentResult)
         began = time.perf_counter()
-        trial = {"params": {**params, "learning_rate": 3e-5}, "folder": str(said.folder / "study/trials/1")}
-        first = ask({**job, **trial}, "progress")
-        return time.perf_counter() - began - float(first["seconds"])
+        params = {**job.params, "learning_rate": 3e-5}
+        job = dataclasses.replace(job, number=1, params=params, folder=str(said.folder / "study/trials/1"))
+        first = ask(job, ProgressEvent)
+        return time.perf_counter() - began - float(first.seconds or 0.0)
     finally:
         child.close()
 

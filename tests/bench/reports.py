@@ -25,6 +25,7 @@ sys.path.insert(0, str(ROOT))
 
 from search.execution.child_process import Child
 from search.execution.lease import Interrupts
+from search.execution.messages import SegmentResult
 from search.execution.worker import Worker
 from search.storage import claims as ledgers
 from tests.support.toy_study import KNOBS, SPACE, Watcher, toy_space, toy_storage, toy_study
@@ -37,13 +38,13 @@ class Instant(Child):
         super().__init__(["true"])
         self.sent: list[float] = []
         self.answered: list[float] = []
-        self._answer: dict[str, object] = {}
+        self._answer = SegmentResult(0.0, {})
 
     def send(self, message):  # type: ignore[no-untyped-def]
         self.sent.append(time.perf_counter())
         value = (message["params"]["x"] - 3.0) ** 2 / 10 + 1.0 / message["last_step"]
         metrics = {"train_seconds": 1.0, "eval_seconds": 0.5, "errors": [1] * 124}
-        self._answer = {"event": "result", "value": value, "metrics": metrics}
+        self._answer = SegmentResult(value, metrics)
 
     def event(self, timeout):  # type: ignore[no-untyped-def]
         self.answered.append(time.perf_counter())

@@ -23,7 +23,7 @@ def half(tmp_path):
     """A study in the middle of which its worker left."""
     ledger = toy_study(toy_storage(tmp_path), toy_space(tmp_path), 6)
     interrupts, watcher = Interrupts(), Watcher()
-    watcher.on_progress = lambda number, event: setattr(interrupts, "stop", (number, event["step"]) >= (3, 1))
+    watcher.on_progress = lambda number, event: setattr(interrupts, "stop", (number, event.step) >= (3, 1))
     work(ledger, toy_space(tmp_path), tmp_path / "toy", interrupts=interrupts, watcher=watcher, step_seconds=0.02)
     return ledger, tmp_path / "toy"
 

@@ -6,7 +6,6 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -15,6 +14,7 @@ from safetensors.torch import load_file
 from tmsearch import devices
 from tmsearch.config import TrainConfig
 from tmsearch.evaluation import evaluate
+from tmsearch.evaluation.scores import Scores
 from tmsearch.features.dataset import Speech
 from tmsearch.model import trainable
 from tmsearch.model import whisper as model
@@ -58,10 +58,9 @@ def put(loaded: Whisper, weights: Mapping[str, torch.Tensor]) -> None:
     trainable.set_weights(loaded, dict(weights))
 
 
-def on_test(config: TrainConfig, folder: Path, speech: Speech) -> dict[str, Any]:
-    """The model kept in `folder` on the locked test split, at the study's own context: a trial's answer to its job."""
+def on_test(config: TrainConfig, folder: Path, speech: Speech) -> Scores:
+    """The model kept in `folder` scored on the locked test split, at the study's own context."""
     tuned = whisper(config, read(folder / WEIGHTS))
     devices.move(tuned.model, devices.device())
     scores, _ = evaluate.evaluate(tuned, speech, speech.split.test, config)
-    by_clip = {"errors": [one.edits for one in scores.clips], "words": [one.words for one in scores.clips]}
-    return {"event": "tested", "wer": scores.wer, "wer_raw": scores.wer_raw, **by_clip}
+    return scores

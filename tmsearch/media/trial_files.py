@@ -7,10 +7,10 @@ import io
 import json
 import os
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from tmsearch import job_server
 from tmsearch.config import DataConfig
@@ -187,11 +187,16 @@ def answer(maker: Maker, job: Mapping[str, Any]) -> Mapping[str, Any]:
         return {"event": "failure", "reason": f"{type(error).__name__}: {error}"}
 
 
+def _jobs(stream: BinaryIO, write: job_server.Write, stop: Callable[[], None]) -> Iterator[dict[str, Any]]:
+    for line in stream:
+        yield json.loads(line)
+
+
 def main() -> None:
     """Answer jobs from standard input until it closes, behind all else that this machine does."""
     os.nice(19)
     maker = Maker()
-    job_server.serve(lambda job, say, stop: answer(maker, job))
+    job_server.serve(_jobs, lambda job, write, stop: json.dumps(answer(maker, job)).encode() + b"\n")
 
 
 if __name__ == "__main__":

@@ -19,17 +19,10 @@ from tmsearch.training.warm import Warm
 SAFE_SHARE = 0.85
 
 
-def key(config: TrainConfig) -> str:
-    """Names everything that memory depends on; what was found for one such name holds for all of a study."""
-    place = devices.device()
-    where = torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu"
-    trained = f"lora {config.lora_r}" if config.lora_r else f"frozen {config.freeze_encoder_layers}"
-    if config.freeze_encoder:
-        trained = "decoder"
-    return (
-        f"micro_batch:{config.model}@{where}: batch {config.batch_size}, context {config.context_seconds} by "
-        f"{config.context_step:g}, {trained}, {config.precision}{', low memory' if config.low_memory else ''}"
-    )
+def device_name() -> str:
+    """The GPU's own name, or cpu: what a micro-batch is remembered for."""
+    device = devices.device()
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
 def find(config: TrainConfig, speech: Speech, warm: Warm) -> int:

@@ -3,54 +3,93 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
 
+from search.execution import messages
+from search.execution.messages import (
+    CheckJob,
+    Event,
+    Failure,
+    Job,
+    JobAnswer,
+    MessageError,
+    SegmentStopped,
+    StopRequest,
+    TestJob,
+)
 from tmsearch import job_server
 from tmsearch.errors import InputError
-from tmsearch.job_server import Say
 from tmsearch.trial import check, jobs
 from tmsearch.trial.workbench import Bench
 
 
-def answer(bench: Bench, job: Mapping[str, Any], say: Say, stop: Callable[[], bool]) -> Mapping[str, Any]:
+def answer(bench: Bench, job: Job, report: Callable[[Event], None], stop: Callable[[], bool]) -> JobAnswer:
     """The job's last word, failures by class among them."""
     from tmsearch.training import micro_batch
     from tmsearch.training.train import Diverged, Stopped
 
     try:
-        if job["job"] == "check":
-            return check.check(bench, job, say)
-        if job["job"] == "test":
+        if isinstance(job, CheckJob):
+            return check.check(bench, job)
+        if isinstance(job, TestJob):
             return jobs.test(bench, job)
-        return jobs.segment(bench, job, say, stop)
+        return jobs.segment(bench, job, report, stop)
     except Stopped as stopped:
-        return {"event": "stopped", "step": stopped.step}
+        return SegmentStopped(stopped.step)
     except Diverged as diverged:
-        return {"event": "failure", "failure": "diverged", "reason": str(diverged)}
+        return Failure("diverged", str(diverged))
     except InputError as error:
-        return {"event": "failure", "failure": "input", "reason": str(error)}
+        return Failure("input", str(error))
     except OSError as error:
         traceback.print_exc()
-        return {"event": "failure", "failure": "disk", "reason": f"{error.strerror}: {error.filename}"}
+        return Failure("disk", f"{error.strerror}: {error.filename}")
     except Exception as error:
         if micro_batch.ran_out(error):
             return _out_of_memory(error)
         traceback.print_exc()
-        said = str(error).splitlines()
-        return {"event": "failure", "failure": "bug", "reason": f"{type(error).__name__}: {said[0] if said else ''}"}
+        return Failure("bug", f"{type(error).__name__}: {_first_line(error)}")
 
 
-def _out_of_memory(error: BaseException) -> Mapping[str, Any]:
-    said = (str(error).splitlines() or [""])[0]
-    reason = f"out of memory: {said}; low_memory needs half, a smaller micro_batch_size or context_seconds less"
-    return {"event": "failure", "failure": "oom", "reason": reason}
+def _out_of_memory(error: BaseException) -> Failure:
+    advice = "low_memory needs half, a smaller micro_batch_size or context_seconds less"
+    return Failure("oom", f"out of memory: {_first_line(error)}; {advice}")
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).splitlines()
+    return lines[0] if lines else ""
+
+
+def requests(stream: BinaryIO, write: job_server.Write, stop: Callable[[], None]) -> Iterator[Job]:
+    """Jobs of a stream; ends after a message that cannot be read, with a Failure."""
+    for line in messages.read_lines(stream):
+        try:
+            message = messages.job_from_json(messages.decode(line))
+        except MessageError as error:
+            write(messages.encode(Failure("bug", f"a message of the supervisor cannot be read: {error}").to_json()))
+            return
+        if isinstance(message, StopRequest):
+            stop()
+        else:
+            yield message
+
+
+def _encoded(event: JobAnswer) -> bytes:
+    try:
+        return messages.encode(event.to_json())
+    except MessageError as error:
+        return messages.encode(Failure("bug", f"the answer cannot be sent: {error}").to_json())
 
 
 def main() -> None:
     """Answer jobs from standard input until it closes."""
     bench = Bench()
-    job_server.serve(lambda job, say, stop: answer(bench, job, say, stop))
+
+    def serve(job: Job, write: job_server.Write, stop: Callable[[], bool]) -> bytes:
+        return _encoded(answer(bench, job, lambda event: write(messages.encode(event.to_json())), stop))
+
+    job_server.serve(requests, serve)
 
 
 if __name__ == "__main__":

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from search.execution.messages import Checked, CheckJob
 from tmsearch.config import DataConfig, TrainConfig
 from tmsearch.errors import InputError
-from tmsearch.job_server import Say
+from tmsearch.trial.facts import DataFacts
 from tmsearch.trial.workbench import Bench
 
 if TYPE_CHECKING:
     from tmsearch.data.corpus import Corpus
 
 
-def check(bench: Bench, job: Mapping[str, Any], say: Say) -> dict[str, Any]:
+def check(bench: Bench, job: CheckJob) -> Checked:
     """Load the data and look at the models before anything is written; what the study keeps of both."""
     from tmsearch.data import splits
     from tmsearch.model import context, cost, whisper
 
-    data = DataConfig(**job["data"])
+    data = DataConfig(**job.data)
     corpus = bench.corpus(data)
     split = splits.split(corpus, data)
     models = {}
     seconds = [clip.seconds for clip in corpus.clips]
-    for params in job["candidates"]:
+    for params in job.candidates:
         config = TrainConfig(**params)
         facts = whisper.describe(config.model, config.model_revision)
         rule = context.contexts(config, facts.context_seconds, max(seconds))
@@ -35,17 +35,20 @@ def check(bench: Bench, job: Mapping[str, Any], say: Say) -> dict[str, Any]:
         # Weights and AdamW's two moments, float32; adapters take less.
         saved = 3 * 4 * facts.parameters
         models[config.model] = {**dataclasses.asdict(facts), **dataclasses.asdict(estimate), "checkpoint_bytes": saved}
-    known = {
-        "fingerprint": corpus.fingerprint,
-        "commit": corpus.commit,  # what a branch of the hub pointed at
-        "clips": len(corpus.clips),
-        "seconds": sum(clip.seconds for clip in corpus.clips),
-        "longest": max(clip.seconds for clip in corpus.clips),
-        "split": split.to_json(),
-        "dropped": [dataclasses.asdict(one) for one in corpus.dropped],
-    }
-    rate = cost.matmul_rate(len(os.sched_getaffinity(0))) if job["measure"] else None
-    return {"event": "checked", "data": known, "models": models, "flops_per_second": rate}
+    data_facts = DataFacts(
+        fingerprint=corpus.fingerprint,
+        clips=len(corpus.clips),
+        seconds=sum(clip.seconds for clip in corpus.clips),
+        train=split.train,
+        validation=split.validation,
+        test=split.test,
+        grouped_by=split.grouped_by,
+        dropped=tuple({"name": row.name, "reason": row.reason} for row in corpus.dropped),
+        longest=max(clip.seconds for clip in corpus.clips),
+        commit=corpus.commit,  # what a branch of the hub pointed at
+    )
+    rate = cost.matmul_rate(len(os.sched_getaffinity(0))) if job.measure else None
+    return Checked(data_facts.to_json(), models, rate)
 
 
 def _fits(corpus: Corpus, seconds: float, name: str) -> None:

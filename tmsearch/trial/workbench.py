@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tmsearch.config import DataConfig
 from tmsearch.errors import InputError
+from tmsearch.trial.facts import DataFacts
 
 if TYPE_CHECKING:
     from tmsearch.data.corpus import Corpus
@@ -39,17 +39,17 @@ class Bench:
             self._corpora[data] = clips.load(data)
         return self._corpora[data]
 
-    def speech(self, data: DataConfig, known: Mapping[str, Any], cache: Path) -> Speech:
+    def speech(self, data: DataConfig, facts: DataFacts, cache: Path) -> Speech:
         """The study's speech with the study's own split; raises InputError where the data is no longer the same."""
         from tmsearch.data.splits import Split, folded
         from tmsearch.features.dataset import Speech
 
         corpus = self.corpus(dataclasses.replace(data, fold=0))
-        if corpus.fingerprint != known["fingerprint"]:
+        if corpus.fingerprint != facts.fingerprint:
             raise InputError(
-                f"data.dataset: {data.dataset} changed since the study began ({known['clips']} clips then, "
+                f"data.dataset: {data.dataset} changed since the study began ({facts.clips} clips then, "
                 f"{len(corpus.clips)} now); pin data.revision, put the old files back, or start --study NEW"
             )
-        split = Split.from_json(known["split"])
+        split = Split(facts.train, facts.validation, facts.test, facts.grouped_by)
         split = folded(split, corpus, data) if data.fold else split
         return Speech(corpus, split, data.language, data.task, cache)

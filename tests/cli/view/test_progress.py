@@ -8,6 +8,7 @@ import time
 import pytest
 from rich.console import Console
 
+from search.execution.messages import ProgressEvent
 from search.study import summarise
 from tests.support.studies import made
 from tests.support.terminal import Screen
@@ -30,7 +31,7 @@ def run_of(summary, console, workers, between=lambda display: None):
             display.claimed(number, {"learning_rate": 1e-5, "warmup_steps": 10}, 100, 200)
         display.at_work({number: f"GPU {number - 30}" for number in numbers})
         for number in numbers:
-            display.progress(number, {"step": 150, "loss": 1.2345, "seconds": 0.52})
+            display.progress(number, ProgressEvent(step=150, loss=1.2345, seconds=0.52))
         between(display)
         for number in numbers:
             display.rung(number, 200, 0.4, {"train_seconds": 10.0, "eval_seconds": 1.0}, "paused")
@@ -92,7 +93,7 @@ def test_a_terminal_that_became_narrower_is_cleaned(summary):
     console = terminal(80)
     with Display(summary, 2, console=console) as display:
         display.claimed(30, {}, 100, 200)
-        display.progress(30, {"step": 150, "loss": 1.0, "seconds": 0.5})
+        display.progress(30, ProgressEvent(step=150, loss=1.0, seconds=0.5))
         display._live.refresh()
         wide = sum(columns > 40 for columns in display._board.drawn)
         assert wide >= 2
@@ -132,7 +133,7 @@ def test_who_left_is_taken_off_and_who_came_before_us_is_shown(summary):
     console = terminal(80)
     with Display(summary, 3, console=console) as display:
         display.claimed(30, {}, 0, 100)
-        display.progress(31, {"step": 5, "loss": 2.0, "seconds": 0.1})
+        display.progress(31, ProgressEvent(step=5, loss=2.0, seconds=0.1))
         assert set(display._board.running) == {30, 31}
         display.at_work({31: "node 7"})
         assert set(display._board.running) == {31}

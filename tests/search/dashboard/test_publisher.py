@@ -74,7 +74,7 @@ def test_a_trial_told_in_the_dashboard_is_noticed_and_gets_a_successor(tmp_path)
     ledger = toy_study(storage, space, 3)
 
     def meddle(number, event):
-        if (number, event["step"]) == (0, 3):
+        if (number, event.step) == (0, 3):
             storage.optuna.set_trial_state_values(storage.optuna.get_all_trials(1)[0]._trial_id, TrialState.FAIL)
 
     watcher = Watcher()
@@ -90,7 +90,7 @@ def test_told_between_two_runs(tmp_path):
     space, storage = toy_space(tmp_path), toy_storage(tmp_path)
     ledger = toy_study(storage, space, 3)
     interrupts, watcher = Interrupts(), Watcher()
-    watcher.on_progress = lambda number, event: setattr(interrupts, "stop", event["step"] >= 3)
+    watcher.on_progress = lambda number, event: setattr(interrupts, "stop", event.step >= 3)
     work(ledger, space, tmp_path / "toy", interrupts=interrupts, watcher=watcher, step_seconds=0.05)
     (trial,) = published(ledger).trials[-1:]
     storage.optuna.set_trial_state_values(trial._trial_id, TrialState.COMPLETE, [0.0])

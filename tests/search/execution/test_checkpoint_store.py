@@ -14,7 +14,7 @@ def test_checkpoints_reach_a_machine_that_shares_no_disk(tmp_path):
     space = toy_space(tmp_path)
     ledger = toy_study(toy_storage(tmp_path), space, 3)
     depot, interrupts, watcher = Depot(f"file://{tmp_path}/depot", "toy", pytest.fail), Interrupts(), Watcher()
-    watcher.on_progress = lambda number, event: setattr(interrupts, "stop", (number, event["step"]) >= (1, 1))
+    watcher.on_progress = lambda number, event: setattr(interrupts, "stop", (number, event.step) >= (1, 1))
     here, there = tmp_path / "here" / "toy", tmp_path / "there" / "toy"
 
     def one(folder, interrupts, watcher):

@@ -69,7 +69,7 @@ def test_interrupt_keeps_everything_and_resumes(tmp_path):
         interrupts, watcher = Interrupts(), Watcher()
 
         def press(now, event, number=number, step=step, interrupts=interrupts):
-            if (now, event["step"]) >= (number, step):
+            if (now, event.step) >= (number, step):
                 interrupts.stop = True
 
         watcher.on_progress = press
@@ -97,7 +97,7 @@ import sys
 from pathlib import Path
 from tests.support.toy_study import *
 from search.study import open_study
-from search.space import Space
+from search.space.search_space import Space
 folder = Path(sys.argv[1])
 ledger = open_study(toy_storage(folder), "toy")
 work(ledger, Space.from_json(ledger.record().space), folder / "toy", step_seconds=0.02)
@@ -221,7 +221,7 @@ def test_a_child_that_is_told_to_end_uses_up_no_retry(tmp_path):
     child, told, watcher = Child(CHILD), [], Watcher()
 
     def end(number, event):
-        if event["step"] == 1 and len(told) < 5:
+        if event.step == 1 and len(told) < 5:
             told.append(os.kill(child.pid, signal.SIGTERM))
             (folder / "trials" / "0000" / "checkpoints").rename(folder / f"gone-{len(told)}")
 

@@ -148,7 +148,7 @@ def test_a_stalled_worker_cannot_report_and_another_goes_on_from_its_checkpoint(
     with ledger.storage.write() as connection:
         connection.exec_driver_sql("UPDATE tmsearch_configuration SET lease_until = 0")
     watcher = Watcher()
-    watcher.on_progress = lambda number, event: event["step"] >= 2 and wake(stalled.pid, int(child))
+    watcher.on_progress = lambda number, event: event.step >= 2 and wake(stalled.pid, int(child))
     assert work(ledger, space, tmp_path / "toy", watcher=watcher, step_seconds=0.4)[0] == "done"
     said = stalled.communicate(timeout=60)[0]
     assert "the lease was lost" in said

@@ -22,7 +22,7 @@ def test_training_goes_on_while_the_database_is_away(tmp_path, cluster, monkeypa
     watcher, done = Watcher(), []
 
     def away(number, event):
-        if (number, event["step"]) == (0, 1) and not done:
+        if (number, event.step) == (0, 1) and not done:
             done.append(True)
             cluster.stop()
             threading.Timer(3.0, cluster.start).start()

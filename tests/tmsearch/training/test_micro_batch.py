@@ -1,12 +1,18 @@
 """Memory that does not suffice: how many clips go through the model at once."""
 
+import dataclasses
+
 import pytest
 import torch
 
+from search.execution.messages import CheckJob, Limit, ProgressEvent, SegmentJob, SegmentResult
 from tests.support import toy_whisper as toys
 from tmsearch.training import micro_batch, train, update
 from tmsearch.training.warm import Warm
-from tmsearch.trial import jobs
+from tmsearch.trial.__main__ import answer
+from tmsearch.trial.facts import micro_batch_key
+from tmsearch.trial.settings import TrialSettings
+from tmsearch.trial.workbench import Bench
 
 
 def test_the_batch_is_halved_until_it_fits():
@@ -45,11 +51,10 @@ def test_what_memory_depends_on_has_names_of_its_own(tmp_path):
         {"low_memory": True},
         {"precision": "float32"},
     ]
-    keys = {micro_batch.key(toys.config(tmp_path, **{**usual, **knobs})) for knobs in configs}
+    keys = {micro_batch_key(toys.config(tmp_path, **{**usual, **knobs}), "cpu") for knobs in configs}
     assert len(keys) == len(configs)
-    assert micro_batch.key(toys.config(tmp_path, learning_rate=1e-5)) == micro_batch.key(
-        toys.config(tmp_path, dropout=0.1)
-    )
+    rate, dropout = toys.config(tmp_path, learning_rate=1e-5), toys.config(tmp_path, dropout=0.1)
+    assert micro_batch_key(rate, "cpu") == micro_batch_key(dropout, "cpu")
 
 
 def test_a_cpu_takes_the_whole_batch_unless_told(tmp_path):
@@ -61,7 +66,7 @@ def test_a_trial_that_runs_out_of_memory_goes_on_with_half_the_clips(tmp_path, m
     """The whole segment, with a device that takes no more than two clips and forgets so at step 3."""
     toy = toys.whisper_folder(tmp_path / "toy")
     corpus = toys.corpus_folder(tmp_path / "corpus")
-    said, done, real = [], [], update.Updates.backward
+    events, done, real = [], [], update.Updates.backward
 
     def limited(self, part):
         if len(part.inputs) > 2 and len(done) >= 2:
@@ -71,41 +76,38 @@ def test_a_trial_that_runs_out_of_memory_goes_on_with_half_the_clips(tmp_path, m
     monkeypatch.setattr(update.Updates, "backward", limited)
     monkeypatch.setattr(train, "SAVE_SECONDS", 1e-9)
     monkeypatch.setattr(train, "SAVE_SHARE", float("inf"))
-    bench = jobs.Bench()
+    bench = Bench()
     data = {"dataset": str(corpus), "validation": 2, "test": 0}
-    job = {"job": "check", "data": data, "candidates": [{"model": str(toy)}], "measure": False}
-    known = jobs.answer(bench, job, said.append, lambda: False)
+    checked = answer(bench, CheckJob(data, ({"model": str(toy)},), measure=False), events.append, lambda: False)
 
-    def say(message):
-        said.append(message)
-        if message["event"] == "progress":
-            done.append(message["step"])
+    def report(event):
+        events.append(event)
+        if isinstance(event, ProgressEvent):
+            done.append(event.step)
 
-    job = {
-        "job": "segment",
-        "data": data,
-        "max_steps": 4,
-        "threads": 1,
-        "cache": str(tmp_path / "cache"),
-        "tensorboard": str(tmp_path / "tensorboard"),
-        "seed": 0,
-        "token": 1,
-        "first_step": 0,
-        "last_step": 4,
-        "facts": {"data": known["data"], f"baseline:{toy}": {}},
-        "folder": str(tmp_path / "study/trials/0"),
-        "params": {"model": str(toy), "batch_size": 4, "warmup_steps": 0},
-    }
-    answer = jobs.answer(bench, job, say, lambda: False)
-    assert answer["event"] == "result", answer
-    assert answer["metrics"]["micro_batch"] == 2
-    limits = [message for message in said if message["event"] == "limit"]
-    assert [message["value"] for message in limits] == [4, 2]
-    assert len({message["key"] for message in limits}) == 1
+    settings = TrialSettings(data, 4, 1, str(tmp_path / "cache"), str(tmp_path / "tensorboard"))
+    job = SegmentJob(
+        number=0,
+        token=1,
+        params={"model": str(toy), "batch_size": 4, "warmup_steps": 0},
+        first_step=0,
+        last_step=4,
+        seed=0,
+        folder=str(tmp_path / "study/trials/0"),
+        facts={"data": checked.data, f"baseline:{toy}": {"wer": 1.0}},
+        settings=settings.to_json(),
+    )
+    result = answer(bench, job, report, lambda: False)
+    assert isinstance(result, SegmentResult), result
+    assert result.metrics["micro_batch"] == 2
+    limits = [event for event in events if isinstance(event, Limit)]
+    assert [limit.value for limit in limits] == [4, 2]
+    assert len({limit.key for limit in limits}) == 1
     # It went on from the checkpoint at which memory ran out, or the one before if that was still being written.
     assert done in ([1, 2, 3, 4], [1, 2, 2, 3, 4])
     # The next trial begins with what the study remembers.
-    said.clear()
-    job = {**job, "facts": {**job["facts"], limits[0]["key"]: 2}, "folder": str(tmp_path / "study/trials/1")}
-    assert jobs.answer(bench, job, say, lambda: False)["metrics"]["micro_batch"] == 2
-    assert not [message for message in said if message["event"] == "limit"]
+    events.clear()
+    facts = {**job.facts, limits[0].key: 2}
+    job = dataclasses.replace(job, facts=facts, folder=str(tmp_path / "study/trials/1"))
+    assert answer(bench, job, report, lambda: False).metrics["micro_batch"] == 2
+    assert not [event for event in events if isinstance(event, Limit)]

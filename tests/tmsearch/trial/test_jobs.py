@@ -6,32 +6,40 @@ import errno
 import pytest
 import torch
 
+from search.execution.messages import Failure, SegmentJob, SegmentStopped
 from tmsearch.config import DataConfig
 from tmsearch.data.splits import split
 from tmsearch.errors import InputError
 from tmsearch.training.train import Diverged, Stopped
 from tmsearch.trial import jobs
+from tmsearch.trial.__main__ import answer
+from tmsearch.trial.facts import DataFacts
+from tmsearch.trial.workbench import Bench
 
 DATA = DataConfig(dataset="demo", validation=8, test=6)
 
 
-def known(bench: jobs.Bench) -> dict:
+SEGMENT = SegmentJob(0, 1, {}, 0, 2, 0, "", {}, {})
+
+
+def data_facts(bench: Bench, **changed) -> DataFacts:
     corpus = bench.corpus(DATA)
-    return {"fingerprint": corpus.fingerprint, "clips": 200, "split": split(corpus, DATA).to_json()}
+    parts = split(corpus, DATA)
+    facts = DataFacts(corpus.fingerprint, 200, 60.0, parts.train, parts.validation, parts.test, parts.grouped_by)
+    return dataclasses.replace(facts, **changed)
 
 
 def test_a_study_trains_on_the_split_that_it_began_with(tmp_path):
-    bench = jobs.Bench()
-    facts = known(bench)
-    facts["split"]["train"] = facts["split"]["train"][:3]
+    bench = Bench()
+    facts = data_facts(bench, train=data_facts(bench).train[:3])
     assert len(bench.speech(DATA, facts, tmp_path).split.train) == 3
     assert bench.corpus(DATA) is bench.corpus(dataclasses.replace(DATA)), "loaded once"
 
 
 def test_data_that_changed_since_is_refused(tmp_path):
-    bench = jobs.Bench()
+    bench = Bench()
     with pytest.raises(InputError, match=r"demo changed since the study began \(199 clips then, 200 now\)"):
-        bench.speech(DATA, {**known(bench), "fingerprint": "of yesterday", "clips": 199}, tmp_path)
+        bench.speech(DATA, data_facts(bench, fingerprint="of yesterday", clips=199), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -51,11 +59,11 @@ def test_failures_by_class(monkeypatch, error, failure, said):
         raise error
 
     monkeypatch.setattr(jobs, "segment", fails)
-    answer = jobs.answer(jobs.Bench(), {"job": "segment"}, lambda message: None, lambda: False)
-    assert answer["event"] == "failure"
-    assert answer["failure"] == failure
-    assert said in answer["reason"]
-    assert "\n" not in answer["reason"]
+    result = answer(Bench(), SEGMENT, lambda event: None, lambda: False)
+    assert isinstance(result, Failure)
+    assert result.failure == failure
+    assert said in result.reason
+    assert "\n" not in result.reason
 
 
 def test_a_stop_is_no_failure(monkeypatch, tmp_path):
@@ -63,5 +71,4 @@ def test_a_stop_is_no_failure(monkeypatch, tmp_path):
         raise Stopped(7, tmp_path)
 
     monkeypatch.setattr(jobs, "segment", stops)
-    answer = jobs.answer(jobs.Bench(), {"job": "segment"}, lambda message: None, lambda: True)
-    assert answer == {"event": "stopped", "step": 7}
+    assert answer(Bench(), SEGMENT, lambda event: None, lambda: True) == SegmentStopped(7)

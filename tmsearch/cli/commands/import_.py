@@ -25,6 +25,7 @@ from tmsearch.cli.services.knobs import TRAIN, absolute, load_space
 from tmsearch.errors import InputError
 from tmsearch.importers import hand_runs
 from tmsearch.importers.hand_runs import HandRun
+from tmsearch.trial.facts import StudyFacts
 
 # A validation WER in a log counts case and punctuation, or it is our own kind.
 _MEASURES = {"raw": "wer_raw", "normalised": "value"}
@@ -47,7 +48,7 @@ def import_logs(arguments: argparse.Namespace) -> int:
     storage = open_storage(arguments.storage)
     ledger = _ledger(storage, arguments)
     space = Space.from_json(dict(ledger.record().space))
-    facts, wanted, remarks = ledger.facts(), [], {}
+    facts, wanted, remarks = StudyFacts.from_json(ledger.facts()), [], {}
     for file, run in runs:
         one, said = entry(run, space, facts, {**_checked(run, file), **given}, arguments.wer)
         wanted.append(one)
@@ -89,7 +90,7 @@ def _checked(run: HandRun, file: Path) -> dict[str, Any]:
 
 
 def entry(
-    run: HandRun, space: Space, facts: Mapping[str, Any], params: Mapping[str, Any], wer: str | None
+    run: HandRun, space: Space, facts: StudyFacts, params: Mapping[str, Any], wer: str | None
 ) -> tuple[Entry, list[str]]:
     """The run as the ledger takes it, and what a person should know of it."""
     remarks = []
@@ -139,7 +140,7 @@ def _drawn(space: Space, params: Mapping[str, Any]) -> tuple[dict[str, Any], str
     return drawn, "; ".join(other)
 
 
-def _unlike(run: HandRun, space: Space, facts: Mapping[str, Any], params: Mapping[str, Any]) -> str:
+def _unlike(run: HandRun, space: Space, facts: StudyFacts, params: Mapping[str, Any]) -> str:
     """Why its values do not compare with the study's; nothing where they do, as far as the log tells."""
     most, dataset = params.get("max_steps"), run.data.get("dataset")
     if most is not None and most != space.budget.max_steps:
@@ -148,7 +149,7 @@ def _unlike(run: HandRun, space: Space, facts: Mapping[str, Any], params: Mappin
         return "the log does not tell max_steps, which the schedule depends on; --set max_steps=N does"
     if dataset is not None and dataset != space.data["dataset"]:
         return f"it was trained on {dataset}"
-    clips, mine = run.data.get("train_clips"), len(facts["data"]["split"]["train"])
+    clips, mine = run.data.get("train_clips"), len(facts.known_data.train)
     if clips is not None and abs(clips - mine) > _ALIKE * mine:
         return f"it was trained on {clips} clips, the study's trials are on {mine}"
     return ""

@@ -24,6 +24,7 @@ from tmsearch.data import corpus as clips
 from tmsearch.data import splits
 from tmsearch.data.corpus import Corpus
 from tmsearch.data_quality import suggest_space
+from tmsearch.trial.facts import DataFacts
 
 LONGEST_NAME = 40  # characters of a study that is named after its dataset
 LATIN = 0x250  # where Unicode's Latin letters end, but for a few
@@ -50,8 +51,16 @@ def init(arguments: argparse.Namespace) -> int:
     write_output(output, text, make_folder=True)
     seconds = sum(clip.seconds for clip in corpus.clips)
     print(f"{printable(str(output))}: study {name}, written after looking at the data")
-    known = {"clips": len(corpus.clips), "seconds": seconds, "split": split.to_json(), "dropped": corpus.dropped}
-    print(printable(data_line(config.dataset, known)))
+    data_facts = DataFacts(
+        fingerprint=corpus.fingerprint,
+        clips=len(corpus.clips),
+        seconds=seconds,
+        train=split.train,
+        validation=split.validation,
+        test=split.test,
+        dropped=tuple({"name": row.name, "reason": row.reason} for row in corpus.dropped),
+    )
+    print(printable(data_line(config.dataset, data_facts)))
     for line in found.told():
         print(f"  {printable(line)}")
     space = shlex.quote(str(output))

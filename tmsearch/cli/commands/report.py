@@ -21,6 +21,7 @@ from tmsearch.data.audio_file import Samples
 from tmsearch.data.corpus import Corpus
 from tmsearch.errors import InputError
 from tmsearch.evaluation.scores import ClipScore, read_scores
+from tmsearch.trial.facts import StudyFacts
 
 if TYPE_CHECKING:
     from tmsearch.report.page import Heard
@@ -74,7 +75,8 @@ def page(storage: Storage, name: str) -> str:
     summary = study.summarise(ledger)
     found, candidates = gathered(ledger, summary)
     corpus, why = _corpus(summary)
-    words = summary.facts.get(f"words:{summary.record.space['data'].get('fold', 0)}") or []
+    fold = summary.record.space["data"].get("fold", 0)
+    words = StudyFacts.from_json(summary.facts).words.get(fold, ())
     pairs = matched_pairs.paired(candidates, words)
     return study_page(
         found,
@@ -98,20 +100,20 @@ def _corpus(summary: Summary) -> tuple[Corpus | None, str]:
     """The study's clips but for the locked test split; None, and why, where they are not what they were."""
     from tmsearch.data import corpus as clips
 
-    known = summary.facts.get("data")
-    if not known or "split" not in known:
+    known = StudyFacts.from_json(summary.facts).data
+    if known is None:
         return None, "No sound and no pictures: the study does not know its data yet."
     config = dataclasses.replace(DataConfig(**summary.record.space["data"]), fold=0)
     try:
         corpus = clips.load(config)
     except InputError as error:
         return None, f"No sound and no pictures: the dataset cannot be read here ({error})."
-    if corpus.fingerprint != known["fingerprint"]:
+    if corpus.fingerprint != known.fingerprint:
         return None, (
-            f"No sound and no pictures: the dataset changed since the study began ({known['clips']} clips then, "
+            f"No sound and no pictures: the dataset changed since the study began ({known.clips} clips then, "
             f"{len(corpus.clips)} now)."
         )
-    locked = set(known["split"]["test"])
+    locked = set(known.test)
     return dataclasses.replace(corpus, clips=tuple(clip for clip in corpus.clips if clip.name not in locked)), ""
 
 
@@ -161,5 +163,6 @@ def _tables(
                 "its files were removed."
             ),
         )
-    locked = set(summary.facts.get("data", {}).get("split", {}).get("test", ()))
+    data = StudyFacts.from_json(summary.facts).data
+    locked = set(data.test) if data else set()
     return [one for one in scores if one.name not in locked], before, ""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from search import study
 from search.errors import RunError, UserError
-from search.execution.child_process import Child, ChildDied, each_event
+from search.execution.child_process import Child, ChildDied, run_job
+from search.execution.messages import Checked, CheckJob, Failure
 from search.records import StudyRecord
 from search.space.search_space import Space, differences
 from search.storage.claims import Ledger
@@ -18,6 +17,8 @@ from search.storage.database import Storage, open_storage
 from tmsearch.cli.services.knobs import load_space
 from tmsearch.cli.services.plan import candidates, print_plan
 from tmsearch.cli.services.run_study import Hands, hands_of, new_child, work
+from tmsearch.trial import facts
+from tmsearch.trial.facts import ModelNeeds
 from tmsearch.version import code_version
 
 DEFAULT_TRIALS = 20
@@ -75,24 +76,25 @@ def _same(record: StudyRecord, space: Space, arguments: argparse.Namespace) -> N
         )
 
 
-def _check(child: Child, space: Space, *, measure: bool) -> dict[str, Any]:
+def _check(child: Child, space: Space, *, measure: bool) -> Checked:
     """Let the child look at data and models; raises UserError for what a person has to mend."""
-    job = {"job": "check", "data": dict(space.data), "candidates": candidates(space), "measure": measure}
+    job = CheckJob(space.data, tuple(candidates(space)), measure)
     try:
-        said = each_event(child, job, lambda event: None)
+        answer = run_job(child, job)
     except ChildDied as death:
         last = child.said[-1] if child.said else "it said nothing"
         raise RunError(f"the check of data and models ended: {death}: {last}") from None
-    if said.get("event") == "checked":
-        return said
-    reason = str(said.get("reason"))
-    raise UserError(reason) if said.get("failure") == "input" else RunError(reason)
+    if isinstance(answer, Checked):
+        return answer
+    if not isinstance(answer, Failure):
+        raise RunError(f"unexpected answer {answer}")
+    raise UserError(answer.reason) if answer.failure == "input" else RunError(answer.reason)
 
 
-def _disk(folder: Path, checked: Mapping[str, Any]) -> None:
+def _disk(folder: Path, checked: Checked) -> None:
     """Two checkpoints, the one being written and the one before, must fit at the least."""
     there = next(one for one in (folder, *folder.parents) if one.exists())
-    need = 2 * max(model["checkpoint_bytes"] for model in checked["models"].values())
+    need = 2 * max(ModelNeeds.from_json(model).checkpoint_bytes for model in checked.models.values())
     free = shutil.disk_usage(there).free
     if free < need:
         raise UserError(
@@ -101,8 +103,8 @@ def _disk(folder: Path, checked: Mapping[str, Any]) -> None:
         )
 
 
-def _create(storage: Storage, space: Space, checked: Mapping[str, Any], trials: int, seed: int, hands: Hands) -> Ledger:
-    known = {"data": checked["data"], "threads": hands.threads}
+def _create(storage: Storage, space: Space, checked: Checked, trials: int, seed: int, hands: Hands) -> Ledger:
+    known = {facts.DATA: checked.data, facts.THREADS: hands.threads}
     return study.create(storage, space, seed=seed, trials=trials, version=code_version(), known=known)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from search import imported, study
@@ -19,6 +19,7 @@ from tmsearch.cli.view import intervals, terminal
 from tmsearch.cli.view.table import STYLES
 from tmsearch.evaluation.scores import ClipScore, read_scores, worst_first
 from tmsearch.formatting import clock_time
+from tmsearch.trial.facts import StudyFacts
 
 WIDEST_NAME = 32  # columns that names line up in; a longer one pushes its line
 
@@ -28,7 +29,7 @@ def _summary(arguments: argparse.Namespace) -> tuple[Storage, Summary]:
     return storage, study.summarise(study.open_study(storage, arguments.study))
 
 
-def configuration_json(one: Configuration, facts: Mapping[str, Any]) -> dict[str, Any]:
+def configuration_json(one: Configuration, facts: StudyFacts) -> dict[str, Any]:
     """A configuration in the form that scripts are written against."""
     return {
         "number": one.number,
@@ -72,7 +73,7 @@ def list_studies(arguments: argparse.Namespace) -> int:
                     "storage": storage.shown,
                     "trials": one.record.trials,
                     "states": one.counts,
-                    "best": configuration_json(one.best, one.facts) if one.best else None,
+                    "best": configuration_json(one.best, StudyFacts.from_json(one.facts)) if one.best else None,
                 }
                 for one in found
             ]
@@ -82,7 +83,7 @@ def list_studies(arguments: argparse.Namespace) -> int:
     width = max((len(one.record.name) for one in found), default=0)
     for one in found:
         wer = _wer(one.best.value if one.best else None)
-        wer += intervals.bracketed(intervals.interval(one.facts, one.best)) if one.best else ""
+        wer += intervals.bracketed(intervals.interval(StudyFacts.from_json(one.facts), one.best)) if one.best else ""
         running = sum(each.state == "running" for each in one.history)
         at_work = f"  {running} running" if running else ""
         name, mine = one.record.name.ljust(min(width, WIDEST_NAME)), len(imported.own(one.history))
@@ -123,12 +124,13 @@ def _one(summary: Summary, number: int) -> Configuration:
 def show(arguments: argparse.Namespace) -> int:
     """All about one configuration."""
     storage, summary = _summary(arguments)
+    facts = StudyFacts.from_json(summary.facts)
     one = _one(summary, arguments.number)
     folder = trial_folder(study.study_folder(storage, summary.record.name), one.number)
     if arguments.json:
         curve = [{"step": rung.step, "wer": rung.value, **rung.metrics} for rung in one.rungs]
         more = {"origin": one.origin, "curve": curve, "folder": str(folder)}
-        return print_json({**configuration_json(one, summary.facts), **more})
+        return print_json({**configuration_json(one, facts), **more})
     why = f", {printable(one.reason)}" if one.reason else ""
     head = f"study {summary.record.name}, trial {one.number}: "
     terminal.put([[(head, "bold"), (one.state, STYLES[one.state]), (why, "")]])
@@ -139,7 +141,7 @@ def show(arguments: argparse.Namespace) -> int:
         print(f"  {name}: {printable(str(value))}{'' if name in summary.record.space['search'] else '  (fixed)'}")
     for rung in one.rungs:
         raw, cer = rung.metrics.get("wer_raw"), rung.metrics.get("cer")
-        interval = intervals.bracketed(intervals.interval(summary.facts, one, rung.step))
+        interval = intervals.bracketed(intervals.interval(facts, one, rung.step))
         print(f"step {rung.step:>6}  WER {rung.value:.3f}{interval}  raw {_wer(raw)}  CER {_wer(cer)}")
     _worst(read_scores(folder, one.steps))
     return 0
@@ -162,12 +164,13 @@ def show_best(arguments: argparse.Namespace) -> int:
     best = summary.best
     if best is None:
         raise UserError(f"{summary.record.name}: no configuration has a result yet; `tmsearch resume` goes on")
+    facts = StudyFacts.from_json(summary.facts)
     if arguments.json:
-        found = {"study": summary.record.name, "storage": storage.shown, **configuration_json(best, summary.facts)}
+        found = {"study": summary.record.name, "storage": storage.shown, **configuration_json(best, facts)}
         return print_json(found)
     full = summary.record.space["budget"]["max_steps"]
     early = "" if best.steps >= full else f" of {full}: nothing was trained in full yet"
-    wer = f"WER {_wer(best.value)}{intervals.bracketed(intervals.interval(summary.facts, best))}"
+    wer = f"WER {_wer(best.value)}{intervals.bracketed(intervals.interval(facts, best))}"
     terminal.put([[(f"study {summary.record.name}: trial {best.number}, {wer} at step {best.steps}{early}", "bold")]])
     for name, value in (best.params or {}).items():
         print(f"  {name}: {printable(str(value))}")

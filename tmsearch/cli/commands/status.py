@@ -17,6 +17,7 @@ from tmsearch.cli.view import intervals, terminal
 from tmsearch.cli.view.format import about, cost, rungs, seconds_left, short
 from tmsearch.cli.view.table import cut, table
 from tmsearch.cli.view.terminal import Line
+from tmsearch.trial.facts import StudyFacts
 
 
 def status(arguments: argparse.Namespace) -> int:
@@ -31,7 +32,8 @@ def status(arguments: argparse.Namespace) -> int:
         return watch(ledger, arguments.watch)
     summary = study.summarise(ledger)
     if arguments.json:
-        rows = [configuration_json(one, summary.facts) for one in summary.history]
+        facts = StudyFacts.from_json(summary.facts)
+        rows = [configuration_json(one, facts) for one in summary.history]
         at_work = [dataclasses.asdict(one) for one in summary.workers]
         found = {"storage": storage.shown, "stopped": summary.record.stop_reason, "code": versions(summary.history)}
         return print_json({"study": summary.record.name, **found, "workers": at_work, "configurations": rows})
@@ -68,9 +70,10 @@ def _above(summary: Summary) -> list[str]:
     mine = len(imported.own(summary.history))
     more = f" and {len(summary.history) - mine} imported" if mine < len(summary.history) else ""
     found = [f"study {record.name}: {mine} of {record.trials} configurations{more}: {states}"]
-    for model, value in intervals.baselines(summary.facts).items():
-        interval = intervals.bracketed(intervals.baseline_interval(summary.facts, model))
-        found.append(f"{printable(short(model))} untrained (zero-shot): WER {value['wer']:.3f}{interval}")
+    facts = StudyFacts.from_json(summary.facts)
+    for model, baseline in facts.baselines.items():
+        interval = intervals.bracketed(intervals.baseline_interval(facts, model))
+        found.append(f"{printable(short(model))} untrained (zero-shot): WER {baseline.wer:.3f}{interval}")
     return [*found, rungs(summary, best=True)] if summary.history else found
 
 

@@ -14,15 +14,15 @@ from urllib.parse import quote
 from search import study
 from search.dashboard.annotator import Account, Exhibit
 from search.execution.child_process import Child, ChildDied
+from search.execution.messages import MessageError
 from search.process_id import Identity
 from search.records import IMPORTED, Configuration, StudyRecord, default
-from search.schedulers.racing import CONFIRMS
 from search.space.search_space import Space
 from search.storage.claims import Ledger
 from tmsearch.cli.services.plan import data_line, models
-from tmsearch.cli.view import intervals
 from tmsearch.cli.view.format import model_of
 from tmsearch.media.trial_note import FOLDER, LIST, Made, Rival, Study, Trial, study_note, trial_note
+from tmsearch.trial.facts import StudyFacts
 
 # Well within a publisher's lease, which is renewed for every trial.
 PATIENCE_SECONDS = 40.0
@@ -42,7 +42,7 @@ class Gallery:
 
     def begin(self, history: Sequence[Configuration]) -> None:
         self._history = history
-        self._facts: Mapping[str, Any] = self._ledger.facts()
+        self._facts = StudyFacts.from_json(self._ledger.facts())
         self._record: StudyRecord = self._ledger.record()
         self._hopeless: str | None = None  # why nobody is asked any more in this round
 
@@ -57,7 +57,7 @@ class Gallery:
             Study(
                 name=self._record.name,
                 trials=self._record.trials,
-                data=data_line(space.data["dataset"], self._facts["data"]),
+                data=data_line(space.data["dataset"], self._facts.known_data),
                 judged=space.budget.judged,
                 max_steps=space.budget.max_steps,
                 strategy=space.budget.strategy,
@@ -94,27 +94,30 @@ class Gallery:
         deadline = time.monotonic() + PATIENCE_SECONDS
         try:
             while time.monotonic() < deadline:
-                said = self._child.event(timeout=1.0)
+                said = self._child.receive(timeout=1.0)
                 if said is not None:
                     return said
             self._child.kill()
             self._hopeless = f"it took more than {PATIENCE_SECONDS:.0f} s"
+        except MessageError as error:
+            self._child.kill()
+            self._hopeless = f"what the process that makes them answers cannot be read: {error}"
         except ChildDied as death:
             self._hopeless = f"the process that makes them ended: {death}"
         self._notice(f"trial {one.number}: no pictures and sounds: {self._hopeless}")
         return {"reason": self._hopeless}
 
     def _job(self, one: Configuration, told: Trial, folder: Path) -> dict[str, Any]:
-        words = intervals.words_of(self._facts, _fold(one))
+        words = self._facts.words.get(_fold(one))
         errors = one.errors(one.steps)
         board = self._folder / "tensorboard" / folder.name
-        base = self._facts.get(f"baseline:{model_of(one)}", {})
+        baseline = self._facts.baselines.get(model_of(one))
         return {
             "trial": dataclasses.asdict(told),
             "folder": str(folder) if folder.is_dir() else None,
             "tensorboard": str(board) if board.is_dir() else None,
             "data": dict(self._record.space["data"]),
-            "zero_shot": base.get("wer"),
+            "zero_shot": baseline.wer if baseline else None,
             "rates": [errors, words] if errors is not None and words is not None else None,
             "pairs": [pair for _, pair in self._rivals(one)],
         }
@@ -149,20 +152,21 @@ class Gallery:
 
     def _default(self) -> Configuration | None:
         """The default recipe's own training in this search; a confirmation compares in its own way."""
-        if CONFIRMS in self._facts:
+        if self._facts.confirms:
             return None
         return default(self._history)
 
     def _rivals(self, one: Configuration) -> list[tuple[Rival, list[Any] | None]]:
         """The untouched checkpoint and the default recipe, each with errors, its errors and words by clip."""
         found: list[tuple[Rival, list[Any] | None]] = []
-        words, fold = intervals.words_of(self._facts, _fold(one)), _fold(one)
-        base = self._facts.get(f"baseline:{model_of(one)}")
+        fold = _fold(one)
+        words = self._facts.words.get(fold)
+        baseline = self._facts.baselines.get(model_of(one))
         if one.value is None or one.origin == IMPORTED:
             return found
-        if base is not None:
-            pair = _pair(one.errors(one.steps), base.get("errors"), words) if not fold else None
-            found.append((Rival("untrained (zero-shot)", base["wer"], 0, one.value), pair))
+        if baseline is not None:
+            pair = _pair(one.errors(one.steps), baseline.errors, words) if not fold else None
+            found.append((Rival("untrained (zero-shot)", baseline.wer, 0, one.value), pair))
         default = self._default()
         common = sorted(set(one.curve) & set(default.curve)) if default else []
         if default is not None and default.number != one.number and common and _fold(default) == fold:

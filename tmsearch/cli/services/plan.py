@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
+from search.execution.messages import Checked
 from search.space.search_space import Choice, Space
 from search.storage.database import Storage
 from tmsearch.cli.view.format import short
 from tmsearch.config import TrainConfig
 from tmsearch.formatting import clock_time
+from tmsearch.trial.facts import DataFacts, ModelNeeds
 
 
 def candidates(space: Space) -> list[dict[str, Any]]:
@@ -24,31 +25,33 @@ def models(space: Space) -> list[str]:
     return [str(name) for name in names]
 
 
-def data_line(dataset: str, data: Mapping[str, Any]) -> str:
-    split = data["split"]
-    dropped = f", {len(data['dropped'])} dropped" if data["dropped"] else ""
+def data_line(dataset: str, data: DataFacts) -> str:
+    dropped = f", {len(data.dropped)} dropped" if data.dropped else ""
     return (
-        f"data {short(dataset)}: {data['clips']} clips, {data['seconds'] / 60:.1f} min{dropped}; "
-        f"{len(split['train'])} to train, {len(split['validation'])} to validate, {len(split['test'])} locked as test"
+        f"data {short(dataset)}: {data.clips} clips, {data.seconds / 60:.1f} min{dropped}; "
+        f"{len(data.train)} to train, {len(data.validation)} to validate, {len(data.test)} locked as test"
     )
 
 
-def print_plan(space: Space, storage: Storage, checked: Mapping[str, Any], trials: int) -> None:
+def print_plan(space: Space, storage: Storage, checked: Checked, trials: int) -> None:
     """A study's plan, its time and memory estimated from the model's shape and this machine's matrix rate."""
     print(f"study {space.study}: {trials} configurations of up to {space.budget.max_steps} steps; {storage.shown}")
     print(f"judged at {space.budget.judged}; strategy {space.budget.strategy}")
-    print(data_line(space.data["dataset"], checked["data"]))
-    for one in checked["data"]["dropped"][:10]:
-        print(f"  dropped {one['name']}: {one['reason']}")
+    data = DataFacts.from_json(checked.data)
+    print(data_line(space.data["dataset"], data))
+    for row in data.dropped[:10]:
+        print(f"  dropped {row['name']}: {row['reason']}")
     print(f"searched: {', '.join(space.search)}")
-    rate = checked["flops_per_second"]
+    rate = checked.flops_per_second
+    assert rate is not None  # measured for a plan
     longest = 0.0
-    for name, model in checked["models"].items():
-        seconds = model["flops_per_step"] / rate
+    for name, needs in checked.models.items():
+        model = ModelNeeds.from_json(needs)
+        seconds = model.flops_per_step / rate
         longest = max(longest, seconds)
         print(
-            f"model {short(name)}: {model['parameters'] / 1e6:.1f} M parameters; about "
-            f"{model['memory_bytes'] / 1e9:.1f} GB to train, {model['checkpoint_bytes'] / 1e9:.2f} GB a checkpoint, "
+            f"model {short(name)}: {model.parameters / 1e6:.1f} M parameters; about "
+            f"{model.memory_bytes / 1e9:.1f} GB to train, {model.checkpoint_bytes / 1e9:.2f} GB a checkpoint, "
             f"{seconds:.2f} s a step"
         )
     most = longest * space.budget.max_steps * trials

@@ -11,7 +11,6 @@ from search import records, study
 from search.errors import UserError
 from search.records import IMPORTED, Configuration
 from search.schedulers import racing
-from search.schedulers.racing import CONFIRMS
 from search.space import yaml_loader
 from search.space.errors import Place
 from search.space.knobs import check, check_keys
@@ -19,11 +18,12 @@ from search.storage.database import Storage
 from search.study import Summary
 from tmsearch.cli.commands.confirm import SUFFIX
 from tmsearch.cli.services.knobs import DATA, TRAIN
-from tmsearch.cli.services.verdicts import TEST_READ, lines, recipes, verdict
+from tmsearch.cli.services.verdicts import lines, recipes, verdict
 from tmsearch.cli.view import intervals
 from tmsearch.cli.view.format import model_of
 from tmsearch.config import DataConfig, Knob, TrainConfig
 from tmsearch.recipe import Recipe, split_facts, versions
+from tmsearch.trial.facts import StudyFacts
 
 KEYS = ("data", "train", "threads", "fingerprint", "split", "versions", "evidence", "hash")
 
@@ -34,8 +34,9 @@ def confirmation(storage: Storage, summary: Summary) -> Summary | None:
     if name not in study.names(storage):
         return None
     found = study.summarise(study.open_study(storage, name))
-    answered = CONFIRMS in found.facts and racing.standing(found.history).over and verdict(found) is not None
-    return found if answered else None
+    if StudyFacts.from_json(found.facts).confirms is None or not racing.standing(found.history).over:
+        return None
+    return None if verdict(found) is None else found
 
 
 def chosen(summary: Summary, confirmed: Summary | None, number: int | None) -> tuple[Configuration, str]:
@@ -50,7 +51,7 @@ def chosen(summary: Summary, confirmed: Summary | None, number: int | None) -> t
             raise UserError(f"{name}: --trial {number}: was trained elsewhere, on data that its log alone knows")
         return summary.history[number], "as asked"
     if confirmed is not None:
-        plan = {arm["name"]: arm.get("trial") for arm in confirmed.facts[CONFIRMS]["arms"]}
+        plan = {arm.name: arm.trial for arm in StudyFacts.from_json(confirmed.facts).plan.arms}
         raced = [one for one in recipes(confirmed) if one.trainings and not one.fate]
         first = min(raced, key=lambda one: sum(each.wer for each in one.trainings) / len(one.trainings), default=None)
         trial = plan.get(first.name) if first else None
@@ -63,22 +64,23 @@ def chosen(summary: Summary, confirmed: Summary | None, number: int | None) -> t
 
 def recipe(summary: Summary, confirmed: Summary | None, one: Configuration) -> Recipe:
     """All that the final run needs, with what the study knows of it."""
-    record, facts = summary.record, summary.facts
+    record, facts = summary.record, StudyFacts.from_json(summary.facts)
+    study_data = facts.known_data
     params = {"seed": record.seed, **(one.params or {}), "max_steps": record.space["budget"]["max_steps"]}
     data = {**record.space["data"], "fold": params.pop("fold", record.space["data"].get("fold", 0))}
     micro = one.metrics.get("micro_batch")  # what memory took: sums of other parts differ in their last bits
     if micro and micro < params.get("batch_size", TrainConfig.batch_size):
         params["micro_batch_size"] = micro
-    split = facts["data"]["split"]
-    parts = split_facts(split["train"], split["validation"], split["test"]) if not data["fold"] else {}
-    commit = facts["data"].get("commit")
-    if commit and not data.get("revision"):
-        data["revision"] = commit  # what a branch pointed at when the study began
+    parts = {}
+    if not data["fold"]:
+        parts = split_facts(study_data.train, study_data.validation, study_data.test)
+    if study_data.commit and not data.get("revision"):
+        data["revision"] = study_data.commit  # what a branch pointed at when the study began
     return Recipe(
         DataConfig(**data),
         TrainConfig(**params),
-        threads=facts["threads"],
-        fingerprint=facts["data"]["fingerprint"],
+        threads=facts.known_threads,
+        fingerprint=study_data.fingerprint,
         split=parts,
         versions=versions(),
         evidence=evidence(summary, confirmed, one),
@@ -87,9 +89,9 @@ def recipe(summary: Summary, confirmed: Summary | None, one: Configuration) -> R
 
 def evidence(summary: Summary, confirmed: Summary | None, one: Configuration) -> dict[str, Any]:
     """What the search found out: of this configuration, of what it is better than, and at which cost. Plain values."""
-    record, facts = summary.record, summary.facts
+    record, facts = summary.record, StudyFacts.from_json(summary.facts)
     model = model_of(one)
-    base, default = facts.get(f"baseline:{model}", {}), _default(summary)
+    baseline, default = facts.baselines.get(model), _default(summary)
     own = [each for each in summary.history if each.origin != IMPORTED]
     found = {
         "study": record.name,
@@ -99,7 +101,7 @@ def evidence(summary: Summary, confirmed: Summary | None, one: Configuration) ->
         "validation_wer": one.value,
         "validation_interval": intervals.as_json(intervals.interval(facts, one)),
         "validation_wer_raw": one.metrics.get("wer_raw"),
-        "zero_shot_wer": base.get("wer"),
+        "zero_shot_wer": baseline.wer if baseline else None,
         "zero_shot_interval": intervals.as_json(intervals.baseline_interval(facts, model)),
         "default": default,
         "configurations": len(own),
@@ -118,7 +120,7 @@ def _default(summary: Summary) -> dict[str, Any] | None:
     first = records.default(summary.history)
     if first is None:
         return None
-    interval = intervals.as_json(intervals.interval(summary.facts, first))
+    interval = intervals.as_json(intervals.interval(StudyFacts.from_json(summary.facts), first))
     return {"trial": first.number, "steps": first.steps, "wer": first.value, "interval": interval}
 
 
@@ -131,7 +133,7 @@ def _confirmed(confirmed: Summary) -> dict[str, Any]:
         "cross_check": said.cross_check(),
         "recipes": [line.strip() for line in lines(confirmed) if line.startswith("  ")],
         "seconds": round(confirmed.spent, 1),
-        **({"test": tested.sentence(), "test_read": confirmed.facts[TEST_READ]} if tested else {}),
+        **({"test": tested.sentence(), "test_read": StudyFacts.from_json(confirmed.facts).test_read} if tested else {}),
     }
 
 

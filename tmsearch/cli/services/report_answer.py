@@ -8,7 +8,6 @@ from typing import Any
 from search import records
 from search.records import Configuration
 from search.schedulers import paired_test, racing
-from search.schedulers.racing import CONFIRMS
 from search.storage.database import Storage
 from search.study import Summary
 from tmsearch.cli.services import verdicts
@@ -18,12 +17,13 @@ from tmsearch.cli.view.format import model_of, short
 from tmsearch.evaluation.comparison import interval
 from tmsearch.formatting import clock_time
 from tmsearch.report.records import Answer, Known, Line
+from tmsearch.trial.facts import CONFIRMS, StudyFacts
 
 
 def answer(storage: Storage, summary: Summary, lines: Mapping[int, Line]) -> Answer:
     """The study's, or its confirmation's where there is one."""
     best = summary.best
-    confirmed = None if CONFIRMS in summary.facts else confirmation(storage, summary)
+    confirmed = None if _is_confirmation(summary) else confirmation(storage, summary)
     return Answer(
         best=lines[best.number] if best else None,
         what=_what(summary, best) if best else "",
@@ -36,9 +36,13 @@ def answer(storage: Storage, summary: Summary, lines: Mapping[int, Line]) -> Ans
     )
 
 
+def _is_confirmation(summary: Summary) -> bool:
+    return CONFIRMS in summary.facts
+
+
 def _what(summary: Summary, best: Configuration) -> str:
     where = f"Trial {best.number} at step {best.steps}, on the validation clips"
-    if CONFIRMS in summary.facts:
+    if _is_confirmation(summary):
         return f"{where}: the lowest of a confirmation's trainings. What counts are the means over seeds, below."
     early = best.steps < summary.record.space["budget"]["max_steps"]
     return f"{where}{'; nothing was trained in full yet' if early else ''}."
@@ -46,7 +50,7 @@ def _what(summary: Summary, best: Configuration) -> str:
 
 def _means(summary: Summary) -> tuple[Known, ...]:
     """A confirmation's recipes; none of another study."""
-    if CONFIRMS not in summary.facts:
+    if not _is_confirmation(summary):
         return ()
     recipes, found = verdicts.recipes(summary), []
     for one in recipes:
@@ -63,15 +67,16 @@ def _means(summary: Summary) -> tuple[Known, ...]:
 def _against(summary: Summary, best: Configuration) -> tuple[Known, ...]:
     found, wer = [], best.value or 0.0
     model = model_of(best)
-    base = intervals.baselines(summary.facts).get(model)
-    if base:
-        at = intervals.bounds(intervals.baseline_interval(summary.facts, model))
-        found.append(Known(f"untrained {short(model)} (zero-shot)", base["wer"], at, _fewer(wer, base["wer"])))
+    facts = StudyFacts.from_json(summary.facts)
+    baseline = facts.baselines.get(model)
+    if baseline:
+        at = intervals.bounds(intervals.baseline_interval(facts, model))
+        found.append(Known(f"untrained {short(model)} (zero-shot)", baseline.wer, at, _fewer(wer, baseline.wer)))
     default = records.default(summary.history)
     if default is not None and default.number == best.number:
         found.append(Known("the default recipe", wer, None, "is the best itself"))
     elif default is not None and default.value is not None:
-        at = intervals.bounds(intervals.interval(summary.facts, default))
+        at = intervals.bounds(intervals.interval(facts, default))
         found.append(Known("the default recipe", default.value, at, _default(best, default)))
     return tuple(found)
 
@@ -109,7 +114,7 @@ def _value(value: Any) -> str:
 
 def _sure(summary: Summary, confirmed: Summary | None, best: Configuration | None) -> tuple[str, ...]:
     name = summary.record.name
-    if CONFIRMS in summary.facts:
+    if _is_confirmation(summary):
         if not racing.standing(summary.history).over:
             return ("The confirmation has not come to its end: nothing can be told yet.",)
         said = verdicts.verdict(summary)
@@ -153,8 +158,8 @@ def _commands(summary: Summary, confirmed: Summary | None) -> tuple[tuple[str, s
     """The two that come next."""
     name = summary.record.name
     ended = sum(one.ended for one in summary.history) >= summary.record.trials and bool(summary.history)
-    if CONFIRMS in summary.facts:
-        parent = summary.facts[CONFIRMS]["of"]
+    if _is_confirmation(summary):
+        parent = StudyFacts.from_json(summary.facts).plan.of
         if not racing.standing(summary.history).over:
             search = (f"tmsearch report {parent}", "the search itself")
             return ((f"tmsearch confirm {parent}", "goes on with it"), search)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import datetime
 import math
-import re
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -16,7 +14,6 @@ from search import imported, study
 from search.dashboard import importances
 from search.records import IMPORTED, Configuration, versions
 from search.schedulers import racing
-from search.schedulers.racing import CONFIRMS
 from search.space.search_space import Space
 from search.storage import timeline
 from search.storage.claims import Ledger
@@ -31,6 +28,7 @@ from tmsearch.model import sizes
 from tmsearch.recipe import versions as libraries
 from tmsearch.report.matched_pairs import Candidate
 from tmsearch.report.records import Known, Line, Mattered, Rung, Slices, Spent, Study, Weight
+from tmsearch.trial.facts import StudyFacts
 
 SWITCH = "normalize_audio"
 
@@ -38,43 +36,44 @@ SWITCH = "normalize_audio"
 def gathered(ledger: Ledger, summary: Summary) -> tuple[Study, list[Candidate]]:
     """The page's record of a study, and what a comparison of normalised with other audio may pair."""
     space = Space.from_json(dict(summary.record.space))
-    lines = _lines(summary)
-    comparable = None if CONFIRMS in summary.facts else importances.comparable(summary.history)
+    facts = StudyFacts.from_json(summary.facts)
+    lines = _lines(summary, facts)
+    comparable = None if facts.confirms else importances.comparable(summary.history)
     moments = timeline.moments(ledger)
     zero_shot = tuple(
         Known(
             f"untrained {short(model)}",
-            value["wer"],
-            intervals.bounds(intervals.baseline_interval(summary.facts, model)),
+            baseline.wer,
+            intervals.bounds(intervals.baseline_interval(facts, model)),
         )
-        for model, value in intervals.baselines(summary.facts).items()
+        for model, baseline in facts.baselines.items()
     )
     found = Study(
         name=summary.record.name,
         made=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         state=_state(summary),
-        data=_data(summary),
+        data=_data(summary, facts),
         answer=report_answer.answer(ledger.storage, summary, lines),
         lines=tuple(lines.values()),
         rungs=_rungs(space, summary),
         zero_shot=zero_shot,
         spent=tuple(Spent(one.spent, one.value, one.number, one.step) for one in moments),
-        mattered=_mattered(summary, space, comparable),
+        mattered=_mattered(facts, space, comparable),
         slices=_slices(space, summary, comparable, lines),
-        environment=_environment(summary, moments),
+        environment=_environment(summary, facts, moments),
         space=yaml.safe_dump(dict(summary.record.space), sort_keys=False, allow_unicode=True),
         notes=_notes(summary),
     )
     return found, _candidates(space, comparable)
 
 
-def _lines(summary: Summary) -> dict[int, Line]:
+def _lines(summary: Summary, facts: StudyFacts) -> dict[int, Line]:
     """Every configuration by number; imported ones with what of them is on the study's scale."""
     best, found = summary.best, {}
     for one in imported.on_one_scale(summary.history):
         known = one.origin == IMPORTED and one.failure is None
         params = one.params or {}
-        names = [*summary.record.space["search"], *(name for name in racing.REPLICATE if CONFIRMS in summary.facts)]
+        names = [*summary.record.space["search"], *(name for name in racing.REPLICATE if facts.confirms)]
         found[one.number] = Line(
             number=one.number,
             state=IMPORTED if known else one.state,
@@ -82,7 +81,7 @@ def _lines(summary: Summary) -> dict[int, Line]:
             what=searched(summary.record.space, one.params),
             curve=tuple((step, value) for step, value in one.curve.items() if math.isfinite(value)),
             seconds=one.seconds,
-            interval=intervals.bounds(intervals.interval(summary.facts, one)) if one.rungs and not known else None,
+            interval=intervals.bounds(intervals.interval(facts, one)) if one.rungs and not known else None,
             reason=one.reason or "",
             leads=best is not None and best.number == one.number,
         )
@@ -101,12 +100,11 @@ def _state(summary: Summary) -> str:
     return f"Finished: {total} configurations ({counts})."
 
 
-def _data(summary: Summary) -> str:
+def _data(summary: Summary, facts: StudyFacts) -> str:
     """Of which speech, and how it is divided."""
-    known = summary.facts.get("data") or {}
-    if "split" not in known:
+    if facts.data is None:
         return ""
-    line = data_line(summary.record.space["data"]["dataset"], known).removeprefix("data ")
+    line = data_line(summary.record.space["data"]["dataset"], facts.data).removeprefix("data ")
     return f"Data: {line}."
 
 
@@ -121,10 +119,9 @@ def _rungs(space: Space, summary: Summary) -> tuple[Rung, ...]:
     return tuple(found)
 
 
-def _mattered(summary: Summary, space: Space, comparable: importances.Comparable | None) -> Mattered:
-    if CONFIRMS in summary.facts:
-        of = summary.facts[CONFIRMS]["of"]
-        return Mattered((), "", f"A confirmation varies seeds and no knobs: see `tmsearch report {of}`.")
+def _mattered(facts: StudyFacts, space: Space, comparable: importances.Comparable | None) -> Mattered:
+    if facts.confirms:
+        return Mattered((), "", f"A confirmation varies seeds and no knobs: see `tmsearch report {facts.confirms.of}`.")
     found = importances.importances(space, comparable)
     how = (
         f"{importances.EVALUATOR} over {found.configurations} configurations by their WER at {found.where}: how far "
@@ -184,8 +181,9 @@ def _notes(summary: Summary) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _environment(summary: Summary, moments: tuple[timeline.Moment, ...]) -> tuple[tuple[str, str], ...]:
-    facts = summary.facts
+def _environment(
+    summary: Summary, facts: StudyFacts, moments: tuple[timeline.Moment, ...]
+) -> tuple[tuple[str, str], ...]:
     hosts: dict[str, int] = {}
     for one in moments:
         hosts[one.host] = hosts.get(one.host, 0) + 1
@@ -194,20 +192,14 @@ def _environment(summary: Summary, moments: tuple[timeline.Moment, ...]) -> tupl
         ("code of results", ", ".join(f"{name} ({count})" for name, count in versions(summary.history).items())),
         ("trained on", ", ".join(f"{host} ({count} results)" for host, count in hosts.items())),
         ("at work now", ", ".join(one.shown for one in summary.workers if one.alive)),
-        ("devices", ", ".join(_devices(facts))),
-        ("threads a training", str(facts.get("threads", ""))),
-        ("models", ", ".join(f"{short(name)} ({_size(name)})" for name in intervals.baselines(facts))),
-        ("data's fingerprint", str(facts.get("data", {}).get("fingerprint", ""))),
+        ("devices", ", ".join(facts.devices)),
+        ("threads a training", str(facts.threads or "")),
+        ("models", ", ".join(f"{short(name)} ({_size(name)})" for name in facts.baselines)),
+        ("data's fingerprint", facts.data.fingerprint if facts.data else ""),
         ("space's fingerprint", summary.record.fingerprint),
         ("this page", ", ".join(f"{name} {version}" for name, version in libraries().items())),
     ]
     return tuple((name, value) for name, value in found if value)
-
-
-def _devices(facts: Mapping[str, Any]) -> list[str]:
-    """The GPUs, or cpu: named where the study remembers how many clips their memory took (micro_batch.key)."""
-    named = (re.match(r"micro_batch:.*?@(.+?): batch ", key) for key in facts)
-    return sorted({found[1] for found in named if found})
 
 
 def _size(model: str) -> str:

@@ -7,10 +7,9 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from search import study
 from search.dashboard.publisher import Publisher
@@ -26,7 +25,6 @@ from search.execution.monitor import Follower
 from search.execution.worker import Outcome, Worker
 from search.execution.worker_pool import Crew
 from search.records import StudyRecord
-from search.schedulers.racing import CONFIRMS
 from search.space.search_space import Choice, Space
 from search.storage.claims import Ledger
 from search.storage.database import open_storage
@@ -36,6 +34,8 @@ from tmsearch.cli.services.knobs import TRAIN
 from tmsearch.cli.services.plan import data_line
 from tmsearch.cli.view.progress import Display, answer
 from tmsearch.recipe import write_atomically
+from tmsearch.trial.facts import StudyFacts
+from tmsearch.trial.settings import TrialSettings
 from tmsearch.version import code_version
 
 Answered = Callable[[Summary], list[str]]
@@ -118,7 +118,7 @@ def _head(ledger: Ledger, summary: Summary, display: Display) -> None:
     record, space = summary.record, Space.from_json(dict(summary.record.space))
     judged = space.budget.judged
     display.say(f"study {record.name}: {record.trials} configurations, judged at {judged}; {ledger.storage.shown}")
-    display.say(data_line(space.data["dataset"], summary.facts["data"]))
+    display.say(data_line(space.data["dataset"], StudyFacts.from_json(summary.facts).known_data))
 
 
 def _alone(
@@ -141,7 +141,7 @@ def _alone(
         TRAIN,
         child,
         folder,
-        _job(space, summary.facts, folder),
+        _settings(space, StudyFacts.from_json(summary.facts), folder).to_json(),
         display,
         place=os.environ.get(PLACE) or _place(),
         version=code_version(),
@@ -156,17 +156,17 @@ def _place() -> str:
     return f"Slurm job {job}" if job else "local"
 
 
-def _job(space: Space, facts: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """What every segment's child is told beside the segment."""
-    return {
-        "data": dict(space.data),
-        "max_steps": space.budget.max_steps,
-        "threads": facts["threads"],
-        "cache": str(cache_folder()),
-        "tensorboard": str(folder / "tensorboard"),
-        "choices": {name: list(one.values) for name, one in space.search.items() if isinstance(one, Choice)},
-        "keep_weights": CONFIRMS in facts,  # confirm's models are scored once more, or merged
-    }
+def _settings(space: Space, facts: StudyFacts, folder: Path) -> TrialSettings:
+    """What every segment's job has in common."""
+    return TrialSettings(
+        data=dict(space.data),
+        max_steps=space.budget.max_steps,
+        threads=facts.known_threads,
+        cache=str(cache_folder()),
+        tensorboard=str(folder / "tensorboard"),
+        choices={name: list(one.values) for name, one in space.search.items() if isinstance(one, Choice)},
+        keep_weights=facts.confirms is not None,  # confirm's models are scored once more, or merged
+    )
 
 
 def engine_of(ledger: Ledger, folder: Path, hands: Hands, timeout: float | None) -> Engine:

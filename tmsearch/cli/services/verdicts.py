@@ -3,44 +3,43 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from search import study
 from search.errors import RunError, UserError
-from search.execution.child_process import Child, ChildDied, each_event
+from search.execution.child_process import Child, ChildDied, run_job
+from search.execution.messages import Failure, Tested, TestJob
 from search.records import Configuration
 from search.schedulers import racing
-from search.schedulers.racing import CONFIRMS
 from search.storage.claims import Ledger
 from search.study import Summary, trial_folder
 from tmsearch.cli.services.run_study import cache_folder
 from tmsearch.cli.view import intervals
 from tmsearch.evaluation.comparison import Recipe, Training, Verdict, compare, interval, needed, spread
-
-TEST_READ = "test_read"
+from tmsearch.trial.facts import TEST_READ, StudyFacts, TestScores, test_key
+from tmsearch.trial.settings import TrialSettings
 
 
 def recipes(summary: Summary, place: str = "validation") -> list[Recipe]:
     """The default recipe and the contenders with the trainings that have a result on the validation or test split."""
-    plan, found = summary.facts[CONFIRMS], []
-    for arm, planned in zip(racing.standing(summary.history).arms, plan["arms"], strict=False):
-        trainings = [_training(summary.facts, one, place) for one in arm.replicates]
+    facts, found = StudyFacts.from_json(summary.facts), []
+    for arm, planned in zip(racing.standing(summary.history).arms, facts.plan.arms, strict=False):
+        trainings = [_training(facts, one, place) for one in arm.replicates]
         fate = "" if arm.fate == "in the race" else f"{arm.fate} after {arm.rounds} of {len(arm.replicates)}"
-        found.append(Recipe(planned["name"], tuple(one for one in trainings if one is not None), fate))
+        found.append(Recipe(planned.name, tuple(one for one in trainings if one is not None), fate))
     return found
 
 
-def _training(facts: Mapping[str, Any], one: Configuration, place: str) -> Training | None:
+def _training(facts: StudyFacts, one: Configuration, place: str) -> Training | None:
     params = one.params or {}
     if place == "test":
-        tested = facts.get(_test_key(one))
-        return Training(params["seed"], 0, tuple(tested["errors"]), tuple(tested["words"])) if tested else None
+        tested = facts.tests.get(one.number)
+        return Training(params["seed"], 0, tested.errors, tested.words) if tested else None
     fold = params.get("fold", 0)
-    errors, words = one.errors(one.steps), intervals.words_of(facts, fold)
+    errors, words = one.errors(one.steps), facts.words.get(fold)
     if one.failure is not None or errors is None or words is None:
         return None
-    return Training(params["seed"], fold, tuple(errors), tuple(words))
+    return Training(params["seed"], fold, tuple(errors), words)
 
 
 def verdict(summary: Summary, place: str = "validation") -> Verdict | None:
@@ -86,12 +85,8 @@ def _line(one: Recipe, found: Sequence[Recipe]) -> str:
 
 
 def _next(summary: Summary) -> list[str]:
-    parent = summary.facts[CONFIRMS]["of"]
+    parent = StudyFacts.from_json(summary.facts).plan.of
     return [f"next: tmsearch export {parent} -o best.yaml (takes the winner); tmsearch confirm {parent} --test, once"]
-
-
-def _test_key(one: Configuration) -> str:
-    return f"test:{one.number}"
 
 
 def test(ledger: Ledger, child: Child) -> None:
@@ -100,11 +95,12 @@ def test(ledger: Ledger, child: Child) -> None:
     said = verdict(summary)
     if said is None or not racing.standing(summary.history).over:
         raise UserError(f"{ledger.study}: --test: the confirmation has no answer yet; go on with it first")
-    names = [one["name"] for one in summary.facts[CONFIRMS]["arms"]]
+    facts = StudyFacts.from_json(summary.facts)
+    names = [arm.name for arm in facts.plan.arms]
     arms = dict(zip(names, racing.standing(summary.history).arms, strict=False))
     wanted = [one for name in (said.default.name, said.winner.name) for one in arms[name].replicates if one.rungs]
-    clips = len(summary.facts["data"]["split"]["test"])
-    read = summary.facts.get(TEST_READ)
+    clips = len(facts.known_data.test)
+    read = facts.test_read
     if read is None:
         read = datetime.datetime.now(datetime.UTC).date().isoformat()
         ledger.add_fact(TEST_READ, read)  # first of all: once it may have been seen it has been read
@@ -112,31 +108,34 @@ def test(ledger: Ledger, child: Child) -> None:
     else:
         print(f"the locked test split, {clips} clips, has been read already, on {read}; what it said is kept")
     for one in wanted:
-        if _test_key(one) not in summary.facts:
-            ledger.add_fact(_test_key(one), _scored(ledger, summary, child, one))
+        if one.number not in facts.tests:
+            ledger.add_fact(test_key(one.number), _scored(ledger, summary, child, one).to_json())
     summary = study.summarise(ledger)
     on_test = verdict(summary, "test")
     assert on_test is not None
     print("\n".join([on_test.sentence(), on_test.cross_check()]))
 
 
-def _scored(ledger: Ledger, summary: Summary, child: Child, one: Configuration) -> dict[str, Any]:
+def _scored(ledger: Ledger, summary: Summary, child: Child, one: Configuration) -> TestScores:
     folder = study.study_folder(ledger.storage, summary.record.name)
-    job = {
-        "job": "test",
-        "data": dict(summary.record.space["data"]),
-        "max_steps": summary.record.space["budget"]["max_steps"],
-        "threads": summary.facts["threads"],
-        "cache": str(cache_folder()),
-        "params": dict(one.params or {}),
-        "seed": summary.record.seed,
-        "folder": str(trial_folder(folder, one.number)),
-        "facts": summary.facts,
-    }
+    settings = TrialSettings(
+        data=dict(summary.record.space["data"]),
+        max_steps=summary.record.space["budget"]["max_steps"],
+        threads=StudyFacts.from_json(summary.facts).known_threads,
+        cache=str(cache_folder()),
+    )
+    job = TestJob(
+        params=one.params or {},
+        seed=summary.record.seed,
+        folder=str(trial_folder(folder, one.number)),
+        facts=summary.facts,
+        settings=settings.to_json(),
+    )
     try:
-        said = each_event(child, job, lambda event: None)
+        answer = run_job(child, job)
     except ChildDied as death:
         raise RunError(f"trial {one.number} on the test split: the process ended: {death}") from None
-    if said.get("event") != "tested":
-        raise RunError(f"trial {one.number} on the test split: {said.get('reason')}")
-    return {"errors": said["errors"], "words": said["words"], "wer_raw": said["wer_raw"]}
+    if isinstance(answer, Tested):
+        return TestScores(answer.errors, answer.words, answer.wer_raw)
+    reason = answer.reason if isinstance(answer, Failure) else f"unexpected answer {answer}"
+    raise RunError(f"trial {one.number} on the test split: {reason}")

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 from search.records import Configuration
 from tmsearch.evaluation import bootstrap
 from tmsearch.evaluation.bootstrap import Interval
+from tmsearch.trial.facts import StudyFacts
 
 
-def words_of(facts: Mapping[str, Any], fold: int = 0) -> Sequence[int] | None:
-    """Reference words by clip of a fold's validation split; None in a study of before they were kept."""
-    found: Sequence[int] | None = facts.get(f"words:{fold}")
-    return found
-
-
-def interval(facts: Mapping[str, Any], one: Configuration, step: int | None = None) -> Interval | None:
+def interval(facts: StudyFacts, one: Configuration, step: int | None = None) -> Interval | None:
     """Of the WER at `step`, or at the last rung; None where errors by clip are not known."""
     errors = one.errors(step or one.steps)
-    words = words_of(facts, int((one.params or {}).get("fold", 0)))
-    return _interval(tuple(errors), tuple(words)) if errors is not None and words is not None else None
+    words = facts.words.get(int((one.params or {}).get("fold", 0)))
+    return _interval(tuple(errors), words) if errors is not None and words is not None else None
 
 
 @functools.lru_cache(maxsize=4096)
@@ -30,15 +23,13 @@ def _interval(errors: tuple[int, ...], words: tuple[int, ...]) -> Interval | Non
     return bootstrap.wer_interval(errors, words)
 
 
-def baseline_interval(facts: Mapping[str, Any], model: str) -> Interval | None:
+def baseline_interval(facts: StudyFacts, model: str) -> Interval | None:
     """Of the untouched checkpoint's WER."""
-    errors, words = facts.get(f"baseline:{model}", {}).get("errors"), words_of(facts)
-    return _interval(tuple(errors), tuple(words)) if errors is not None and words is not None else None
-
-
-def baselines(facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The untouched checkpoints' results by model."""
-    return {key.removeprefix("baseline:"): value for key, value in sorted(facts.items()) if key.startswith("baseline:")}
+    baseline = facts.baselines.get(model)
+    words = facts.words.get(0)
+    if baseline is None or baseline.errors is None or words is None:
+        return None
+    return _interval(baseline.errors, words)
 
 
 def bounds(one: Interval | None) -> tuple[float, float] | None:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from search.execution.messages import ProgressEvent
 from search.imported import own
 from search.records import Configuration, Rung
 from search.study import Summary
@@ -20,6 +21,7 @@ from tmsearch.cli.view import intervals, terminal
 from tmsearch.cli.view.format import cost, model_of, rungs, searched, seconds_left, short
 from tmsearch.cli.view.live import Board, Reflow, Running
 from tmsearch.formatting import clock_time
+from tmsearch.trial.facts import StudyFacts
 
 
 class Display:
@@ -74,17 +76,19 @@ class Display:
         )
         self._recount()
 
-    def progress(self, number: int, event: Mapping[str, Any]) -> None:
+    def progress(self, number: int, event: ProgressEvent) -> None:
         if number not in self._board.running:  # begun before we came
             known = self._history.get(number)
-            target = known.target if known else event["step"]
+            target = known.target if known else event.step
             full = self._summary.record.space["budget"]["max_steps"]
             wer = known.value if known else None
             self._board.running[number] = Running(number, 0, target, full, wer=wer)
         one = self._board.running[number]
-        one.step, one.loss, one.step_seconds = event["step"], event["loss"], event["seconds"]
+        one.step = event.step
+        one.loss = event.loss
+        one.step_seconds = event.seconds or 0.0
         one.seen = time.monotonic()
-        self._known(number, progress=dict(event))
+        self._known(number, progress=event.to_json())
 
     def at_work(self, running: Mapping[int, str]) -> None:
         for number in set(self._board.running) - set(running):
@@ -95,8 +99,8 @@ class Display:
 
     def fact(self, key: str, value: Any) -> None:
         self._summary = dataclasses.replace(self._summary, facts={**self._summary.facts, key: value})
-        if key.startswith("baseline:"):
-            self.say(f"{short(key.removeprefix('baseline:'))} untrained (zero-shot): WER {value['wer']:.3f}")
+        for model, baseline in StudyFacts.from_json({key: value}).baselines.items():
+            self.say(f"{short(model)} untrained (zero-shot): WER {baseline.wer:.3f}")
 
     def rung(self, number: int, step: int, value: float, metrics: Mapping[str, Any], state: str) -> None:
         self._off(number)
@@ -151,7 +155,8 @@ def study_parts(summary: Summary) -> list[str]:
     parts = [f"{summary.record.name}: {judged} of {summary.record.trials} configurations judged", rungs(summary)]
     found = summary.best
     if found is not None and found.value is not None:
-        interval = intervals.bracketed(intervals.interval(summary.facts, found))
+        facts = StudyFacts.from_json(summary.facts)
+        interval = intervals.bracketed(intervals.interval(facts, found))
         parts.append(f"best WER {found.value:.3f}{interval} at step {found.steps}")
     return [*parts, f"{clock_time(summary.spent)} spent"]
 
@@ -162,12 +167,14 @@ def answer(summary: Summary) -> list[str]:
     if found is None or found.params is None or found.value is None:
         return [f"no configuration has a result yet; `tmsearch status {name}` shows them"]
     model = model_of(found)
-    base = summary.facts.get(f"baseline:{model}", {}).get("wer")
+    facts = StudyFacts.from_json(summary.facts)
+    baseline = facts.baselines.get(model)
     against = ""
-    if base is not None:
-        against = f" (untrained: {base:.3f}{intervals.bracketed(intervals.baseline_interval(summary.facts, model))})"
+    if baseline is not None:
+        interval = intervals.bracketed(intervals.baseline_interval(facts, model))
+        against = f" (untrained: {baseline.wer:.3f}{interval})"
     states = ", ".join(f"{number} {state}" for state, number in summary.counts.items())
-    interval = intervals.bracketed(intervals.interval(summary.facts, found))
+    interval = intervals.bracketed(intervals.interval(facts, found))
     count = len(own(summary.history))
     return [
         f"{count} configuration{'s' if count > 1 else ''}: {states}",

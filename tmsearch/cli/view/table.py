@@ -12,6 +12,7 @@ from tmsearch.cli.view import intervals
 from tmsearch.cli.view.format import short
 from tmsearch.cli.view.terminal import Line
 from tmsearch.formatting import clock_time
+from tmsearch.trial.facts import StudyFacts
 
 # On a terminal a state also has a colour; it is always there in words.
 STYLES = {"running": "cyan", "finished": "green", "failed": "red", "queued": "dim", "pruned": "dim", "paused": ""}
@@ -71,7 +72,8 @@ def table(summary: Summary, shown: Sequence[Configuration], width: int) -> Table
 def _left(summary: Summary, shown: Sequence[Configuration], best: int | None) -> list[_Column]:
     """What every configuration has."""
     at = [one.progress.get("step") if one.state == "running" else None for one in shown]
-    sureness = [intervals.ranged(intervals.interval(summary.facts, one)) for one in shown]
+    facts = StudyFacts.from_json(summary.facts)
+    sureness = [intervals.ranged(intervals.interval(facts, one)) for one in shown]
     return [
         _Column(("", "no"), [f"{'*' if one.number == best else ''}{one.number}" for one in shown]),
         _Column(("", "state"), [_state(one) for one in shown], right=False),

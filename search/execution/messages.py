@@ -1,0 +1,482 @@
+"""Messages between the supervisor and the training process: a JSON object a line, parsed strictly on both sides.
+
+Each message is a frozen record with `to_json()` and `from_json()`. `encode` and `decode` convert between JSON objects
+and lines, `read_lines` splits a stream. Whatever does not parse raises MessageError.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import reprlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, BinaryIO, ClassVar, Literal, cast, get_args
+
+MAX_LINE_BYTES = 64 * 2**20
+MAX_DEPTH = 50  # of nested arrays and objects; a study's facts take 4
+_SHOWN_BYTES = 80  # of an unreadable line, in the error
+_TOO_LONG = f"longer than {MAX_LINE_BYTES // 2**20} MiB"
+
+FailureKind = Literal["diverged", "oom", "disk", "input", "bug"]
+
+
+class MessageError(ValueError):
+    """A message that cannot be sent or read: what is wrong with it, and how it starts."""
+
+    def __init__(self, problem: str, text: bytes | str = b"") -> None:
+        start = text[:_SHOWN_BYTES]
+        shown = start.decode("utf-8", "replace") if isinstance(start, bytes) else start
+        super().__init__(f"{problem}: {shown!r}" if shown else problem)
+
+
+class _Fields:
+    """The fields of one JSON object, each of the type that its message declares."""
+
+    def __init__(self, message: Mapping[str, Any]) -> None:
+        self._message = message
+
+    def value(self, key: str) -> Any:
+        if key not in self._message:
+            raise self._error(f"no {key!r}")
+        return self._message[key]
+
+    def text(self, key: str) -> str:
+        return cast(str, self._typed(key, (str,), "a string"))
+
+    def integer(self, key: str) -> int:
+        return cast(int, self._typed(key, (int,), "an integer"))
+
+    def number(self, key: str) -> float:
+        """An integer stays an integer: the ledger keeps what was sent."""
+        value = self._typed(key, (int, float), "a number")
+        try:
+            float(value)
+        except OverflowError:
+            raise self._error(f"{key!r} is too large") from None
+        return cast(float, value)
+
+    def flag(self, key: str) -> bool:
+        return cast(bool, self._typed(key, (bool,), "true or false"))
+
+    def mapping(self, key: str) -> dict[str, Any]:
+        return cast(dict[str, Any], self._typed(key, (dict,), "an object"))
+
+    def mappings(self, key: str) -> tuple[dict[str, Any], ...]:
+        items = self._typed(key, (list,), "an array of objects")
+        if not all(isinstance(item, dict) for item in items):
+            raise self._error(f"{key!r} is not an array of objects")
+        return tuple(items)
+
+    def integers(self, key: str) -> tuple[int, ...]:
+        items = self._typed(key, (list,), "an array of integers")
+        if not all(type(item) is int for item in items):
+            raise self._error(f"{key!r} is not an array of integers")
+        return tuple(items)
+
+    def optional_number(self, key: str) -> float | None:
+        return None if self._message.get(key) is None else self.number(key)
+
+    def _typed(self, key: str, kinds: tuple[type, ...], expected: str) -> Any:
+        value = self.value(key)
+        if type(value) not in kinds:  # not isinstance: true and false are no integers
+            raise self._error(f"{key!r} is not {expected}")
+        return value
+
+    def _error(self, problem: str) -> MessageError:
+        return MessageError(problem, json.dumps(self._message))
+
+
+@dataclass(frozen=True)
+class SegmentJob:
+    """Train one configuration from `first_step` to `last_step` and score it.
+
+    `token` fences the claim; its checkpoints go to a folder of their own. `facts` are the study's, `settings` the
+    application's own fields, which the engine passes on unread; on the wire they stand beside the others.
+    """
+
+    job: ClassVar[str] = "segment"
+
+    number: int
+    token: int
+    params: Mapping[str, Any]
+    first_step: int
+    last_step: int
+    seed: int
+    folder: str
+    facts: Mapping[str, Any]
+    settings: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            **self.settings,
+            "seed": self.seed,
+            "folder": self.folder,
+            "facts": dict(self.facts),
+            "job": self.job,
+            "number": self.number,
+            "token": self.token,
+            "params": dict(self.params),
+            "first_step": self.first_step,
+            "last_step": self.last_step,
+        }
+
+    @classmethod
+    def from_json(cls, message: Mapping[str, Any]) -> SegmentJob:
+        fields = _Fields(message)
+        return cls(
+            number=fields.integer("number"),
+            token=fields.integer("token"),
+            params=fields.mapping("params"),
+            first_step=fields.integer("first_step"),
+            last_step=fields.integer("last_step"),
+            seed=fields.integer("seed"),
+            folder=fields.text("folder"),
+            facts=fields.mapping("facts"),
+            settings=_settings(cls, message),
+        )
+
+
+@dataclass(frozen=True)
+class TestJob:
+    """Score the kept model of a finished training on the test split."""
+
+    __test__: ClassVar[bool] = False  # not a test class of pytest's
+    job: ClassVar[str] = "test"
+
+    params: Mapping[str, Any]
+    seed: int
+    folder: str
+    facts: Mapping[str, Any]
+    settings: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            **self.settings,
+            "job": self.job,
+            "params": dict(self.params),
+            "seed": self.seed,
+            "folder": self.folder,
+            "facts": dict(self.facts),
+        }
+
+    @classmethod
+    def from_json(cls, message: Mapping[str, Any]) -> TestJob:
+        fields = _Fields(message)
+        return cls(
+            params=fields.mapping("params"),
+            seed=fields.integer("seed"),
+            folder=fields.text("folder"),
+            facts=fields.mapping("facts"),
+            settings=_settings(cls, message),
+        )
+
+
+@dataclass(frozen=True)
+class CheckJob:
+    """Load the data and look at the models.
+
+    `candidates` holds one set of parameters for each model; `measure` asks for the machine's rate.
+    """
+
+    job: ClassVar[str] = "check"
+
+    data: Mapping[str, Any]
+    candidates: tuple[Mapping[str, Any], ...]
+    measure: bool
+
+    def to_json(self) -> dict[str, Any]:
+        candidates = [dict(params) for params in self.candidates]
+        return {"job": self.job, "data": dict(self.data), "candidates": candidates, "measure": self.measure}
+
+    @classmethod
+    def from_json(cls, message: Mapping[str, Any]) -> CheckJob:
+        fields = _Fields(message)
+        return cls(fields.mapping("data"), fields.mappings("candidates"), fields.flag("measure"))
+
+
+@dataclass(frozen=True)
+class StopRequest:
+    """Finish the current step, save a checkpoint and answer SegmentStopped."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"stop": True}
+
+
+@dataclass(frozen=True)
+class ProgressEvent:
+    """One update of the model: mean loss, learning rate, gradient norm before clipping, and its time in seconds."""
+
+    event: ClassVar[str] = "progress"
+
+    step: int
+    loss: float | None = None
+    learning_rate: float | None = None
+    grad_norm: float | None = None
+    seconds: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        values = {
+            "loss": self.loss,
+            "learning_rate": self.learning_rate,
+            "grad_norm": self.grad_norm,
+            "seconds": self.seconds,
+        }
+        present = {name: value for name, value in values.items() if value is not None}
+        return {"event": self.event, "step": self.step, **present}
+
+    @classmethod
+    def from_json(cls, message: Mapping[str, Any]) -> ProgressEvent:
+        fields = _Fields(message)
+        return cls(
+            step=fields.integer("step"),
+            loss=fields.optional_number("loss"),
+            learning_rate=fields.optional_number("learning_rate"),
+            grad_norm=fields.optional_number("grad_norm"),
+            seconds=fields.optional_number("seconds"),
+        )
+
+
+@dataclass(frozen=True)
+class Fact:
+    """Something that holds for the whole study; the first value reported is kept."""
+
+    event: ClassVar[str] = "fact"
+
+    key: str
+    value: Any
+
+    def to_json(self) -> dict[str, Any]:
+        return {"event": self.event, "key": self.key, "value": self.value}
+
+    @classmethod
+    def from_json(cls, message: Mapping[str, Any]) -> Fact:
+        fields = _Fields(message)
+        return cls(fields.text("key"), fields.value("value"))
+
+
+@dataclass(frozen=True)
+class Limit:
+    """An upper limit that holds for the whole study; the smallest value reported is kept."""
+
+    event: ClassVar[str] = "limit"
+
+    key: str
+    value: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {"event": self.event, "key": self.key, "value": self.value}
+
+    @classmethod
+    def from_json(cls, message: Mapping[str, Any]) -> Limit:
+        fields = _Fields(message)
+        return cls(fields.text("key"), fields.number("value"))
+
+
+@dataclass(frozen=True)
+class SegmentResult:
+    """The objective at the segment's last step, and what else was measured."""
+
+    event: ClassVar[str] = "result"
+
+    value: float
+    metrics: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"event": self.event, "value": self.value, "metrics": dict(self.metrics)}
+
+    @classmethod
+    def from_json(cls, message: Mapping[str, Any]) -> SegmentResult:
+        fields = _Fields(message)
+        return cls(float(fields.number("value")), fields.mapping("metrics"))
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The answer to CheckJob: what the study keeps of its data, each model by name, the machine's rate if measured."""
+
+    event: ClassVar[str] = "checked"
+
+    data: Mapping[str, Any]
+    models: Mapping[str, Any]
+    flops_per_second: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "event": self.event,
+            "data": dict(self.data),
+            "models": dict(self.models),
+            "flops_per_second": self.flops_per_second,
+        }
+
+    @classmethod
+    def from_json(cls, message: Mapping[str, Any]) -> Checked:
+        fields = _Fields(message)
+        return cls(fields.mapping("data"), fields.mapping("models"), fields.optional_number("flops_per_second"))
+
+
+@dataclass(frozen=True)
+class Tested:
+    """The answer to TestJob: error rates, and by clip the errors and the reference words."""
+
+    event: ClassVar[str] = "tested"
+
+    wer: float
+    wer_raw: float
+    errors: tuple[int, ...]
+    words: tuple[int, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "event": self.event,
+            "wer": self.wer,
+            "wer_raw": self.wer_raw,
+            "errors": list(self.errors),
+            "words": list(self.words),
+        }
+
+    @classmethod
+    def from_json(cls, message: Mapping[str, Any]) -> Tested:
+        fields = _Fields(message)
+        return cls(
+            wer=fields.number("wer"),
+            wer_raw=fields.number("wer_raw"),
+            errors=fields.integers("errors"),
+            words=fields.integers("words"),
+        )
+
+
+@dataclass(frozen=True)
+class SegmentStopped:
+    """Stopped on request after `step`; None where the process was ended before it could say."""
+
+    event: ClassVar[str] = "stopped"
+
+    step: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {"event": self.event, "step": self.step}
+
+    @classmethod
+    def from_json(cls, message: Mapping[str, Any]) -> SegmentStopped:
+        return cls(_Fields(message).integer("step"))
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The job failed: which kind of failure, and why in one line."""
+
+    event: ClassVar[str] = "failure"
+
+    failure: FailureKind
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"event": self.event, "failure": self.failure, "reason": self.reason}
+
+    @classmethod
+    def from_json(cls, message: Mapping[str, Any]) -> Failure:
+        fields = _Fields(message)
+        kind = fields.text("failure")
+        if kind not in get_args(FailureKind):
+            raise MessageError("unknown failure", json.dumps(dict(message)))
+        return cls(cast(FailureKind, kind), fields.text("reason"))
+
+
+Job = SegmentJob | CheckJob | TestJob
+PassingEvent = ProgressEvent | Fact | Limit
+JobAnswer = SegmentResult | Checked | Tested | SegmentStopped | Failure
+Event = PassingEvent | JobAnswer
+
+_JOBS: dict[str, type[Job]] = {kind.job: kind for kind in (SegmentJob, CheckJob, TestJob)}
+_EVENTS: dict[str, type[Event]] = {
+    kind.event: kind for kind in (ProgressEvent, Fact, Limit, SegmentResult, Checked, Tested, SegmentStopped, Failure)
+}
+
+
+def _settings(job: type[SegmentJob | TestJob], message: Mapping[str, Any]) -> dict[str, Any]:
+    named = {"job", *job.__dataclass_fields__}
+    return {key: value for key, value in message.items() if key not in named}
+
+
+def job_from_json(message: Mapping[str, Any]) -> Job | StopRequest:
+    """What the supervisor wants of the training process; raises MessageError."""
+    if "stop" in message:
+        return StopRequest()
+    kind = message.get("job")
+    if not isinstance(kind, str) or kind not in _JOBS:
+        raise MessageError("unknown job", json.dumps(dict(message)))
+    return _JOBS[kind].from_json(message)
+
+
+def event_from_json(message: Mapping[str, Any]) -> Event:
+    """What the training process reports; raises MessageError."""
+    kind = message.get("event")
+    if not isinstance(kind, str) or kind not in _EVENTS:
+        raise MessageError("unknown event", json.dumps(dict(message)))
+    return _EVENTS[kind].from_json(message)
+
+
+def encode(message: Mapping[str, Any]) -> bytes:
+    """The message as one line; raises MessageError where it is not plain finite JSON or too long."""
+    problem = _problem_inside(message)
+    if problem:
+        raise MessageError(problem, reprlib.repr(message))
+    try:
+        line = json.dumps(message).encode() + b"\n"
+    except (TypeError, ValueError) as error:
+        raise MessageError(f"not JSON ({error})", reprlib.repr(message)) from None
+    if len(line) > MAX_LINE_BYTES:
+        raise MessageError(_TOO_LONG, line)
+    return line
+
+
+def decode(line: bytes) -> dict[str, Any]:
+    """The JSON object of one line; raises MessageError for anything else."""
+    if len(line) > MAX_LINE_BYTES:
+        raise MessageError(_TOO_LONG, line)
+    try:
+        message = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise MessageError("not UTF-8", line) from None
+    except RecursionError:
+        raise MessageError("nested too deep", line) from None
+    except ValueError:
+        raise MessageError("not JSON", line) from None
+    if not isinstance(message, dict):
+        raise MessageError("not a JSON object", line)
+    problem = _problem_inside(message)
+    if problem:
+        raise MessageError(problem, line)
+    return message
+
+
+def read_lines(stream: BinaryIO) -> Iterator[bytes]:
+    """Complete lines of a stream. A longer one than MAX_LINE_BYTES is cut there, so that `decode` refuses it.
+
+    What follows the last line end is the beginning of a line whose writer was killed, and is dropped.
+    """
+    while line := stream.readline(MAX_LINE_BYTES + 1):
+        if not line.endswith(b"\n") and len(line) <= MAX_LINE_BYTES:
+            return
+        yield line
+        while line and not line.endswith(b"\n"):
+            line = stream.readline(MAX_LINE_BYTES)
+
+
+def _problem_inside(message: Mapping[str, Any]) -> str | None:
+    """What is wrong with the values anywhere within the message: level by level, without recursion."""
+    level: list[Any] = [message]
+    for _ in range(MAX_DEPTH):
+        inner: list[Any] = []
+        for value in level:
+            if isinstance(value, float) and not math.isfinite(value):
+                return "NaN or infinity"
+            if isinstance(value, Mapping):
+                inner += value.values()
+            elif isinstance(value, list | tuple):
+                inner += value
+        if not inner:
+            return None
+        level = inner
+    return "nested too deep"

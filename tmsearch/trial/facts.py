@@ -1,0 +1,267 @@
+"""What a study found out once for all its trials, as records over the keys of its facts in the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tmsearch.config import TrainConfig
+
+DATA = "data"
+THREADS = "threads"
+CONFIRMS = "confirms"
+TEST_READ = "test_read"
+_BASELINE = "baseline:"
+_WORDS = "words:"
+_MICRO_BATCH = "micro_batch:"
+_TEST = "test:"
+
+
+def baseline_key(model: str) -> str:
+    return f"{_BASELINE}{model}"
+
+
+def words_key(fold: int) -> str:
+    return f"{_WORDS}{fold}"
+
+
+def test_key(number: int) -> str:
+    return f"{_TEST}{number}"
+
+
+def micro_batch_key(config: TrainConfig, device_name: str) -> str:
+    """Names everything that memory depends on: a micro-batch found for a key holds for all of a study."""
+    trained = f"lora {config.lora_r}" if config.lora_r else f"frozen {config.freeze_encoder_layers}"
+    if config.freeze_encoder:
+        trained = "decoder"
+    return (
+        f"{_MICRO_BATCH}{config.model}@{device_name}: batch {config.batch_size}, context {config.context_seconds} by "
+        f"{config.context_step:g}, {trained}, {config.precision}{', low memory' if config.low_memory else ''}"
+    )
+
+
+def _device_of(key: str) -> str:
+    """The device's name in a `micro_batch_key`; empty where there is none."""
+    return key.partition("@")[2].partition(": batch ")[0]
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """The study's dataset as it was at the start: fingerprint, sizes in clips and seconds, and clip names by part."""
+
+    fingerprint: str
+    clips: int
+    seconds: float
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+    grouped_by: tuple[str, ...] = ("sentence",)
+    dropped: tuple[Mapping[str, str], ...] = ()  # name and reason of each unusable row
+    longest: float | None = None  # seconds
+    commit: str | None = None  # of a hub dataset
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "fingerprint": self.fingerprint,
+            "commit": self.commit,
+            "clips": self.clips,
+            "seconds": self.seconds,
+            "longest": self.longest,
+            "split": {
+                "train": list(self.train),
+                "validation": list(self.validation),
+                "test": list(self.test),
+                "grouped_by": list(self.grouped_by),
+            },
+            "dropped": [dict(row) for row in self.dropped],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> DataFacts:
+        split = data["split"]
+        return cls(
+            fingerprint=data["fingerprint"],
+            clips=data["clips"],
+            seconds=data["seconds"],
+            train=tuple(split["train"]),
+            validation=tuple(split["validation"]),
+            test=tuple(split["test"]),
+            grouped_by=tuple(split.get("grouped_by", ("sentence",))),
+            dropped=tuple(data["dropped"]),
+            longest=data.get("longest"),
+            commit=data.get("commit"),
+        )
+
+
+@dataclass(frozen=True)
+class ModelNeeds:
+    """What training one model takes, estimated from its shape."""
+
+    parameters: int
+    flops_per_step: float
+    memory_bytes: float
+    checkpoint_bytes: int
+
+    @classmethod
+    def from_json(cls, model: Mapping[str, Any]) -> ModelNeeds:
+        return cls(model["parameters"], model["flops_per_step"], model["memory_bytes"], model["checkpoint_bytes"])
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Zero-shot error rates of an untouched checkpoint; its word errors by validation clip, where they were kept."""
+
+    wer: float
+    wer_raw: float | None = None
+    cer: float | None = None
+    clips: int | None = None
+    errors: tuple[int, ...] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "wer": self.wer,
+            "wer_raw": self.wer_raw,
+            "cer": self.cer,
+            "clips": self.clips,
+            "errors": None if self.errors is None else list(self.errors),
+        }
+
+    @classmethod
+    def from_json(cls, baseline: Mapping[str, Any]) -> Baseline:
+        errors = baseline.get("errors")
+        return cls(
+            wer=baseline["wer"],
+            wer_raw=baseline.get("wer_raw"),
+            cer=baseline.get("cer"),
+            clips=baseline.get("clips"),
+            errors=None if errors is None else tuple(errors),
+        )
+
+
+@dataclass(frozen=True)
+class TestScores:
+    """A training on the locked test split: errors and reference words by clip, and the raw WER."""
+
+    __test__ = False  # not a test class of pytest's
+
+    errors: tuple[int, ...]
+    words: tuple[int, ...]
+    wer_raw: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {"errors": list(self.errors), "words": list(self.words), "wer_raw": self.wer_raw}
+
+    @classmethod
+    def from_json(cls, scores: Mapping[str, Any]) -> TestScores:
+        return cls(tuple(scores["errors"]), tuple(scores["words"]), scores["wer_raw"])
+
+
+@dataclass(frozen=True)
+class ArmPlan:
+    """One recipe of a confirmation: its name, parameters and drawn values, and the search's trial if it has one."""
+
+    name: str
+    params: Mapping[str, Any]
+    drawn: Mapping[str, Any]
+    trial: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        trial = {} if self.trial is None else {"trial": self.trial}
+        return {"name": self.name, **trial, "params": dict(self.params), "drawn": dict(self.drawn)}
+
+    @classmethod
+    def from_json(cls, arm: Mapping[str, Any]) -> ArmPlan:
+        return cls(arm["name"], arm["params"], arm["drawn"], arm.get("trial"))
+
+
+@dataclass(frozen=True)
+class ConfirmationPlan:
+    """What makes a study a confirmation: of which search, and its arms, seeds and folds."""
+
+    of: str
+    top: int
+    folds: int
+    seeds: int
+    arms: tuple[ArmPlan, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "of": self.of,
+            "top": self.top,
+            "folds": self.folds,
+            "seeds": self.seeds,
+            "arms": [arm.to_json() for arm in self.arms],
+        }
+
+    @classmethod
+    def from_json(cls, plan: Mapping[str, Any]) -> ConfirmationPlan:
+        arms = tuple(ArmPlan.from_json(arm) for arm in plan["arms"])
+        return cls(plan["of"], plan["top"], plan["folds"], plan["seeds"], arms)
+
+
+@dataclass(frozen=True)
+class StudyFacts:
+    """All facts of a study that the application knows; `from_json` reads them from the ledger's keys.
+
+    `words` holds the reference words by validation clip of each fold, `micro_batches` clips a forward pass by
+    `micro_batch_key`, `tests` the test scores by trial number.
+    """
+
+    data: DataFacts | None = None
+    threads: int | None = None
+    baselines: Mapping[str, Baseline] = field(default_factory=dict)
+    words: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    micro_batches: Mapping[str, int] = field(default_factory=dict)
+    confirms: ConfirmationPlan | None = None
+    test_read: str | None = None  # the day on which the test split was read
+    tests: Mapping[int, TestScores] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, facts: Mapping[str, Any]) -> StudyFacts:
+        baselines = {model: Baseline.from_json(value) for model, value in _with_prefix(facts, _BASELINE).items()}
+        words = {int(fold): tuple(value) for fold, value in _with_prefix(facts, _WORDS).items()}
+        tests = {int(number): TestScores.from_json(value) for number, value in _with_prefix(facts, _TEST).items()}
+        data = facts.get(DATA) or {}
+        plan = facts.get(CONFIRMS)
+        return cls(
+            data=DataFacts.from_json(data) if "split" in data else None,
+            threads=facts.get(THREADS),
+            baselines=baselines,
+            words=words,
+            micro_batches={key: value for key, value in facts.items() if key.startswith(_MICRO_BATCH)},
+            confirms=None if plan is None else ConfirmationPlan.from_json(plan),
+            test_read=facts.get(TEST_READ),
+            tests=tests,
+        )
+
+    @property
+    def known_data(self) -> DataFacts:
+        """The data of a study that has been checked; raises ValueError for another."""
+        if self.data is None:
+            raise ValueError("the study does not know its data")
+        return self.data
+
+    @property
+    def plan(self) -> ConfirmationPlan:
+        """The plan of a confirmation; raises ValueError for another study."""
+        if self.confirms is None:
+            raise ValueError("the study is not a confirmation")
+        return self.confirms
+
+    @property
+    def known_threads(self) -> int:
+        """CPU threads of each training; raises ValueError in a study that was not made by `tmsearch run`."""
+        if self.threads is None:
+            raise ValueError("the study does not know its threads")
+        return self.threads
+
+    @property
+    def devices(self) -> list[str]:
+        """The GPUs that trained, or cpu: the study remembers a micro-batch of each."""
+        return sorted({_device_of(key) for key in self.micro_batches} - {""})
+
+
+def _with_prefix(facts: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """The facts whose key begins with the prefix, sorted, by the rest of their key."""
+    return {key.removeprefix(prefix): value for key, value in sorted(facts.items()) if key.startswith(prefix)}
