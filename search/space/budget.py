@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
-from search.schedulers.asha import STRATEGIES
-from search.schedulers.scheduler import Rule
-from search.space.errors import Place, shown
+from search.schedulers.asha import POLICIES
+from search.schedulers.scheduler import SchedulerConfig
+from search.space.errors import Location, shown
 from search.space.knobs import Limits, check, check_keys
 
 # search.samplers.sampler has them, and takes a second to import; the default first.
@@ -18,7 +18,7 @@ SAMPLERS = ("guided", "tpe", "quasi-random", "random")
 _KNOBS = {
     "max_steps": Limits("max_steps", (int,), low=1, high=10_000_000),
     "rungs": Limits("rungs", (int,), low=1, high=10_000_000),
-    "strategy": Limits("strategy", (str,), choices=tuple(STRATEGIES)),
+    "strategy": Limits("strategy", (str,), choices=tuple(POLICIES)),
     "eta": Limits("eta", (int,), low=2, high=100),
     "sampler": Limits("sampler", (str,), choices=SAMPLERS),
     "disk_gb": Limits("disk_gb", (float,), low=0.0, high=1e6, optional=True),
@@ -47,9 +47,9 @@ class Budget:
     disk_gb: float | None = None
 
     @property
-    def rule(self) -> Rule:
+    def scheduler_config(self) -> SchedulerConfig:
         """The ladder's part."""
-        return Rule(self.rungs, self.strategy, self.eta, self.max_full)
+        return SchedulerConfig(self.rungs, self.strategy, self.eta, self.max_full)
 
     @property
     def judged(self) -> str:
@@ -62,7 +62,7 @@ class Budget:
     @classmethod
     def from_json(cls, raw: Mapping[str, Any], study: str) -> Budget:
         """The inverse of to_json; raises UserError for a study of an earlier version that this one cannot run."""
-        place = Place(study, "budget")
+        place = Location(study, "budget")
         if raw.get("rung_seconds"):
             raise place.at("rungs").error(
                 "this study's rungs are in seconds, and only optimizer steps are supported; "
@@ -76,7 +76,7 @@ class Budget:
         return cls(**{**raw, "rungs": tuple(raw["rungs"])})
 
 
-def parse(raw: Mapping[str, Any], place: Place) -> Budget:
+def parse(raw: Mapping[str, Any], place: Location) -> Budget:
     """The file's `budget`; without rungs, three that each double, and the end."""
     check_keys(raw, KEYS, place)
     if "max_steps" not in raw:
@@ -90,7 +90,7 @@ def parse(raw: Mapping[str, Any], place: Place) -> Budget:
     return Budget(max_steps, tuple(_rungs(raw.get("rungs"), max_steps, place)), **given)
 
 
-def _rungs(raw: Any, max_steps: int, place: Place) -> list[int]:
+def _rungs(raw: Any, max_steps: int, place: Location) -> list[int]:
     here = place.at("rungs")
     default = sorted({max(1, max_steps // 2**power) for power in range(4)})
     if raw is None:
@@ -105,7 +105,7 @@ def _rungs(raw: Any, max_steps: int, place: Place) -> list[int]:
     return _steps(raw, max_steps, place)
 
 
-def _steps(raw: list[Any], max_steps: int, place: Place) -> list[int]:
+def _steps(raw: list[Any], max_steps: int, place: Location) -> list[int]:
     here = place.at("rungs")
     rungs = [check(_KNOBS["rungs"], item, here.at(number)) for number, item in enumerate(raw)]
     for number, (one, other) in enumerate(pairwise(rungs), start=1):

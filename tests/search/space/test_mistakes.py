@@ -153,12 +153,12 @@ def test_a_mistake_names_file_key_and_fix(old, new, says):
 def test_a_study_is_named_like_a_plain_file(name):
     assert "s.yaml: study: " in mistake(GOOD.replace("study: toy", f"study: {name}"))
     with pytest.raises(UserError, match=r"^--study: "):
-        search_space.check_study(name.strip("'"))
+        search_space.check_study_name(name.strip("'"))
 
 
 @pytest.mark.parametrize("name", ["a", "large_v3", "v1.2-b", "0", "x" * 64])
 def test_a_plain_study_name_is_kept(name):
-    assert search_space.check_study(name) == name
+    assert search_space.check_study_name(name) == name
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,14 @@
 
 import pytest
 
-from search.process_id import Identity
-from search.schedulers.scheduler import Rule
+from search.process_id import ProcessId
+from search.schedulers.scheduler import SchedulerConfig
 from search.simulation.memory_ledger import MemoryLedger
 from search.storage.database import open_storage
 from tests.support.toy_study import toy_space, toy_storage, toy_study
 
-RULE = Rule((2, 4, 8), "halving", 2, max_full=0)
-ME = Identity.mine()
+RULE = SchedulerConfig((2, 4, 8), "halving", 2, max_full=0)
+ME = ProcessId.current()
 
 
 @pytest.fixture(params=["sqlite", "memory", "postgresql"])
