@@ -206,7 +206,7 @@ def test_text_with_quotes_commas_and_line_ends(tmp_path):
         ("metadata.csv", b'file_name,text\na.wav,"x" y\n', "metadata.csv:2"),
         ("metadata.csv", b"file_name,text\n", "not one row"),
         ("metadata.csv", b"", "no column of audio"),
-        ("metadata.jsonl", b'{"file_name": "a.wav"', "metadata.jsonl:1: no JSON"),
+        ("metadata.jsonl", b'{"file_name": "a.wav"', "metadata.jsonl:1: not JSON"),
         ("metadata.jsonl", b"[1, 2]\n", "metadata.jsonl:1: a list"),
     ],
 )
