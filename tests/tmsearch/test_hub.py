@@ -18,7 +18,7 @@ TOKEN = "hf_aVerySecretToken"
 
 CHILD = """
 import json, sys, time
-from tmsearch.clips import load
+from tmsearch.data.corpus import load
 from tmsearch.config import DataConfig
 from tmsearch.errors import InputError
 for asked in json.loads(sys.argv[1]):
