@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from tests.support.audio_files import RecordedClip, write_recordings
 from tmsearch.config import DataConfig
 from tmsearch.data import sources
 from tmsearch.data.corpus import load, sentence_key
@@ -25,17 +26,13 @@ def tone(seconds=0.5, rate=16_000, frequency=440.0, channels=1):
     return np.stack([wave] * channels, axis=1)
 
 
-def folder_of(path, clips, header="file_name,text"):
+def folder_of(path, clips):
     """`clips`: file name -> (text, samples or None, rate, subtype)."""
-    path.mkdir(parents=True, exist_ok=True)
-    lines = [header]
+    recorded = []
     for name, (text, samples, rate, subtype) in clips.items():
-        lines.append(f'{name},"{text}"')
-        if samples is not None:
-            container = "OGG" if name.endswith(".opus") else None
-            soundfile.write(path / name, samples, rate, subtype=subtype, format=container)
-    (path / "metadata.csv").write_text("\n".join(lines) + "\n")
-    return path
+        container = "OGG" if name.endswith(".opus") else None
+        recorded.append(RecordedClip(name, text, samples, rate, container, subtype))
+    return write_recordings(path, recorded)
 
 
 def open_folder(path, **settings):
