@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tmsearch.recipe import write_atomically
+from tmsearch.files import write_atomically
 
 
 @dataclass(frozen=True)

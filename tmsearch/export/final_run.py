@@ -23,8 +23,9 @@ from tmsearch.export import weights as confirmed
 from tmsearch.export.finalize import METRICS, PrintLine, finish, rates
 from tmsearch.export.soups import Ingredient, SoupCandidate
 from tmsearch.features.dataset import Speech
+from tmsearch.files import write_atomically
 from tmsearch.model.whisper import Whisper
-from tmsearch.recipe import Recipe, recipe_text, split_facts, write_atomically
+from tmsearch.recipe import Recipe, recipe_text, split_facts
 from tmsearch.training import checkpoints, micro_batch
 from tmsearch.training import train as training
 from tmsearch.training.tensorboard import TrialLog

@@ -12,9 +12,10 @@ from tmsearch.evaluation import bootstrap, evaluate
 from tmsearch.evaluation.scores import ClipScore, Scores, write_scores
 from tmsearch.export import model_card, model_folder
 from tmsearch.features.dataset import Speech
+from tmsearch.files import write_atomically
 from tmsearch.model import whisper as model
 from tmsearch.model.whisper import Whisper
-from tmsearch.recipe import Recipe, write_atomically
+from tmsearch.recipe import Recipe
 
 METRICS, CARD = "metrics.json", "README.md"
 

@@ -11,11 +11,11 @@ import torch
 
 from tmsearch import devices
 from tmsearch.config import TrainConfig
+from tmsearch.errors import CheckpointError
 from tmsearch.model import tokens, trainable
 from tmsearch.model import whisper as model
 from tmsearch.model.whisper import Whisper
 from tmsearch.training import checkpoints, train
-from tmsearch.training.checkpoints import CheckpointError
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 

@@ -13,27 +13,25 @@ from safetensors.torch import load_file
 
 from tmsearch import devices
 from tmsearch.config import TrainConfig
+from tmsearch.errors import CheckpointError
 from tmsearch.evaluation import evaluate
 from tmsearch.evaluation.scores import Scores
 from tmsearch.features.dataset import Speech
+from tmsearch.files import replacing
 from tmsearch.model import trainable
 from tmsearch.model import whisper as model
 from tmsearch.model.whisper import Whisper
-from tmsearch.training.checkpoints import CheckpointError
 
 WEIGHTS = "weights.safetensors"
 
 
 def keep(checkpoint: Path, folder: Path) -> None:
-    """Keeps what `checkpoint` trained as `folder`/weights.safetensors, which no sweep of checkpoints takes away."""
-    folder.mkdir(parents=True, exist_ok=True)
-    scratch = folder / f".{WEIGHTS}.{os.getpid()}"
-    scratch.unlink(missing_ok=True)
-    try:  # a second name of the same file: no byte is copied, and the checkpoint may go
-        os.link(checkpoint / WEIGHTS, scratch)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(checkpoint / WEIGHTS, scratch)
-    scratch.replace(folder / WEIGHTS)
+    """Keeps what `checkpoint` trained as `folder`/weights.safetensors, which no clean-up of checkpoints deletes."""
+    with replacing(folder / WEIGHTS) as scratch:
+        try:  # a second name of the same file: no byte is copied, and the checkpoint may be deleted
+            os.link(checkpoint / WEIGHTS, scratch)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(checkpoint / WEIGHTS, scratch)
 
 
 def read(file: Path) -> Mapping[str, torch.Tensor]:

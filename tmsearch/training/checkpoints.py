@@ -18,15 +18,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from tmsearch.errors import CheckpointError
+
 _PREFIX = "step-"
 _PENDING = ".pending-"  # being written, or on its way out; never read
 _STATE = "state.json"
 _MANIFEST = "manifest.json"  # sha256 of every other file; written last
 _BLOCK = 1 << 20  # bytes hashed at a time
-
-
-class CheckpointError(Exception):
-    """A checkpoint that is cut, altered, or of another training: its folder and what is wrong."""
 
 
 @dataclass(frozen=True)

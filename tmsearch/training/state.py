@@ -16,13 +16,14 @@ import torch
 
 from tmsearch import devices
 from tmsearch.config import TrainConfig
+from tmsearch.errors import CheckpointError
 from tmsearch.features import augment
 from tmsearch.features.batches import Batches
 from tmsearch.features.dataset import Speech
 from tmsearch.model import trainable
 from tmsearch.model.whisper import Whisper
 from tmsearch.training import checkpoints, optimizer
-from tmsearch.training.checkpoints import Checkpoint, CheckpointError
+from tmsearch.training.checkpoints import Checkpoint
 from tmsearch.training.loss import DivergenceMonitor
 from tmsearch.training.update import MicroBatch, PendingStep, Stepper
 

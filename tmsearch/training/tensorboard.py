@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -12,6 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from tmsearch.evaluation.scores import ClipScore, worst_first
+from tmsearch.files import write_atomically
 from tmsearch.quoting import markdown
 from tmsearch.training.train import StepMetrics
 
@@ -80,12 +81,11 @@ def forget(folder: Path, step: int) -> None:
         records = list(RawEventFileLoader(str(file)).Load())
         kept = [one for one in records if Event.FromString(one).step <= step]
         if len(kept) < len(records):
-            scratch = folder / f".{os.getpid()}"
-            with scratch.open("wb") as stream:
-                writer = RecordWriter(stream)
-                for one in kept:
-                    writer.write(one)
-            scratch.replace(file)
+            content = io.BytesIO()
+            writer = RecordWriter(content)
+            for record in kept:
+                writer.write(record)
+            write_atomically(file, content.getvalue())
 
 
 def _shown(value: Any) -> float | str:

@@ -11,7 +11,7 @@ from transformers import WhisperForConditionalGeneration, WhisperProcessor, pipe
 from transformers.utils.logging import warning_once
 
 from tests.support import toy_whisper as toy_whisper
-from tmsearch.errors import InputError
+from tmsearch.errors import CheckpointError, InputError
 from tmsearch.evaluation import evaluate
 from tmsearch.export import model_folder
 from tmsearch.features import log_mel
@@ -20,7 +20,6 @@ from tmsearch.model import whisper as model
 from tmsearch.model.decoding import Decoder
 from tmsearch.model.tokens import prompt_ids
 from tmsearch.training import checkpoints, train
-from tmsearch.training.checkpoints import CheckpointError
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from tmsearch.errors import CheckpointError
 from tmsearch.training import checkpoints
-from tmsearch.training.checkpoints import Checkpoint, CheckpointError
+from tmsearch.training.checkpoints import Checkpoint
 
 ROOT = Path(__file__).parents[3]
 

@@ -6,9 +6,8 @@ import torch
 
 from tests.support import toy_whisper as toy_whisper
 from tmsearch.data.splits import Split
-from tmsearch.errors import InputError
+from tmsearch.errors import CheckpointError, InputError
 from tmsearch.training import checkpoints, train
-from tmsearch.training.checkpoints import CheckpointError
 from tmsearch.training.loss import DivergenceError
 from tmsearch.training.train import TrainingStoppedError
 

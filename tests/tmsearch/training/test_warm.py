@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from tests.support import toy_whisper as toy_whisper
+from tmsearch.errors import CheckpointError
 from tmsearch.model import whisper
 from tmsearch.training import checkpoints, train, warm
-from tmsearch.training.checkpoints import CheckpointError
 from tmsearch.training.warm import ModelCache
 
 ODD = (
