@@ -92,11 +92,11 @@ def drop_events_after(folder: Path, step: int) -> None:
             file.unlink(missing_ok=True)
             continue
         records = list(RawEventFileLoader(str(file)).Load())
-        kept = [record for record in records if Event.FromString(record).step <= step]
-        if len(kept) < len(records):
+        valid = [record for record in records if Event.FromString(record).step <= step]
+        if len(valid) < len(records):
             content = io.BytesIO()
             writer = RecordWriter(content)
-            for record in kept:
+            for record in valid:
                 writer.write(record)
             write_atomically(file, content.getvalue())
 

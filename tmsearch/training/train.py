@@ -13,7 +13,7 @@ from tmsearch import devices
 from tmsearch.config import TrainConfig
 from tmsearch.errors import TmsearchError
 from tmsearch.evaluation import evaluate
-from tmsearch.evaluation.scores import ClipScore
+from tmsearch.evaluation.scores import ClipScore, Scores
 from tmsearch.features.dataset import Speech
 from tmsearch.model import trainable
 from tmsearch.model import whisper as model
@@ -152,8 +152,8 @@ def train(
 ) -> Result:
     """Trains up to `stretch.last_step`, saves a checkpoint there, and scores it on the validation split.
 
-    The schedule spans `config.max_steps` whatever `last_step` is. On a CPU a training stopped anywhere and resumed
-    is bit-equal to the unbroken one, at equal threads and micro-batch.
+    The schedule spans `config.max_steps` whatever `last_step` is. Stopped anywhere and resumed on a CPU, a training is
+    bit-equal to the unbroken one, at equal threads and micro-batch.
 
     Args:
         report: called with the metrics of every optimizer step, in order.
@@ -180,8 +180,12 @@ def train(
     finally:
         if device.type == "cuda":
             torch.cuda.empty_cache()
-    saved = stretch.save_to / checkpoints.folder_name(state.step)
-    model_cache.keep(state, saved)
+    checkpoint = stretch.save_to / checkpoints.folder_name(state.step)
+    model_cache.keep(state, checkpoint)
+    return _result(state, scores, seconds, checkpoint)
+
+
+def _result(state: TrainState, scores: Scores, eval_seconds: float, checkpoint: Path) -> Result:
     return Result(
         step=state.step,
         wer=scores.wer,
@@ -189,8 +193,8 @@ def train(
         cer=scores.cer,
         loops=scores.loops,
         train_seconds=state.seconds,
-        eval_seconds=seconds,
-        checkpoint=saved,
+        eval_seconds=eval_seconds,
+        checkpoint=checkpoint,
         scores=scores.clips,
     )
 
