@@ -158,7 +158,6 @@ def train(
     Args:
         report: called with the metrics of every optimizer step, in order.
         stop: asked after every step and between two batches of the evaluation.
-        model_cache: what the process keeps from one call to the next.
 
     Raises:
         DivergenceError: the loss or its gradient is not finite, or has run away.
@@ -168,6 +167,7 @@ def train(
     """
     device = devices.configure_device(stretch.threads)
     model_cache = model_cache or ModelCache()
+    checkpoint = stretch.save_to / checkpoints.folder_name(stretch.last_step)
     try:
         state = model_cache.state(config, speech, device, stretch.checkpoint, stretch.first_step)
         with CheckpointWriter(stretch.save_to) as writer:
@@ -175,12 +175,10 @@ def train(
             # The checkpoint is written meanwhile; leaving the block waits for it.
             scores, seconds = evaluate.evaluate(state.whisper, speech, speech.split.validation, config, stop=stop)
     except evaluate.EvaluationInterruptedError:
-        folder = stretch.save_to / checkpoints.folder_name(stretch.last_step)
-        raise TrainingStoppedError(stretch.last_step, folder) from None
+        raise TrainingStoppedError(stretch.last_step, checkpoint) from None
     finally:
         if device.type == "cuda":
             torch.cuda.empty_cache()
-    checkpoint = stretch.save_to / checkpoints.folder_name(state.step)
     model_cache.keep(state, checkpoint)
     return _result(state, scores, seconds, checkpoint)
 
