@@ -10,8 +10,10 @@ from typing import Any
 import yaml
 
 from tmsearch.config import TrainConfig
-from tmsearch.evaluation.scores import ClipScore, worst_first
+from tmsearch.evaluation.scores import ClipScore
+from tmsearch.evaluation.worst_clips import markdown_table
 from tmsearch.features.dataset import Speech
+from tmsearch.formatting import duration
 from tmsearch.model.tokens import language_code
 from tmsearch.recipe import Recipe
 
@@ -29,7 +31,7 @@ def text(recipe: Recipe, metrics: Mapping[str, Any], worst: Sequence[ClipScore],
         f"## Recipe\n\n{_recipe(recipe, metrics)}",
     ]
     if worst:
-        parts.append(f"## Worst test clips\n\n{_worst(worst)}")
+        parts.append(f"## Worst test clips\n\n{markdown_table(worst, WORST)}")
     return f"---\n{head}---\n\n" + "\n\n".join(parts) + "\n"
 
 
@@ -127,13 +129,13 @@ def _search(recipe: Recipe) -> str:
         return "By hand: no search stands behind the recipe."
     lines = [
         f"{told.get('configurations', '?')} configurations of study `{told.get('study')}` in "
-        f"{_time(told.get('search_seconds', 0.0))} of training and evaluation; searched: "
+        f"{duration(told.get('search_seconds', 0.0))} of training and evaluation; searched: "
         f"{', '.join(told.get('searched', [])) or 'nothing'}. This is trial {told.get('trial')}, validation WER "
         f"{told.get('validation_wer', float('nan')):.3f} {_interval(told.get('validation_interval'))}."
     ]
     sure = told.get("confirm")
     if sure:
-        took = _time(sure["seconds"])
+        took = duration(sure["seconds"])
         lines.append(f"Confirmed with other seeds in {took}: {sure['sentence']} {sure['cross_check']}.")
         lines.append("\n".join(f"- {line}" for line in sure["recipes"]))
         if "test" in sure:
@@ -155,29 +157,8 @@ def _recipe(recipe: Recipe, metrics: Mapping[str, Any]) -> str:
     )
 
 
-def _worst(clips: Sequence[ClipScore]) -> str:
-    lines = ["| clip | errors | said | heard |", "|---|---|---|---|"]
-    for clip in worst_first(clips)[:WORST]:
-        texts = f"{_cell(clip.reference)} | {_cell(clip.hypothesis)}"
-        lines.append(f"| {_cell(clip.name)} | {clip.edits} of {clip.words} | {texts} |")
-    return "\n".join(lines)
-
-
-def _cell(said: str) -> str:
-    """A text inside a table, where nothing of it is markup."""
-    plain = " ".join(said.split()).replace("&", "&amp;").replace("<", "&lt;")
-    return plain.replace("\\", "\\\\").replace("|", "\\|").replace("`", "\\`")
-
-
 def _interval(bounds: Sequence[float] | None) -> str:
     return f"[{bounds[0]:.3f}, {bounds[1]:.3f}]" if bounds else ""
-
-
-def _time(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    if minutes >= 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes} min" if minutes else f"{seconds:.0f} s"
 
 
 def _is_hub_id(name: str) -> bool:

@@ -19,9 +19,9 @@ from tmsearch.data.sources import Source, open_source
 from tmsearch.errors import InputError
 from tmsearch.evaluation import bootstrap
 from tmsearch.evaluation.scores import ClipScore, read_scores, worst_first
+from tmsearch.formatting import csv_cell, file_name, markdown
 from tmsearch.media import images, sounds, tensorboard_media, trial_note
 from tmsearch.media.trial_note import MEDIA_FOLDER, MEDIA_LIST, NoteMedia, TrialNote
-from tmsearch.quoting import cell, file_name, markdown
 from tmsearch.recipe import write_atomically
 
 MAX_BYTES = 2_000_000  # bytes of a trial's exhibits, all together
@@ -51,8 +51,8 @@ def table(scores: Sequence[ClipScore]) -> str:
     writer = csv.writer(held)
     writer.writerow(["clip", "errors", "words", "said", "heard"])
     for one in worst_first(scores)[:ROWS]:
-        texts = (cell(one.reference), cell(one.hypothesis))
-        writer.writerow([cell(one.name), one.edits, one.words, *texts])
+        texts = (csv_cell(one.reference), csv_cell(one.hypothesis))
+        writer.writerow([csv_cell(one.name), one.edits, one.words, *texts])
     return held.getvalue()
 
 

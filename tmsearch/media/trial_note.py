@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tmsearch.formatting import clock_time
-from tmsearch.quoting import markdown
+from tmsearch.formatting import clock_time, markdown
 
 Range = Sequence[float]  # low, high
 # Where a trial's exhibits are, in its folder, and the list of them, which is written last.

@@ -11,8 +11,8 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from tmsearch.evaluation.scores import ClipScore, worst_first
-from tmsearch.quoting import markdown
+from tmsearch.evaluation.scores import ClipScore
+from tmsearch.evaluation.worst_clips import markdown_table
 from tmsearch.training.train import StepMetrics
 
 METRICS = ("wer", "wer_raw", "cer")
@@ -53,7 +53,7 @@ class TrialLog:
         """An evaluation: its rates, and the worst clips to read. Sounds and pictures come when the trial has ended."""
         for name in METRICS:
             self._scalar(name, metrics[name], step)
-        self._writer.add_text("worst_clips", _worst(clips), step)
+        self._writer.add_text("worst_clips", markdown_table(clips, _CLIPS), step)
 
     def _scalar(self, tag: str, value: float, step: int) -> None:
         self._writer.add_scalar(tag, value, step)
@@ -93,12 +93,3 @@ def _shown(value: Any) -> float | str:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return value
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _worst(clips: Sequence[ClipScore]) -> str:
-    """A Markdown table."""
-    rows = ["| clip | errors | words | said | heard |", "|---|---|---|---|---|"]
-    for one in worst_first(clips)[:_CLIPS]:
-        texts = f"{markdown(one.reference)} | {markdown(one.hypothesis)}"
-        rows.append(f"| {markdown(one.name)} | {one.edits} | {one.words} | {texts} |")
-    return "\n".join(rows)
