@@ -1,4 +1,4 @@
-"""The clips with the most word errors as one table: in Markdown for notes and the model card, in CSV for the dashboard."""
+"""The clips with the most word errors as one table, in Markdown or in CSV."""
 
 from __future__ import annotations
 
