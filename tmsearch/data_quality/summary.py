@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tmsearch import formatting
 from tmsearch.data.audio_file import SAMPLE_RATE, Samples
 from tmsearch.data.corpus import Clip, Corpus
 from tmsearch.data.splits import Split
@@ -174,7 +175,7 @@ def _parts(corpus: Corpus, split: Split) -> tuple[tuple[str, Part], ...]:
 def _lines(it: Description) -> list[str]:
     duration, rms, peak, band = it.duration, it.rms, it.peak, it.bandwidth
     lines = [line for note in it.notes for line in textwrap.wrap(note, WIDTH)] + [""]
-    lines += _entry("clips", f"{it.clips}, {_time(it.seconds)} in all; {it.words} words")
+    lines += _entry("clips", f"{it.clips}, {formatting.duration(it.seconds)} in all; {it.words} words")
     lines += _entry(
         "durations", f"median {duration.median:.1f} s, 90 % within {duration.low:.1f} to {duration.high:.1f} s"
     )
@@ -197,7 +198,7 @@ def _lines(it: Description) -> list[str]:
         lines += _entry(column, f"{values} different{'; ' if kept else ''}{kept}")
     lines += _entry("dropped", *_dropped(it))
     for title, part in it.parts:
-        lines += _entry(title, f"{part.clips} clips, {_time(part.seconds)}, {part.sentences} sentences")
+        lines += _entry(title, f"{part.clips} clips, {formatting.duration(part.seconds)}, {part.sentences} sentences")
     return [*lines, "", f"fingerprint {it.fingerprint}"]
 
 
@@ -216,14 +217,6 @@ def _long_label(label: Label) -> str:
 
 def _entry(title: str, *lines: str) -> list[str]:
     return [f"{title if not index else '':<15}{line}" for index, line in enumerate(lines)]
-
-
-def _time(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    if seconds < 3600:
-        return f"{seconds / 60:.1f} min"
-    return f"{seconds / 3600:.2f} h"
 
 
 def _shorten(line: str) -> str:

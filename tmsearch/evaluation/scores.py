@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tmsearch.files import write_atomically
-from tmsearch.quoting import markdown
 
 
 @dataclass(frozen=True)
@@ -76,12 +75,3 @@ def read_scores(folder: Path, step: int) -> tuple[ClipScore, ...]:
 def worst_first(clips: Sequence[ClipScore]) -> list[ClipScore]:
     """The clips by word errors, the most first; equal ones by rate, then by name."""
     return sorted(clips, key=lambda clip: (-clip.edits, -clip.wer, clip.name))
-
-
-def worst_clips_table(clips: Sequence[ClipScore], limit: int) -> str:
-    """The `limit` worst clips as a Markdown table of their texts and errors."""
-    rows = ["| clip | errors | words | said | heard |", "|---|---|---|---|---|"]
-    for clip in worst_first(clips)[:limit]:
-        texts = f"{markdown(clip.reference)} | {markdown(clip.hypothesis)}"
-        rows.append(f"| {markdown(clip.name)} | {clip.edits} | {clip.words} | {texts} |")
-    return "\n".join(rows)
