@@ -13,7 +13,7 @@ from tmsearch.files import write_atomically
 
 @dataclass(frozen=True)
 class ClipScore:
-    """One clip's texts as they are, and the edits between them after normalisation."""
+    """One clip's texts as they are, and the edits between them after normalization."""
 
     name: str
     reference: str
@@ -21,7 +21,7 @@ class ClipScore:
     substitutions: int
     deletions: int
     insertions: int
-    words: int  # of the normalised reference
+    words: int  # of the normalized reference
     raw_edits: int = 0  # between the texts as they are
     raw_words: int = 0
 
@@ -37,7 +37,7 @@ class ClipScore:
 
 @dataclass(frozen=True)
 class Scores:
-    """Error rates over clips, edits summed before dividing: `wer` and `cer` normalised, `wer_raw` as written."""
+    """Error rates over clips, edits summed before dividing: `wer` and `cer` normalized, `wer_raw` as written."""
 
     wer: float
     wer_raw: float
@@ -59,8 +59,8 @@ def scores_file(folder: Path, step: int) -> Path:
 def write_scores(folder: Path, step: int, scores: Sequence[ClipScore]) -> Path:
     """Writes the table of one evaluation, a ClipScore a line, and returns its file."""
     file = scores_file(folder, step)
-    lines = (json.dumps(dataclasses.asdict(score), ensure_ascii=False) for score in scores)
-    write_atomically(file, "".join(f"{line}\n" for line in lines))
+    lines = [json.dumps(dataclasses.asdict(score), ensure_ascii=False) + "\n" for score in scores]
+    write_atomically(file, "".join(lines))
     return file
 
 
