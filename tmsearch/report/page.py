@@ -14,6 +14,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from tmsearch import formatting
 from tmsearch.data_quality.health import Health
 from tmsearch.evaluation.alignment import confusions
 from tmsearch.report import charts, data_charts, knob_charts, sanitize
@@ -175,7 +176,7 @@ def _environment() -> jinja2.Environment:
         "rate": sanitize.rate,
         "signed": sanitize.signed,
         "span": sanitize.span,
-        "duration": sanitize.duration,
+        "duration": formatting.duration,
         "short": sanitize.shortened,
     }
     return made

@@ -20,6 +20,7 @@ from search.execution.messages import (
 )
 from tmsearch import job_server
 from tmsearch.errors import InputError
+from tmsearch.formatting import first_line
 from tmsearch.trial import check, jobs
 from tmsearch.trial.workbench import Workbench
 
@@ -27,7 +28,8 @@ from tmsearch.trial.workbench import Workbench
 def answer(bench: Workbench, job: Job, report: Callable[[Event], None], stop: Callable[[], bool]) -> JobAnswer:
     """The job's last word, failures by class among them."""
     from tmsearch.training import micro_batch
-    from tmsearch.training.train import DivergenceError, TrainingStoppedError
+    from tmsearch.training.state import DivergenceError
+    from tmsearch.training.train import TrainingStoppedError
 
     try:
         if isinstance(job, CheckJob):
@@ -48,17 +50,12 @@ def answer(bench: Workbench, job: Job, report: Callable[[Event], None], stop: Ca
         if micro_batch.is_out_of_memory(error):
             return _out_of_memory(error)
         traceback.print_exc()
-        return Failure("bug", f"{type(error).__name__}: {_first_line(error)}")
+        return Failure("bug", f"{type(error).__name__}: {first_line(error)}")
 
 
 def _out_of_memory(error: BaseException) -> Failure:
     advice = "low_memory needs half, a smaller micro_batch_size or context_seconds less"
-    return Failure("oom", f"out of memory: {_first_line(error)}; {advice}")
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).splitlines()
-    return lines[0] if lines else ""
+    return Failure("oom", f"out of memory: {first_line(error)}; {advice}")
 
 
 def requests(stream: BinaryIO, write: job_server.Write, stop: Callable[[], None]) -> Iterator[Job]:

@@ -47,11 +47,6 @@ def test_what_hides_is_shown():
     assert json.loads(sanitize.script_json({"a": "</script>&\u2028"})) == {"a": "</script>&\u2028"}
 
 
-@pytest.mark.parametrize(("count", "said"), [(900, "900 bytes"), (38_000, "38 kB"), (3_200_000, "3.2 MB")])
-def test_sizes_in_words(count, said):
-    assert sanitize.size(count) == said
-
-
 def candidate(number, on, rate, errors, model="m", **more):
     return MatchCandidate(number, on, model, {"learning_rate": rate, **more}, errors)
 

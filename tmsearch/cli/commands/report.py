@@ -21,6 +21,7 @@ from tmsearch.data.audio_file import Samples
 from tmsearch.data.corpus import Corpus
 from tmsearch.errors import InputError
 from tmsearch.evaluation.scores import ClipScore, read_scores
+from tmsearch.formatting import file_size
 from tmsearch.trial.facts import StudyFacts
 
 if TYPE_CHECKING:
@@ -38,13 +39,13 @@ def report(arguments: argparse.Namespace) -> int:
 
 def write(output: str, made: Callable[[], str], option: str = "-o") -> None:
     """Write what `made` gives as a whole, and its size; raises UserError before it is made where that cannot be."""
-    from tmsearch.report.sanitize import size, visible
+    from tmsearch.report.sanitize import visible
 
     file = Path(output)
     _may_write(file, option)
     text = made()
     write_output(file, text, option)
-    print(f"{visible(output)}: {size(len(text.encode()))}; open it in any browser")
+    print(f"{visible(output)}: {file_size(len(text.encode()))}; open it in any browser")
 
 
 def _may_write(file: Path, option: str) -> None:

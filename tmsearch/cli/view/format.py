@@ -39,15 +39,6 @@ def searched_knobs(space: Mapping[str, Any], params: Mapping[str, Any] | None) -
     return " ".join(f"{name}={short_value(params[name])}" for name in [*space["search"], *also] if name in params)
 
 
-def about(seconds: float) -> str:
-    """An estimate, in no more digits than it is worth: `about 40 s`, `about 12 min`, `about 3.5 h`."""
-    if seconds < 90:
-        return f"about {max(10, round(seconds, -1)):.0f} s"
-    if seconds < 5400:
-        return f"about {seconds / 60:.0f} min"
-    return f"about {seconds / 3600:.1f} h" if seconds < 36_000 else f"about {seconds / 3600:.0f} h"
-
-
 def rungs(summary: Summary, best: bool = False) -> str:
     """How many configurations reached each rung, `rungs 20: 8  40: 3  80: 1`, with the best WER there if asked."""
     budget = Budget.from_json(summary.record.space["budget"], summary.record.name)

@@ -13,8 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.segment import ControlType
 from rich.text import Text
 
-from tmsearch.cli.view.format import about
-from tmsearch.formatting import clock_time
+from tmsearch.formatting import clock_time, estimated_duration
 
 GAP = "  "
 BAR = (8, 24)  # columns: below the first it tells nothing
@@ -90,7 +89,7 @@ class LiveDisplay:
     def _study(self) -> list[str]:
         """The study's parts; an estimate goes down while something runs, and is not said once it was too low."""
         left = (self.seconds_left or 0.0) - (time.monotonic() - self.estimated_at)
-        return [*self.parts, f"{about(left)} left"] if self.running and left > 1 else list(self.parts)
+        return [*self.parts, f"{estimated_duration(left)} left"] if self.running and left > 1 else list(self.parts)
 
 
 class DrawnLines(Protocol):
