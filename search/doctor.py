@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from search.dashboard.annotator import Curator
-from search.dashboard.artifacts import Shelf
+from search.dashboard.annotator import Annotator
+from search.dashboard.artifacts import ArtifactFolder
 from search.dashboard.publisher import CONFIGURATION, Publisher
 from search.execution import checkpoint_gc
-from search.process_id import Identity
-from search.records import Configuration, versions
+from search.process_id import ProcessId
+from search.records import Configuration, code_versions
 from search.space.search_space import Space
 from search.storage import schema
 from search.storage.claims import Ledger
@@ -27,13 +27,13 @@ Broken = Callable[[Path], str | None]
 
 
 @dataclass(frozen=True)
-class Finding:
+class Diagnosis:
     """One thing that was looked at. `mend` makes it right where that can be done without a person."""
 
     name: str
     state: Literal["ok", "note", "bad"]
-    said: str
-    mend: Callable[[], object] | None = None
+    message: str
+    repair: Callable[[], object] | None = None
 
 
 class Doctor:
@@ -42,18 +42,18 @@ class Doctor:
     What is published by a repair has the curator's notes and artifacts.
     """
 
-    def __init__(self, ledger: Ledger, folder: Path, broken: Broken, curator: Curator | None = None) -> None:
+    def __init__(self, ledger: Ledger, folder: Path, broken: Broken, annotator: Annotator | None = None) -> None:
         self._ledger = ledger
         self._folder = folder
         self._broken = broken
-        self._curator = curator
+        self._curator = annotator
         self._history = ledger.history()
 
-    def examine(self) -> list[Finding]:
+    def examine(self) -> list[Diagnosis]:
         """Everything that was looked at, in one order."""
         return [
             self._storage(),
-            Finding("schema", "ok", f"version {schema.SCHEMA_VERSION}"),
+            Diagnosis("schema", "ok", f"version {schema.SCHEMA_VERSION}"),
             self._clock(),
             self._stopped(),
             self._claims(),
@@ -66,50 +66,52 @@ class Doctor:
             self._versions(),
         ]
 
-    def _storage(self) -> Finding:
+    def _storage(self) -> Diagnosis:
         storage = self._ledger.storage
         if not storage.is_sqlite:
-            return Finding("storage", "ok", f"{storage.shown} answers")
+            return Diagnosis("storage", "ok", f"{storage.display_name} answers")
         with storage.read() as connection:
             said = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar())
         if said == "ok":
-            return Finding("storage", "ok", f"{storage.shown} answers and is whole")
-        return Finding("storage", "bad", f"{storage.shown}: {said}; put a copy back")
+            return Diagnosis("storage", "ok", f"{storage.display_name} answers and is whole")
+        return Diagnosis("storage", "bad", f"{storage.display_name}: {said}; put a copy back")
 
-    def _clock(self) -> Finding:
+    def _clock(self) -> Diagnosis:
         ahead = time.time() - self._ledger.now()
         if abs(ahead) < SKEW_SECONDS:
-            return Finding("clock", "ok", "this machine's and the database's agree")
+            return Diagnosis("clock", "ok", "this machine's and the database's agree")
         way = "ahead of" if ahead > 0 else "behind"
-        return Finding("clock", "note", f"this machine's is {abs(ahead):.0f} s {way} the database's, which counts")
+        return Diagnosis("clock", "note", f"this machine's is {abs(ahead):.0f} s {way} the database's, which counts")
 
-    def _stopped(self) -> Finding:
+    def _stopped(self) -> Diagnosis:
         record = self._ledger.record()
         if record.stop_reason:
-            return Finding("stop", "note", f"stopped: {record.stop_reason}")
+            return Diagnosis("stop", "note", f"stopped: {record.stop_reason}")
         asked = "its workers are asked to leave; `tmsearch resume` takes that back"
-        return Finding("stop", "note" if record.stopping else "ok", asked if record.stopping else "nobody asked for it")
+        return Diagnosis(
+            "stop", "note" if record.stopping else "ok", asked if record.stopping else "nobody asked for it"
+        )
 
-    def _claims(self) -> Finding:
+    def _claims(self) -> Diagnosis:
         stale = [one.number for one in self._history if one.state == "paused" and one.worker is not None]
         if not stale:
-            return Finding("claims", "ok", f"{sum(one.state == 'running' for one in self._history)} held, none stale")
+            return Diagnosis("claims", "ok", f"{sum(one.state == 'running' for one in self._history)} held, none stale")
         said = f"stale: {_listed(stale)}, whose worker is gone"
-        return Finding("claims", "bad", said, self._ledger.free_stale)
+        return Diagnosis("claims", "bad", said, self._ledger.release_stale)
 
-    def _workers(self) -> Finding:
+    def _workers(self) -> Diagnosis:
         known = self._ledger.workers()
-        gone = [one.shown for one in known if not one.alive]
+        gone = [one.display_name for one in known if not one.alive]
         if gone:
             said = f"gone without a word: {', '.join(gone)}"
-            return Finding("workers", "note", said, lambda: self._ledger.sign_out(Identity.mine()))
-        return Finding("workers", "ok", ", ".join(one.shown for one in known) or "none at work")
+            return Diagnosis("workers", "note", said, lambda: self._ledger.sign_out(ProcessId.current()))
+        return Diagnosis("workers", "ok", ", ".join(one.display_name for one in known) or "none at work")
 
-    def _published(self) -> Finding:
+    def _published(self) -> Diagnosis:
         due = [one.number for one in self._history if one.published < one.revision and one.drawn is not None]
         if not due or any(one.alive for one in self._ledger.workers()):
-            return Finding("optuna", "ok", f"{len(self._history) - len(due)} of {len(self._history)} published")
-        return Finding("optuna", "bad", f"not published as they are now: {_listed(due)}", self._publish)
+            return Diagnosis("optuna", "ok", f"{len(self._history) - len(due)} of {len(self._history)} published")
+        return Diagnosis("optuna", "bad", f"not published as they are now: {_listed(due)}", self._publish)
 
     def _publish(self) -> None:
         space = Space.from_json(dict(self._ledger.record().space))
@@ -117,50 +119,50 @@ class Doctor:
         publisher.check()
         publisher.finish()
 
-    def _artifacts(self) -> Finding:
+    def _artifacts(self) -> Diagnosis:
         """Files that no trial names, and names without their file. Who publishes just now makes both, for a moment."""
         if any(one.alive for one in self._ledger.workers()):
-            return Finding("artifacts", "ok", "not looked at while workers publish")
-        shelf = Shelf(self._ledger.storage, self._ledger.record())
+            return Diagnosis("artifacts", "ok", "not looked at while workers publish")
+        shelf = ArtifactFolder(self._ledger.storage, self._ledger.record())
         orphans, gone = shelf.orphans(), shelf.dangling()
         if orphans:
             said = f"no trial names {len(orphans)} files such as {orphans[0].name}"
-            return Finding("artifacts", "bad", said, lambda: _remove(orphans))
+            return Diagnosis("artifacts", "bad", said, lambda: _remove(orphans))
         if gone:
             names = ", ".join(sorted({name for _, name in gone.values()})[:3])
             said = f"{len(gone)} files are gone, such as {names}; a repair puts back what trials' folders still have"
-            return Finding("artifacts", "note", said, lambda: self._put_back(shelf, gone))
-        return Finding("artifacts", "ok", "every file is named, and every name has its file")
+            return Diagnosis("artifacts", "note", said, lambda: self._put_back(shelf, gone))
+        return Diagnosis("artifacts", "ok", "every file is named, and every name has its file")
 
-    def _put_back(self, shelf: Shelf, gone: Mapping[str, tuple[int, str]]) -> None:
+    def _put_back(self, shelf: ArtifactFolder, gone: Mapping[str, tuple[int, str]]) -> None:
         if self._curator is None:
             return
-        self._curator.begin(self._history)
+        self._curator.open(self._history)
         try:
             for trial_id in {trial_id for trial_id, _ in gone.values()}:
                 number = self._ledger.storage.optuna.get_trial(trial_id).user_attrs.get(CONFIGURATION)
                 if not isinstance(number, int):
                     continue
-                exhibits = self._curator.account(self._history[number]).exhibits
+                exhibits = self._curator.annotate(self._history[number]).attachments
                 for artifact_id, exhibit in shelf.named(trial_id, exhibits):
                     if artifact_id in gone:
                         shelf.put(artifact_id, exhibit.content)
         finally:
-            self._curator.rest()
+            self._curator.close()
 
-    def _files(self) -> Iterator[Finding]:
+    def _files(self) -> Iterator[Diagnosis]:
         numbers = {one.number for one in self._history}
         folders = [path for path in (self._folder / "trials").glob("*") if path.is_dir()]
         strange = [path for path in folders if not path.name.isdigit() or int(path.name) not in numbers]
         if strange:
             said = f"belong to no configuration: {', '.join(path.name for path in strange)}"
-            yield Finding("files", "bad", said, lambda: _remove(strange))
+            yield Diagnosis("files", "bad", said, lambda: _remove(strange))
         left = [path for one in self._history if one.state != "running" for path in self._left(one)]
         if left:
             said = f"left by what was killed: {', '.join(str(path.relative_to(self._folder)) for path in left[:5])}"
-            yield Finding("files", "bad", said + (" ..." if len(left) > 5 else ""), lambda: _remove(left))
+            yield Diagnosis("files", "bad", said + (" ..." if len(left) > 5 else ""), lambda: _remove(left))
         if not strange and not left:
-            yield Finding("files", "ok", f"{len(folders)} trial folders, none orphaned")
+            yield Diagnosis("files", "ok", f"{len(folders)} trial folders, none orphaned")
 
     def _left(self, one: Configuration) -> list[Path]:
         """What of a configuration that nobody is at can never be read again."""
@@ -170,37 +172,37 @@ class Doctor:
             found.append(folder / CHECKPOINTS)
         return found
 
-    def _checkpoints(self) -> Finding:
+    def _checkpoints(self) -> Diagnosis:
         resting = [one for one in self._history if one.state == "paused" and one.steps]
         kept = {one.number: self._saved(one) for one in resting}
         bad = [(path, why) for paths in kept.values() for path in paths if (why := self._broken(path)) is not None]
         if bad:
             said = f"broken: {'; '.join(why for _, why in bad[:3])}; what needs them trains again"
-            return Finding("checkpoints", "bad", said, lambda: _remove([path for path, _ in bad]))
+            return Diagnosis("checkpoints", "bad", said, lambda: _remove([path for path, _ in bad]))
         without = [number for number, paths in kept.items() if not paths]
         if without:
-            return Finding("checkpoints", "note", f"none of {_listed(without)}: promoted, they train from the start")
-        return Finding("checkpoints", "ok", f"{len(kept)} paused configurations have theirs, whole")
+            return Diagnosis("checkpoints", "note", f"none of {_listed(without)}: promoted, they train from the start")
+        return Diagnosis("checkpoints", "ok", f"{len(kept)} paused configurations have theirs, whole")
 
     def _saved(self, one: Configuration) -> list[Path]:
         folder = trial_folder(self._folder, one.number) / CHECKPOINTS
         found = [path for path in folder.glob("claim-*/*") if path.is_dir() and not path.name.startswith(".")]
         return sorted(found)
 
-    def _space_left(self) -> Finding:
+    def _space_left(self) -> Diagnosis:
         there = next(one for one in (self._folder, *self._folder.parents) if one.exists())
         free = shutil.disk_usage(there).free
         folders = [trial_folder(self._folder, one.number) / CHECKPOINTS for one in self._history]
         largest = max((checkpoint_gc.size_of(folder) for folder in folders if folder.exists()), default=0)
         said = f"{free / 1e9:.1f} GB free at {there}, a checkpoint takes {largest / 1e9:.2f} GB"
-        return Finding("disk", "bad" if free < 2 * largest else "ok", said)
+        return Diagnosis("disk", "bad" if free < 2 * largest else "ok", said)
 
-    def _versions(self) -> Finding:
-        found = versions(self._history)
+    def _versions(self) -> Diagnosis:
+        found = code_versions(self._history)
         if len(found) < 2:
-            return Finding("code", "ok", next(iter(found), "nothing was trained yet"))
+            return Diagnosis("code", "ok", next(iter(found), "nothing was trained yet"))
         said = ", ".join(f"{count} results by {version}" for version, count in found.items())
-        return Finding("code", "note", f"changed midway: {said}")
+        return Diagnosis("code", "note", f"changed midway: {said}")
 
 
 def _remove(paths: Sequence[Path]) -> None:

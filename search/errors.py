@@ -9,5 +9,5 @@ class RunError(Exception):
     """The run failed through no fault of its input: one line. The command exits with 1."""
 
 
-class StorageGone(RunError):
+class StorageUnavailableError(RunError):
     """The database did not answer, or gave this transaction up: what asked may ask again."""

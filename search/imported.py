@@ -17,26 +17,26 @@ MEASURE, COMPARES = "measure", "compares"
 
 
 @dataclass(frozen=True)
-class Noise:
+class RepeatNoise:
     """The standard deviation between trainings of one recipe, from `freedom` degrees of freedom of `runs` trainings."""
 
     deviation: float
-    freedom: int
+    degrees_of_freedom: int
     runs: int
 
 
-def own(history: Sequence[Configuration]) -> list[Configuration]:
+def without_imported(history: Sequence[Configuration]) -> list[Configuration]:
     """What the study itself trains: the ladder counts and ranks nothing else."""
     return [one for one in history if one.origin != IMPORTED]
 
 
-def on_one_scale(history: Sequence[Configuration]) -> list[Configuration]:
+def rescale_imported(history: Sequence[Configuration]) -> list[Configuration]:
     """The history as a sampler may read it: imported values in the study's own unit, or without them.
 
     A value in another measure is multiplied by the median ratio of the study's own values to that measure; as long as
     the study has none of its own, such a value says nothing.
     """
-    mine = own(history)
+    mine = without_imported(history)
     read = []
     for one in history:
         if one.origin != IMPORTED:
@@ -59,7 +59,7 @@ def _factor(mine: Sequence[Configuration], measure: str) -> float | None:
     return statistics.median(ratios) if ratios else None
 
 
-def noise(history: Sequence[Configuration]) -> Noise | None:
+def repeat_noise(history: Sequence[Configuration]) -> RepeatNoise | None:
     """From imported trainings with equal parameters, at the last step that all of a group reached; None without two."""
     groups: dict[str, list[Configuration]] = {}
     for one in history:
@@ -74,4 +74,4 @@ def noise(history: Sequence[Configuration]) -> Noise | None:
             squares += statistics.variance(values) * (len(values) - 1)
             freedom += len(values) - 1
             runs += len(values)
-    return Noise(math.sqrt(squares / freedom), freedom, runs) if freedom else None
+    return RepeatNoise(math.sqrt(squares / freedom), freedom, runs) if freedom else None

@@ -13,7 +13,7 @@ _inside: list[int] = []  # the verbosity that was found, once for every thread t
 
 
 @contextmanager
-def hushed() -> Iterator[None]:
+def quiet_optuna() -> Iterator[None]:
     """Warnings and errors still show; whoever uses Optuna beside us keeps the verbosity that they set."""
     with _lock:
         _inside.append(_inside[0] if _inside else optuna.logging.get_verbosity())

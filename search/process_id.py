@@ -33,7 +33,7 @@ def _machine() -> str:
 
 
 @dataclass(frozen=True)
-class Identity:
+class ProcessId:
     """One process on one machine: a process id alone is given again to others."""
 
     host: str
@@ -42,11 +42,11 @@ class Identity:
     started: str
 
     @classmethod
-    def mine(cls) -> Identity:
+    def current(cls) -> ProcessId:
         return cls(socket.gethostname(), _machine(), os.getpid(), _started(os.getpid()) or "")
 
     @classmethod
-    def parse(cls, text: str) -> Identity | None:
+    def parse(cls, text: str) -> ProcessId | None:
         parts = text.split("|")
         if len(parts) != 4 or not parts[2].isdigit():
             return None
@@ -56,7 +56,7 @@ class Identity:
         return f"{self.host}|{self.machine}|{self.pid}|{self.started}"
 
     @property
-    def shown(self) -> str:
+    def display_name(self) -> str:
         return f"{self.host}:{self.pid}"
 
     def known_dead(self) -> bool:

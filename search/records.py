@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from search.process_id import Identity
+from search.process_id import ProcessId
 
 State = Literal["queued", "running", "paused", "pruned", "finished", "failed"]
 ENDED: tuple[State, ...] = ("pruned", "finished", "failed")
@@ -94,10 +94,10 @@ class Configuration:
         return self.total("train_seconds") + self.total("eval_seconds")
 
     @property
-    def shown_worker(self) -> str | None:
+    def worker_name(self) -> str | None:
         """host:pid of the worker that holds it now."""
-        identity = Identity.parse(self.worker) if self.worker else None
-        return identity.shown if identity else None
+        identity = ProcessId.parse(self.worker) if self.worker else None
+        return identity.display_name if identity else None
 
 
 @dataclass(frozen=True)
@@ -127,10 +127,10 @@ class WorkerRecord:
     alive: bool  # seen within a lease, and not known to be dead
 
     @property
-    def shown(self) -> str:
+    def display_name(self) -> str:
         """host:pid, and where that is."""
-        identity = Identity.parse(self.identity)
-        return f"{identity.shown if identity else self.identity} ({self.place})"
+        identity = ProcessId.parse(self.identity)
+        return f"{identity.display_name if identity else self.identity} ({self.place})"
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def default(history: Sequence[Configuration]) -> Configuration | None:
     return next((one for one in history if one.origin == "start" and one.rungs), None)
 
 
-def best(history: tuple[Configuration, ...]) -> Configuration | None:
+def best_configuration(history: tuple[Configuration, ...]) -> Configuration | None:
     """The lowest value at the highest rung that any configuration reached; ties go to the lower number.
 
     Values at different rungs do not compare, so a lower value at an earlier rung does not win.
@@ -166,7 +166,7 @@ def best(history: tuple[Configuration, ...]) -> Configuration | None:
     return min(usable, key=lambda one: (-one.steps, one.rungs[-1].value, one.number), default=None)
 
 
-def versions(history: Sequence[Configuration]) -> dict[str, int]:
+def code_versions(history: Sequence[Configuration]) -> dict[str, int]:
     """How many results each version of the code gave, the first to give one first."""
     found: dict[str, int] = {}
     for one in history:

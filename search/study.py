@@ -35,7 +35,7 @@ class Summary:
 
     @property
     def best(self) -> Configuration | None:
-        return leader(Budget.from_json(self.record.space["budget"]).rule, self.history)
+        return leader(Budget.from_json(self.record.space["budget"], self.record.name).scheduler_config, self.history)
 
     @property
     def spent(self) -> float:
@@ -69,13 +69,15 @@ def names(storage: Storage) -> list[str]:
 def open_study(storage: Storage, name: str) -> Ledger:
     """The ledger of an existing study; raises UserError where there is none."""
     if not schema.check(storage):
-        raise UserError(f"{name}: no such study: there is no storage at {storage.shown}; `tmsearch run` makes it")
+        raise UserError(
+            f"{name}: no such study: there is no storage at {storage.display_name}; `tmsearch run` makes it"
+        )
     with storage.read() as connection:
         study_row(connection, name)
     return Ledger(storage, name)
 
 
-def summarise(ledger: Ledger) -> Summary:
+def summarize(ledger: Ledger) -> Summary:
     return Summary(ledger.record(), ledger.history(), ledger.facts(), ledger.workers())
 
 
@@ -108,15 +110,15 @@ def delete(ledger: Ledger) -> None:
     """Remove the study from the ledger, from Optuna and from the disk; raises UserError while a worker is on it."""
     import optuna
 
-    from search.dashboard.artifacts import Shelf
+    from search.dashboard.artifacts import ArtifactFolder
 
-    running = [one.shown_worker for one in ledger.history() if one.state == "running"]
+    running = [one.worker_name for one in ledger.history() if one.state == "running"]
     if running:
         raise UserError(f"{ledger.study}: {running[0]} works on it; `tmsearch stop {ledger.study}` first")
     storage = ledger.storage
     # The published view first, and before it the files that it names: killed after it, the study is still there and can
     # be deleted again.
-    Shelf(storage, ledger.record()).clear()
+    ArtifactFolder(storage, ledger.record()).clear()
     with contextlib.suppress(KeyError):
         optuna.delete_study(study_name=ledger.study, storage=storage.optuna)
     shutil.rmtree(study_folder(storage, ledger.study), ignore_errors=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 from tmsearch.errors import InputError
 
-NORMALISATIONS = ("none", "peak", "rms", "loudness")
+NORMALIZATIONS = ("none", "peak", "rms", "loudness")
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Knob:
     high: float | None = None
     choices: tuple[Any, ...] | None = None
     recommended: Callable[[Mapping[str, Any]], float] | None = None
-    one_a_study: bool = False  # WERs found with two values of it do not compare
+    fixed_per_study: bool = False  # WERs found with two values of it do not compare
 
 
 def knob(
@@ -41,11 +41,11 @@ def knob(
     high: float | None = None,
     choices: tuple[Any, ...] | None = None,
     recommended: Callable[[Mapping[str, Any]], float] | None = None,
-    one_a_study: bool = False,
+    fixed_per_study: bool = False,
 ) -> Any:
     """A dataclass field that carries its own limits."""
     limits = {"help": help, "low": low, "high": high, "choices": choices, "recommended": recommended}
-    limits["one_a_study"] = one_a_study
+    limits["fixed_per_study"] = fixed_per_study
     if default is dataclasses.MISSING:
         return field(metadata=limits)
     return field(default=default, metadata=limits)
@@ -119,7 +119,7 @@ class TrainConfig:
     lora_dropout: float = knob(0.05, "dropout in front of the adapters", low=0.0, high=0.9)
     lora_targets: str = knob("q_proj,v_proj", "modules that get an adapter, joined by commas")
     normalize_audio: bool | str = knob(
-        False, "gain a clip is brought to; true: peak", choices=(True, False, *NORMALISATIONS)
+        False, "gain a clip is brought to; true: peak", choices=(True, False, *NORMALIZATIONS)
     )
     spec_time_masks: int = knob(0, "SpecAugment masks over time", low=0, high=100)
     spec_time_width: float = knob(0.1, "longest time mask, share of the clip", low=0.0, high=1.0)
@@ -133,17 +133,17 @@ class TrainConfig:
         "audio the encoder hears at most, seconds; none: what the longest clip needs",
         low=1.0,
         high=30.0,
-        one_a_study=True,
+        fixed_per_study=True,
     )
     context_step: float = knob(
         0.5,
         "a clip is heard for whole multiples of this, seconds; 0: all as long as the longest",
         low=0.0,
         high=30.0,
-        one_a_study=True,
+        fixed_per_study=True,
     )
     context_silence: bool = knob(
-        True, "the silence that Whisper hears behind a clip is heard, thinned; false: cut off", one_a_study=True
+        True, "the silence that Whisper hears behind a clip is heard, thinned; false: cut off", fixed_per_study=True
     )
     precision: str = knob("auto", "auto: bf16 autocast where the device has it", choices=("auto", "float32", "bf16"))
     low_memory: bool = knob(False, "bf16 weights and moments, rounded at random: half of full training's memory")
@@ -153,7 +153,7 @@ class TrainConfig:
     seed: int = knob(0, "of batch order, dropout and augmentation", low=0, high=2**31 - 1)
 
     @property
-    def normalisation(self) -> str:
+    def normalization(self) -> str:
         """`normalize_audio` as one of NORMALISATIONS."""
         if isinstance(self.normalize_audio, bool):
             return "peak" if self.normalize_audio else "none"

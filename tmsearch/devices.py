@@ -27,7 +27,7 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def settle(threads: int) -> torch.device:
+def configure_device(threads: int) -> torch.device:
     """Sets this process's threads and attention kernels, and names the device that it trains on.
 
     A CPU's results are equal to the bit only at one thread count, so every stretch sets its own.
@@ -88,7 +88,7 @@ def autocast(config: TrainConfig, place: torch.device, width: int) -> torch.auto
     return torch.autocast(place.type, dtype=torch.bfloat16, enabled=uses_bf16(config, place, width))
 
 
-def compiles(config: TrainConfig, place: torch.device) -> bool:
+def uses_compile(config: TrainConfig, place: torch.device) -> bool:
     """Whether a step runs as a compiled graph there."""
     return config.compile and place.type == "cuda"
 

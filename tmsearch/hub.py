@@ -33,9 +33,9 @@ class Repository:
     revision: str | None
     knob: str
     revision_knob: str
-    choose: Callable[[Any], Sequence[str] | None]
-    least: Sequence[str] | None = None
-    whole: Callable[[Path], bool] = lambda folder: True
+    choose_files: Callable[[Any], Sequence[str] | None]
+    required_files: Sequence[str] | None = None
+    is_complete: Callable[[Path], bool] = lambda folder: True
 
 
 def fetch(wanted: Repository) -> tuple[Path, str]:
@@ -52,7 +52,7 @@ def fetch(wanted: Repository) -> tuple[Path, str]:
     if cached:
         return cached, ""
     try:
-        patterns = _within(DEADLINE, lambda: wanted.choose(_look_up(wanted)))
+        patterns = _within(DEADLINE, lambda: wanted.choose_files(_look_up(wanted)))
     except Exception as error:
         cached = None if _refusal(error) else _cached(wanted)
         if cached is None:
@@ -87,10 +87,10 @@ def _cached(wanted: Repository) -> Path | None:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        folder = _snapshot(wanted, wanted.least, offline=True)
+        folder = _snapshot(wanted, wanted.required_files, offline=True)
     except (LocalEntryNotFoundError, OSError, ValueError):
         return None
-    return folder if wanted.whole(folder) else None
+    return folder if wanted.is_complete(folder) else None
 
 
 def _download(wanted: Repository, patterns: Sequence[str] | None) -> Path:

@@ -94,7 +94,7 @@ def trial_recipe(
     return Recipe(DataConfig(**{**data, "fold": fold}), TrainConfig(**train), threads, fingerprint)
 
 
-def keep_recipe(file: Path, recipe: Recipe) -> None:
+def save_recipe(file: Path, recipe: Recipe) -> None:
     """A trial's config.yaml, written before it trains: alone it reproduces the trial, `tmsearch train` reads it."""
     if not file.exists():
         write_atomically(file, recipe_text(recipe))

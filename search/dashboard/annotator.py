@@ -10,7 +10,7 @@ from search.records import Configuration
 
 
 @dataclass(frozen=True)
-class Exhibit:
+class Attachment:
     """A file that a dashboard shows in place; `mimetype` says how."""
 
     name: str
@@ -19,26 +19,26 @@ class Exhibit:
 
 
 @dataclass(frozen=True)
-class Account:
+class Annotation:
     """Of a configuration that has ended: a note (Markdown) and its exhibits."""
 
     note: str
-    exhibits: tuple[Exhibit, ...] = ()
+    attachments: tuple[Attachment, ...] = ()
 
 
-class Curator(Protocol):
+class Annotator(Protocol):
     """Asked in the order `begin`, then the others as often as needed, then `rest`; all by one thread."""
 
     value: str  # what the value of a configuration is called, where Optuna would say "Objective 0"
 
-    def begin(self, history: Sequence[Configuration]) -> None:
+    def open(self, history: Sequence[Configuration]) -> None:
         """A round of publishing begins, with the study as it is now."""
 
     def study(self) -> str:
         """The study's note, Markdown: the same each time."""
 
-    def account(self, one: Configuration) -> Account:
+    def annotate(self, one: Configuration) -> Annotation:
         """Of a configuration that has ended: the same each time, so that a kill between two uploads leaves no trace."""
 
-    def rest(self) -> None:
+    def close(self) -> None:
         """The round is over: let go of what was held for it."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from optuna.artifacts import ArtifactMeta
 
-from search.dashboard.annotator import Exhibit
+from search.dashboard.annotator import Attachment
 from search.records import StudyRecord
 from search.storage.database import Storage
 
@@ -25,7 +25,7 @@ def artifacts_folder(storage: Storage) -> Path:
     return storage.folder / "artifacts"
 
 
-class Shelf:
+class ArtifactFolder:
     """One study's artifacts.
 
     Optuna's own upload draws a random id and names it in the database before the file is there: killed in between, it
@@ -40,7 +40,7 @@ class Shelf:
         # Another study of the same name, made later or in another database of this folder, has another.
         self._mark = _digest(record.name, repr(record.created), record.fingerprint)[:12]
 
-    def upload(self, trial_id: int, exhibits: Sequence[Exhibit]) -> None:
+    def upload(self, trial_id: int, exhibits: Sequence[Attachment]) -> None:
         """Put a trial's exhibits on the shelf; the trial must not have been told yet."""
         known = self._storage.optuna.get_trial_system_attrs(trial_id)
         named = set(known)
@@ -55,7 +55,7 @@ class Shelf:
             if PREFIX + path.name not in named:  # left by an upload that was killed, of content that has changed since
                 path.unlink(missing_ok=True)
 
-    def named(self, trial_id: int, exhibits: Sequence[Exhibit]) -> Iterator[tuple[str, Exhibit]]:
+    def named(self, trial_id: int, exhibits: Sequence[Attachment]) -> Iterator[tuple[str, Attachment]]:
         """Each with its id: hexadecimal, as the dashboard's addresses want it, and in the order of their showing."""
         for place, one in enumerate(exhibits):
             digest = _digest(one.name, one.mimetype, hashlib.sha256(one.content).hexdigest())

@@ -7,14 +7,14 @@ import threading
 import optuna
 
 from search.dashboard.publisher import Publisher
-from search.errors import StorageGone
-from search.storage.retry import Patience
+from search.errors import StorageUnavailableError
+from search.storage.retry import Retry
 
 # What another worker was publishing, or the database could not take, is tried again after so many seconds.
 AGAIN_SECONDS = 5.0
 
 
-class Herald:
+class BackgroundPublisher:
     """One thread of a worker. `wake` says that something changed; `close` publishes what is left."""
 
     def __init__(self, publisher: Publisher) -> None:
@@ -33,14 +33,14 @@ class Herald:
             raise self._error
         self._due.set()
 
-    def close(self, patience: Patience) -> None:
+    def close(self, patience: Retry) -> None:
         """Publish what is left; where a person wants to leave, or the database stays away, whoever comes next does."""
         self._closing = True
         self._due.set()
         self._thread.join()
         if self._error is not None:
             raise self._error
-        publish_rest(self._publisher, patience)
+        publish_remaining(self._publisher, patience)
 
     def _run(self) -> None:
         checked = done = False
@@ -49,7 +49,7 @@ class Herald:
             try:
                 checked = checked or self._publisher.check()
                 done = self._publisher.publish()
-            except (StorageGone, optuna.exceptions.StorageInternalError):
+            except (StorageUnavailableError, optuna.exceptions.StorageInternalError):
                 done = False
             except BaseException as error:  # shown by whoever wakes or closes us: a thread has nobody to tell
                 self._error = error
@@ -59,16 +59,16 @@ class Herald:
             self._due.wait(None if done and checked else AGAIN_SECONDS)
 
 
-def publish_rest(publisher: Publisher, patience: Patience) -> None:
+def publish_remaining(publisher: Publisher, patience: Retry) -> None:
     """What the last worker could not publish: it may have been killed at it, or the database away."""
 
     def finish(again: bool) -> None:
         try:
             publisher.finish()
         except optuna.exceptions.StorageInternalError as error:
-            raise StorageGone((str(error).splitlines() or ["the database cannot be used"])[0]) from None
+            raise StorageUnavailableError((str(error).splitlines() or ["the database cannot be used"])[0]) from None
 
     try:
-        patience.ask(finish)
-    except StorageGone:
+        patience.call(finish)
+    except StorageUnavailableError:
         return

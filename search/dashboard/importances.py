@@ -16,8 +16,8 @@ from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.dashboard.publisher import FACTOR
-from search.imported import own
-from search.optuna_logging import hushed
+from search.imported import without_imported
+from search.optuna_logging import quiet_optuna
 from search.records import Configuration
 from search.samplers.sampler import distributions, holds
 from search.space.search_space import Space
@@ -31,11 +31,8 @@ EVALUATOR = "PED-ANOVA (optuna.importance)"
 
 
 @dataclass(frozen=True)
-class Comparable:
-    """The rung that most configurations have a value at, and those: (configuration, its value there).
-
-    Where rungs are in seconds `step` is the rung's number, in the configurations as well (see Rule.seen).
-    """
+class ComparableResults:
+    """The rung that most configurations have a value at, and those: (configuration, its value there)."""
 
     step: int
     where: str  # the rung in words
@@ -56,7 +53,7 @@ class Importance:
     chance: float
 
     @property
-    def told(self) -> bool:
+    def above_chance(self) -> bool:
         return self.share > self.chance
 
 
@@ -71,10 +68,9 @@ class Importances:
     why: str = ""
 
 
-def comparable(space: Space, history: Sequence[Configuration]) -> Comparable | None:
+def comparable_results(history: Sequence[Configuration]) -> ComparableResults | None:
     """The results that can be held against each other; None where there is none. Imported ones stay out."""
-    rule = space.budget.rule
-    seen = [one for one in rule.seen(own(history)) if one.failure is None]
+    seen = [one for one in without_imported(history) if one.failure is None]
     reached = {
         step: [(one, one.curve[step]) for one in seen if math.isfinite(one.curve.get(step, math.nan))]
         for step in sorted({step for one in seen for step in one.curve})
@@ -82,8 +78,7 @@ def comparable(space: Space, history: Sequence[Configuration]) -> Comparable | N
     if not any(reached.values()):
         return None
     step = max(reached, key=lambda each: (len(reached[each]), each))
-    where = f"step {step}" if rule.pace is None else f"rung {step} of {rule.last_rung}"
-    return Comparable(step, where, tuple(reached[step]))
+    return ComparableResults(step, f"step {step}", tuple(reached[step]))
 
 
 def shown_name(space: Space, name: str) -> str:
@@ -91,7 +86,7 @@ def shown_name(space: Space, name: str) -> str:
     return FACTOR.format(name) if getattr(space.search[name], "times", None) else name
 
 
-def importances(space: Space, found: Comparable | None) -> Importances:
+def importances(space: Space, found: ComparableResults | None) -> Importances:
     """PED-ANOVA's, each with its spread over resamples and with what chance alone gives."""
     trials = _trials(space, found)
     where = found.where if found else ""
@@ -126,7 +121,7 @@ def importances(space: Space, found: Comparable | None) -> Importances:
     return Importances(tuple(sorted(knobs, key=lambda one: -one.share)), len(trials), best, where)
 
 
-def slices(space: Space, found: Comparable | None, value: str) -> str | None:
+def slices(space: Space, found: ComparableResults | None, value: str) -> str | None:
     """optuna.visualization's slices through every searched knob, as plotly's JSON; None without two results.
 
     `value` is what the results are called.
@@ -141,7 +136,7 @@ def slices(space: Space, found: Comparable | None, value: str) -> str | None:
     return json.dumps(figure)
 
 
-def _trials(space: Space, found: Comparable | None) -> list[FrozenTrial]:
+def _trials(space: Space, found: ComparableResults | None) -> list[FrozenTrial]:
     """The comparable results as complete trials; what was added by hand outside the ranges is left out."""
     known, trials = distributions(space.search), []
     for one, value in found.results if found else ():
@@ -155,7 +150,7 @@ def _trials(space: Space, found: Comparable | None) -> list[FrozenTrial]:
 
 
 def _study(trials: Sequence[FrozenTrial]) -> optuna.Study:
-    with hushed():
+    with quiet_optuna():
         made = optuna.create_study(direction="minimize")
         made.add_trials(trials)
     return made

@@ -12,12 +12,12 @@ import sqlalchemy as sa
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search.dashboard.annotator import Curator
-from search.dashboard.artifacts import Shelf
+from search.dashboard.annotator import Annotator
+from search.dashboard.artifacts import ArtifactFolder
 from search.dashboard.notes import leave_note, leave_study_note, name_value
-from search.errors import StorageGone
-from search.optuna_logging import hushed
-from search.process_id import Identity
+from search.errors import StorageUnavailableError
+from search.optuna_logging import quiet_optuna
+from search.process_id import ProcessId
 from search.records import BAD_PARAMETERS, Configuration
 from search.samplers.sampler import MEMORY, distributions, holds
 from search.space.search_space import Space
@@ -41,13 +41,13 @@ class Publisher:
     """
 
     def __init__(
-        self, ledger: Ledger, space: Space, notice: Callable[[str], None], curator: Curator | None = None
+        self, ledger: Ledger, space: Space, notice: Callable[[str], None], annotator: Annotator | None = None
     ) -> None:
         self._ledger = ledger
         self._space = space
         self._notice = notice
-        self._curator = curator
-        self._me = Identity.mine()
+        self._curator = annotator
+        self._me = ProcessId.current()
 
     def publish(self) -> bool:
         """Publish every configuration that changed. False: another worker is at it and may not have seen them all."""
@@ -60,7 +60,7 @@ class Publisher:
         try:
             study, trials = self._study()
             if self._curator is not None:
-                self._curator.begin(history)
+                self._curator.open(history)
                 if sum(one.ended for one in due) >= MANY:
                     self._notice(f"notes, pictures and sounds of {sum(one.ended for one in due)} trials are made")
                 self._introduce(study, self._curator)
@@ -71,9 +71,9 @@ class Publisher:
                 self._done(one)
         finally:
             if self._curator is not None:
-                self._curator.rest()
+                self._curator.close()
             self._lease(0.0)
-            self._ledger.storage.rest()
+            self._ledger.storage.close()
         return True
 
     def finish(self) -> None:
@@ -144,7 +144,7 @@ class Publisher:
 
     def _taken(self, connection: sa.Connection) -> bool:
         row = study_row(connection, self._ledger.study)
-        holder = Identity.parse(row.publisher or "")
+        holder = ProcessId.parse(row.publisher or "")
         if not holder or holder == self._me or (row.publisher_until or 0) <= row.now:
             return False
         return not holder.known_dead()
@@ -152,7 +152,7 @@ class Publisher:
     def _study(self) -> tuple[optuna.Study, dict[int, FrozenTrial]]:
         """The published study and, by configuration, its latest trial."""
         storage = self._ledger.storage.optuna
-        with hushed():
+        with quiet_optuna():
             study = optuna.create_study(
                 storage=storage, study_name=self._ledger.study, direction="minimize", load_if_exists=True
             )
@@ -196,23 +196,23 @@ class Publisher:
             values = None if one.value is None or final == TrialState.FAIL else [one.value]
             storage.set_trial_state_values(trial_id, final, values)
 
-    def _introduce(self, study: optuna.Study, curator: Curator) -> None:
-        name_value(study, curator.value)
-        note = self._asked(f"study {self._ledger.study}", curator.study)
+    def _introduce(self, study: optuna.Study, annotator: Annotator) -> None:
+        name_value(study, annotator.value)
+        note = self._asked(f"study {self._ledger.study}", annotator.study)
         if note is not None:
             leave_study_note(study, note)
 
-    def _explain(self, study: optuna.Study, trial_id: int, one: Configuration, curator: Curator) -> None:
+    def _explain(self, study: optuna.Study, trial_id: int, one: Configuration, annotator: Annotator) -> None:
         """Note and artifacts, before the trial is told: after that it takes none."""
-        account = self._asked(f"trial {one.number}", lambda: curator.account(one))
+        account = self._asked(f"trial {one.number}", lambda: annotator.annotate(one))
         if account is not None:
-            Shelf(self._ledger.storage, self._ledger.record()).upload(trial_id, account.exhibits)
+            ArtifactFolder(self._ledger.storage, self._ledger.record()).upload(trial_id, account.attachments)
             leave_note(optuna.Trial(study, trial_id), account.note)
 
     def _asked(self, what: str, ask: Callable[[], T]) -> T | None:
         try:
             return ask()
-        except StorageGone:
+        except StorageUnavailableError:
             raise
         except Exception as error:  # a search must not end for want of a picture, whatever went wrong with it
             self._notice(f"{what} is published without its note: {type(error).__name__}: {error}")

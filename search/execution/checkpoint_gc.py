@@ -7,7 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
-from search.imported import own
+from search.imported import without_imported
 from search.records import ENDED
 from search.schedulers import scheduler
 from search.schedulers.asha import promising
@@ -19,7 +19,9 @@ DISK_SHARE = 0.5
 _SUFFIX = ".discarded"
 
 
-def sweep(ledger: Ledger, rule: scheduler.Rule, study_folder: Path, disk_gb: float | None) -> list[int]:
+def sweep(
+    ledger: Ledger, scheduler_config: scheduler.SchedulerConfig, study_folder: Path, disk_gb: float | None
+) -> list[int]:
     """Keep the checkpoints of the most promising paused configurations, as many as fit; the numbers of those let go.
 
     A configuration that is promoted without its checkpoint trains again from the start, to the same result. Repeated
@@ -29,10 +31,16 @@ def sweep(ledger: Ledger, rule: scheduler.Rule, study_folder: Path, disk_gb: flo
         return []
     # Looked at without the lock first: most times there is nothing to do, and nobody waits for the disk.
     record = ledger.record()
-    doomed = _doomed(scheduler.Study(rule, own(ledger.history()), record.trials).seen, study_folder, disk_gb)
+    doomed = _doomed(
+        scheduler.SchedulerState(scheduler_config, without_imported(ledger.history()), record.trials),
+        study_folder,
+        disk_gb,
+    )
     if doomed:
         with ledger.locked() as (history, total):
-            doomed = _doomed(scheduler.Study(rule, own(history), total).seen, study_folder, disk_gb)
+            doomed = _doomed(
+                scheduler.SchedulerState(scheduler_config, without_imported(history), total), study_folder, disk_gb
+            )
             for number in doomed:
                 # Renamed while nobody can claim it; what a kill leaves of it is found by its name.
                 discard(trial_folder(study_folder, number) / CHECKPOINTS)
@@ -40,7 +48,7 @@ def sweep(ledger: Ledger, rule: scheduler.Rule, study_folder: Path, disk_gb: flo
     return doomed
 
 
-def _doomed(study: scheduler.Study, study_folder: Path, disk_gb: float | None) -> list[int]:
+def _doomed(study: scheduler.SchedulerState, study_folder: Path, disk_gb: float | None) -> list[int]:
     """The configurations at rest whose checkpoints are there and not to be kept."""
     folders = {one.number: trial_folder(study_folder, one.number) / CHECKPOINTS for one in study.history}
     there = {number for number, folder in folders.items() if folder.exists()}

@@ -15,7 +15,7 @@ from search.study import CHECKPOINTS, claim_folder
 _PENDING = ".pending-"  # as everywhere: never read
 
 
-class Depot:
+class CheckpointStore:
     """A study's checkpoints at `url`: trials/0007/checkpoints/..., as in the study's folder.
 
     A checkpoint is a folder that never changes once it is there, and that is checked by its own checksums when it is

@@ -35,7 +35,7 @@ STOP_PATIENCE = 600.0
 TOLD_TO_END = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-class ChildDied(Exception):
+class ChildExitError(Exception):
     """The child ended without an answer; the text says how. `code` as subprocess gives it: below 0, a signal."""
 
     def __init__(self, code: int) -> None:
@@ -51,7 +51,7 @@ class ChildDied(Exception):
         return self.code == -signal.SIGKILL
 
 
-class Child:
+class ChildProcess:
     """A warm child: one process that runs job after job. Started at the first job, again after a death.
 
     `environment` holds defaults: what a person set stands.
@@ -65,7 +65,7 @@ class Child:
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
         self._lines: queue.Queue[bytes | None] = queue.Queue()
-        self.said: collections.deque[str] = collections.deque(maxlen=200)
+        self.stderr_lines: collections.deque[str] = collections.deque(maxlen=200)
 
     @property
     def pid(self) -> int | None:
@@ -101,7 +101,7 @@ class Child:
         assert self._process is not None
         code = self._process.wait()
         self._process = None
-        raise ChildDied(code)
+        raise ChildExitError(code)
 
     def event(self, timeout: float) -> Event | None:
         """As `receive`, for a training process. One that sends what cannot be read is ended: a Failure."""
@@ -158,7 +158,7 @@ class Child:
             self._keep(line)
 
     def _keep(self, line: str) -> None:
-        self.said.append(line.rstrip("\n"))
+        self.stderr_lines.append(line.rstrip("\n"))
         if self._log is not None:
             with contextlib.suppress(OSError), self._log.open("a", encoding="utf-8") as log:
                 log.write(line)
@@ -170,7 +170,7 @@ def _listen(stream: BinaryIO, lines: queue.Queue[bytes | None]) -> None:
     lines.put(None)
 
 
-def run_job(child: Child, job: CheckJob | TestJob) -> Checked | Tested | Failure:
+def run_job(child: ChildProcess, job: CheckJob | TestJob) -> Checked | Tested | Failure:
     """Run a job that belongs to no segment and give its answer. Raises ChildDied."""
     try:
         child.send(job.to_json())

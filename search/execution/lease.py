@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-from search.errors import StorageGone
-from search.execution.child_process import Child
+from search.errors import StorageUnavailableError
+from search.execution.child_process import ChildProcess
 from search.execution.messages import (
     Fact,
     Failure,
@@ -27,7 +27,7 @@ from search.execution.messages import (
 from search.records import Claim
 from search.storage.claims import Ledger
 from search.storage.reader import LEASE_SECONDS
-from search.storage.retry import Patience
+from search.storage.retry import Retry
 
 
 class Listener(Protocol):
@@ -56,7 +56,7 @@ class Interrupts:
         self.leave, self.stop = self.stop, True
 
     @contextmanager
-    def answering(self) -> Iterator[None]:
+    def handle_signals(self) -> Iterator[None]:
         """Signals of the process count from now on: once finishes the step, saves, leaves; twice leaves now.
 
         SIGUSR2 is how Slurm says that a job's time is nearly up.
@@ -72,7 +72,7 @@ class Interrupts:
                 signal.signal(number, handler)
 
 
-class Lost(Exception):
+class LeaseLostError(Exception):
     """Another worker holds the claim now."""
 
 
@@ -81,7 +81,7 @@ class Segment:
 
     RENEW_SECONDS: ClassVar[float] = LEASE_SECONDS / 10
 
-    def __init__(self, ledger: Ledger, child: Child, listener: Listener, patience: Patience) -> None:
+    def __init__(self, ledger: Ledger, child: ChildProcess, listener: Listener, patience: Retry) -> None:
         self._ledger = ledger
         self._child = child
         self._listener = listener
@@ -140,10 +140,10 @@ class Segment:
             self._progress = event
             self._listener.progress(claim.number, event)
         elif isinstance(event, Fact):
-            self._patience.ask(lambda again: self._ledger.add_fact(event.key, event.value))
+            self._patience.call(lambda again: self._ledger.add_fact(event.key, event.value))
             self._listener.fact(event.key, event.value)
         elif isinstance(event, Limit):
-            self._patience.ask(lambda again: self._ledger.lower_fact(event.key, event.value))
+            self._patience.call(lambda again: self._ledger.lower_fact(event.key, event.value))
 
     def _renew(self, claim: Claim, signed_in: Callable[[], None]) -> bool:
         """Keep the lease; whether the study is asked to stop. Raises Lost."""
@@ -152,10 +152,10 @@ class Segment:
             ours, asked = self._ledger.renew(claim, progress)
             if ours:
                 signed_in()
-        except StorageGone as gone:
-            self._patience.gone(gone)
+        except StorageUnavailableError as gone:
+            self._patience.report_outage(gone)
             return False
-        self._patience.back()
+        self._patience.report_recovery()
         if not ours:
-            raise Lost
+            raise LeaseLostError
         return asked

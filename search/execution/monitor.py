@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from search.errors import StorageGone
+from search.errors import StorageUnavailableError
 from search.execution.lease import Listener
 from search.execution.messages import ProgressEvent
 from search.records import Configuration
 from search.storage.claims import Ledger
 
 
-class Follower:
+class Monitor:
     """Tells a listener what all workers of a study do, wherever they run. What was there before it came is not told."""
 
     def __init__(self, ledger: Ledger, listener: Listener) -> None:
@@ -26,7 +26,7 @@ class Follower:
         """As `look`; a database that is away is said once, and looked at again the next time."""
         try:
             self.look()
-        except StorageGone as gone:
+        except StorageUnavailableError as gone:
             if not self._gone:
                 self._listener.notice(f"{gone}; the workers wait for it")
             self._gone = True

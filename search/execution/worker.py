@@ -9,25 +9,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from search.dashboard.annotator import Curator
-from search.dashboard.background import Herald
+from search.dashboard.annotator import Annotator
+from search.dashboard.background import BackgroundPublisher
 from search.dashboard.publisher import Publisher
-from search.errors import RunError, StorageGone, UserError
+from search.errors import RunError, StorageUnavailableError, UserError
 from search.execution import checkpoint_gc
-from search.execution.checkpoint_store import Depot
-from search.execution.child_process import Child, ChildDied
-from search.execution.lease import Interrupts, Listener, Lost, Segment
+from search.execution.checkpoint_store import CheckpointStore
+from search.execution.child_process import ChildExitError, ChildProcess
+from search.execution.lease import Interrupts, LeaseLostError, Listener, Segment
 from search.execution.messages import Failure, JobAnswer, SegmentJob, SegmentResult, SegmentStopped
-from search.imported import own
-from search.process_id import Identity
+from search.imported import without_imported
+from search.process_id import ProcessId
 from search.records import CRASHES_ALLOWED, KILLS_ALLOWED, Claim
 from search.samplers import sampler
 from search.schedulers import scheduler
-from search.schedulers.scheduler import Rule
+from search.schedulers.scheduler import SchedulerConfig
 from search.space.knobs import Knob
 from search.space.search_space import Space
 from search.storage.claims import Ledger
-from search.storage.retry import Patience
+from search.storage.retry import Retry
 from search.study import trial_folder
 
 __all__ = ["Interrupts", "Listener", "Outcome", "Worker", "rule_of"]
@@ -38,9 +38,9 @@ POLL_SECONDS = 1.0
 Outcome = Literal["done", "stopped", "interrupted", "timeout"]
 
 
-def rule_of(space: Space) -> Rule:
+def rule_of(space: Space) -> SchedulerConfig:
     """The ladder's part of the space's budget."""
-    return space.budget.rule
+    return space.budget.scheduler_config
 
 
 class Worker:
@@ -51,15 +51,15 @@ class Worker:
         ledger: Ledger,
         space: Space,
         knobs: Mapping[str, Knob],
-        child: Child,
+        child: ChildProcess,
         folder: Path,
         job: Mapping[str, Any],
         listener: Listener,
         *,
         place: str = "local",
         version: str = "",
-        depot: Depot | None = None,
-        curator: Curator | None = None,
+        checkpoint_store: CheckpointStore | None = None,
+        annotator: Annotator | None = None,
     ) -> None:
         self._ledger = ledger
         self._space = space
@@ -70,10 +70,10 @@ class Worker:
         self._listener = listener
         self._place = place
         self._version = version
-        self._depot = depot
+        self._depot = checkpoint_store
         self._rule = rule_of(space)
-        self._me = Identity.mine()
-        self._herald = Herald(Publisher(ledger, space, listener.notice, curator))
+        self._me = ProcessId.current()
+        self._herald = BackgroundPublisher(Publisher(ledger, space, listener.notice, annotator))
         self._seed = ledger.record().seed
         self._out_of_disk = False
         self._cleared: set[int] = set()  # whose checkpoints the depot holds no more
@@ -84,7 +84,7 @@ class Worker:
         Raises UserError where the data or the model cannot be used, RunError where the program is at fault.
         """
         self._interrupts, self._deadline = interrupts, deadline
-        self._patience = Patience(self._listener.notice, lambda: interrupts.stop)
+        self._patience = Retry(self._listener.notice, lambda: interrupts.stop)
         self._herald.start()
         try:
             outcome = self._until_done()
@@ -97,11 +97,11 @@ class Worker:
     def _sign_out(self) -> None:
         try:
             self._ledger.sign_out(self._me)
-        except StorageGone:  # nobody will have seen us for a lease's time: that says it as well
+        except StorageUnavailableError:  # nobody will have seen us for a lease's time: that says it as well
             return
 
     def _sign_in(self) -> None:
-        self._patience.ask(lambda again: self._ledger.sign_in(self._me, self._place, self._version))
+        self._patience.call(lambda again: self._ledger.sign_in(self._me, self._place, self._version))
 
     def _until_done(self) -> Outcome:
         waited, signed = False, -math.inf
@@ -130,7 +130,7 @@ class Worker:
             self._pause()
 
     def _claim(self, closing: bool) -> Claim | None:
-        return self._patience.ask(lambda again: self._ledger.claim(self._me, self._rule, closing, again=again))
+        return self._patience.call(lambda again: self._ledger.claim(self._me, self._rule, closing, again=again))
 
     def _pause(self) -> None:
         until = min(time.monotonic() + POLL_SECONDS, self._deadline)
@@ -141,14 +141,14 @@ class Worker:
         """Whether the time that is left is only enough to bring the leader to its end."""
         if self._deadline == math.inf:
             return False
-        history = self._patience.ask(lambda again: self._ledger.history())
+        history = self._patience.call(lambda again: self._ledger.history())
         return self._deadline - time.monotonic() < scheduler.seconds_to_finish(self._rule, history)
 
     def _nothing_to_do(self, closing: bool) -> Outcome | None:
         """How it ended, where nothing could be claimed; None: others are at something that may come back."""
-        if self._patience.ask(lambda again: self._ledger.record()).stopping:
+        if self._patience.call(lambda again: self._ledger.record()).stopping:
             return "stopped"
-        history = self._patience.ask(lambda again: self._ledger.history())
+        history = self._patience.call(lambda again: self._ledger.history())
         if all(one.ended for one in history):
             return "done"
         if closing and not any(one.state == "running" for one in history):
@@ -156,11 +156,11 @@ class Worker:
         return None
 
     def _sweep(self) -> None:
-        swept = self._patience.ask(
+        swept = self._patience.call(
             lambda again: checkpoint_gc.sweep(self._ledger, self._rule, self._folder, self._space.budget.disk_gb)
         )
         if self._depot is not None:
-            history = self._patience.ask(lambda again: self._ledger.history())
+            history = self._patience.call(lambda again: self._ledger.history())
             over = {one.number for one in history if one.ended} - self._cleared
             self._depot.remove(over | set(swept))
             self._cleared |= over
@@ -172,9 +172,9 @@ class Worker:
             assert claim.params is not None
             self._listener.claimed(claim.number, claim.params, claim.first_step, claim.last_step)
             answer = self._trained(claim)
-        except ChildDied as death:
+        except ChildExitError as death:
             self._died(claim, death)
-        except Lost:
+        except LeaseLostError:
             self._child.kill()
             self._lost(claim, "another worker goes on with it")
         else:
@@ -182,11 +182,11 @@ class Worker:
 
     def _trained(self, claim: Claim) -> JobAnswer:
         """The child's last word on the segment; its checkpoints are where the next worker finds them."""
-        folder, depot = trial_folder(self._folder, claim.number), self._depot
+        folder, checkpoint_store = trial_folder(self._folder, claim.number), self._depot
         segment = Segment(self._ledger, self._child, self._listener, self._patience)
-        if depot is not None and claim.token > 1:
-            segment.meanwhile(claim, lambda: depot.fetch(claim.number, folder), self._sign_in)
-        facts = self._patience.ask(lambda again: self._ledger.facts())
+        if checkpoint_store is not None and claim.token > 1:
+            segment.meanwhile(claim, lambda: checkpoint_store.fetch(claim.number, folder), self._sign_in)
+        facts = self._patience.call(lambda again: self._ledger.facts())
         job = SegmentJob(
             number=claim.number,
             token=claim.token,
@@ -199,24 +199,24 @@ class Worker:
             settings=self._job,
         )
         answer = segment.run(claim, job, self._interrupts, self._deadline, self._sign_in)
-        if depot is not None and claim.last_step < self._rule.rungs[-1]:
-            segment.meanwhile(claim, lambda: depot.store(claim.number, folder, claim.token), self._sign_in)
+        if checkpoint_store is not None and claim.last_step < self._rule.rungs[-1]:
+            segment.meanwhile(claim, lambda: checkpoint_store.store(claim.number, folder, claim.token), self._sign_in)
         return answer
 
     def _lost(self, claim: Claim, what: str) -> None:
         checkpoint_gc.discard_claim(trial_folder(self._folder, claim.number), claim.token)
         self._listener.notice(f"trial {claim.number}: the lease was lost, {what}")
 
-    def _died(self, claim: Claim, death: ChildDied) -> None:
+    def _died(self, claim: Claim, death: ChildExitError) -> None:
         """A child that was told to end did nothing wrong; one that crashed may do it again."""
         state: str | None
         reason = f"the training process ended: {death}"
         if death.told_to_end:
             state = "paused"
-            self._patience.ask(lambda again: self._ledger.release(claim))
+            self._patience.call(lambda again: self._ledger.release(claim))
         else:
             allowed = KILLS_ALLOWED if death.killed else CRASHES_ALLOWED
-            state = self._patience.ask(lambda again: self._ledger.crashed(claim, reason, allowed))
+            state = self._patience.call(lambda again: self._ledger.crashed(claim, reason, allowed))
         if state is None:
             self._lost(claim, f"and {reason}")  # as after its checkpoint was taken over under its hands
         elif state == "failed":
@@ -227,24 +227,24 @@ class Worker:
 
     def _all_crash(self, reason: str) -> None:
         """Where nothing ever came to a result, it is not the configuration that crashes: the study stops."""
-        history = self._patience.ask(lambda again: self._ledger.history())
+        history = self._patience.call(lambda again: self._ledger.history())
         crashed = [one.number for one in history if one.failure == "crashed"]
         if len(crashed) > 1 and not any(one.rungs for one in history):
             numbers = ", ".join(map(str, crashed))
             log = self._folder / "worker.log"
             said = f"trials {numbers} crashed and none has a result: {reason}; the details are in {log}"
-            self._patience.ask(lambda again: self._ledger.request_stop(said))
+            self._patience.call(lambda again: self._ledger.request_stop(said))
             raise RunError(f"{said}; `tmsearch retry {self._ledger.study}` queues them again")
 
     def _with_params(self, claim: Claim) -> Claim:
         """Sample what the claim still lacks and record it before anything is trained with it."""
         if claim.params is not None:
             return claim
-        place = sum(one.number < claim.number for one in own(claim.history))
+        place = sum(one.number < claim.number for one in without_imported(claim.history))
         start = self._space.start[place] if place < len(self._space.start) else None
         drawn = sampler.draw(
             self._space.search,
-            self._rule.seen(claim.history),
+            claim.history,
             seed=self._seed,
             number=claim.number,
             last_rung=self._rule.last_rung,
@@ -253,15 +253,15 @@ class Worker:
         )
         params = self._space.resolve(drawn, self._knobs)
         origin = "start" if start else "sampled"
-        if not self._patience.ask(lambda again: self._ledger.set_params(claim, drawn, params, origin)):
-            raise Lost
+        if not self._patience.call(lambda again: self._ledger.set_params(claim, drawn, params, origin)):
+            raise LeaseLostError
         return dataclasses.replace(claim, drawn=drawn, params=params)
 
     def _settle(self, claim: Claim, answer: JobAnswer) -> None:
         if not (isinstance(answer, Failure) and answer.failure == "disk"):
             self._out_of_disk = False
         if isinstance(answer, SegmentStopped):
-            self._patience.ask(lambda again: self._ledger.release(claim))
+            self._patience.call(lambda again: self._ledger.release(claim))
         elif isinstance(answer, SegmentResult):
             self._commit(claim, answer.value, answer.metrics)
         elif isinstance(answer, Failure) and answer.failure in ("diverged", "oom"):
@@ -272,7 +272,7 @@ class Worker:
             self._give_up(claim, Failure("bug", f"unexpected answer {answer}"))
 
     def _commit(self, claim: Claim, value: float, metrics: Mapping[str, Any]) -> None:
-        state = self._patience.ask(
+        state = self._patience.call(
             lambda again: self._ledger.commit(claim, value, metrics, self._rule, version=self._version, again=again)
         )
         if state is None:
@@ -281,7 +281,7 @@ class Worker:
             self._listener.rung(claim.number, claim.last_step, value, metrics, state)
 
     def _fail(self, claim: Claim, failure: str, reason: str) -> None:
-        if self._patience.ask(lambda again: self._ledger.fail(claim, failure, reason) or again):
+        if self._patience.call(lambda again: self._ledger.fail(claim, failure, reason) or again):
             self._listener.failed(claim.number, failure, reason)
         else:
             self._lost(claim, f"and it failed: {reason}")
@@ -292,7 +292,7 @@ class Worker:
         A full disk is this machine's own: this worker leaves, after one more try with what could be swept.
         """
         reason = f"trial {claim.number}: {failure.reason}"
-        if not self._patience.ask(lambda again: self._ledger.release(claim, failure.reason)):
+        if not self._patience.call(lambda again: self._ledger.release(claim, failure.reason)):
             self._lost(claim, f"and it ended: {failure.reason}")  # two at one checkpoint: no bug, no full disk
             return
         if failure.failure == "disk" and not self._out_of_disk:
@@ -300,7 +300,7 @@ class Worker:
             self._listener.notice(f"{reason}; it is tried once more")
             return
         if failure.failure != "disk":
-            self._patience.ask(lambda again: self._ledger.request_stop(reason))
+            self._patience.call(lambda again: self._ledger.request_stop(reason))
         if failure.failure == "input":
             raise UserError(failure.reason)
         raise RunError(f"{reason}; the details are in {self._folder / 'worker.log'}")

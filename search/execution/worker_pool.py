@@ -8,16 +8,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from search.dashboard.background import publish_rest
+from search.dashboard.background import publish_remaining
 from search.dashboard.publisher import Publisher
-from search.errors import RunError, StorageGone, UserError
-from search.execution.launchers import Engine, Handle
+from search.errors import RunError, StorageUnavailableError, UserError
+from search.execution.launchers import Launcher, WorkerHandle
 from search.execution.lease import Interrupts
-from search.execution.monitor import Follower
+from search.execution.monitor import Monitor
 from search.execution.worker import Outcome
 from search.records import StudyRecord
 from search.storage.claims import Ledger
-from search.storage.retry import Patience
+from search.storage.retry import Retry
 
 TICK_SECONDS = 0.2
 LOOK_SECONDS = 1.0  # how often the ledger is read for the display
@@ -31,21 +31,21 @@ KILLED = (INTERRUPTED, -signal.SIGTERM, -signal.SIGKILL)  # by somebody else: no
 @dataclass
 class _Seat:
     number: int
-    handle: Handle | None = None
+    handle: WorkerHandle | None = None
     started: float = -math.inf
     young_deaths: int = 0
     left: bool = False  # its worker left by itself, or nobody takes it any more
 
 
-class Crew:
+class WorkerPool:
     """`count` workers by `engine`. Nothing of the search is in here: the workers agree through the ledger alone."""
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Launcher,
         count: int,
         ledger: Ledger,
-        follower: Follower,
+        follower: Monitor,
         notice: Callable[[str], None],
         publisher: Publisher | None = None,
     ) -> None:
@@ -78,7 +78,7 @@ class Crew:
                     seat.handle.kill()
             self._engine.close()
         if self._publisher is not None and not interrupts.leave:
-            publish_rest(self._publisher, Patience(self._notice, lambda: interrupts.stop))
+            publish_remaining(self._publisher, Retry(self._notice, lambda: interrupts.stop))
         self._follower.look()
         return self._outcome(interrupts, deadline)
 
@@ -110,7 +110,7 @@ class Crew:
         code = seat.handle.poll()
         if code is None:
             return
-        words, seat.handle = seat.handle.last_words(), None
+        words, seat.handle = seat.handle.last_line(), None
         if code == DONE or self._told:
             seat.left = True
         elif code == BAD_INPUT:
@@ -146,7 +146,7 @@ class Crew:
     def _record(self) -> StudyRecord | None:
         try:
             return self._ledger.record()
-        except StorageGone:
+        except StorageUnavailableError:
             return None
 
     def _look(self) -> None:
@@ -172,7 +172,7 @@ class Crew:
     def _over(self, record: StudyRecord) -> bool:
         try:
             history = self._ledger.history()
-        except StorageGone:
+        except StorageUnavailableError:
             return False
         return len(history) >= record.trials and all(one.ended for one in history)
 

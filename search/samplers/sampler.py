@@ -13,7 +13,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search import imported
-from search.optuna_logging import hushed
+from search.optuna_logging import quiet_optuna
 from search.records import BAD_PARAMETERS, Configuration
 from search.samplers import gp, halton
 from search.space import budget, encoding
@@ -109,7 +109,7 @@ def draw(
     """
     if not search:
         return {}
-    history = imported.on_one_scale(history)
+    history = imported.rescale_imported(history)
     return {**SAMPLERS[sampler](search, history, seed, number, last_rung, given or {}), **(given or {})}
 
 
@@ -149,14 +149,14 @@ def _tpe(
     """Optuna's tree-structured Parzen estimator, with its defaults."""
     space = distributions(search)
     sampler = optuna.samplers.TPESampler(seed=_seed(seed, number))
-    with hushed():
+    with quiet_optuna():
         study = optuna.create_study(sampler=sampler, direction="minimize")
     worst = _worst(history)
     told = (known_trial(one, space, worst, last_rung) for one in history)
     study.add_trials([trial for trial in told if trial is not None])
     if given:
         study.enqueue_trial(dict(given))
-    with hushed():
+    with quiet_optuna():
         trial = study.ask(dict(space))
     return {name: trial.params[name] for name in space}
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from search.imported import own
+from search.imported import without_imported
 from search.records import Configuration
-from search.schedulers.asha import EVERY, contenders
-from search.schedulers.scheduler import Rule, Strategy, Study, value_at
+from search.schedulers.asha import ALL_POLICIES, contenders
+from search.schedulers.scheduler import Policy, SchedulerConfig, SchedulerState, value_at
 
 # Of rules that stop the worse ones: past each rung at most so many go on, in the long run.
 MOST_GO_ON = 0.5
@@ -20,21 +19,21 @@ CALLED_BACK = 0.5
 
 
 @dataclass(frozen=True)
-class Standing:
+class RungSummary:
     """One rung: how many configurations have a value there, and the best one."""
 
     reached: int
     best: float | None
 
 
-def standings(rule: Rule, history: Sequence[Configuration]) -> list[Standing]:
-    """Every rung's, from the first to the end, in the order of Budget.names."""
-    study = Study(rule, own(history), 0).seen
+def rung_summaries(config: SchedulerConfig, history: Sequence[Configuration]) -> list[RungSummary]:
+    """Every rung's, from the first to the end."""
+    study = SchedulerState(config, without_imported(history), 0)
     found = []
-    for rung in study.rule.rungs:
+    for rung in study.config.rungs:
         values = [one.curve[rung] for one in study.history if rung in one.curve]
         best = min((value for value in values if math.isfinite(value)), default=None)
-        found.append(Standing(len(values), best))
+        found.append(RungSummary(len(values), best))
     return found
 
 
@@ -47,36 +46,34 @@ class _Prices:
     by_rung: tuple[float, ...]  # a segment that ends there, its evaluation included
 
     @classmethod
-    def of(cls, rule: Rule, history: Sequence[Configuration]) -> _Prices | None:
+    def of(cls, config: SchedulerConfig, history: Sequence[Configuration]) -> _Prices | None:
         """None as long as nothing has a result."""
         trained = [one for one in history if one.steps]
         if not trained:
             return None
         step = math.fsum(one.total("train_seconds") / one.steps for one in trained) / len(trained)
         evaluation = math.fsum(one.total("eval_seconds") for one in trained) / sum(len(one.rungs) for one in trained)
-        if rule.pace is None:
-            ends = [rung * step for rung in rule.rungs]
-        else:
-            ends = [*rule.pace.seconds, max(rule.pace.seconds[-1], rule.pace.max_steps * step)]
+        ends = [rung * step for rung in config.rungs]
         prices = tuple(end - start + evaluation for start, end in zip([0.0, *ends], ends, strict=False))
         return cls(step, evaluation, prices)
 
 
-def seconds_left(rule: Rule, history: Sequence[Configuration], total: int, workers: int = 1) -> float | None:
+def seconds_left(
+    config: SchedulerConfig, history: Sequence[Configuration], total: int, workers: int = 1
+) -> float | None:
     """What `workers` still take on the clock until the study of `total` configurations has ended; an estimate.
 
     Counted are training and evaluation as they cost so far: the segments that are running, what the ladder will yet
     ask for, and those that may be trained in full beside the leader. None before the first result.
     """
-    mine = own(history)
-    prices = _Prices.of(rule, mine)
+    mine = without_imported(history)
+    prices = _Prices.of(config, mine)
     if prices is None:
         return None
     if len(mine) >= total and all(one.ended for one in mine):
         return 0.0
-    study = Study(rule, mine, max(total, len(mine)))
-    seen = study.seen
-    owed, alone = _owed(EVERY[rule.strategy], seen)
+    study = SchedulerState(config, mine, max(total, len(mine)))
+    owed, alone = _owed(ALL_POLICIES[config.strategy], study)
     both = math.fsum(count * price for count, price in zip(owed, prices.by_rung, strict=True))
     both += math.fsum(_running(one, prices) for one in mine if one.state == "running")
     serial = math.fsum(count * price for count, price in zip(alone, prices.by_rung, strict=True))
@@ -92,33 +89,32 @@ def _running(one: Configuration, prices: _Prices) -> float:
     return max(0, one.target - done) * step + prices.evaluation
 
 
-def _owed(strategy: Strategy, study: Study) -> tuple[list[float], list[float]]:
+def _owed(strategy: Policy, study: SchedulerState) -> tuple[list[float], list[float]]:
     """Segments yet to be begun, by the rung that they end at; and those of the finish, where one waits for another."""
-    rungs = study.rule.rungs
+    rungs = study.config.rungs
     wanted = dict.fromkeys(rungs, 0.0)
-    for first, size in Counter(strategy.first_rung(study, number) for number in range(study.total)).items():
-        count = float(size)
-        for rung in rungs[rungs.index(first) :]:
-            wanted[rung] += count
-            count = max(1.0, _going_on(strategy, study, rung, count)) if rung != rungs[-1] else 0.0
+    count = float(study.total)
+    for rung in rungs:
+        wanted[rung] = count
+        count = max(1.0, _going_on(strategy, study, rung, count)) if rung != rungs[-1] else 0.0
     begun = {rung: sum(_asks_no_more(one, rung) for one in study.history) for rung in rungs}
     owed = [max(0.0, wanted[rung] - begun[rung]) for rung in rungs]
-    if study.rule.strategy != "halving":
+    if study.config.strategy != "halving":
         return owed, [0.0] * len(rungs)
     return owed, _finish(study, [max(0.0, begun[rung] - wanted[rung]) for rung in rungs])
 
 
-def _finish(study: Study, beyond: Sequence[float]) -> list[float]:
+def _finish(study: SchedulerState, beyond: Sequence[float]) -> list[float]:
     """Of halving: those that go on beside their rung's share, less those `beyond` it that did so already."""
-    rungs = study.rule.rungs
+    rungs = study.config.rungs
     if study.full and any(rungs[-1] in one.curve for one in study.history):
         left = list(contenders(study))
         return [float(sum(one.steps < rung for one in left)) for rung in rungs]
-    likely = [0.0, *(study.rule.max_full * CALLED_BACK**place for place in range(len(rungs) - 1))]
+    likely = [0.0, *(study.config.max_full * CALLED_BACK**place for place in range(len(rungs) - 1))]
     return [max(0.0, min(count, study.total) - done) for count, done in zip(likely, beyond, strict=True)]
 
 
-def _going_on(strategy: Strategy, study: Study, rung: int, count: float) -> float:
+def _going_on(strategy: Policy, study: SchedulerState, rung: int, count: float) -> float:
     """How many of `count` that are judged at `rung` go on past it."""
     if strategy.share is not None:
         return strategy.share(study, rung, int(count))

@@ -9,32 +9,32 @@ import optuna
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, SuccessiveHalvingPruner
 from optuna.trial import TrialState, create_trial
 
-from search.optuna_logging import hushed
+from search.optuna_logging import quiet_optuna
 from search.records import Configuration
-from search.schedulers.scheduler import Rule, Study
+from search.schedulers.scheduler import SchedulerConfig, SchedulerState
 
 # What Optuna's successive halving keeps in a trial for each of its rungs; it reads the others' to judge one.
 _COMPLETED = "completed_rung_{}"
 
 
-def pruner(name: str, rule: Rule) -> BasePruner:
+def pruner(name: str, config: SchedulerConfig) -> BasePruner:
     """Optuna's default settings, but for the resources, which are the study's rungs."""
     if name == "optuna-median":
         return MedianPruner()
     if name == "optuna-halving":
-        return SuccessiveHalvingPruner(min_resource=rule.rungs[0], reduction_factor=rule.eta)
+        return SuccessiveHalvingPruner(min_resource=config.rungs[0], reduction_factor=config.eta)
     assert name == "optuna-hyperband"
-    return HyperbandPruner(min_resource=rule.rungs[0], max_resource=rule.rungs[-1], reduction_factor=rule.eta)
+    return HyperbandPruner(min_resource=config.rungs[0], max_resource=config.rungs[-1], reduction_factor=config.eta)
 
 
-def prunes(name: str, study: Study, mine: Configuration) -> bool:
+def should_prune(name: str, study: SchedulerState, mine: Configuration) -> bool:
     """Whether Optuna's pruner ends `mine` after the last value of its curve."""
-    asked = pruner(name, study.rule)
-    with hushed():
+    asked = pruner(name, study.config)
+    with quiet_optuna():
         # Hyperband draws a trial's bracket from the study's name and the trial's number.
         known = optuna.create_study(pruner=asked, direction="minimize", study_name="study")
     for one in study.history:
-        known.add_trial(_trial(one, mine.number, study.rule, _bracket_start(asked, known, one)))
+        known.add_trial(_trial(one, mine.number, study.config, _bracket_start(asked, known, one)))
     trial = next(one for one in known.get_trials(deepcopy=False) if one.user_attrs["number"] == mine.number)
     return bool(asked.prune(known, trial))
 
@@ -50,7 +50,7 @@ def _bracket_start(asked: BasePruner, known: optuna.Study, one: Configuration) -
     return int(asked._get_bracket_id(known, probe))
 
 
-def _trial(one: Configuration, mine: int, rule: Rule, rate: int) -> optuna.trial.FrozenTrial:
+def _trial(one: Configuration, mine: int, config: SchedulerConfig, rate: int) -> optuna.trial.FrozenTrial:
     curve = {step: value for step, value in one.curve.items() if math.isfinite(value)}
     if one.number == mine or one.state in ("running", "paused", "queued"):
         state = TrialState.RUNNING
@@ -60,7 +60,7 @@ def _trial(one: Configuration, mine: int, rule: Rule, rate: int) -> optuna.trial
     marks: dict[str, Any] = {}
     rung = 0
     for step in sorted(curve)[: -1 if one.number == mine else None]:
-        while step >= rule.rungs[0] * rule.eta ** (rate + rung):
+        while step >= config.rungs[0] * config.eta ** (rate + rung):
             marks[_COMPLETED.format(rung)] = curve[step]
             rung += 1
     return create_trial(

@@ -11,7 +11,7 @@ from search.records import Configuration
 SURE = 1.96
 
 
-def standard_errors(one: Sequence[int], other: Sequence[int]) -> float:
+def paired_z(one: Sequence[int], other: Sequence[int]) -> float:
     """How many standard errors the second has more errors than the first; the same clips, in the same order.
 
     The paired z statistic of errors by clip. Where the two never differ it is 0.
@@ -25,7 +25,7 @@ def standard_errors(one: Sequence[int], other: Sequence[int]) -> float:
     return mean / math.sqrt(spread / count)
 
 
-def tells_apart(leader: Configuration, other: Configuration, step: int) -> bool:
+def significantly_worse(leader: Configuration, other: Configuration, step: int) -> bool:
     """Whether `other` is seen to be worse than `leader` at `step`, by the errors that both made on each clip.
 
     Where a study does not record them, any difference counts.
@@ -33,4 +33,4 @@ def tells_apart(leader: Configuration, other: Configuration, step: int) -> bool:
     mine, theirs = (one.errors(step) for one in (leader, other))
     if mine is None or theirs is None or len(mine) != len(theirs):
         return other.curve[step] > leader.curve[step]
-    return standard_errors(mine, theirs) > SURE
+    return paired_z(mine, theirs) > SURE

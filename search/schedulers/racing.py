@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from search.records import Configuration
-from search.schedulers.scheduler import Study
+from search.schedulers.scheduler import SchedulerState
 
 ALPHA = 0.05  # the chance, at most, that any contender is called better than the baseline though none is
 BEYOND_DOUBT = 0.001
@@ -48,7 +48,7 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class Standing:
+class RaceState:
     """Where a race is. The baseline comes first, then the contenders in the order in which they lead the search.
 
     `due`: the trainings that the race goes on with; none where it is over.
@@ -74,7 +74,7 @@ def level(rounds: int, planned: int) -> float:
     return BEYOND_DOUBT if rounds < planned else ALPHA - BEYOND_DOUBT * (planned - 2)
 
 
-def standing(history: Sequence[Configuration]) -> Standing:
+def race_state(history: Sequence[Configuration]) -> RaceState:
     """Round for round from what is known; equal histories stand equal, whoever asks and when."""
     arms = [Arm(group) for group in _groups(history)]
     planned = max((len(arm.replicates) for arm in arms), default=0)
@@ -83,16 +83,16 @@ def standing(history: Sequence[Configuration]) -> Standing:
         # A training that failed is over too: its arm is out, or the baseline has one fewer.
         due = [one for arm in running for one in arm.replicates[done - 1 : done] if not one.rungs and not one.failure]
         if due:
-            return Standing(tuple(arms), done - 1, tuple(due))
+            return RaceState(tuple(arms), done - 1, tuple(due))
         arms = _judged(arms, done, planned)
         if _known(arms, done, planned):
-            return Standing(tuple(arms), done, ())
-    return Standing(tuple(arms), planned, ())
+            return RaceState(tuple(arms), done, ())
+    return RaceState(tuple(arms), planned, ())
 
 
-def next_replicate(study: Study) -> Configuration | None:
+def next_replicate(study: SchedulerState) -> Configuration | None:
     """The next training of the race; None while others run what is left of a round, and when it is over."""
-    for one in standing(study.history).due:
+    for one in race_state(study.history).due:
         if one.state in ("paused", "pruned"):
             return one
     return None

@@ -7,38 +7,29 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from search.imported import own
-from search.records import Claim, Configuration, Rung, best
-from search.schedulers.time_rungs import Pace
+from search.imported import without_imported
+from search.records import Claim, Configuration, Rung, best_configuration
 
 Verdict = Literal["paused", "pruned", "finished"]
 
 
 @dataclass(frozen=True)
-class Rule:
-    """What a ladder needs of the space's budget. `rungs` rise and end at the full budget, in steps.
-
-    With a `pace` rungs are in seconds, and `rungs` holds the full budget only.
-    """
+class SchedulerConfig:
+    """What a ladder needs of the space's budget. `rungs` rise and end at the full budget, in optimizer steps."""
 
     rungs: tuple[int, ...]
     strategy: str = "halving"
     eta: int = 4
     max_full: int = 3
-    pace: Pace | None = None
-
-    def seen(self, history: Sequence[Configuration]) -> list[Configuration]:
-        """The history by rungs that compare: as it is where rungs are steps."""
-        return [self.pace.seen(one) if self.pace else one for one in history]
 
     @property
     def last_rung(self) -> int:
-        """The full budget, as `seen` has it."""
-        return self.pace.rungs[-1] if self.pace else self.rungs[-1]
+        """The full budget."""
+        return self.rungs[-1]
 
 
 @dataclass(frozen=True)
-class Work:
+class NextSegment:
     """The next segment: of configuration `number`, or of a new one where it is None."""
 
     number: int | None
@@ -47,24 +38,16 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Study:
+class SchedulerState:
     """What a decision may look at. `total`: how many configurations the study is to have.
 
     `closing`: time is running out, so that nothing new is begun and what was begun is brought to its end.
     """
 
-    rule: Rule
+    config: SchedulerConfig
     history: Sequence[Configuration]
     total: int
     closing: bool = False
-
-    @property
-    def seen(self) -> Study:
-        """The same by rungs that compare; see Rule.seen."""
-        if self.rule.pace is None:
-            return self
-        rule = replace(self.rule, rungs=self.rule.pace.rungs, pace=None)
-        return replace(self, rule=rule, history=self.rule.seen(self.history))
 
     @property
     def full(self) -> bool:
@@ -72,7 +55,7 @@ class Study:
         return self.closing or len(self.history) >= self.total
 
     @property
-    def held(self) -> bool:
+    def is_busy(self) -> bool:
         """Whether any worker is at something."""
         return any(one.state == "running" for one in self.history)
 
@@ -83,7 +66,7 @@ class Study:
 
 
 @dataclass(frozen=True)
-class Strategy:
+class Policy:
     """How configurations are chosen between: the one seam for all ways of doing it.
 
     `verdict`: of a configuration that just got a value below the last rung. `promote`: which of those that
@@ -91,12 +74,11 @@ class Strategy:
     that were judged at a rung go on past it; None: their values say it, whatever their number.
     """
 
-    verdict: Callable[[Study, Configuration], Verdict]
-    promote: Callable[[Study], Configuration | None]
-    first_rung: Callable[[Study, int], int]  # of a configuration, by its number
+    verdict: Callable[[SchedulerState, Configuration], Verdict]
+    promote: Callable[[SchedulerState], Configuration | None]
     # In step: what is drawn must not depend on who happened to be done first, so a draw sees no results.
     synchronous: bool = False
-    share: Callable[[Study, int, int], int] | None = None
+    share: Callable[[SchedulerState, int, int], int] | None = None
 
 
 def value_at(one: Configuration, step: int) -> float:
@@ -105,43 +87,39 @@ def value_at(one: Configuration, step: int) -> float:
     return value if math.isfinite(value) else math.inf
 
 
-def next_rung(rule: Rule, steps: int) -> int:
+def next_rung(config: SchedulerConfig, steps: int) -> int:
     """The first rung past `steps`."""
-    return next(rung for rung in rule.rungs if rung > steps)
+    return next(rung for rung in config.rungs if rung > steps)
 
 
-def begun(study: Study) -> Configuration | None:
+def begun(study: SchedulerState) -> Configuration | None:
     """What somebody began and left, or a person queued: lower numbers first, begun before queued."""
     left = [one for one in study.history if one.state == "queued" or (one.state == "paused" and one.unfinished)]
     return min(left, key=lambda one: (one.state == "queued", one.number), default=None)
 
 
-def choose(strategy: Strategy, study: Study) -> Work | None:
+def choose(strategy: Policy, study: SchedulerState) -> NextSegment | None:
     """The next segment to run, or None where there is none for now.
 
     What was begun comes first, so that a search that was killed finishes what it began; then what is promoted;
     then something new, while the total is not reached.
     """
-    seen = study.seen
-    chosen = begun(seen) or strategy.promote(seen)
-    if chosen is None:
-        if study.full:
-            return None
-        rung = strategy.first_rung(seen, len(study.history))
-        return Work(None, 0, study.rule.pace.step(None, rung) if study.rule.pace else rung)
-    rung = next_rung(seen.rule, chosen.steps) if chosen.steps else strategy.first_rung(seen, chosen.number)
-    one = next(each for each in study.history if each.number == chosen.number)
-    return Work(one.number, one.steps, study.rule.pace.step(one, rung) if study.rule.pace else rung)
+    chosen = begun(study) or strategy.promote(study)
+    if chosen is not None:
+        return NextSegment(chosen.number, chosen.steps, next_rung(study.config, chosen.steps))
+    return None if study.full else NextSegment(None, 0, study.config.rungs[0])
 
 
-def seen(strategy: Strategy, history: Sequence[Configuration], number: int | None) -> tuple[Configuration, ...]:
+def history_for_draw(
+    strategy: Policy, history: Sequence[Configuration], number: int | None
+) -> tuple[Configuration, ...]:
     """What the draw of configuration `number` (None: a new one) may look at."""
     return () if strategy.synchronous else tuple(one for one in history if one.number != number)
 
 
-def settle(
-    strategy: Strategy,
-    rule: Rule,
+def decide(
+    strategy: Policy,
+    config: SchedulerConfig,
     history: Sequence[Configuration],
     total: int,
     claim: Claim,
@@ -149,33 +127,31 @@ def settle(
     metrics: Mapping[str, Any],
 ) -> tuple[Verdict, str | None]:
     """What becomes of the claimed configuration with this result, and why where it ends."""
-    if claim.last_step >= rule.rungs[-1]:
+    if claim.last_step >= config.rungs[-1]:
         return "finished", f"trained in full, {claim.last_step} steps"
     before = next(one for one in history if one.number == claim.number)
     rungs = (*before.rungs, Rung(claim.last_step, value, metrics))
     mine = replace(before, rungs=rungs, state="paused", drawn=claim.drawn, params=claim.params)
-    known = Study(rule, [mine if one.number == claim.number else one for one in own(history)], total).seen
-    seen = next(one for one in known.history if one.number == claim.number)
-    if seen.unfinished:
-        return "paused", None
-    decided = strategy.verdict(known, seen)
-    return decided, lost(rule, mine) if decided == "pruned" else None
+    known = SchedulerState(
+        config, [mine if one.number == claim.number else one for one in without_imported(history)], total
+    )
+    decided = strategy.verdict(known, mine)
+    return decided, pruning_reason(config, mine) if decided == "pruned" else None
 
 
-def lost(rule: Rule, one: Configuration) -> str:
+def pruning_reason(config: SchedulerConfig, one: Configuration) -> str:
     """Why a configuration that rests is not trained further."""
-    return f"pruned at step {one.steps} by {rule.strategy}"
+    return f"pruned at step {one.steps} by {config.strategy}"
 
 
-def leader(rule: Rule, history: Sequence[Configuration]) -> Configuration | None:
+def leader(config: SchedulerConfig, history: Sequence[Configuration]) -> Configuration | None:
     """The best at the highest rung that any configuration reached; see records.best."""
-    found = best(tuple(rule.seen(history)))
-    return next((one for one in history if found and one.number == found.number), None)
+    return best_configuration(tuple(history))
 
 
-def seconds_to_finish(rule: Rule, history: Sequence[Configuration]) -> float:
+def seconds_to_finish(config: SchedulerConfig, history: Sequence[Configuration]) -> float:
     """What it takes to bring the leader to the last rung, by its own costs so far; 0 where it is there."""
-    one = leader(rule, history)
-    if one is None or one.steps >= rule.rungs[-1]:
+    one = leader(config, history)
+    if one is None or one.steps >= config.rungs[-1]:
         return 0.0
-    return one.seconds / one.steps * (rule.rungs[-1] - one.steps)
+    return one.seconds / one.steps * (config.rungs[-1] - one.steps)

@@ -11,8 +11,8 @@ from typing import Any
 
 from search.errors import RunError, UserError
 from search.simulation import benchmark_table, simulator
-from search.simulation.benchmark_table import Table
-from search.simulation.simulator import Way
+from search.simulation.benchmark_table import BenchmarkTable
+from search.simulation.simulator import Method
 from search.space import encoding
 from search.space.budget import SAMPLERS, Budget
 from search.space.distributions import FloatRange
@@ -24,29 +24,29 @@ WRONG_BY = 30.0
 WORKERS = (1, 2, 4, 8, 16, 32, 64)
 
 
-def ours(sampler: str = SAMPLERS[0], name: str = OURS) -> Way:
+def ours(sampler: str = SAMPLERS[0], name: str = OURS) -> Method:
     """What a space file that says nothing gets."""
-    return Way(name, Budget.strategy, sampler, Budget.eta)
+    return Method(name, Budget.strategy, sampler, Budget.eta)
 
 
-def peers(table: Table) -> list[Way]:
+def peers(table: BenchmarkTable) -> list[Method]:
     """What people use instead; Optuna's reduction factors are its defaults."""
     ends = table.rungs[-1:]
     ways = [
-        Way("random, in full", "none", "random"),
-        Way("Optuna's default (TPE, MedianPruner)", "optuna-median", "tpe"),
-        Way("TPE, Hyperband", "optuna-hyperband", "tpe", eta=3),
-        Way("TPE, Optuna's halving", "optuna-halving", "tpe", eta=4),
+        Method("random, in full", "none", "random"),
+        Method("Optuna's default (TPE, MedianPruner)", "optuna-median", "tpe"),
+        Method("TPE, Hyperband", "optuna-hyperband", "tpe", eta=3),
+        Method("TPE, Optuna's halving", "optuna-halving", "tpe", eta=4),
     ]
     # Twenty at a time, the best four of them in full.
     for place, name in enumerate(("first", "second")[: len(table.rungs) - 1]):
         rungs = (table.rungs[place], *ends)
         if rungs[0] < rungs[1]:
-            ways.append(Way(f"20 to the {name} rung, best 4 in full", "bracket", "random", 5, 20, rungs))
+            ways.append(Method(f"20 to the {name} rung, best 4 in full", "bracket", "random", 5, 20, rungs))
     return ways
 
 
-def wrong_prior(table: Table, factor: float = WRONG_BY) -> Mapping[str, Any] | None:
+def wrong_prior(table: BenchmarkTable, factor: float = WRONG_BY) -> Mapping[str, Any] | None:
     """The best configuration with its learning rate wrong by `factor`, to the side where there is more room.
 
     Of the table's curves the most alike among those within a factor of two of that rate.
@@ -67,33 +67,33 @@ def wrong_prior(table: Table, factor: float = WRONG_BY) -> Mapping[str, Any] | N
     return table.curves[found].drawn
 
 
-def report(table: Table, ways: Sequence[Way], seeds: Sequence[int], workers: int) -> list[str]:
+def report(table: BenchmarkTable, ways: Sequence[Method], seeds: Sequence[int], workers: int) -> list[str]:
     """A line a way: costs until a good one was trained in full, and the median's share of the first way's."""
     title = f"trainings until a good one, {workers} worker{'s' if workers > 1 else ''}"
     lines = [f"{title:44}{'median':>8}{'p90':>8}{'reached':>9}{'tmsearch is':>13}"]
-    found = simulator.costs(table, simulator.replay(table, ways, seeds, workers=workers))
+    found = simulator.costs(table, simulator.simulate(table, ways, seeds, workers=workers))
     prior = wrong_prior(table)
     if prior is not None:
         misled = ours(name=f"{OURS}, first told a rate wrong by {WRONG_BY:g}")
-        found |= simulator.costs(table, simulator.replay(table, [misled], seeds, workers=workers, prior=prior))
+        found |= simulator.costs(table, simulator.simulate(table, [misled], seeds, workers=workers, prior=prior))
     mine = found[OURS].median
     for name, cost in found.items():
         share = "" if name.startswith(OURS) else f"{mine / cost.median:.2f}"
-        lines.append(f"{name:44}{cost.median:8.1f}{cost.ninth:8.1f}{cost.reached:>6}/{len(seeds)}{share:>13}")
+        lines.append(f"{name:44}{cost.median:8.1f}{cost.percentile_90:8.1f}{cost.reached:>6}/{len(seeds)}{share:>13}")
     return lines
 
 
-def _ends(table: Table, ways: Sequence[Way], seeds: Sequence[int], trials: int) -> list[str]:
+def _ends(table: BenchmarkTable, ways: Sequence[Method], seeds: Sequence[int], trials: int) -> list[str]:
     """A line a way: how far from the best a study of `trials` configurations ends, and what it costs."""
     lines = [f"{f'a study of {trials}, to its end':44}{'off the best':>14}{'p90':>8}{'trainings':>11}"]
     for way in ways:
-        excess, spent = simulator.ends(table, way, seeds, trials)
+        excess, spent = simulator.run_to_end(table, way, seeds, trials)
         ninth = sorted(excess)[int(0.9 * (len(excess) - 1))]
         lines.append(f"{way.name:44}{statistics.median(excess):>13.1%} {ninth:>7.1%}{statistics.median(spent):>11.1f}")
     return lines
 
 
-def _scaling(table: Table, seeds: Sequence[int], trials: int) -> list[str]:
+def _scaling(table: BenchmarkTable, seeds: Sequence[int], trials: int) -> list[str]:
     """A line a number of workers: the time on the clock of a study to its end, against perfect scaling."""
     title = f"a study of {trials}, to its end"
     lines = [f"{title:30}{'on the clock':>14}{'perfect':>11}{'speed-up':>10}{'efficiency':>12}{'trained':>11}"]
@@ -126,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UserError, RunError) as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1
-    good = simulator.targets(table)
+    good = simulator.good_curves(table)
     rungs = ", ".join(map(str, table.rungs))
     print(
         f"{said.table}: {len(table.curves)} curves, rungs {rungs}; best {table.full(table.best):.4f}, "
@@ -139,8 +139,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ways = [ours(), *peers(table)]
     if said.samplers:
         ways += [ours(sampler, f"{OURS}, {sampler}") for sampler in SAMPLERS[1:]]
-        ways += [Way(f"{OURS}, {one}", one, SAMPLERS[0]) for one in ("bracket", "hyperband")]
-        ways += [Way(f"{OURS}, eta {eta}", Budget.strategy, SAMPLERS[0], eta) for eta in (2, 3, 4)]
+        ways.append(Method(f"{OURS}, bracket", "bracket", SAMPLERS[0]))
+        ways += [Method(f"{OURS}, eta {eta}", Budget.strategy, SAMPLERS[0], eta) for eta in (2, 3, 4)]
     for trials in said.trials:
         print("\n".join(_ends(table, ways, range(said.seeds), trials)), flush=True)
     for workers in said.workers:

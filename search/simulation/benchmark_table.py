@@ -40,7 +40,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Table:
+class BenchmarkTable:
     """Recorded curves over one space."""
 
     study: str
@@ -65,7 +65,7 @@ class Table:
         return math.fsum(costs) / len(costs)
 
 
-def read(path: str | Path) -> Table:
+def read(path: str | Path) -> BenchmarkTable:
     """The table in a file; raises UserError, which names file, line and what is wrong."""
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
@@ -86,7 +86,7 @@ def read(path: str | Path) -> Table:
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         said = f"no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
         raise UserError(f"{path}: line {number or 1}: {said}; the form of a table is in search/tables.py") from None
-    table = Table(str(head.get("study", "table")), rungs, search, tuple(curves))
+    table = BenchmarkTable(str(head.get("study", "table")), rungs, search, tuple(curves))
     if not any(math.isfinite(table.full(one)) for one in curves):
         raise UserError(f"{path}: no curve reaches the last rung, {rungs[-1]}; record at least one in full")
     return table
@@ -111,11 +111,6 @@ def of_study(ledger: Ledger) -> str:
     """A finished study's curves as the text of a table; configurations that a person's stop cut short are left out."""
     record, history = ledger.record(), ledger.history()
     space = Space.from_json(dict(record.space))
-    if space.budget.rung_seconds:
-        raise UserError(
-            f"{record.name}: budget.rungs: in seconds each curve has steps of its own, and a table has one row of "
-            "them; record a study whose rungs are steps"
-        )
     head = {
         "study": record.name,
         "rungs": list(space.budget.rungs),

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from search.process_id import Identity
+from search.process_id import ProcessId
 from search.records import CRASHES_ALLOWED, ENDED, Claim, Configuration, Rung
 from search.schedulers import scheduler
-from search.schedulers.asha import STRATEGIES
+from search.schedulers.asha import POLICIES
 
 
 class MemoryLedger:
@@ -47,20 +47,25 @@ class MemoryLedger:
         self.stopping = True
 
     def claim(
-        self, worker: Identity, rule: scheduler.Rule, closing: bool = False, *, again: bool = False
+        self,
+        worker: ProcessId,
+        scheduler_config: scheduler.SchedulerConfig,
+        closing: bool = False,
+        *,
+        again: bool = False,
     ) -> Claim | None:
         """Take the next segment; None where there is none for now. No answer gets lost here, so `again` is nothing."""
         if self.stopping:
             return None
         history = self.history()
-        known = scheduler.Study(rule, history, self.trials, closing)
-        strategy = STRATEGIES[rule.strategy]
+        known = scheduler.SchedulerState(scheduler_config, history, self.trials, closing)
+        strategy = POLICIES[scheduler_config.strategy]
         work = scheduler.choose(strategy, known)
         if work is None:
-            if not known.held and not closing:
+            if not known.is_busy and not closing:
                 for one in history:
                     if one.state == "paused":
-                        self._set(one.number, state="pruned", reason=scheduler.lost(rule, one))
+                        self._set(one.number, state="pruned", reason=scheduler.pruning_reason(scheduler_config, one))
             return None
         number = len(history) if work.number is None else work.number
         if work.number is None:
@@ -79,7 +84,7 @@ class MemoryLedger:
             mine.params,
             work.first_step,
             work.last_step,
-            scheduler.seen(strategy, history, number),
+            scheduler.history_for_draw(strategy, history, number),
         )
 
     def _set(self, number: int, **values: Any) -> None:
@@ -108,7 +113,7 @@ class MemoryLedger:
         claim: Claim,
         value: float,
         metrics: Mapping[str, Any],
-        rule: scheduler.Rule,
+        scheduler_config: scheduler.SchedulerConfig,
         *,
         version: str | None = None,
         again: bool = False,
@@ -116,8 +121,8 @@ class MemoryLedger:
         """Record a segment's result and what becomes of its configuration. None: the claim was lost."""
         if not self._ours(claim):
             return None
-        state, reason = scheduler.settle(
-            STRATEGIES[rule.strategy], rule, self._history, self.trials, claim, value, metrics
+        state, reason = scheduler.decide(
+            POLICIES[scheduler_config.strategy], scheduler_config, self._history, self.trials, claim, value, metrics
         )
         rungs = (*self._history[claim.number].rungs, Rung(claim.last_step, value, dict(metrics), version))
         self._crashes[claim.number] = 0

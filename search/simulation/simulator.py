@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from search.process_id import Identity
+from search.process_id import ProcessId
 from search.records import Claim, Configuration
 from search.samplers import sampler as sampling
 from search.schedulers import paired_test
-from search.schedulers.scheduler import Rule, leader
-from search.schedulers.time_rungs import Pace
-from search.simulation.benchmark_table import Curve, Table
+from search.schedulers.scheduler import SchedulerConfig, leader
+from search.simulation.benchmark_table import BenchmarkTable, Curve
 from search.simulation.memory_ledger import MemoryLedger
 from search.space import encoding
 
@@ -26,7 +25,7 @@ WITHIN = 0.02
 
 
 @dataclass(frozen=True)
-class Way:
+class Method:
     """A way of searching: ladder and sampler, as a space's budget names them.
 
     `trials`: configurations of one study; when it has ended without reaching the target, as many more are added, as
@@ -36,17 +35,16 @@ class Way:
     name: str
     strategy: str
     sampler: str
-    eta: int = Rule.eta
+    eta: int = SchedulerConfig.eta
     trials: int | None = None
     rungs: tuple[int, ...] | None = None  # None: the table's
-    seconds: tuple[float, ...] = ()  # rungs in seconds instead; a segment ends at the nearest of the table's steps
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SimulationResult:
     """One search until its target. `cost`: seconds of all workers' segments by then; `seconds`: on the clock."""
 
-    way: str
+    method: str
     seed: int
     cost: float
     seconds: float
@@ -54,7 +52,7 @@ class Outcome:
     reached: bool
 
 
-def targets(table: Table, within: float = WITHIN) -> frozenset[int]:
+def good_curves(table: BenchmarkTable, within: float = WITHIN) -> frozenset[int]:
     """The curves that are good enough: within a share of the best value, or not told apart from the best.
 
     Where clips' errors are known, evaluation noise is one standard error of the paired difference to the best.
@@ -65,29 +63,30 @@ def targets(table: Table, within: float = WITHIN) -> frozenset[int]:
     mine = best.rungs[-1].metrics.get("errors")
     for index, one in enumerate(table.curves):
         theirs = one.rungs[-1].metrics.get("errors") if math.isfinite(table.full(one)) else None
-        if mine and theirs and paired_test.standard_errors(mine, theirs) <= 1.0:
+        if mine and theirs and paired_test.paired_z(mine, theirs) <= 1.0:
             found.add(index)
     return frozenset(found)
 
 
-class Search:
+class SimulatedSearch:
     """One search on a table; its curves are used up one by one, the nearest to what was drawn first."""
 
-    def __init__(self, table: Table, way: Way, seed: int, workers: int, prior: Mapping[str, Any] | None = None) -> None:
-        self.table, self.way, self.seed, self.workers = table, way, seed, workers
-        pace = Pace(way.seconds, table.rungs[-1], table.rungs[0], table.rungs) if way.seconds else None
-        self.rule = Rule(way.rungs or table.rungs, way.strategy, way.eta, pace=pace)
+    def __init__(
+        self, table: BenchmarkTable, way: Method, seed: int, workers: int, prior: Mapping[str, Any] | None = None
+    ) -> None:
+        self.table, self.method, self.seed, self.workers = table, way, seed, workers
+        self.scheduler_config = SchedulerConfig(way.rungs or table.rungs, way.strategy, way.eta)
         self.ledger = MemoryLedger(table.study, min(way.trials or len(table.curves), len(table.curves)))
         self.taken: dict[int, int] = {}  # configuration -> curve
         self.prior = prior
         self._points = np.stack([encoding.point(table.search, one.drawn) for one in table.curves])
         self._free = np.ones(len(table.curves), dtype=bool)
 
-    def run(self, good: frozenset[int], once: bool = False) -> Outcome:
+    def run(self, good: frozenset[int], once: bool = False) -> SimulationResult:
         """Until one of the curves `good` was trained in full, or the table is used up; `once`: until the study ends."""
         now = spent = 0.0
         running: list[tuple[float, int, Claim]] = []
-        idle, me = self.workers, Identity.mine()
+        idle, me = self.workers, ProcessId.current()
         while True:
             while idle and (claim := self._claim(me)) is not None:
                 heapq.heappush(running, (now + self._seconds(claim), claim.number, claim))
@@ -109,33 +108,33 @@ class Search:
         """What a person does whose search ended without success: ask for more configurations, then let more of them
         past each rung. False: nothing is left to ask for."""
         if self.ledger.trials < len(self.table.curves):
-            more = self.ledger.trials + (self.way.trials or 0)
+            more = self.ledger.trials + (self.method.trials or 0)
             self.ledger.set_trials(min(more, len(self.table.curves)))
-        elif self.rule.eta > 1:
-            self.rule = replace(self.rule, eta=self.rule.eta - 1)
+        elif self.scheduler_config.eta > 1:
+            self.scheduler_config = replace(self.scheduler_config, eta=self.scheduler_config.eta - 1)
         else:
             return False
         return True
 
     def found(self) -> float:
         """The value in full of the configuration that a person would take now; infinite where there is none."""
-        one = leader(self.rule, self.ledger.history())
+        one = leader(self.scheduler_config, self.ledger.history())
         return math.inf if one is None else self.table.full(self.table.curves[self.taken[one.number]])
 
-    def _outcome(self, spent: float, now: float, reached: bool) -> Outcome:
-        return Outcome(self.way.name, self.seed, spent, now, len(self.taken), reached)
+    def _outcome(self, spent: float, now: float, reached: bool) -> SimulationResult:
+        return SimulationResult(self.method.name, self.seed, spent, now, len(self.taken), reached)
 
-    def _claim(self, me: Identity) -> Claim | None:
-        claim = self.ledger.claim(me, self.rule)
+    def _claim(self, me: ProcessId) -> Claim | None:
+        claim = self.ledger.claim(me, self.scheduler_config)
         if claim is None or claim.params is not None:
             return claim
         drawn = sampling.draw(
             self.table.search,
-            self.rule.seen(claim.history),
+            claim.history,
             seed=self.seed,
             number=claim.number,
-            last_rung=self.rule.last_rung,
-            sampler=self.way.sampler,
+            last_rung=self.scheduler_config.last_rung,
+            sampler=self.method.sampler,
             given=self.prior if claim.number == 0 else None,
         )
         index = self._nearest(drawn)
@@ -162,41 +161,43 @@ class Search:
         if rung is None or not math.isfinite(rung.value):
             self.ledger.fail(claim, "diverged", "its recorded training failed")
             return "failed"
-        return self.ledger.commit(claim, rung.value, rung.metrics, self.rule)
+        return self.ledger.commit(claim, rung.value, rung.metrics, self.scheduler_config)
 
 
-def replay(
-    table: Table,
-    ways: Sequence[Way],
+def simulate(
+    table: BenchmarkTable,
+    ways: Sequence[Method],
     seeds: Sequence[int],
     *,
     workers: int = 1,
     within: float = WITHIN,
     prior: Mapping[str, Any] | None = None,
-) -> list[Outcome]:
+) -> list[SimulationResult]:
     """Every way of searching with every seed: what each cost until a configuration trained in full was good enough.
 
     `prior` is the configuration that each search tries first.
     """
-    good = targets(table, within)
-    return [Search(table, way, seed, workers, prior).run(good) for way in ways for seed in seeds]
+    good = good_curves(table, within)
+    return [SimulatedSearch(table, way, seed, workers, prior).run(good) for way in ways for seed in seeds]
 
 
-def ends(table: Table, way: Way, seeds: Sequence[int], trials: int) -> tuple[list[float], list[float]]:
+def run_to_end(
+    table: BenchmarkTable, way: Method, seeds: Sequence[int], trials: int
+) -> tuple[list[float], list[float]]:
     """Studies of so many configurations, to their end: by seed, the leader's excess over the best, and the cost.
 
     The excess is relative (0.1: a tenth worse than the best), the cost in trainings in full.
     """
     excess, spent = [], []
     for seed in seeds:
-        one = Search(table, replace(way, trials=trials), seed, workers=1)
+        one = SimulatedSearch(table, replace(way, trials=trials), seed, workers=1)
         spent.append(one.run(frozenset(), once=True).cost / table.training_seconds)
         excess.append(one.found() / table.full(table.best) - 1.0)
     return excess, spent
 
 
 @dataclass(frozen=True)
-class Scale:
+class ScalingPoint:
     """Studies with so many workers, to their end: medians over seeds."""
 
     workers: int
@@ -210,12 +211,14 @@ class Scale:
         return self.speedup / self.workers
 
 
-def scaling(table: Table, way: Way, seeds: Sequence[int], trials: int, workers: Sequence[int]) -> list[Scale]:
+def scaling(
+    table: BenchmarkTable, way: Method, seeds: Sequence[int], trials: int, workers: Sequence[int]
+) -> list[ScalingPoint]:
     """The same study of `trials` configurations with more and more workers."""
 
-    def ended(count: int) -> list[Outcome]:
+    def ended(count: int) -> list[SimulationResult]:
         ways = replace(way, trials=trials)
-        return [Search(table, ways, seed, count).run(frozenset(), once=True) for seed in seeds]
+        return [SimulatedSearch(table, ways, seed, count).run(frozenset(), once=True) for seed in seeds]
 
     alone = ended(1)
     found = []
@@ -223,27 +226,27 @@ def scaling(table: Table, way: Way, seeds: Sequence[int], trials: int, workers: 
         all_ = alone if count == 1 else ended(count)
         gains = [one.seconds / many.seconds for one, many in zip(alone, all_, strict=True)]
         times, costs = ([getattr(one, name) for one in all_] for name in ("seconds", "cost"))
-        found.append(Scale(count, statistics.median(times), statistics.median(costs), statistics.median(gains)))
+        found.append(ScalingPoint(count, statistics.median(times), statistics.median(costs), statistics.median(gains)))
     return found
 
 
 @dataclass(frozen=True)
-class Costs:
+class CostSummary:
     """Of one way over all seeds, in trainings in full of the table's average."""
 
     median: float
-    ninth: float  # 90th percentile
+    percentile_90: float  # 90th percentile
     reached: int  # searches that got there
 
 
-def costs(table: Table, outcomes: Sequence[Outcome]) -> dict[str, Costs]:
+def costs(table: BenchmarkTable, outcomes: Sequence[SimulationResult]) -> dict[str, CostSummary]:
     """By way, in the order in which they first occur."""
-    found: dict[str, list[Outcome]] = {}
+    found: dict[str, list[SimulationResult]] = {}
     for one in outcomes:
-        found.setdefault(one.way, []).append(one)
+        found.setdefault(one.method, []).append(one)
     unit = table.training_seconds
     return {
-        way: Costs(
+        way: CostSummary(
             statistics.median(one.cost / unit for one in all_),
             float(np.quantile([one.cost / unit for one in all_], 0.9)),
             sum(one.reached for one in all_),

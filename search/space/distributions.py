@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import Any, TypeAlias
 
-from search.space.errors import Place, shown
+from search.space.errors import Location, shown
 from search.space.knobs import Knob, Limits, check, check_keys, same
 
 RECOMMENDED = "recommended"  # the one legal value of `times`
@@ -47,7 +47,7 @@ class Choice:
 Range: TypeAlias = FloatRange | IntRange | Choice
 
 
-def parse(knob: Knob, raw: Any, place: Place) -> Range:
+def parse(knob: Knob, raw: Any, place: Location) -> Range:
     """The range that a file's `raw` value describes; a UserError at `place` or below it if it suits no range."""
     if isinstance(raw, list):
         return _choice(knob, raw, place)
@@ -78,7 +78,7 @@ def from_json(raw: Mapping[str, Any]) -> Range:
     return IntRange(**given) if raw["kind"] == "int" else FloatRange(**given)
 
 
-def inside(one: Range, value: Any, place: Place) -> Any:
+def inside(one: Range, value: Any, place: Location) -> Any:
     """A start entry's `value` as a drawn one; a UserError where the range cannot give it."""
     if isinstance(one, Choice):
         if not any(same(value, choice) for choice in one.values):
@@ -101,7 +101,7 @@ def inside(one: Range, value: Any, place: Place) -> Any:
     return value
 
 
-def _choice(knob: Knob, raw: list[Any], place: Place) -> Choice:
+def _choice(knob: Knob, raw: list[Any], place: Location) -> Choice:
     if not raw:
         raise place.error("an empty list; give at least one choice")
     values: list[Any] = []
@@ -113,7 +113,7 @@ def _choice(knob: Knob, raw: list[Any], place: Place) -> Choice:
     return Choice(tuple(values))
 
 
-def _numbers(knob: Knob, raw: dict[str, Any], place: Place) -> FloatRange | IntRange:
+def _numbers(knob: Knob, raw: dict[str, Any], place: Location) -> FloatRange | IntRange:
     check_keys(raw, ["low", "high", "log", "step", "times"], place)
     if not {int, float} & set(knob.kinds) or knob.choices is not None:
         raise place.error("has no range of numbers; give a list of choices")
@@ -138,7 +138,7 @@ def _numbers(knob: Knob, raw: dict[str, Any], place: Place) -> FloatRange | IntR
     return IntRange(low, high, log, step) if whole else FloatRange(low, high, log, step, times)
 
 
-def _times(knob: Knob, raw: dict[str, Any], place: Place) -> str | None:
+def _times(knob: Knob, raw: dict[str, Any], place: Location) -> str | None:
     if raw.get("times") is None:
         return None
     times = str(check(Limits("times", (str,), choices=(RECOMMENDED,)), raw["times"], place.at("times")))
@@ -147,7 +147,7 @@ def _times(knob: Knob, raw: dict[str, Any], place: Place) -> str | None:
     return times
 
 
-def _check_order(low: float, high: float, log: bool, place: Place, factor: bool) -> None:
+def _check_order(low: float, high: float, log: bool, place: Location, factor: bool) -> None:
     if low > high:
         raise place.blame("high", "low").error(f"low {low:g} is above high {high:g}; swap them")
     if log and low <= 0:
@@ -156,7 +156,7 @@ def _check_order(low: float, high: float, log: bool, place: Place, factor: bool)
         raise place.at("low").error(f"{low:g} as a factor; give one above 0")
 
 
-def _check_step(low: float, high: float, step: float, log: bool, place: Place) -> None:
+def _check_step(low: float, high: float, step: float, log: bool, place: Location) -> None:
     here = place.at("step")
     if step <= 0:
         raise here.error(f"{step:g} is not above 0; give a positive step or remove it")

@@ -51,20 +51,20 @@ def suggestion(name: str, legal: Iterable[str]) -> str:
 
 
 @dataclass(frozen=True)
-class Place:
+class Location:
     """A dotted key of a file. `typed` maps the keys that a `--set` gave to the words that the person typed."""
 
     source: str
     key: str = ""
     typed: Mapping[str, str] = field(default_factory=dict)
 
-    def at(self, name: str | int) -> Place:
+    def at(self, name: str | int) -> Location:
         """The place of an entry of this mapping (by name) or list (by number)."""
         short = f"[{name}]" if isinstance(name, int) else shortened(name)
         dot = "." if self.key and isinstance(name, str) else ""
-        return Place(self.source, f"{self.key}{dot}{short}", self.typed)
+        return Location(self.source, f"{self.key}{dot}{short}", self.typed)
 
-    def blame(self, *names: str) -> Place:
+    def blame(self, *names: str) -> Location:
         """Of several entries that contradict each other: one that a `--set` gave, else the last."""
         places = [self.at(name) for name in names]
         return next((place for place in places if place._override() is not None), places[-1])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from search.space.errors import Place, shown, suggestion
+from search.space.errors import Location, shown, suggestion
 
 # YAML 1.1's other spellings, for knobs that are true or false; a knob of text keeps them as text (no: Norwegian).
 _SPELLINGS = {"yes": True, "on": True, "true": True, "no": False, "off": False, "false": False}
@@ -36,7 +36,7 @@ class Knob(Protocol):
     @property
     def recommended(self) -> Callable[[Mapping[str, Any]], float] | None: ...
     @property
-    def one_a_study(self) -> bool: ...  # what values are measured with: two of them do not compare
+    def fixed_per_study(self) -> bool: ...  # what values are measured with: two of them do not compare
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Limits:
     high: float | None = None
     choices: tuple[Any, ...] | None = None
     recommended: Callable[[Mapping[str, Any]], float] | None = None
-    one_a_study: bool = False
+    fixed_per_study: bool = False
 
 
 def same(one: Any, other: Any) -> bool:
@@ -60,7 +60,7 @@ def same(one: Any, other: Any) -> bool:
     return type(one) is type(other) and bool(one == other)
 
 
-def check(knob: Knob, value: Any, place: Place) -> Any:
+def check(knob: Knob, value: Any, place: Location) -> Any:
     """`value` as the knob's own type, or a UserError at `place`. Whole floats and numbers in text become numbers."""
     if value is None:
         if knob.optional:
@@ -81,7 +81,7 @@ def check(knob: Knob, value: Any, place: Place) -> Any:
 def check_keys(
     given: Mapping[str, Any],
     legal: Sequence[str],
-    place: Place,
+    place: Location,
     what: str = "key",
     homes: Mapping[str, str] | None = None,
 ) -> None:
@@ -103,7 +103,7 @@ def _expected(knob: Knob) -> str:
     return " or ".join(words.get(kind, kind.__name__) for kind in kinds)
 
 
-def _converted(knob: Knob, value: Any, place: Place) -> Any:
+def _converted(knob: Knob, value: Any, place: Location) -> Any:
     if isinstance(value, bool):
         if bool in knob.kinds:
             return value
@@ -119,7 +119,7 @@ def _converted(knob: Knob, value: Any, place: Place) -> Any:
     raise place.error(f"{shown(value)} is a number; give {_expected(knob)}")
 
 
-def _from_text(knob: Knob, text: str, place: Place) -> Any:
+def _from_text(knob: Knob, text: str, place: Location) -> Any:
     if bool in knob.kinds and text.lower() in _SPELLINGS and text not in (knob.choices or ()):
         return _SPELLINGS[text.lower()]
     if str in knob.kinds:
@@ -132,7 +132,7 @@ def _from_text(knob: Knob, text: str, place: Place) -> Any:
     raise place.error(f"{shown(text)} is text; give {_expected(knob)}")
 
 
-def _parsed(text: str, place: Place, knob: Knob) -> int | float:
+def _parsed(text: str, place: Location, knob: Knob) -> int | float:
     try:
         return int(text)
     except ValueError:
@@ -143,7 +143,7 @@ def _parsed(text: str, place: Place, knob: Knob) -> int | float:
         raise place.error(f"{shown(text)} is not a number; give {_expected(knob)}") from None
 
 
-def _number(knob: Knob, value: int | float, place: Place) -> int | float:
+def _number(knob: Knob, value: int | float, place: Location) -> int | float:
     if isinstance(value, float) and not math.isfinite(value):
         raise place.error(f"{shown(value)} is not finite; give {_expected(knob)}")
     if float in knob.kinds and (int not in knob.kinds or isinstance(value, float)):
@@ -158,7 +158,7 @@ def _number(knob: Knob, value: int | float, place: Place) -> int | float:
     return int(value)
 
 
-def _check_limits(knob: Knob, value: int | float, place: Place) -> None:
+def _check_limits(knob: Knob, value: int | float, place: Location) -> None:
     if knob.low is not None and value < knob.low:
         raise place.error(f"{shown(value)} is too low; the least that {knob.name} takes is {shown(knob.low)}")
     if knob.high is not None and value > knob.high:

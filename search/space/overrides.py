@@ -7,7 +7,7 @@ from typing import Any
 
 from search.space import yaml_loader
 from search.space.budget import KEYS
-from search.space.errors import Place, printable, shortened, suggestion
+from search.space.errors import Location, printable, shortened, suggestion
 
 SECTIONS = ("study", "data", "budget", "train", "search", "start")
 
@@ -25,7 +25,7 @@ def apply(
         text, equals, value = override.partition("=")
         name = text.strip()
         shown_name = printable(shortened(name))
-        place = Place(f"--set {shown_name}" if name else f"--set {shortened(override)!r}")
+        place = Location(f"--set {shown_name}" if name else f"--set {shortened(override)!r}")
         if not equals or not name:
             raise place.error("no KEY=VALUE; write it as in --set learning_rate=1e-5")
         path = _path(name, train, data, place)
@@ -38,7 +38,7 @@ def apply(
     return typed
 
 
-def _path(name: str, train: Collection[str], data: Collection[str], place: Place) -> list[str]:
+def _path(name: str, train: Collection[str], data: Collection[str], place: Location) -> list[str]:
     path = name.split(".")
     if path[0] in SECTIONS:
         if not all(path):
@@ -52,7 +52,7 @@ def _path(name: str, train: Collection[str], data: Collection[str], place: Place
     raise place.error(f"no such key; {suggestion(name, [*(one for one in train if one not in KEYS), *SECTIONS])}")
 
 
-def _put(raw: dict[str, Any], path: list[str], value: Any, place: Place) -> None:
+def _put(raw: dict[str, Any], path: list[str], value: Any, place: Location) -> None:
     target: Any = raw
     for depth, name in enumerate(path[:-1], start=1):
         if target.get(name) is None:

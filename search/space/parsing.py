@@ -10,7 +10,7 @@ from typing import Any
 from search.space import distributions, recommended
 from search.space.budget import KEYS as BUDGET_KEYS
 from search.space.distributions import FloatRange, IntRange, Range
-from search.space.errors import Place, shown
+from search.space.errors import Location, shown
 from search.space.knobs import Knob, check, check_keys
 from search.space.overrides import SECTIONS
 
@@ -26,11 +26,11 @@ def homes(train: Iterable[str], data: Iterable[str]) -> dict[str, str]:
     }
 
 
-def check_top(raw: Mapping[str, Any], root: Place, homes: Mapping[str, str]) -> None:
+def check_top(raw: Mapping[str, Any], root: Location, homes: Mapping[str, str]) -> None:
     check_keys(raw, SECTIONS, root, homes=homes)
 
 
-def mapping(raw: Any, place: Place) -> dict[str, Any]:
+def mapping(raw: Any, place: Location) -> dict[str, Any]:
     """A section's keys; one left empty has none."""
     if raw is None:
         return {}
@@ -40,7 +40,7 @@ def mapping(raw: Any, place: Place) -> dict[str, Any]:
     return raw
 
 
-def study(raw: Any, place: Place, source: str | None) -> str:
+def study(raw: Any, place: Location, source: str | None) -> str:
     """A name that is safe as a folder's."""
     if raw is None:
         stem = re.sub(r"[^A-Za-z0-9._-]", "", PurePath(source or "").stem)
@@ -55,7 +55,9 @@ def study(raw: Any, place: Place, source: str | None) -> str:
     return raw
 
 
-def data(raw: Mapping[str, Any], knobs: Mapping[str, Knob], place: Place, homes: Mapping[str, str]) -> dict[str, Any]:
+def data(
+    raw: Mapping[str, Any], knobs: Mapping[str, Knob], place: Location, homes: Mapping[str, str]
+) -> dict[str, Any]:
     """The data section, with `dataset`."""
     check_keys(raw, list(knobs), place, homes={name: home for name, home in homes.items() if name not in knobs})
     for name, knob in knobs.items():
@@ -64,7 +66,9 @@ def data(raw: Mapping[str, Any], knobs: Mapping[str, Knob], place: Place, homes:
     return {name: check(knob, raw[name], place.at(name)) for name, knob in knobs.items() if name in raw}
 
 
-def fixed(raw: Mapping[str, Any], knobs: Mapping[str, Knob], place: Place, homes: Mapping[str, str]) -> dict[str, Any]:
+def fixed(
+    raw: Mapping[str, Any], knobs: Mapping[str, Knob], place: Location, homes: Mapping[str, str]
+) -> dict[str, Any]:
     """The knobs held fixed."""
     check_keys(raw, list(knobs), place, "knob", _elsewhere(homes, knobs))
     for name, value in raw.items():
@@ -74,14 +78,14 @@ def fixed(raw: Mapping[str, Any], knobs: Mapping[str, Knob], place: Place, homes
 
 
 def search(
-    raw: Mapping[str, Any], knobs: Mapping[str, Knob], place: Place, homes: Mapping[str, str]
+    raw: Mapping[str, Any], knobs: Mapping[str, Knob], place: Location, homes: Mapping[str, str]
 ) -> dict[str, Range]:
     """The knobs searched; at least one."""
     check_keys(raw, list(knobs), place, "knob", _elsewhere(homes, knobs))
     if not raw:
         raise place.error("nothing to search; add a knob, such as learning_rate: {low: 1e-6, high: 5e-5, log: true}")
     for name in raw:
-        if knobs[name].one_a_study:
+        if knobs[name].fixed_per_study:
             raise place.at(name).error(
                 "is one for a whole study, since results found with two of it do not compare; put it under train"
             )
@@ -92,14 +96,14 @@ def _elsewhere(homes: Mapping[str, str], knobs: Mapping[str, Knob]) -> dict[str,
     return {name: home for name, home in homes.items() if name not in knobs}
 
 
-def check_keys_of(names: Iterable[str], knobs: Mapping[str, Knob], place: Place) -> None:
+def check_keys_of(names: Iterable[str], knobs: Mapping[str, Knob], place: Location) -> None:
     """Raises a UserError for a name that is no knob's, or the budget's."""
     legal = [name for name in knobs if name not in BUDGET_KEYS]
     check_keys(dict.fromkeys(names), legal, place, "knob", dict.fromkeys(BUDGET_KEYS, "budget"))
 
 
 def check_together(
-    train: Mapping[str, Any], search: Mapping[str, Range], max_steps: int, knobs: Mapping[str, Knob], root: Place
+    train: Mapping[str, Any], search: Mapping[str, Range], max_steps: int, knobs: Mapping[str, Knob], root: Location
 ) -> None:
     """What only shows between sections: a knob in two of them, steps past the budget, a factor without a centre."""
     for name in search:
@@ -117,7 +121,7 @@ def check_together(
 
 
 def start(
-    raw: Any, train: Mapping[str, Any], search: Mapping[str, Range], knobs: Mapping[str, Knob], place: Place
+    raw: Any, train: Mapping[str, Any], search: Mapping[str, Range], knobs: Mapping[str, Knob], place: Location
 ) -> tuple[dict[str, Any], ...]:
     """The configurations to try first, in absolute values; each must be one that the ranges can give."""
     if raw is None:
@@ -142,7 +146,7 @@ def drawn(
     train: Mapping[str, Any],
     search: Mapping[str, Range],
     knobs: Mapping[str, Knob],
-    place: Place,
+    place: Location,
 ) -> dict[str, Any]:
     """The values to draw for an entry's absolute ones; see Space.drawn_from_start."""
     found = {}

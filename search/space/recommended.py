@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from search.space.distributions import Choice, FloatRange, Range
-from search.space.errors import Place, printable, shown
+from search.space.errors import Location, printable, shown
 from search.space.knobs import Knob
 
 _MOST_COMBINATIONS = 10_000
@@ -51,7 +51,7 @@ def absolute(factor: float, middle: float) -> float:
 
 
 def check(
-    name: str, fixed: Mapping[str, Any], search: Mapping[str, Range], knobs: Mapping[str, Knob], place: Place
+    name: str, fixed: Mapping[str, Any], search: Mapping[str, Range], knobs: Mapping[str, Knob], place: Location
 ) -> frozenset[str]:
     """The searched knobs that the centre of `name` depends on.
 
@@ -89,7 +89,7 @@ def _candidates(one: Range) -> tuple[Any, ...]:
     return one.values if isinstance(one, Choice) else (one.low, one.high)
 
 
-def _check_at(knob: Knob, one: FloatRange, params: _Watched, search: Mapping[str, Range], place: Place) -> None:
+def _check_at(knob: Knob, one: FloatRange, params: _Watched, search: Mapping[str, Range], place: Location) -> None:
     assert knob.recommended is not None
     try:
         middle = float(knob.recommended(params))

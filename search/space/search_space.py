@@ -14,12 +14,12 @@ from search.space import budget as budgets
 from search.space import distributions, overrides, parsing, recommended, yaml_loader
 from search.space.budget import Budget
 from search.space.distributions import Choice, FloatRange, IntRange, Range
-from search.space.errors import Place, printable, shortened
+from search.space.errors import Location, printable, shortened
 from search.space.knobs import Knob, check
 from search.space.overrides import SECTIONS
 
 __all__ = ["Budget", "Choice", "FloatRange", "IntRange", "Knob", "Range", "Space"]
-__all__ += ["check_study", "differences", "load", "values"]
+__all__ += ["check_study_name", "differences", "load", "values"]
 
 _FORMAT = 1  # of the snapshot that to_json makes
 
@@ -62,7 +62,7 @@ class Space:
         return cls(
             study=raw["study"],
             data=dict(raw["data"]),
-            budget=Budget.from_json(raw["budget"]),
+            budget=Budget.from_json(raw["budget"], raw["study"]),
             train=dict(raw["train"]),
             search={name: distributions.from_json(one) for name, one in raw["search"].items()},
             start=tuple(dict(entry) for entry in raw["start"]),
@@ -87,7 +87,7 @@ class Space:
         return resolved
 
     def drawn_from_start(
-        self, entry: Mapping[str, Any], knobs: Mapping[str, Knob], place: Place | None = None
+        self, entry: Mapping[str, Any], knobs: Mapping[str, Knob], place: Location | None = None
     ) -> dict[str, Any]:
         """The drawn values that give `entry`'s absolute ones: resolve() gives them back.
 
@@ -95,7 +95,7 @@ class Space:
             UserError: at `place`, for a value outside of its range or choices (Optuna holds none), for a knob that
                 is not searched, and for a factor whose centre depends on a searched knob that `entry` leaves out.
         """
-        return parsing.drawn(entry, self.train, self.search, knobs, place or Place(self.source, "start"))
+        return parsing.drawn(entry, self.train, self.search, knobs, place or Location(self.source, "start"))
 
 
 def load(
@@ -118,7 +118,7 @@ def _checked(
     given: Sequence[str],
 ) -> Space:
     typed = overrides.apply(raw, given, train, data)
-    root = Place(source, "", typed)
+    root = Location(source, "", typed)
     tunable = {name: knob for name, knob in train.items() if name not in budgets.KEYS}
     homes = parsing.homes(train, data)
     parsing.check_top(raw, root, homes)
@@ -133,9 +133,9 @@ def _checked(
     return Space(study, checked_data, budget, fixed, search, start, source)
 
 
-def check_study(name: str, where: str = "--study") -> str:
+def check_study_name(name: str, where: str = "--study") -> str:
     """`name`, if a study may be called so; else a UserError that begins with `where`."""
-    return parsing.study(name, Place(where), None)
+    return parsing.study(name, Location(where), None)
 
 
 def values(assignments: Sequence[str], train: Mapping[str, Knob], where: str = "tmsearch add") -> dict[str, Any]:
@@ -144,7 +144,7 @@ def values(assignments: Sequence[str], train: Mapping[str, Knob], where: str = "
     Raises:
         UserError: an unknown knob or a wrong value; the line begins with `where` and the knob.
     """
-    root = Place(where)
+    root = Location(where)
     found: dict[str, Any] = {}
     for assignment in assignments:
         text, equals, value = assignment.partition("=")

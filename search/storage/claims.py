@@ -7,13 +7,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from search.imported import own
-from search.process_id import Identity
+from search.imported import without_imported
+from search.process_id import ProcessId
 from search.records import CRASHES_ALLOWED, Claim, Configuration
 from search.schedulers import scheduler
-from search.schedulers.asha import EVERY
+from search.schedulers.asha import ALL_POLICIES
 from search.storage.ledger import RELEASED, Register
-from search.storage.reader import LEASE_SECONDS, History, study_row
+from search.storage.reader import LEASE_SECONDS, HistoryReader, study_row
 from search.storage.schema import configurations, segments
 
 
@@ -24,7 +24,12 @@ class Ledger(Register):
     """
 
     def claim(
-        self, worker: Identity, rule: scheduler.Rule, closing: bool = False, *, again: bool = False
+        self,
+        worker: ProcessId,
+        scheduler_config: scheduler.SchedulerConfig,
+        closing: bool = False,
+        *,
+        again: bool = False,
     ) -> Claim | None:
         """Take the next segment; None where there is none for now (see `open_work`).
 
@@ -38,13 +43,13 @@ class Ledger(Register):
             if again:
                 self._give_back(connection, study.id, worker)
             # What this transaction changed must not be remembered: it may yet be rolled back.
-            history = (History() if again else self._history).read(connection, study)
-            known = scheduler.Study(rule, own(history), study.trials, closing)
-            strategy = EVERY[rule.strategy]
+            history = (HistoryReader() if again else self._history).read(connection, study)
+            known = scheduler.SchedulerState(scheduler_config, without_imported(history), study.trials, closing)
+            strategy = ALL_POLICIES[scheduler_config.strategy]
             work = scheduler.choose(strategy, known)
             if work is None:
-                if not known.held and not closing:
-                    self._end(connection, study.id, history, rule)
+                if not known.is_busy and not closing:
+                    self._end(connection, study.id, history, scheduler_config)
                 return None
             lease = {
                 "worker": str(worker),
@@ -54,7 +59,7 @@ class Ledger(Register):
                 "reason": None,
                 "target": work.last_step,
             }
-            seen = scheduler.seen(strategy, history, work.number)
+            seen = scheduler.history_for_draw(strategy, history, work.number)
             steps = (work.first_step, work.last_step)
             if work.number is None:
                 number = len(history)
@@ -68,7 +73,7 @@ class Ledger(Register):
             token = self._bump(connection, study.id, mine.number, lease)
             return Claim(self.study, mine.number, token, str(worker), mine.drawn, mine.params, *steps, seen)
 
-    def _give_back(self, connection: sa.Connection, study_id: int, worker: Identity) -> None:
+    def _give_back(self, connection: sa.Connection, study_id: int, worker: ProcessId) -> None:
         connection.execute(
             sa.update(configurations)
             .where(
@@ -80,14 +85,18 @@ class Ledger(Register):
         )
 
     def _end(
-        self, connection: sa.Connection, study_id: int, history: Sequence[Configuration], rule: scheduler.Rule
+        self,
+        connection: sa.Connection,
+        study_id: int,
+        history: Sequence[Configuration],
+        scheduler_config: scheduler.SchedulerConfig,
     ) -> None:
         for one in history:
             if one.state == "paused":
                 connection.execute(
                     sa.update(configurations)
                     .where(configurations.c.study_id == study_id, configurations.c.number == one.number)
-                    .values(**_released("pruned", scheduler.lost(rule, one)))
+                    .values(**_released("pruned", scheduler.pruning_reason(scheduler_config, one)))
                 )
 
     def _bump(self, connection: sa.Connection, study_id: int, number: int, lease: Mapping[str, Any]) -> int:
@@ -138,7 +147,7 @@ class Ledger(Register):
         claim: Claim,
         value: float,
         metrics: Mapping[str, Any],
-        rule: scheduler.Rule,
+        scheduler_config: scheduler.SchedulerConfig,
         *,
         version: str | None = None,
         again: bool = False,
@@ -152,9 +161,9 @@ class Ledger(Register):
             study = study_row(connection, self.study, lock=True)
             if again and (state := self._committed(connection, study.id, claim)) is not None:
                 return state
-            state, reason = scheduler.settle(
-                EVERY[rule.strategy],
-                rule,
+            state, reason = scheduler.decide(
+                ALL_POLICIES[scheduler_config.strategy],
+                scheduler_config,
                 self._history.read(connection, study),
                 study.trials,
                 claim,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from search.errors import StorageGone, UserError
+from search.errors import StorageUnavailableError, UserError
 from search.storage import filesystems
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class Storage:
         return Path(self.url.database or "").resolve() if self.is_sqlite else None
 
     @property
-    def shown(self) -> str:
+    def display_name(self) -> str:
         """The URL as it may be printed: as a person writes it, without its password."""
         return self.url.set(drivername=self.url.get_backend_name()).render_as_string(hide_password=True)
 
@@ -140,7 +140,7 @@ class Storage:
         there = next(one for one in (folder, *folder.parents) if one.exists())
         if filesystems.is_network(there):
             raise UserError(
-                f"{self.shown}: {there} is on a network file system ({filesystems.kind(there)}), where SQLite's locks "
+                f"{self.display_name}: {there} is on a network file system ({filesystems.kind(there)}), where SQLite's locks "
                 "do not hold; name a file on a local disk, or postgresql://HOST/DATABASE"
             )
 
@@ -180,7 +180,7 @@ class Storage:
         storage.engine.dispose()  # connections made before the listeners were there
         return storage
 
-    def rest(self) -> None:
+    def close(self) -> None:
         """Close Optuna's connections to a server: 64 workers have one each for the ledger, and no more to spare."""
         if not self.is_sqlite and "optuna" in self.__dict__:
             self.optuna.engine.dispose()
@@ -193,12 +193,14 @@ def _said(storage: Storage) -> Iterator[None]:
         yield
     except (sa.exc.OperationalError, sa.exc.InternalError, sa.exc.InterfaceError) as error:
         cause = str(error.orig).strip().splitlines()[0] if error.orig else "no answer"
-        raise StorageGone(f"{storage.shown}: the database cannot be used: {cause}") from None
+        raise StorageUnavailableError(f"{storage.display_name}: the database cannot be used: {cause}") from None
     except sa.exc.TimeoutError:
-        raise StorageGone(f"{storage.shown}: the database cannot be used: no connection became free") from None
+        raise StorageUnavailableError(
+            f"{storage.display_name}: the database cannot be used: no connection became free"
+        ) from None
     except sa.exc.DatabaseError as error:
         if "not a database" in str(error.orig):
-            raise UserError(f"{storage.shown}: the file is not a SQLite database; name another one") from None
+            raise UserError(f"{storage.display_name}: the file is not a SQLite database; name another one") from None
         raise
 
 

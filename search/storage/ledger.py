@@ -8,10 +8,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from search.process_id import Identity
+from search.process_id import ProcessId
 from search.records import ENDED, Configuration, StudyRecord, WorkerRecord
 from search.storage.database import Storage
-from search.storage.reader import LEASE_SECONDS, History, clock, study_row
+from search.storage.reader import LEASE_SECONDS, HistoryReader, clock, study_row
 from search.storage.schema import configurations, facts, studies, workers
 
 RELEASED = {"worker": None, "lease_until": None, "progress": None, "revision": configurations.c.revision + 1}
@@ -23,7 +23,7 @@ class Register:
     def __init__(self, storage: Storage, study: str) -> None:
         self.storage = storage
         self.study = study
-        self._history = History()
+        self._history = HistoryReader()
         self._id = sa.select(studies.c.id).where(studies.c.name == study).scalar_subquery()
 
     def record(self) -> StudyRecord:
@@ -132,7 +132,7 @@ class Register:
             )
             return failed
 
-    def free_stale(self) -> list[int]:
+    def release_stale(self) -> list[int]:
         """Give back what is still said to be run by workers that are gone; the numbers."""
         with self.storage.write() as connection:
             study = study_row(connection, self.study, lock=True)
@@ -146,7 +146,7 @@ class Register:
             )
             return stale
 
-    def sign_in(self, worker: Identity, place: str, version: str) -> None:
+    def sign_in(self, worker: ProcessId, place: str, version: str) -> None:
         """Say that this worker is there, or still there."""
         with self.storage.write() as connection:
             study = study_row(connection, self.study)
@@ -157,7 +157,7 @@ class Register:
                 values = {"place": place[:255], "version": version, "since": now, "seen": now}
                 connection.execute(sa.insert(workers).values(study_id=study.id, worker=str(worker), **values))
 
-    def sign_out(self, worker: Identity) -> None:
+    def sign_out(self, worker: ProcessId) -> None:
         """Say that this worker leaves, and take those off the list who died."""
         gone = [one.identity for one in self.workers() if not one.alive]
         with self.storage.write() as connection:
@@ -174,7 +174,7 @@ class Register:
             rows = connection.execute(query).all()
         found = []
         for row in rows:
-            identity = Identity.parse(row.worker)
+            identity = ProcessId.parse(row.worker)
             alive = row.seen + LEASE_SECONDS > now and not (identity and identity.known_dead())
             found.append(WorkerRecord(row.worker, row.place, row.version, row.since, row.seen, alive))
         return tuple(found)

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from search.errors import UserError
-from search.process_id import Identity
+from search.process_id import ProcessId
 from search.records import Configuration, Rung
 from search.storage.schema import configurations, segments, studies
 
@@ -59,7 +59,7 @@ def held(state: str, worker: str | None, lease_until: float | None, expiry: floa
     """Whether a live worker has a configuration: its lease runs and it is not known to be dead."""
     if state != "running" or (lease_until or 0.0) <= expiry:
         return False
-    identity = Identity.parse(worker or "")
+    identity = ProcessId.parse(worker or "")
     return identity is None or not identity.known_dead()
 
 
@@ -75,7 +75,7 @@ _LIGHT = sa.select(
 ).order_by(configurations.c.number)
 
 
-class History:
+class HistoryReader:
     """A study's configurations as the ledger has them. Rows whose revision is known are not read again.
 
     So a claim among hundreds of configurations reads a few numbers of each, and not all their curves and clips.

@@ -117,7 +117,7 @@ def check(storage: Storage) -> bool:
         _upgrade(storage)
     elif version != str(SCHEMA_VERSION):
         raise UserError(
-            f"{storage.shown}: its ledger has schema version {version}, this program reads {SCHEMA_VERSION}; "
+            f"{storage.display_name}: its ledger has schema version {version}, this program reads {SCHEMA_VERSION}; "
             "use the tmsearch that wrote it, or another --storage"
         )
     return True

@@ -8,14 +8,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from search.process_id import Identity
+from search.process_id import ProcessId
 from search.records import IMPORTED
 from search.storage.claims import Ledger
 from search.storage.schema import configurations, segments, studies
 
 
 @dataclass(frozen=True)
-class Moment:
+class RecordedResult:
     """One result as it was recorded: at which database's time, on which host, after how many seconds of the study."""
 
     committed: float
@@ -26,7 +26,7 @@ class Moment:
     spent: float
 
 
-def moments(ledger: Ledger) -> tuple[Moment, ...]:
+def recorded_results(ledger: Ledger) -> tuple[RecordedResult, ...]:
     """Every finite result of the study's own configurations, first to last; seconds are training and evaluation.
 
     Imported trainings took nothing of this study's time and are left out.
@@ -44,9 +44,9 @@ def moments(ledger: Ledger) -> tuple[Moment, ...]:
     for row in rows:
         spent += _seconds(row.metrics)
         if math.isfinite(row.value):
-            identity = Identity.parse(row.worker)
+            identity = ProcessId.parse(row.worker)
             host = identity.host if identity else row.worker
-            found.append(Moment(row.committed, host, row.number, row.step, row.value, spent))
+            found.append(RecordedResult(row.committed, host, row.number, row.step, row.value, spent))
     return tuple(found)
 
 

@@ -6,6 +6,7 @@ import ast
 from pathlib import Path
 
 import pytest
+from importlinter.cli import lint_imports
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = "search", "tmsearch"
@@ -67,3 +68,9 @@ def test_no_function_is_too_long(path):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lines = (node.end_lineno or 0) - node.lineno + 1
             assert lines <= LONGEST_FUNCTION, f"{node.name} has {lines} lines"
+
+
+def test_imports_run_in_one_direction(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    outcome = lint_imports(no_cache=True)
+    assert outcome == 0, capsys.readouterr().out

@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 from search import study
 from search.execution.worker import rule_of
-from search.process_id import Identity
+from search.process_id import ProcessId
 from search.samplers import sampler
 from search.space import search_space as spaces
 from search.space.knobs import Limits
@@ -55,14 +55,14 @@ def work(url: str, said: argparse.Namespace, ready: Any, told: Any) -> None:
     """One worker: what each claim took."""
     ledger = study.open_study(open_storage(url), "claims")
     space = spaces.Space.from_json(dict(ledger.record().space))
-    rule, me, chance = rule_of(space), Identity.mine(), random.Random(os.getpid())
+    scheduler_config, me, chance = rule_of(space), ProcessId.current(), random.Random(os.getpid())
     took, numbers = [], []
     ready.wait()
     until = time.monotonic() + said.seconds
     time.sleep(said.each * chance.random())
     while time.monotonic() < until:
         began = time.perf_counter()
-        claim = ledger.claim(me, rule)
+        claim = ledger.claim(me, scheduler_config)
         assert claim is not None
         drawn = sampler.draw(
             space.search, claim.history, seed=0, number=claim.number, last_rung=8, sampler=space.budget.sampler
@@ -71,7 +71,7 @@ def work(url: str, said: argparse.Namespace, ready: Any, told: Any) -> None:
         took.append(time.perf_counter() - began)
         numbers.append(claim.number)
         time.sleep(said.each * (0.5 + chance.random()))
-        ledger.commit(claim, chance.random(), {"errors": [0] * 124}, rule)
+        ledger.commit(claim, chance.random(), {"errors": [0] * 124}, scheduler_config)
     told.put((took, numbers))
 
 

@@ -28,7 +28,7 @@ from peers import Task, Timed, best_common, seed_recipe
 from transformers import WhisperForConditionalGeneration
 from workload import arguments, workload
 
-from search.execution.child_process import Child
+from search.execution.child_process import ChildProcess
 from search.execution.messages import (
     Checked,
     CheckJob,
@@ -58,7 +58,9 @@ def tmsearch(said: argparse.Namespace) -> dict[str, Any]:
     whisper = model_folder.load_weights(config, result.checkpoint)
     model_folder.export(whisper, said.folder / "tuned")
     again = [work.evaluate(whisper, config) for _ in range(3)]
-    seconds = work.speech.contexts(whisper, config).mean_seconds([clip.seconds for clip in work.speech.corpus.clips])
+    seconds = work.speech.context_rule(whisper, config).mean_seconds(
+        [clip.seconds for clip in work.speech.corpus.clips]
+    )
     ids = work.speech.label_ids([clip.name for clip in work.speech.corpus.clips], whisper)
     tokens = sum(map(len, ids.values())) / len(ids)
     floor = cost.estimate(model.describe(said.model), config, tokens, seconds)
@@ -109,7 +111,7 @@ def _fresh(said: argparse.Namespace) -> WhisperForConditionalGeneration:
 def second_trial(said: argparse.Namespace) -> float:
     """Seconds from one trial's end to the first step of the next, of another configuration, in a warm process."""
     data = {"dataset": said.dataset, "validation": said.validation, "test": 32}
-    child = Child([sys.executable, "-m", "tmsearch.trial"], said.folder / "child.log", THREADS_THAT_SLEEP_SOON)
+    child = ChildProcess([sys.executable, "-m", "tmsearch.trial"], said.folder / "child.log", THREADS_THAT_SLEEP_SOON)
 
     def ask(job: CheckJob | SegmentJob, until: type[Event]) -> Event:
         child.send(job.to_json())

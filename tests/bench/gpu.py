@@ -26,8 +26,8 @@ from tmsearch import devices
 from tmsearch.config import TrainConfig
 from tmsearch.model import cost, decoding, trainable
 from tmsearch.model.decoding import Decoder
-from tmsearch.model.whisper import ModelFacts, Whisper
-from tmsearch.training.update import MicroBatch, Updates
+from tmsearch.model.whisper import ModelInfo, Whisper
+from tmsearch.training.update import MicroBatch, Stepper
 
 STEPS, EVALUATIONS, CLIPS, SECONDS, TOKENS, BATCH = 800, 32, 124, 10, 40, 16
 LARGE_V3 = {"d_model": 1280, "layers": 32, "heads": 20, "n_mels": 128, "vocabulary": 51_866}
@@ -103,12 +103,12 @@ class Bench:
         padded = [(mel, ids) for mel, ids in zip(self.mels(clips, 3000), labels, strict=True)]
         return Task(padded[: 2 * self.batch], padded, START, self.batch, 32, TOKENS, forced=True)
 
-    def facts(self) -> ModelFacts:
+    def facts(self) -> ModelInfo:
         with torch.device("meta"):
             outline = Bench(self.shapes, torch.device("meta"), 0, 0, 0).model()
         layers, width = self.shapes["layers"], self.shapes["d_model"]
         count = sum(weight.numel() for weight in outline.parameters())
-        return ModelFacts(
+        return ModelInfo(
             "random",
             count,
             width,
@@ -130,7 +130,7 @@ def ours(bench: Bench, config: TrainConfig) -> Timed:
     whisper = bench.whisper()
     trainable.prepare(whisper, config)
     devices.move(whisper.model, bench.place, torch.bfloat16 if config.low_memory else None)
-    updates = Updates(whisper, config, bench.place)
+    updates = Stepper(whisper, config, bench.place)
     size = config.micro_batch_size or bench.batch
     mels = bench.mels(bench.batch, 100 * SECONDS).to(bench.place)
     inputs = torch.randint(10, bench.shapes["vocabulary"], (bench.batch, TOKENS), device=bench.place)
@@ -195,7 +195,7 @@ def main() -> None:
     parser.add_argument("--only", help="one row, by its name")
     said = parser.parse_args()
     toy = said.shapes == "toy"
-    place = devices.settle(torch.get_num_threads())
+    place = devices.configure_device(torch.get_num_threads())
     # Random weights loop at once; here every hypothesis is to have its 40 tokens.
     decoding.LOOP_TOKENS = 10**9
     bench = Bench(TOY if toy else LARGE_V3, place, 4 if toy else CLIPS, 4 if toy else BATCH, 2 if toy else 20)

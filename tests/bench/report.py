@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.support.browser import chromium, complaints
+from tests.support.browser import chromium, console_messages
 from tests.support.made_study import Plan, make
 from tmsearch.cli.commands.report import page
 
@@ -68,7 +68,9 @@ def opened(browser, kind: str, file: Path) -> None:  # type: ignore[no-untyped-d
         browser.execute_script("document.querySelector('#curves').scrollIntoView()")
         drawn = browser.execute_async_script(DRAWN) / 1000
         load = browser.execute_script("return performance.getEntriesByType('navigation')[0].loadEventEnd") / 1000
-        print(f"{kind}: loaded after {load:.2f} s, charts in sight drawn after {drawn:.2f} s; {complaints(browser)}")
+        print(
+            f"{kind}: loaded after {load:.2f} s, charts in sight drawn after {drawn:.2f} s; {console_messages(browser)}"
+        )
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from search.execution.child_process import Child
+from search.execution.child_process import ChildProcess
 from search.execution.lease import Interrupts
 from search.execution.messages import SegmentResult
 from search.execution.worker import Worker
@@ -31,7 +31,7 @@ from search.storage import claims as ledgers
 from tests.support.toy_study import KNOBS, SPACE, Watcher, toy_space, toy_storage, toy_study
 
 
-class Instant(Child):
+class Instant(ChildProcess):
     """Answers every segment at once, and notes when."""
 
     def __init__(self) -> None:

@@ -25,7 +25,7 @@ import numpy as np
 from search.records import Configuration, Rung
 from search.schedulers import racing
 from tmsearch.evaluation import bootstrap, comparison
-from tmsearch.evaluation.comparison import Recipe, Training
+from tmsearch.evaluation.comparison import Contender, Training
 
 ROOT = Path(__file__).parents[2]
 TABLES = [ROOT / "studies/replay/seeds_tiny.jsonl", ROOT / "studies/replay/seeds_demo.jsonl"]
@@ -54,14 +54,14 @@ def race(arms: Sequence[np.ndarray], words: np.ndarray) -> tuple[comparison.Verd
             numbers[len(history)] = arms[arm][place]
             params = {"arm": arm, "seed": place + 1}
             history.append(Configuration(len(history), f"arm {arm}", {}, params, "paused"))
-    while due := racing.standing(history).due:
+    while due := racing.race_state(history).due:
         for one in due:
             errors = numbers[one.number]
             rung = Rung(1, errors.sum() / words.sum(), {"errors": errors.tolist()})
             history[one.number] = Configuration(one.number, one.origin, {}, one.params, "finished", rungs=(rung,))
-    where = racing.standing(history)
+    where = racing.race_state(history)
     recipes = [
-        Recipe(
+        Contender(
             f"arm {place}",
             tuple(
                 Training(one.params["seed"], 0, tuple(numbers[one.number]), tuple(words))
@@ -108,7 +108,7 @@ def drawn(table: Table, rng: np.random.Generator, chosen: np.ndarray, arms: int,
 
 
 def called(found: Sequence[tuple[comparison.Verdict, int]]) -> float:
-    return sum(verdict.told_apart for verdict, _ in found) / len(found)
+    return sum(verdict.is_significant for verdict, _ in found) / len(found)
 
 
 def trainings(found: Sequence[tuple[comparison.Verdict, int]]) -> float:
@@ -136,7 +136,7 @@ def mean_coverage(table: Table, sets: int, clips: int, seeds: int = 3, arms: int
         chosen = rng.choice(table.errors.shape[1], clips)
         words = np.tile(table.words[chosen], (seeds, 1)).astype(float)
         runs = [
-            bootstrap.Runs(table.errors[rng.choice(len(table.errors), seeds)][:, chosen].astype(float), words)
+            bootstrap.ErrorCounts(table.errors[rng.choice(len(table.errors), seeds)][:, chosen].astype(float), words)
             for _ in range(arms)
         ]
         found = bootstrap.mean_interval(runs[0], runs)
@@ -170,7 +170,7 @@ def report(table: Table, count: int, sets: int) -> None:
     seeds = least(
         lambda n: called(searches(table, quarter, clips=at, leaders=1, seeds=n, gain=0.10)), range(3, most + 1)
     )
-    advice = [comparison.needed(verdict) for verdict, _ in searches(table, 5, clips=at)]
+    advice = [comparison.required_sample_size(verdict) for verdict, _ in searches(table, 5, clips=at)]
     print(
         f"  {at} clips, one leader: 3 seeds find it in {alone:.1%}; four of five take {seeds} seeds (of up to {most})"
     )
@@ -185,9 +185,9 @@ def report(table: Table, count: int, sets: int) -> None:
 def record(url: str, study: str) -> None:
     """A finished study of one recipe and many seeds, as a table."""
     from search.storage.database import open_storage
-    from search.study import open_study, summarise
+    from search.study import open_study, summarize
 
-    summary = summarise(open_study(open_storage(url), study))
+    summary = summarize(open_study(open_storage(url), study))
     recipe = {**summary.record.space["train"], "max_steps": summary.record.space["budget"]["max_steps"]}
     recipe["model"] = Path(recipe["model"]).name if recipe["model"].startswith("/") else recipe["model"]
     print(json.dumps({"study": study, "recipe": recipe, "words": summary.facts["words:0"]}))

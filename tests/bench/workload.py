@@ -18,7 +18,7 @@ from tmsearch.model.tokens import special_id
 from tmsearch.model.whisper import Whisper
 from tmsearch.training import train as training
 from tmsearch.training.state import fingerprint
-from tmsearch.training.train import Progress, Result, Stretch
+from tmsearch.training.train import Result, StepMetrics, Stretch
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Workload:
         usual = {"model": self.model, "batch_size": self.batch_size, "learning_rate": 3e-5, "warmup_steps": 6}
         return TrainConfig(**{**usual, **knobs})  # type: ignore[arg-type]
 
-    def train(self, config: TrainConfig, steps: int) -> tuple[Result, list[Progress]]:
+    def train(self, config: TrainConfig, steps: int) -> tuple[Result, list[StepMetrics]]:
         """From nothing to `steps`, scored once."""
-        seen: list[Progress] = []
+        seen: list[StepMetrics] = []
         folder = self.folder / fingerprint(config)[:16]
         stretch = Stretch(0, steps, self.threads, config.batch_size, None, folder)
         return training.train(config, self.speech, stretch, seen.append), seen

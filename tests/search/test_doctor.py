@@ -5,8 +5,8 @@ import pytest
 from search.doctor import Doctor
 from search.execution.lease import Interrupts
 from search.execution.worker import rule_of
-from search.process_id import Identity
-from search.records import versions
+from search.process_id import ProcessId
+from search.records import code_versions
 from tests.support.toy_study import Watcher, told, toy_space, toy_storage, toy_study, work
 
 
@@ -34,10 +34,10 @@ def test_a_well_study_has_nothing(half):
 
 def test_what_was_done_to_it_is_found_and_mended(half, tmp_path):
     ledger, folder = half
-    rule = rule_of(toy_space(tmp_path))
-    dead = Identity(Identity.mine().host, Identity.mine().machine, 2**22 + 1, "0")
+    scheduler_config = rule_of(toy_space(tmp_path))
+    dead = ProcessId(ProcessId.current().host, ProcessId.current().machine, 2**22 + 1, "0")
     ledger.sign_in(dead, "nowhere", "1")
-    ledger.claim(dead, rule)
+    ledger.claim(dead, scheduler_config)
     (folder / "trials" / "0099").mkdir()
     (folder / "trials" / "0001" / "checkpoints.discarded").mkdir()
     saved = next(folder.glob("trials/*/checkpoints/claim-*/step-*"))
@@ -46,12 +46,12 @@ def test_what_was_done_to_it_is_found_and_mended(half, tmp_path):
         connection.exec_driver_sql("UPDATE tmsearch_configuration SET published = 0")
     ill = found(ledger, folder)
     assert set(ill) == {"claims", "workers", "optuna", "files", "checkpoints"}
-    assert "whose worker is gone" in ill["claims"].said
-    assert "nowhere" in ill["workers"].said
-    assert "cut short" in ill["checkpoints"].said
+    assert "whose worker is gone" in ill["claims"].message
+    assert "nowhere" in ill["workers"].message
+    assert "cut short" in ill["checkpoints"].message
     for one in Doctor(ledger, folder, whole).examine():
-        if one.mend:
-            one.mend()
+        if one.repair:
+            one.repair()
     assert set(found(ledger, folder)) <= {"checkpoints"}, "but a checkpoint that is gone is gone"
     assert not (folder / "trials" / "0099").exists()
     assert work(ledger, toy_space(tmp_path), folder)[0] == "done"
@@ -63,21 +63,21 @@ def test_what_was_done_to_it_is_found_and_mended(half, tmp_path):
 
 def test_who_is_at_work_is_left_alone(half, tmp_path):
     ledger, folder = half
-    claim = ledger.claim(Identity.mine(), rule_of(toy_space(tmp_path)))
-    ledger.sign_in(Identity.mine(), "here", "1")
+    claim = ledger.claim(ProcessId.current(), rule_of(toy_space(tmp_path)))
+    ledger.sign_in(ProcessId.current(), "here", "1")
     pending = folder / "trials" / f"{claim.number:04d}" / "checkpoints" / f"claim-{claim.token:06d}" / ".pending-1"
     pending.mkdir(parents=True)
     assert found(ledger, folder) == {}
-    assert ledger.free_stale() == []
+    assert ledger.release_stale() == []
     assert ledger.history()[claim.number].state == "running"
 
 
 def test_a_code_that_changed_midway_is_noted(half, tmp_path):
     ledger, folder = half
-    rule = rule_of(toy_space(tmp_path))
-    claim = ledger.claim(Identity.mine(), rule)
-    ledger.commit(claim, 0.5, {"train_seconds": 1.0}, rule, version="2.0")
+    scheduler_config = rule_of(toy_space(tmp_path))
+    claim = ledger.claim(ProcessId.current(), scheduler_config)
+    ledger.commit(claim, 0.5, {"train_seconds": 1.0}, scheduler_config, version="2.0")
     with ledger.storage.write() as connection:
         connection.exec_driver_sql("UPDATE tmsearch_segment SET version = '1.0' WHERE version != '2.0'")
-    assert list(versions(ledger.history())) == ["1.0", "2.0"]
-    assert "changed midway" in found(ledger, folder)["code"].said
+    assert list(code_versions(ledger.history())) == ["1.0", "2.0"]
+    assert "changed midway" in found(ledger, folder)["code"].message

@@ -51,6 +51,6 @@ def chromium(profile: Path, width: int = 1280, height: int = 900, *, dark: bool 
         browser.quit()
 
 
-def complaints(browser: object) -> list[str]:
+def console_messages(browser: object) -> list[str]:
     """What the page's console holds of warnings and errors; reading empties it."""
     return [line["message"] for line in browser.get_log("browser") if line["level"] in ("SEVERE", "WARNING")]

@@ -20,10 +20,10 @@ import optuna
 
 from search import study
 from search.dashboard.publisher import Publisher
-from search.execution.launchers.local import Local
+from search.execution.launchers.local import LocalLauncher
 from search.execution.lease import Interrupts
-from search.execution.monitor import Follower
-from search.execution.worker_pool import Crew
+from search.execution.monitor import Monitor
+from search.execution.worker_pool import WorkerPool
 from search.storage.database import open_storage
 from tests.support.postgres import Cluster
 from tests.support.toy_study import SPACE, Watcher, told, toy_space, toy_storage, toy_study, work
@@ -90,9 +90,9 @@ def one_study(folder, workers, kills, chance, strategy, cluster=None):
     ledger = toy_study(storage, space, TRIALS)
     url = cluster.url if cluster else f"sqlite:///{storage.file}"
     environment = {"TMSEARCH_STORAGE": url, "TMSEARCH_STUDIES": str(folder), "TOY_STEP_SECONDS": str(STEP_SECONDS)}
-    engine = Local([*COMMAND, str(folder / "toy")], environment, folder / "logs", workers)
+    engine = LocalLauncher([*COMMAND, str(folder / "toy")], environment, folder / "logs", workers)
     publisher = Publisher(ledger, space, lambda text: None)
-    crew = Crew(engine, workers, ledger, Follower(ledger, Watcher()), lambda text: None, publisher)
+    crew = WorkerPool(engine, workers, ledger, Monitor(ledger, Watcher()), lambda text: None, publisher)
     killer = Killer(crew, cluster, chance, kills)
     killer.start()
     outcome = crew.run(Interrupts(), time.monotonic() + 600)

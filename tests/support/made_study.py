@@ -131,10 +131,10 @@ def _scores(clips: list[tuple[str, str]], wrong: float, seed: int, hypothesis: s
         said = hypothesis if hypothesis is not None and place == 0 else " ".join(words)
         pieces = alignment.align(text, said, "en")
         counts = {
-            kind: sum(max(len(one.said), len(one.heard)) for one in pieces if one.kind == kind)
+            kind: sum(max(len(one.reference), len(one.hypothesis)) for one in pieces if one.kind == kind)
             for kind in ("substitute", "delete", "insert")
         }
-        total = sum(len(one.said) for one in pieces)
+        total = sum(len(one.reference) for one in pieces)
         found.append(ClipScore(name, text, said, *counts.values(), total))
     return found
 

@@ -15,7 +15,7 @@ from tests.support.audio_files import wav
 from tmsearch.cli.services.knobs import load_space
 from tmsearch.config import DataConfig, TrainConfig
 from tmsearch.evaluation.scores import ClipScore, write_scores
-from tmsearch.recipe import Recipe, keep_recipe
+from tmsearch.recipe import Recipe, save_recipe
 
 RUNS = "document.title='owned'"
 TEXTS = {
@@ -105,7 +105,7 @@ def made_up(folder: Path, *, over: bool = True, name: str = "made_up") -> Ledger
     for number, results in rungs.items():
         trial = study.trial_folder(study.study_folder(storage, name), number)
         recipe = Recipe(DataConfig(dataset=str(data)), TrainConfig(**(OTHER if number else DEFAULT)), 1)
-        keep_recipe(trial / "config.yaml", recipe)
+        save_recipe(trial / "config.yaml", recipe)
         for result in results:
             write_scores(trial, result.step, scores(result.metrics["errors"][0]))
     return ledger

@@ -1,7 +1,7 @@
 """Studies that nobody trained: made through the ledger, with made-up results."""
 
 from search import study
-from search.process_id import Identity
+from search.process_id import ProcessId
 from search.space import search_space as spaces
 from search.storage.database import open_storage
 from tmsearch.cli.services.knobs import DATA, TRAIN
@@ -19,7 +19,7 @@ search:
   spec_time_masks: [0, 2]
 """
 CLIPS = 150
-ME = Identity.mine()
+ME = ProcessId.current()
 
 
 def params_of(number):
@@ -41,24 +41,24 @@ def made(folder, trials, results=None):
     known = {"data": {"clips": CLIPS}, "words:0": [8] * CLIPS}
     known["baseline:openai/whisper-small"] = {"wer": 0.8, "errors": [6, 7] * (CLIPS // 2)}
     ledger = study.create(storage, space, seed=0, trials=trials, version="test", known=known)
-    rule, done = space.budget.rule, 0
-    while (claim := ledger.claim(ME, rule)) is not None:
+    scheduler_config, done = space.budget.scheduler_config, 0
+    while (claim := ledger.claim(ME, scheduler_config)) is not None:
         params = params_of(claim.number)
         ledger.set_params(claim, params, params, "sampled")
         if done == results:
             ledger.sign_in(ME, "GPU 0", "test")
             ledger.renew(claim, {"event": "progress", "step": claim.first_step + 7, "loss": 1.25, "seconds": 0.5})
             break
-        answered(ledger, rule, claim)
+        answered(ledger, scheduler_config, claim)
         done += 1
-    return ledger, rule
+    return ledger, scheduler_config
 
 
-def answered(ledger, rule, claim):
+def answered(ledger, scheduler_config, claim):
     """Commit a made-up result; every 25th configuration diverges instead."""
     if claim.number % 25 == 24:
         return ledger.fail(claim, "diverged", "the loss is not finite")
     errors = [(claim.number * 7 + clip) % 5 + (claim.last_step < 800) for clip in range(CLIPS)]
     metrics = {"train_seconds": 1.0 * (claim.last_step - claim.first_step), "eval_seconds": 9.5}
     metrics |= {"errors": errors, "clips": CLIPS}
-    return ledger.commit(claim, sum(errors) / (8 * CLIPS), metrics, rule)
+    return ledger.commit(claim, sum(errors) / (8 * CLIPS), metrics, scheduler_config)

@@ -63,7 +63,7 @@ class Screen:
         return [row.rstrip() for row in self.rows if row.strip()]
 
 
-def on_a_terminal(folder, *words, width=80, height=24, timeout=60, keys=None, **more):
+def run_in_terminal(folder, *words, width=80, height=24, timeout=60, keys=None, **more):
     """(exit code, all that `tmsearch` wrote) on a pseudo-terminal; `keys(written)` says what is typed, once."""
     mine, theirs = pty.openpty()
     ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))

@@ -72,10 +72,7 @@ def run(job):
     for other in folder.glob("claim-*"):
         if other < claim:
             shutil.rmtree(other, ignore_errors=True)
-    seconds = 1.0
-    if "step_costs" in job:
-        seconds = job["step_costs"][job["params"]["kind"]] * (job["last_step"] - job["first_step"])
-    metrics = {"train_seconds": seconds, "eval_seconds": 0.5}
+    metrics = {"train_seconds": 1.0, "eval_seconds": 0.5}
     return say(event="result", value=value(x, job["last_step"]), metrics=metrics)
 
 

@@ -30,7 +30,7 @@ TRAIN = table(
     Limits("adapters", (int,), default=0, low=0, high=64),
     Limits("freeze", (bool,), default=False),
     Limits("gain", (bool, str), default=False, choices=(True, False, "none", "peak")),
-    Limits("seconds", (float,), default=None, optional=True, low=1.0, high=30.0, one_a_study=True),
+    Limits("seconds", (float,), default=None, optional=True, low=1.0, high=30.0, fixed_per_study=True),
     Limits("dropout", (float,), default=0.0, low=0.0, high=0.9),
 )
 DATA = table(

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from search import study
-from search.execution.child_process import Child
+from search.execution.child_process import ChildProcess
 from search.execution.worker import Interrupts, Worker
 from search.space import search_space as spaces
 from search.space.knobs import Limits
@@ -76,7 +76,7 @@ def toy_study(storage: Storage, space: spaces.Space, trials: int, seed: int = 0)
 def work(ledger, space, folder: Path, *, interrupts=None, deadline=float("inf"), watcher=None, child=None, **job):
     """Run one worker to its end; (outcome, watcher)."""
     watcher = watcher or Watcher()
-    child = child or Child(CHILD)
+    child = child or ChildProcess(CHILD)
     worker = Worker(ledger, space, KNOBS, child, folder, job, watcher)
     try:
         outcome = worker.run(interrupts or Interrupts(), deadline)

@@ -7,9 +7,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from search.errors import RunError, UserError
-from search.execution.child_process import Child
-from search.execution.launchers import PLACE
-from search.execution.launchers.local import leave_with_parent
+from search.execution.child_process import ChildProcess
+from search.execution.launchers import LOCATION_VARIABLE
+from search.execution.launchers.local import exit_with_parent
 from search.execution.lease import Interrupts
 from search.execution.worker import Worker
 from search.space.search_space import Space
@@ -24,16 +24,24 @@ class Teller(Watcher):
 
 
 def main(folder):
-    leave_with_parent()
-    ledger, child = open_study(open_storage(), "toy"), Child(CHILD)
+    exit_with_parent()
+    ledger, child = open_study(open_storage(), "toy"), ChildProcess(CHILD)
     space = Space.from_json(dict(ledger.record().space))
     job = {"step_seconds": float(os.environ.get("TOY_STEP_SECONDS", "0"))}
     interrupts = Interrupts()
     worker = Worker(
-        ledger, space, KNOBS, child, Path(folder), job, Teller(), place=os.environ.get(PLACE, ""), version="toy"
+        ledger,
+        space,
+        KNOBS,
+        child,
+        Path(folder),
+        job,
+        Teller(),
+        place=os.environ.get(LOCATION_VARIABLE, ""),
+        version="toy",
     )
     try:
-        with interrupts.answering():
+        with interrupts.handle_signals():
             outcome = worker.run(interrupts)
     except (UserError, RunError) as error:
         print(error, flush=True)

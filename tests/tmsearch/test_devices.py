@@ -29,9 +29,9 @@ def test_number_format_on_a_cpu(monkeypatch, precision, able, width, expected):
 def test_threads_are_those_of_the_stretch():
     before = torch.get_num_threads()
     try:
-        devices.settle(1)
+        devices.configure_device(1)
         assert torch.get_num_threads() == 1
-        devices.settle(2)
+        devices.configure_device(2)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
@@ -39,7 +39,7 @@ def test_threads_are_those_of_the_stretch():
 
 def test_looking_up_positions_has_one_gradient():
     """With two threads and no care, nearly every one of these sums comes out in another order."""
-    place = devices.settle(2)
+    place = devices.configure_device(2)
     if place.type != "cpu":
         pytest.skip("the order of sums is promised on a CPU only")
     generator = torch.Generator().manual_seed(0)

@@ -19,7 +19,7 @@ LONGEST = 30.0  # seconds, the window that Whisper was trained on
 _FULL_SCALE = 0.999
 
 
-class Unusable(Exception):
+class UnusableAudioError(Exception):
     """A recording that no model can learn from; the message is the reason."""
 
 
@@ -49,11 +49,11 @@ def decode(encoded: bytes) -> tuple[Samples, int]:
             samples = file.read(int(LONGEST * rate) + 1, dtype="float32", always_2d=True)
             declared = file.frames / rate
     except soundfile.LibsndfileError as error:
-        raise Unusable(f"unreadable: {error.error_string}") from None
+        raise UnusableAudioError(f"unreadable: {error.error_string}") from None
     if len(samples) > LONGEST * rate:
-        raise Unusable(f"longer than {LONGEST:g} s: {max(declared, len(samples) / rate):.1f} s")
+        raise UnusableAudioError(f"longer than {LONGEST:g} s: {max(declared, len(samples) / rate):.1f} s")
     if not np.isfinite(samples).all():
-        raise Unusable("unreadable: holds NaN or infinite samples")
+        raise UnusableAudioError("unreadable: holds NaN or infinite samples")
     return samples, rate
 
 
@@ -70,10 +70,10 @@ def inspect(encoded: bytes) -> tuple[float, Recording]:
     """Duration in seconds and levels; raises Unusable for what `decode` refuses, the empty and the silent."""
     samples, rate = decode(encoded)
     if len(samples) * SAMPLE_RATE // rate < 1:
-        raise Unusable("empty: not one sample")
+        raise UnusableAudioError("empty: not one sample")
     mixed = samples.mean(axis=1)
     if mixed.max() == mixed.min():
-        raise Unusable("all digital silence")
+        raise UnusableAudioError("all digital silence")
     level = np.abs(samples)
     hot = level >= _FULL_SCALE
     beside = np.zeros_like(hot)

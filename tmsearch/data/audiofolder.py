@@ -19,7 +19,7 @@ _AUDIO_ENDINGS = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".m
 
 
 @dataclass(frozen=True)
-class Line:
+class MetadataRow:
     """One line of a metadata file: its number in the file, its cells, and what is wrong with it."""
 
     number: int
@@ -69,7 +69,7 @@ def _shown(root: Path, file: Path, config: DataConfig) -> str:
     return config.dataset if Path(config.dataset).name == file.name else f"{config.dataset}/{file.relative_to(root)}"
 
 
-def _csv(file: Path, shown: str) -> tuple[list[str], list[Line]]:
+def _csv(file: Path, shown: str) -> tuple[list[str], list[MetadataRow]]:
     """Header and lines; a line with more cells than the header has an unquoted comma in its text."""
     text = _read(file, shown)
     lines = []
@@ -80,7 +80,7 @@ def _csv(file: Path, shown: str) -> tuple[list[str], list[Line]]:
             if not cells:
                 continue
             odd = "" if len(cells) == len(header) else f"{len(cells)} cells under {len(header)} columns; quote commas"
-            lines.append(Line(reader.line_num, dict(zip(header, cells, strict=False)), odd))
+            lines.append(MetadataRow(reader.line_num, dict(zip(header, cells, strict=False)), odd))
     except csv.Error as error:
         raise InputError(f"{shown}:{reader.line_num}: {error}; quote texts that hold quotes or line ends") from None
     if len(set(header)) < len(header):
@@ -88,7 +88,7 @@ def _csv(file: Path, shown: str) -> tuple[list[str], list[Line]]:
     return header, lines
 
 
-def _jsonl(file: Path, shown: str) -> tuple[list[str], list[Line]]:
+def _jsonl(file: Path, shown: str) -> tuple[list[str], list[MetadataRow]]:
     lines = []
     for number, text in enumerate(_read(file, shown).split("\n"), 1):
         if not text.strip():
@@ -99,7 +99,7 @@ def _jsonl(file: Path, shown: str) -> tuple[list[str], list[Line]]:
             raise InputError(f"{shown}:{number}: no JSON: {error}") from None
         if not isinstance(cells, dict):
             raise InputError(f'{shown}:{number}: a {type(cells).__name__}; each line must be {{"file_name": ...}}')
-        lines.append(Line(number, cells))
+        lines.append(MetadataRow(number, cells))
     return _union(line.cells for line in lines), lines
 
 

@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from tmsearch.config import DataConfig
-from tmsearch.data.audio_file import UNHEARD, Recording, Samples, Unusable, decode, inspect, mono
+from tmsearch.data.audio_file import UNHEARD, Recording, Samples, UnusableAudioError, decode, inspect, mono
 from tmsearch.data.sources import Row, Source, open_source
-from tmsearch.data.text_normalizer import normaliser
+from tmsearch.data.text_normalizer import normalizer
 from tmsearch.errors import InputError
 
 
@@ -64,7 +64,7 @@ class Corpus:
         """The clip's samples [n], 16 kHz mono, read anew; raises InputError if its file has gone or changed for bad."""
         try:
             return mono(*decode(self.readers[name]()))
-        except (OSError, Unusable) as error:
+        except (OSError, UnusableAudioError) as error:
             raise InputError(f"{name}: readable when the dataset was opened, but no longer: {error}") from None
 
     def samples(self, name: str) -> Samples:
@@ -98,7 +98,7 @@ def load(config: DataConfig) -> Corpus:
     clips.sort(key=lambda clip: clip.name)
     _check(source, clips, dropped, config)
     said = Counter(row.language for row in source.rows if row.name in readers and row.language)
-    languages = tuple(name for name, _ in said.most_common()) or source.card
+    languages = tuple(name for name, _ in said.most_common()) or source.card_languages
     return Corpus(
         tuple(clips), tuple(dropped), _fingerprint(clips, digests), source.notes, readers, source.commit, languages
     )
@@ -120,7 +120,7 @@ def _hear(row: Row, language: str) -> tuple[Clip | Dropped, str]:
         return Dropped(row.name, "its audio file is missing"), ""
     except OSError as error:
         return Dropped(row.name, f"unreadable: {error.strerror or error}"), ""
-    except Unusable as error:
+    except UnusableAudioError as error:
         return Dropped(row.name, str(error)), ""
     group = (sentence_key(text, language), *(f"{column}={value}" for column, value in row.groups.items()))
     return Clip(row.name, text, seconds, group, recording), hashlib.sha256(encoded).hexdigest()
@@ -155,7 +155,7 @@ def sentence_key(text: str, language: str) -> str:
     part words, and a text of nothing else is its own key.
     """
     plain = text.replace("\u2019", "'")
-    english = normaliser("en")(plain) if language == "en" else ""
+    english = normalizer("en")(plain) if language == "en" else ""
     folded = unicodedata.normalize("NFKC", english or plain).casefold().replace("'", "")
     kept = "".join(" " if unicodedata.category(character)[0] in "PS" else character for character in folded)
     return " ".join(kept.split()) or folded.strip()

@@ -41,7 +41,7 @@ class Source:
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
     commit: str | None = None
-    card: tuple[str, ...] = ()
+    card_languages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

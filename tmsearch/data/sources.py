@@ -83,7 +83,7 @@ def _open(path: Path, config: DataConfig, origin: str) -> Source:
             f"{path}: holds no metadata.csv, no parquet and no save_to_disk dataset; "
             "give it a metadata.csv with the columns file_name and text"
         )
-    return Source(tuple(rows), (origin, *notes), card=_card_languages(path))
+    return Source(tuple(rows), (origin, *notes), card_languages=_card_languages(path))
 
 
 def _card_languages(folder: Path) -> tuple[str, ...]:

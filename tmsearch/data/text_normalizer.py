@@ -17,7 +17,7 @@ _APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u02bc\uff07", "'"))
 
 
 @lru_cache(maxsize=8)
-def normaliser(language: str) -> Callable[[str], str]:
+def normalizer(language: str) -> Callable[[str], str]:
     """The function that both sides of a WER go through: English's for `en`, else the basic one."""
     code = language.strip().lower()
     if code in ("en", "english"):

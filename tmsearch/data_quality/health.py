@@ -10,9 +10,9 @@ import numpy as np
 from tmsearch.data.audio_file import SAMPLE_RATE
 from tmsearch.data.corpus import Corpus
 from tmsearch.data_quality import signal
-from tmsearch.data_quality.signal import Floats, Measures
+from tmsearch.data_quality.signal import ClipMeasures, Floats
 from tmsearch.data_quality.summary import Description, describe
-from tmsearch.report.clip_cards import Exhibit, shown
+from tmsearch.report.clip_cards import ClipCard, shown
 
 CLIPPED = 1e-3  # of a clip's samples: from here on it can be heard
 NOISY = 10.0  # dB of SNR
@@ -27,7 +27,7 @@ class Health:
     """`findings` are sentences, what matters most first; `reasons` say by clip what is odd about it."""
 
     description: Description
-    clips: tuple[Measures, ...]
+    clips: tuple[ClipMeasures, ...]
     spectrum: Floats  # mean power [513], 0 to 8 kHz
     findings: tuple[str, ...]
     reasons: Mapping[str, tuple[str, ...]]
@@ -35,13 +35,13 @@ class Health:
 
 def examine(corpus: Corpus) -> Health:
     """Listens to every clip of the corpus."""
-    found, spectrum = signal.measured(corpus.clips, corpus.decode)
+    found, spectrum = signal.measure_clips(corpus.clips, corpus.decode)
     odd = reasons(found)
     described = describe(corpus, bandwidths=[one.bandwidth for one in found])
     return Health(described, found, spectrum, _findings(described, found), odd)
 
 
-def reasons(clips: Sequence[Measures]) -> dict[str, tuple[str, ...]]:
+def reasons(clips: Sequence[ClipMeasures]) -> dict[str, tuple[str, ...]]:
     """What is odd about each clip that is odd, in words."""
     pace = signal.outliers([one.pace for one in clips])
     length = signal.outliers([float(np.log(one.seconds)) for one in clips])
@@ -51,7 +51,7 @@ def reasons(clips: Sequence[Measures]) -> dict[str, tuple[str, ...]]:
         said = [
             (one.clipped > CLIPPED, f"clipped: {100 * one.clipped:.1f} % of its samples"),
             (one.snr < NOISY, f"noise: only {one.snr:.0f} dB below the speech"),
-            (one.hum.found and one.rms - one.hum.level < LOUD_HUM, _hum(one)),
+            (one.hum.is_present and one.rms - one.hum.level < LOUD_HUM, _hum(one)),
             (abs(one.dc) > OFFSET, f"DC offset: {one.dc:+.3f} of full scale"),
             (one.bandwidth < NARROW, f"bandwidth: 99 % of its energy below {one.bandwidth:.0f} Hz"),
             (one.pauses.before > LONG_PAUSE, f"{one.pauses.before:.1f} s of silence before the words"),
@@ -67,25 +67,25 @@ def reasons(clips: Sequence[Measures]) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _hum(one: Measures) -> str:
+def _hum(one: ClipMeasures) -> str:
     hum = one.hum
     return f"{hum.frequency:.0f} Hz hum at {hum.level:.0f} dBFS, {hum.prominence:.0f} dB above its neighbours"
 
 
 def exhibits(
     corpus: Corpus, odd: Mapping[str, Sequence[str]], most: int, first: Callable[[str], float] | None = None
-) -> tuple[Exhibit, ...]:
+) -> tuple[ClipCard, ...]:
     """The odd clips to hear, those with the most reasons first; `first` orders equal ones, the lowest first."""
     by_name = {clip.name: clip for clip in corpus.clips}
     order = sorted(odd, key=lambda name: (-len(odd[name]), first(name) if first else 0.0, name))
     return tuple(shown(by_name[name], corpus.decode(name), odd[name]) for name in order[:most] if name in by_name)
 
 
-def _findings(described: Description, clips: Sequence[Measures]) -> tuple[str, ...]:
+def _findings(described: Description, clips: Sequence[ClipMeasures]) -> tuple[str, ...]:
     """What an owner of recordings should know before spending GPU time."""
     count = len(clips)
     found = []
-    hum = [one for one in clips if one.hum.found]
+    hum = [one for one in clips if one.hum.is_present]
     clipped = [one for one in clips if one.clipped > CLIPPED]
     noisy = [one for one in clips if one.snr < NOISY]
     spread = described.rms.high - described.rms.low

@@ -18,16 +18,16 @@ from tmsearch.model import whisper as model
 
 
 @dataclass(frozen=True)
-class Doubts:
+class LabelCheck:
     """Every clip that was heard, the most doubtful first; `left_out` were longer than the model hears."""
 
     model: str
     wer: float
     scores: tuple[ClipScore, ...]
-    left_out: int
+    too_long: int
 
 
-def transcribe(corpus: Corpus, data: DataConfig, name: str, cache: Path) -> Doubts:
+def transcribe(corpus: Corpus, data: DataConfig, name: str, cache: Path) -> LabelCheck:
     """`name` hears the corpus as a zero-shot baseline does. Raises InputError for a model or texts that do not fit."""
     config = TrainConfig(model=name)
     whisper = model.load(config)
@@ -36,7 +36,7 @@ def transcribe(corpus: Corpus, data: DataConfig, name: str, cache: Path) -> Doub
     part = dataclasses.replace(corpus, clips=tuple(clip for clip in corpus.clips if clip.name in set(heard)))
     speech = Speech(part, Split(train=(), validation=heard, test=()), data.language, data.task, cache)
     scores = evaluate.zero_shot(config, speech, whisper)
-    return Doubts(name, scores.wer, ranked(scores.clips), len(corpus.clips) - len(heard))
+    return LabelCheck(name, scores.wer, ranked(scores.clips), len(corpus.clips) - len(heard))
 
 
 def ranked(scores: Sequence[ClipScore]) -> tuple[ClipScore, ...]:

@@ -37,7 +37,7 @@ class Hum:
     prominence: float
 
     @property
-    def found(self) -> bool:
+    def is_present(self) -> bool:
         return self.prominence >= PROMINENT
 
 
@@ -51,7 +51,7 @@ class Pauses:
 
 
 @dataclass(frozen=True)
-class Measures:
+class ClipMeasures:
     """One clip. Levels in dBFS (a full-scale sine has an RMS of -3), times in seconds, `dc` a share of full scale."""
 
     name: str
@@ -74,10 +74,10 @@ class Measures:
         return self.words / self.seconds
 
 
-def measure(clip: Clip, samples: Samples) -> Measures:
+def measure(clip: Clip, samples: Samples) -> ClipMeasures:
     """Everything about one clip; `samples` [n] are its own, 16 kHz mono."""
     noise, snr = noise_and_snr(samples)
-    return Measures(
+    return ClipMeasures(
         name=clip.name,
         text=clip.text,
         seconds=clip.seconds,
@@ -94,7 +94,7 @@ def measure(clip: Clip, samples: Samples) -> Measures:
     )
 
 
-def measured(clips: Sequence[Clip], decode: Callable[[str], Samples]) -> tuple[tuple[Measures, ...], Floats]:
+def measure_clips(clips: Sequence[Clip], decode: Callable[[str], Samples]) -> tuple[tuple[ClipMeasures, ...], Floats]:
     """Every clip, each decoded once, and their long-term average spectrum (see `spectrum`)."""
     found, power = [], np.zeros(_SPECTRUM // 2 + 1)
     for clip in clips:

@@ -17,7 +17,7 @@ from tmsearch.config import DataConfig, recommended_learning_rate
 from tmsearch.data.corpus import Corpus
 from tmsearch.data.splits import Split
 from tmsearch.errors import InputError
-from tmsearch.model.heard import needed
+from tmsearch.model.heard import context_needed
 
 WIDTH = 110  # columns of a comment in the file
 PASSES = 20  # over the training clips; the seed's runs made 14 (884 clips) to 26 (480 clips), DESIGN.md, section 4
@@ -34,7 +34,7 @@ ERROR_OF_124 = 0.018
 
 
 @dataclass(frozen=True)
-class Line:
+class ProposedSetting:
     """One key of the file, its value, and from what that was derived; `short` is what a person is told of it."""
 
     key: str
@@ -49,7 +49,7 @@ class Proposal:
 
     study: str
     about: str
-    sections: Mapping[str, tuple[Line, ...]]
+    sections: Mapping[str, tuple[ProposedSetting, ...]]
     start: tuple[Mapping[str, Any], ...]
 
     def text(self) -> str:
@@ -66,7 +66,7 @@ class Proposal:
         lines += [f"#   {knob}" for knob in MORE]
         return "\n".join(lines) + "\n"
 
-    def told(self) -> list[str]:
+    def assumptions(self) -> list[str]:
         """What was assumed, a line each."""
         return [line.short for section in self.sections.values() for line in section if line.short]
 
@@ -106,12 +106,16 @@ def propose(
     names, why = (list(models), "as asked for") if models else _models(config, gpu_gb, gpu_why)
     steps, budget = _budget(len(split.train))
     batch = _batch(len(split.train))
-    train = [Line("batch_size", batch, f"Recipes for Whisper use 8 to 32; {len(split.train)} clips to train.")]
+    train = [
+        ProposedSetting("batch_size", batch, f"Recipes for Whisper use 8 to 32; {len(split.train)} clips to train.")
+    ]
     if config.dataset != "demo":  # whose models hear less
         train.append(_context(corpus))
-    search: list[Line] = []
+    search: list[ProposedSetting] = []
     one = len(names) == 1
-    model = Line("model", names[0] if one else names, f"{why[0].upper()}{why[1:]}.", f"{', '.join(names)}: {why}")
+    model = ProposedSetting(
+        "model", names[0] if one else names, f"{why[0].upper()}{why[1:]}.", f"{', '.join(names)}: {why}"
+    )
     (train if one else search).append(model)
     rate, centre = _rate(names)
     search += [rate, _warmup(steps)]
@@ -133,34 +137,40 @@ def propose(
     return Proposal(study, about, sections, (start,))
 
 
-def _data(corpus: Corpus, config: DataConfig, split: Split, language_why: str) -> list[Line]:
+def _data(corpus: Corpus, config: DataConfig, split: Split, language_why: str) -> list[ProposedSetting]:
     """The dataset, and whatever of its settings is not the default."""
-    lines = [Line("dataset", config.dataset, "As a path it is taken from the folder that the command runs in.")]
+    lines = [
+        ProposedSetting("dataset", config.dataset, "As a path it is taken from the folder that the command runs in.")
+    ]
     revision = config.revision or corpus.commit
     if revision:
-        lines.append(Line("revision", revision, "Pinned: a dataset that grows is another one, with another split."))
+        lines.append(
+            ProposedSetting("revision", revision, "Pinned: a dataset that grows is another one, with another split.")
+        )
     told = f"language {config.language}: {language_why}"
-    lines.append(Line("language", config.language, f"{language_why[0].upper()}{language_why[1:]}.", told))
+    lines.append(ProposedSetting("language", config.language, f"{language_why[0].upper()}{language_why[1:]}.", told))
     error = ERROR_OF_124 * math.sqrt(124 / max(1, len(split.validation)))
     share, why = parts(len(corpus.clips))
     reason = f", {why}" if config.validation == share else ""
     kept = f"Of {len(corpus.clips)} clips{reason}; no {' nor '.join(split.grouped_by)} is in two splits."
     sure = f"{len(split.validation)} clips to validate leave WER a standard error of about {error:.3f}"
-    lines.append(Line("validation", config.validation, f"{kept} {sure}.", f"validation {config.validation:g}: {sure}"))
-    lines.append(Line("test", config.test, "Locked: only `tmsearch train` and `confirm --test` read it."))
+    lines.append(
+        ProposedSetting("validation", config.validation, f"{kept} {sure}.", f"validation {config.validation:g}: {sure}")
+    )
+    lines.append(ProposedSetting("test", config.test, "Locked: only `tmsearch train` and `confirm --test` read it."))
     default = DataConfig(dataset=config.dataset)
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)
         if item.name not in [line.key for line in lines] and value != getattr(default, item.name):
-            lines.append(Line(item.name, value, "As given to `tmsearch init`."))
+            lines.append(ProposedSetting(item.name, value, "As given to `tmsearch init`."))
     return lines
 
 
-def _context(corpus: Corpus) -> Line:
+def _context(corpus: Corpus) -> ProposedSetting:
     longest = max(clip.seconds for clip in corpus.clips)
-    context = min(CONTEXTS[1], max(CONTEXTS[0], needed(longest)))
+    context = min(CONTEXTS[1], max(CONTEXTS[0], context_needed(longest)))
     said = f"The longest clip has {longest:.1f} s"
-    return Line(
+    return ProposedSetting(
         "context_seconds", context, f"{said}; Whisper would pad every clip to 30 s.", f"context {context:g} s: {said}"
     )
 
@@ -170,7 +180,7 @@ def _batch(clips: int) -> int:
     return 32 if clips >= 3200 else 16 if clips >= 96 else 8 if clips >= 32 else max(1, min(4, clips))
 
 
-def _budget(clips: int) -> tuple[int, tuple[Line, ...]]:
+def _budget(clips: int) -> tuple[int, tuple[ProposedSetting, ...]]:
     batch = _batch(clips)
     wanted = min(STEPS[1], max(STEPS[0], PASSES * clips / batch))
     unit = 40 if wanted >= 120 else 8
@@ -179,8 +189,11 @@ def _budget(clips: int) -> tuple[int, tuple[Line, ...]]:
     passes = steps * batch / clips
     why = f"{passes:.0f} passes over {clips} training clips in batches of {batch}; the seed's best runs made 14 to 26."
     short = f"{steps} steps of {batch} clips: {passes:.0f} passes over the training clips"
-    budget = Line("max_steps", steps, why, short)
-    return steps, (budget, Line("rungs", rungs, "Judged after each doubling: cheap where little is known yet."))
+    budget = ProposedSetting("max_steps", steps, why, short)
+    return steps, (
+        budget,
+        ProposedSetting("rungs", rungs, "Judged after each doubling: cheap where little is known yet."),
+    )
 
 
 def _models(config: DataConfig, gpu_gb: float, gpu_why: str) -> tuple[list[str], str]:
@@ -201,48 +214,50 @@ def _named(size: str, config: DataConfig) -> str:
     return f"openai/whisper-{size}{'.en' if config.language == 'en' and size in BETTER_IN_ENGLISH else ''}"
 
 
-def _rate(models: Sequence[str]) -> tuple[Line, float | None]:
+def _rate(models: Sequence[str]) -> tuple[ProposedSetting, float | None]:
     """The range of the learning rate, and its centre for the last model; None where no recipe is known."""
     try:
         centres = [recommended_learning_rate({"model": model}) for model in models]
     except InputError:
         wide = {"low": 1e-6, "high": 1e-3, "log": True}
         said = "No recipe is known for a model of this size: from well below large-v3's 5e-6 to above any Whisper's."
-        return Line("learning_rate", wide, said, "learning_rate 1e-6 to 1e-3: no recipe known for the model"), None
+        return ProposedSetting(
+            "learning_rate", wide, said, "learning_rate 1e-6 to 1e-3: no recipe known for the model"
+        ), None
     found = "measured on the demo" if models[0].startswith("demo/") else "1/40 of the pre-training rate"
     source = f"{found}; 0.3 to 6 times that is searched."
     if len(models) > 1:
         each = ", ".join(f"{centre:.3g}" for centre in centres)
-        return Line(
+        return ProposedSetting(
             "learning_rate", {"low": 0.3, "high": 6, "log": True, "times": "recommended"},
             f"A factor on each model's own centre ({each}): {source}",
         ), centres[-1]  # fmt: skip
     low, high = (float(f"{factor * centres[0]:.3g}") for factor in (0.3, 6))
     said = f"The centre for this model is {centres[0]:.3g}, {source}"
-    return Line("learning_rate", {"low": low, "high": high, "log": True}, said), centres[0]
+    return ProposedSetting("learning_rate", {"low": low, "high": high, "log": True}, said), centres[0]
 
 
-def _warmup(steps: int) -> Line:
+def _warmup(steps: int) -> ProposedSetting:
     most = max(1, math.floor(0.15 * steps))
     step = max(1, round(most / 12))
     why = f"Recipes for Whisper warm up for 2 to 15 % of the {steps} steps."
-    return Line("warmup_steps", {"low": 0, "high": most // step * step, "step": step}, why)
+    return ProposedSetting("warmup_steps", {"low": 0, "high": most // step * step, "step": step}, why)
 
 
 def _middle(warmup: Mapping[str, int]) -> int:
     return warmup["high"] // warmup["step"] // 2 * warmup["step"]
 
 
-def _level(corpus: Corpus) -> Line:
+def _level(corpus: Corpus) -> ProposedSetting:
     """Whether normalisation is worth searching: only where levels differ."""
     rms = [20 * math.log10(max(clip.recording.rms, 1e-6)) for clip in corpus.clips]
     low, high = (float(value) for value in np.percentile(rms, [5, 95]))
     measured = f"90 % of the clips lie within {high - low:.0f} dB of RMS level ({low:.0f} to {high:.0f} dBFS)"
     if high - low >= SPREAD_DB:
         told = f"normalize_audio searched: {measured}"
-        return Line("normalize_audio", [True, False], f"{measured}. True: peak.", told)
+        return ProposedSetting("normalize_audio", [True, False], f"{measured}. True: peak.", told)
     said = f"Not searched: {measured}, too little for normalisation to matter."
-    return Line("normalize_audio", False, said, f"normalize_audio false: {measured}")
+    return ProposedSetting("normalize_audio", False, said, f"normalize_audio false: {measured}")
 
 
 def _comment(text: str, indent: str) -> list[str]:

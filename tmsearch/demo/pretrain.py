@@ -20,7 +20,7 @@ from tmsearch.demo.stock import POSITIONS, Size, extractor_of, model_of, token_i
 
 
 @dataclass(frozen=True)
-class Recipe:
+class PretrainingRecipe:
     """How a model of one size is pre-trained: AdamW, linear warmup, half a cosine down to zero."""
 
     size: Size
@@ -32,8 +32,8 @@ class Recipe:
     seed: int = 0
 
 
-MICRO = Recipe(Size(d_model=128, heads=4, encoder_layers=3, decoder_layers=2), steps=1400)
-NANO = Recipe(Size(d_model=80, heads=4, encoder_layers=2, decoder_layers=1), steps=2000, learning_rate=2e-3)
+MICRO = PretrainingRecipe(Size(d_model=128, heads=4, encoder_layers=3, decoder_layers=2), steps=1400)
+NANO = PretrainingRecipe(Size(d_model=80, heads=4, encoder_layers=2, decoder_layers=1), steps=2000, learning_rate=2e-3)
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,9 @@ def _padded(rows: Sequence[list[int]], fill: int) -> torch.Tensor:
 class _Loss:
     """Cross-entropy of the decoder and CTC of the encoder on one batch."""
 
-    def __init__(self, model: WhisperForConditionalGeneration, tokenizer: WhisperTokenizer, recipe: Recipe) -> None:
+    def __init__(
+        self, model: WhisperForConditionalGeneration, tokenizer: WhisperTokenizer, recipe: PretrainingRecipe
+    ) -> None:
         self.model, self.tokenizer, self.ctc_weight = model, tokenizer, recipe.ctc_weight
         self.start = token_id(tokenizer, "<|startoftranscript|>")
         self.stop = token_id(tokenizer, "<|endoftext|>")
@@ -84,7 +86,7 @@ class _Loss:
         return (1 - self.ctc_weight) * loss + self.ctc_weight * aligned
 
 
-def _rate(step: int, recipe: Recipe) -> float:
+def _rate(step: int, recipe: PretrainingRecipe) -> float:
     if step < recipe.warmup_steps:
         return recipe.learning_rate * step / recipe.warmup_steps
     share = (step - recipe.warmup_steps) / max(1, recipe.steps - recipe.warmup_steps)
@@ -92,7 +94,7 @@ def _rate(step: int, recipe: Recipe) -> float:
 
 
 def pretrain(
-    recipe: Recipe, tokenizer: WhisperTokenizer, clean: Examples, report: Callable[[str], None]
+    recipe: PretrainingRecipe, tokenizer: WhisperTokenizer, clean: Examples, report: Callable[[str], None]
 ) -> WhisperForConditionalGeneration:
     """The recipe's model after its steps on `clean`; `report` gets a line every 50 steps."""
     model = model_of(recipe.size, tokenizer, recipe.seed)

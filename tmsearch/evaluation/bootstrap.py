@@ -29,7 +29,7 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Runs:
+class ErrorCounts:
     """One recipe's trainings: errors and reference words [trainings, clips]; 0 of both where one has not heard a clip.
 
     The clips of all recipes that are compared are the same, in the same order.
@@ -107,7 +107,7 @@ def _percentiles(draws: Floats, clips: int) -> Interval:
     return Interval(float(low), float(high))
 
 
-def mean_interval(runs: Runs, arms: Sequence[Runs]) -> Interval | None:
+def mean_interval(runs: ErrorCounts, arms: Sequence[ErrorCounts]) -> Interval | None:
     """Of a recipe's mean rate over seeds and utterances; None where no recipe of `arms` was trained twice."""
     variance, freedom = _seed_noise(arms)
     if not freedom:
@@ -121,7 +121,7 @@ def mean_interval(runs: Runs, arms: Sequence[Runs]) -> Interval | None:
     return Interval(max(0.0, float(low)), float(high))
 
 
-def difference(one: Runs, other: Runs, arms: Sequence[Runs]) -> Difference | None:
+def difference(one: ErrorCounts, other: ErrorCounts, arms: Sequence[ErrorCounts]) -> Difference | None:
     """Paired bootstrap over utterances and seeds of the difference between two recipes' mean rates.
 
     `arms` are all recipes of the comparison, these two among them: they share one spread between seeds, since three
@@ -148,7 +148,7 @@ def difference(one: Runs, other: Runs, arms: Sequence[Runs]) -> Difference | Non
     return Difference(observed, interval, error, p, freedom, variance, share**2 * spread)
 
 
-def wilcoxon(one: Runs, other: Runs) -> float:
+def wilcoxon(one: ErrorCounts, other: ErrorCounts) -> float:
     """One-sided p of the signed ranks of the clips' mean differences: a cross-check that knows nothing of seeds."""
     from scipy.stats import wilcoxon as signed_ranks
 
@@ -161,7 +161,7 @@ def wilcoxon(one: Runs, other: Runs) -> float:
     return float(found.pvalue)
 
 
-def _rates(runs: Runs) -> Floats:
+def _rates(runs: ErrorCounts) -> Floats:
     """Each training's rate on each resample [resamples, trainings]."""
     weights = _weights(runs.errors.shape[1])
     words = weights @ runs.words.T
@@ -169,16 +169,16 @@ def _rates(runs: Runs) -> Floats:
     return found
 
 
-def _disjoint(runs: Runs) -> bool:
+def _disjoint(runs: ErrorCounts) -> bool:
     """Whether every training was scored on clips of its own: then their spread holds all that clips do, too."""
     return len(runs.words) > 1 and int((runs.words > 0).sum(axis=0).max()) == 1
 
 
-def _folded(arms: Sequence[Runs]) -> bool:
+def _folded(arms: Sequence[ErrorCounts]) -> bool:
     return any(bool(((runs.words > 0) != (runs.words[0] > 0)).any()) for runs in arms)
 
 
-def _seed_noise(arms: Sequence[Runs]) -> tuple[float, int]:
+def _seed_noise(arms: Sequence[ErrorCounts]) -> tuple[float, int]:
     """The variance between trainings of one recipe, all recipes together, and its degrees of freedom.
 
     Where trainings were scored on different folds, what a fold does to every recipe is taken out as well.
@@ -206,7 +206,7 @@ def _seed_draws(variance: float, freedom: int, trainings: int, place: int) -> Fl
     return found
 
 
-def _together(runs: Runs) -> float:
+def _together(runs: ErrorCounts) -> float:
     """The variance of the mean rate that comes from what seeds and utterances do together."""
     trainings = len(runs.errors)
     if trainings < 2 or _disjoint(runs):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tmsearch.evaluation import bootstrap
-from tmsearch.evaluation.bootstrap import Difference, Interval, Runs
+from tmsearch.evaluation.bootstrap import Difference, ErrorCounts, Interval
 
 POWER = 0.80  # a gain counts as findable when four of five confirmations would find it
 GAIN = 0.10  # relative; what the advice at the end is about
@@ -30,7 +30,7 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Contender:
     """A recipe of the comparison: the default one or a leader of the search. `fate` says why it was left early."""
 
     name: str
@@ -42,8 +42,8 @@ class Recipe:
 class Verdict:
     """The best contender by its mean against the default recipe. `level` is what its p, times contenders, must pass."""
 
-    default: Recipe
-    winner: Recipe
+    default: Contender
+    winner: Contender
     contenders: int
     clips: int
     level: float
@@ -58,7 +58,7 @@ class Verdict:
         return min(1.0, self.contenders * self.difference.p) if self.difference else 1.0
 
     @property
-    def told_apart(self) -> bool:
+    def is_significant(self) -> bool:
         return self.difference is not None and self.p <= self.level
 
     def sentence(self) -> str:
@@ -75,21 +75,21 @@ class Verdict:
             f"difference {self.difference.mean:+.3f}, 95 % {self.difference.interval.low:+.3f} to "
             f"{self.difference.interval.high:+.3f}, {_p(self.p)} as the best of {self.contenders}"
         )
-        if not self.told_apart:
+        if not self.is_significant:
             return f"{self.winner.name} can't be told apart from the default recipe: {seen} ({sure})."
         gain = 1 - winner / default
         return f"{self.winner.name} makes {gain:.0%} fewer word errors than the default recipe: {seen} ({sure})."
 
     def cross_check(self) -> str:
         """What the signed ranks say, and whether they say the same."""
-        agrees = (self.wilcoxon * self.contenders <= self.level) == self.told_apart
+        agrees = (self.wilcoxon * self.contenders <= self.level) == self.is_significant
         return f"Wilcoxon over clips, seeds aside: {_p(min(1.0, self.wilcoxon * self.contenders))}" + (
             "" if agrees else "; it says otherwise, since it knows nothing of seeds or of how far clips differ"
         )
 
 
 def compare(
-    default: Recipe, contenders: Sequence[Recipe], level: float, *, split: str = "validation"
+    default: Contender, contenders: Sequence[Contender], level: float, *, split: str = "validation"
 ) -> Verdict | None:
     """The contender with the lowest mean against the default; None where either side has no training.
 
@@ -115,7 +115,7 @@ def compare(
     )
 
 
-def aligned(recipes: Sequence[Recipe]) -> list[Runs]:
+def aligned(recipes: Sequence[Contender]) -> list[ErrorCounts]:
     """All trainings on one axis of clips: fold after fold, with no words where a training did not hear them."""
     words = {one.fold: one.words for recipe in recipes for one in recipe.trainings}
     starts, total = {}, 0
@@ -127,11 +127,11 @@ def aligned(recipes: Sequence[Recipe]) -> list[Runs]:
         for row, one in enumerate(recipe.trainings):
             here = slice(starts[one.fold], starts[one.fold] + len(one.words))
             errors[row, here], heard[row, here] = one.errors, one.words
-        found.append(Runs(errors, heard))
+        found.append(ErrorCounts(errors, heard))
     return found
 
 
-def interval(recipe: Recipe, recipes: Sequence[Recipe]) -> Interval | None:
+def interval(recipe: Contender, recipes: Sequence[Contender]) -> Interval | None:
     """Of the recipe's mean WER over seeds and utterances."""
     usable = [one for one in recipes if one.trainings]
     if recipe not in usable:
@@ -140,13 +140,13 @@ def interval(recipe: Recipe, recipes: Sequence[Recipe]) -> Interval | None:
     return bootstrap.mean_interval(arms[usable.index(recipe)], arms)
 
 
-def spread(recipe: Recipe) -> float | None:
+def spread(recipe: Contender) -> float | None:
     """The standard deviation of its trainings' WERs; None for fewer than two."""
     rates = [one.wer for one in recipe.trainings]
     return float(np.std(rates, ddof=1)) if len(rates) > 1 else None
 
 
-def needed(verdict: Verdict) -> str:
+def required_sample_size(verdict: Verdict) -> str:
     """How many trainings, or clips, would show a gain of GAIN of the default's WER in POWER of tries."""
     found, seeds = verdict.difference, len(verdict.default.trainings)
     if found is None:
@@ -179,7 +179,7 @@ def _seen(verdict: Verdict, gain: float, seeds: int, utterances: float) -> bool:
     return bool(gain >= bar * error)
 
 
-def _trainings(recipe: Recipe) -> str:
+def _trainings(recipe: Contender) -> str:
     return f"{len(recipe.trainings)} training{'s' if len(recipe.trainings) > 1 else ''}"
 
 

@@ -15,12 +15,12 @@ import torch
 
 from tmsearch import devices
 from tmsearch.config import TrainConfig
-from tmsearch.data.text_normalizer import normaliser
+from tmsearch.data.text_normalizer import normalizer
 from tmsearch.errors import InputError
 from tmsearch.evaluation.scores import ClipScore, Scores
 from tmsearch.features.dataset import Speech
 from tmsearch.model import whisper as model
-from tmsearch.model.context import Contexts, full
+from tmsearch.model.context import ContextRule, full_context
 from tmsearch.model.decoding import transcribe
 from tmsearch.model.tokens import prompt_ids
 from tmsearch.model.whisper import Whisper
@@ -29,7 +29,7 @@ from tmsearch.model.whisper import Whisper
 CAP_FACTOR, CAP_MARGIN = 1.5, 8
 
 
-class Interrupted(Exception):
+class EvaluationInterruptedError(Exception):
     """The caller's `stop` became true between two batches."""
 
 
@@ -68,7 +68,7 @@ class WordErrors(hub_evaluate.Metric):  # type: ignore[misc]  # evaluate is not 
 
 def score(names: Sequence[str], references: Sequence[str], hypotheses: Sequence[str], language: str) -> Scores:
     """Compares texts clip by clip, after the normaliser of `language` and as they are."""
-    normalise = normaliser(language)
+    normalise = normalizer(language)
     plain = [(normalise(said), normalise(heard)) for said, heard in zip(references, hypotheses, strict=True)]
     metric = WordErrors(keep_in_memory=True)
     words = metric.compute(predictions=[heard for _, heard in plain], references=[said for said, _ in plain])
@@ -106,7 +106,7 @@ def evaluate(
         raise InputError("no clips to score; raise data.validation (or data.test)")
     started = time.perf_counter()
     was_training = whisper.model.training
-    rule = speech.contexts(whisper, config) if context == "study" else full(whisper)
+    rule = speech.context_rule(whisper, config) if context == "study" else full_context(whisper)
     whisper.model.train(False)
     try:
         heard = _hear(whisper, speech, names, config, rule, stop)
@@ -134,11 +134,11 @@ def _hear(
     speech: Speech,
     names: Sequence[str],
     config: TrainConfig,
-    rule: Contexts,
+    rule: ContextRule,
     stop: Callable[[], bool],
 ) -> dict[str, tuple[str, bool]]:
     """What the model makes of each clip, by name, and whether that is a loop."""
-    speech.check_heard(names, rule.seconds)
+    speech.check_lengths(names, rule.seconds)
     longest = max((len(ids) for ids in speech.label_ids(names, whisper).values()), default=0)
     # Alike lengths together, so that a batch ends together.
     by_length = [clip.name for clip in sorted(speech.clips(names), key=lambda clip: (clip.seconds, clip.name))]
@@ -147,9 +147,9 @@ def _hear(
     def batches() -> Iterator[list[torch.Tensor]]:
         for first in range(0, len(by_length), config.eval_batch_size):
             if stop():
-                raise Interrupted
+                raise EvaluationInterruptedError
             part = by_length[first : first + config.eval_batch_size]
-            runs = rule.runs(speech.seconds(part))  # sorted by length already, so the order stays
+            runs = rule.length_groups(speech.seconds(part))  # sorted by length already, so the order stays
             yield [mels.batch([part[place] for place in run], frames) for frames, run in runs]
 
     prompt = prompt_ids(whisper, speech.language, speech.task)

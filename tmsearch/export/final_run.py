@@ -20,15 +20,15 @@ from tmsearch.evaluation import evaluate
 from tmsearch.evaluation.scores import Scores, write_scores
 from tmsearch.export import soups
 from tmsearch.export import weights as confirmed
-from tmsearch.export.finalize import METRICS, Say, finish, rates
-from tmsearch.export.soups import Candidate, Ingredient
+from tmsearch.export.finalize import METRICS, PrintLine, finish, rates
+from tmsearch.export.soups import Ingredient, SoupCandidate
 from tmsearch.features.dataset import Speech
 from tmsearch.model.whisper import Whisper
 from tmsearch.recipe import Recipe, recipe_text, split_facts, write_atomically
 from tmsearch.training import checkpoints, micro_batch
 from tmsearch.training import train as training
-from tmsearch.training.tensorboard import Logbook
-from tmsearch.training.warm import Warm
+from tmsearch.training.tensorboard import TrialLog
+from tmsearch.training.warm import ModelCache
 
 RECIPE, OPTIONS = "recipe.yaml", "options.json"
 FAILED, INTERRUPTED = 1, 130
@@ -37,7 +37,7 @@ AVERAGED_SHARE = 0.25
 
 
 @dataclass(frozen=True)
-class Options:
+class FinalRunOptions:
     """How the final run ends: `average` so many last checkpoints, `soup` files of weights by name, train on all clips.
 
     Averages and soups are kept only where the validation split says so; `on_all` leaves it nothing to say.
@@ -49,7 +49,9 @@ class Options:
     on_all: bool = False
 
 
-def train(recipe: Recipe, options: Options, folder: Path, cache: Path, stop: Callable[[], bool], say: Say) -> int:
+def train(
+    recipe: Recipe, options: FinalRunOptions, folder: Path, cache: Path, stop: Callable[[], bool], say: PrintLine
+) -> int:
     """Train `recipe`, score it on the locked test split, and write the model into `folder`; the exit code.
 
     Killed or interrupted, the same call goes on from the last checkpoint; called again after its end it does
@@ -65,14 +67,14 @@ def train(recipe: Recipe, options: Options, folder: Path, cache: Path, stop: Cal
     say(f"{recipe.train.model}: {recipe.train.max_steps} steps on {len(speech.split.train)} clips, into {folder}")
     try:
         result, last = _trained(recipe, options, speech, folder, stop, say)
-    except training.Stopped as stopped:
+    except training.TrainingStoppedError as stopped:
         say(f"interrupted at step {stopped.step}, everything is kept; the same command goes on")
         return INTERRUPTED
-    except training.Diverged as diverged:
+    except training.DivergenceError as diverged:
         say(f"failed: {diverged}; a lower train.learning_rate may hold")
         return FAILED
     except (RuntimeError, MemoryError) as error:
-        if not micro_batch.ran_out(error):
+        if not micro_batch.is_out_of_memory(error):
             raise
         say("failed: out of memory; lower train.micro_batch_size in the recipe, or set train.low_memory")
         return FAILED
@@ -90,7 +92,7 @@ def train(recipe: Recipe, options: Options, folder: Path, cache: Path, stop: Cal
     return 0
 
 
-def _known(folder: Path, recipe: Recipe, options: Options) -> dict[str, Any] | None:
+def _known(folder: Path, recipe: Recipe, options: FinalRunOptions) -> dict[str, Any] | None:
     """The metrics of a finished training of this recipe; None where there is none yet."""
     kept, how = folder / RECIPE, folder / OPTIONS
     if kept.is_file() and kept.read_text(encoding="utf-8") != recipe_text(recipe):
@@ -105,11 +107,11 @@ def _known(folder: Path, recipe: Recipe, options: Options) -> dict[str, Any] | N
     return found
 
 
-def _options_text(options: Options) -> str:
+def _options_text(options: FinalRunOptions) -> str:
     return json.dumps(dataclasses.asdict(options), indent=2) + "\n"
 
 
-def _speech(recipe: Recipe, options: Options, cache: Path) -> Speech:
+def _speech(recipe: Recipe, options: FinalRunOptions, cache: Path) -> Speech:
     """The recipe's clips, divided as the search divided them; raises InputError where either is no longer the same."""
     corpus = clips.load(recipe.data)
     if recipe.fingerprint is not None and corpus.fingerprint != recipe.fingerprint:
@@ -135,20 +137,20 @@ def _points(steps: int, average: int) -> list[int]:
 
 
 def _trained(
-    recipe: Recipe, options: Options, speech: Speech, folder: Path, stop: Callable[[], bool], say: Say
+    recipe: Recipe, options: FinalRunOptions, speech: Speech, folder: Path, stop: Callable[[], bool], say: PrintLine
 ) -> tuple[training.Result, dict[int, Path]]:
     """Point for point to the end; the last result, and the weights that were kept on the way, by step."""
     config, saved = recipe.train, folder / "training"
-    points, warm = _points(config.max_steps, options.average), Warm()
+    points, warm = _points(config.max_steps, options.average), ModelCache()
     kept = {step: saved / f"weights-{step:06d}" for step in points}
     found = checkpoints.latest(saved, at_most=config.max_steps)
     begun = checkpoints.step_of(found) if found else 0
     if begun:
         say(f"goes on from step {begun}")
     result = None
-    with Logbook(folder / "runs", begun, dataclasses.asdict(config)) as logbook:
+    with TrialLog(folder / "runs", begun, dataclasses.asdict(config)) as logbook:
 
-        def report(progress: training.Progress) -> None:
+        def report(progress: training.StepMetrics) -> None:
             logbook.progress(progress)
             say(f"step {progress.step} of {config.max_steps}  loss {progress.loss:.3f}", passing=True)
 
@@ -176,23 +178,23 @@ def _trained(
 
 def _chosen(
     recipe: Recipe,
-    options: Options,
+    options: FinalRunOptions,
     speech: Speech,
     folder: Path,
     kept: Mapping[int, Path],
     result: training.Result,
-    say: Say,
-) -> tuple[Candidate, dict[str, float]]:
+    say: PrintLine,
+) -> tuple[SoupCandidate, dict[str, float]]:
     """The last weights, or an average or soup that the validation split likes better; and all that were tried."""
     points = [Ingredient(f"step {step}", confirmed.read(kept[step] / confirmed.WEIGHTS)) for step in sorted(kept)]
     last = points[-1].weights
-    candidates = [Candidate("the last weights", last, _as_scores(result))]
+    candidates = [SoupCandidate("the last weights", last, _as_scores(result))]
     if options.on_all or (len(points) == 1 and not options.soup):
         return candidates[0], {}
     score = _scorer(recipe, speech)
     if len(points) > 1:
         averaged = soups.mean([one.weights for one in points])
-        candidates.append(Candidate(f"average of the last {len(points)} checkpoints", averaged, score(averaged)))
+        candidates.append(SoupCandidate(f"average of the last {len(points)} checkpoints", averaged, score(averaged)))
     if options.soup:
         read = [Ingredient(name, confirmed.read(Path(file))) for name, file in options.soup.items()]
         mixed = soups.fitting([Ingredient("this run", last), *read], last)

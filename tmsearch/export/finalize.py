@@ -19,7 +19,7 @@ from tmsearch.recipe import Recipe, write_atomically
 METRICS, CARD = "metrics.json", "README.md"
 
 
-class Say(Protocol):
+class PrintLine(Protocol):
     """Prints one line; a passing one may be overwritten by the next."""
 
     def __call__(self, line: str, passing: bool = False) -> None: ...
@@ -41,7 +41,13 @@ def rates(scores: Scores) -> dict[str, Any]:
 
 
 def finish(
-    recipe: Recipe, speech: Speech, folder: Path, dtype: str, whisper: Whisper, metrics: Mapping[str, Any], say: Say
+    recipe: Recipe,
+    speech: Speech,
+    folder: Path,
+    dtype: str,
+    whisper: Whisper,
+    metrics: Mapping[str, Any],
+    say: PrintLine,
 ) -> None:
     """Score the test split, write the model and its card, and last of all the metrics: they say that it is complete."""
     found: dict[str, Any] = {**metrics, "dtype": dtype}
@@ -57,13 +63,13 @@ def finish(
     say(f"{folder}: the model, its card in {CARD}, its metrics in {METRICS}")
 
 
-def _tested(recipe: Recipe, speech: Speech, whisper: Whisper, say: Say) -> tuple[Scores, dict[str, Any]]:
+def _tested(recipe: Recipe, speech: Speech, whisper: Whisper, say: PrintLine) -> tuple[Scores, dict[str, Any]]:
     """As the folder will hold it: at 30 s, where a user runs it, at the study's context, and untouched at 30 s."""
     test, config = speech.split.test, recipe.train
     devices.move(whisper.model, devices.device())
     full, _ = evaluate.evaluate(whisper, speech, test, config, context="full")
     trimmed, _ = evaluate.evaluate(whisper, speech, test, config, context="study")
-    longest = speech.contexts(whisper, config).seconds
+    longest = speech.context_rule(whisper, config).seconds
     untouched = model.load(config)
     devices.move(untouched.model, devices.device())
     before, _ = evaluate.evaluate(untouched, speech, test, config, context="full")

@@ -15,7 +15,7 @@ from tmsearch.model import tokens, trainable
 from tmsearch.model import whisper as model
 from tmsearch.model.whisper import Whisper
 from tmsearch.training import checkpoints, train
-from tmsearch.training.checkpoints import Broken
+from tmsearch.training.checkpoints import CheckpointError
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -27,7 +27,7 @@ def load_weights(config: TrainConfig, checkpoint: Path) -> Whisper:
     """
     saved = checkpoints.load(checkpoint, groups={"weights"})
     if saved.state.get("config") != train.fingerprint(config):
-        raise Broken(f"{checkpoint}: made with another config")
+        raise CheckpointError(f"{checkpoint}: made with another config")
     whisper = model.load(config)
     trainable.prepare(whisper, config)
     trainable.set_weights(whisper, saved.tensors["weights"])
@@ -37,7 +37,7 @@ def load_weights(config: TrainConfig, checkpoint: Path) -> Whisper:
 
 def rounded(whisper: Whisper, dtype: str) -> Whisper:
     """The model as its folder of `dtype` will hold it, adapters merged, back in float32 to be scored: a copy."""
-    adapted = trainable.merged(whisper)
+    adapted = trainable.merge_adapters(whisper)
     whole = dataclasses.replace(adapted, model=copy.deepcopy(adapted.model))
     if dtype != "float32":
         devices.move(whole.model, whole.model.device, DTYPES[dtype])
@@ -54,7 +54,7 @@ def export(
     Adapters are merged, in a copy. `language` and `task`, if given,
     become what a multilingual model does unasked. `dtype` is one of DTYPES.
     """
-    adapted = trainable.merged(whisper)
+    adapted = trainable.merge_adapters(whisper)
     whole = dataclasses.replace(adapted, model=copy.deepcopy(adapted.model))
     devices.move(whole.model, torch.device("cpu"), DTYPES[dtype])
     whole.model.train(False)

@@ -21,7 +21,7 @@ class Ingredient:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class SoupCandidate:
     """One way to have the final model, and how it does on the validation split."""
 
     name: str
@@ -44,13 +44,13 @@ def fitting(ingredients: Sequence[Ingredient], like: Weights) -> list[Ingredient
     return [one for one in ingredients if {name: weight.shape for name, weight in one.weights.items()} == shapes]
 
 
-def uniform(ingredients: Sequence[Ingredient], score: Callable[[Weights], Scores]) -> Candidate:
+def uniform(ingredients: Sequence[Ingredient], score: Callable[[Weights], Scores]) -> SoupCandidate:
     """All of them averaged."""
     merged = mean([one.weights for one in ingredients])
-    return Candidate(f"uniform soup of {len(ingredients)}", merged, score(merged))
+    return SoupCandidate(f"uniform soup of {len(ingredients)}", merged, score(merged))
 
 
-def greedy(ingredients: Sequence[Ingredient], score: Callable[[Weights], Scores]) -> Candidate:
+def greedy(ingredients: Sequence[Ingredient], score: Callable[[Weights], Scores]) -> SoupCandidate:
     """From the best on, one after the other is stirred in and stays where the average gets no worse.
 
     Wortsman et al. 2022, arXiv:2203.05482, recipe 1, by WER.
@@ -64,9 +64,9 @@ def greedy(ingredients: Sequence[Ingredient], score: Callable[[Weights], Scores]
         if found.wer <= scores.wer:
             scores, chosen = found, [*chosen, ingredients[place]]
     name = f"greedy soup of {len(chosen)} in {len(ingredients)}"
-    return Candidate(name, mean([one.weights for one in chosen]), scores)
+    return SoupCandidate(name, mean([one.weights for one in chosen]), scores)
 
 
-def best(candidates: Sequence[Candidate]) -> Candidate:
+def best(candidates: Sequence[SoupCandidate]) -> SoupCandidate:
     """The lowest WER; the first of equals, so that nothing is merged for nothing."""
     return min(candidates, key=lambda one: one.scores.wer)

@@ -19,7 +19,7 @@ from tmsearch.features.dataset import Speech
 from tmsearch.model import trainable
 from tmsearch.model import whisper as model
 from tmsearch.model.whisper import Whisper
-from tmsearch.training.checkpoints import Broken
+from tmsearch.training.checkpoints import CheckpointError
 
 WEIGHTS = "weights.safetensors"
 
@@ -41,7 +41,7 @@ def read(file: Path) -> Mapping[str, torch.Tensor]:
     try:
         return load_file(file)
     except (OSError, SafetensorError) as error:
-        raise Broken(f"{file}: {error}") from error
+        raise CheckpointError(f"{file}: {error}") from error
 
 
 def whisper(config: TrainConfig, weights: Mapping[str, torch.Tensor]) -> Whisper:

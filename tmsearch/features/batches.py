@@ -11,7 +11,7 @@ from tmsearch.config import TrainConfig
 from tmsearch.errors import InputError
 from tmsearch.features import augment, log_mel
 from tmsearch.features.dataset import Speech
-from tmsearch.model.context import Contexts
+from tmsearch.model.context import ContextRule
 from tmsearch.model.tokens import special_id
 from tmsearch.model.whisper import Whisper
 from tmsearch.training.update import MicroBatch
@@ -52,24 +52,24 @@ class Batches:
         if not self.names:
             raise InputError("the training split has no clips; lower data.validation and data.test")
         self.config, self.speech, self.extractor = config, speech, whisper.extractor
-        self.contexts: Contexts = speech.contexts(whisper, config)
+        self.context_rule: ContextRule = speech.context_rule(whisper, config)
         self.start = special_id(whisper, "<|startoftranscript|>")
         self.filler = special_id(whisper, "<|endoftext|>")
-        speech.check_heard(self.names, self.contexts.seconds)
+        speech.check_lengths(self.names, self.context_rule.seconds)
         self.labels = speech.label_ids(self.names, whisper)
         # A compiled graph has one length; elsewhere a batch is as long as its own longest label.
         self.places = max(map(len, self.labels.values())) if config.compile else 0
         self.mels = speech.mels(self.names, whisper, config).on(place)
         self.seconds = dict(zip(self.names, speech.seconds(self.names), strict=True))
 
-    def names_of(self, step: int) -> list[str]:
+    def clip_names(self, step: int) -> list[str]:
         """The clips of update `step`, from 1."""
         size = self.config.batch_size
         return [self.names[index] for index in order(len(self.names), self.config.seed, (step - 1) * size, size)]
 
-    def of(self, step: int, micro_batch: int) -> Iterator[MicroBatch]:
+    def micro_batches(self, step: int, micro_batch: int) -> Iterator[MicroBatch]:
         """The batch of update `step`, from 1, in parts of at most `micro_batch` clips."""
-        names = self.names_of(step)
+        names = self.clip_names(step)
         tokens = sum(len(self.labels[name]) for name in names)
         for first in range(0, len(names), micro_batch):
             part = names[first : first + micro_batch]
@@ -85,7 +85,7 @@ class Batches:
             for place, name in enumerate(names)
         ]
         runs, order_in_batch = [], []
-        for frames, places in self.contexts.runs(seconds):
+        for frames, places in self.context_rule.length_groups(seconds):
             mels = self.mels.batch([names[place] for place in places], frames)
             made = [index for index, place in enumerate(places) if place in changed]
             if made:
@@ -103,8 +103,8 @@ class Batches:
         changed: dict[int, augment.Samples] = {}
         for place, name in enumerate(names):
             samples = self.speech.corpus.samples(name)
-            heard = augment.waveform(samples, self.config, step, first_place + place, self.contexts.seconds)
+            heard = augment.waveform(samples, self.config, step, first_place + place, self.context_rule.seconds)
             if heard is not None:
                 # Normalised after the change, as a microphone's signal is.
-                changed[place] = log_mel.normalise(heard, self.config.normalisation)
+                changed[place] = log_mel.normalize(heard, self.config.normalization)
         return changed

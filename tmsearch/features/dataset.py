@@ -11,9 +11,9 @@ from tmsearch.data.corpus import Clip, Corpus
 from tmsearch.data.splits import Split
 from tmsearch.errors import InputError
 from tmsearch.features import log_mel
-from tmsearch.features.log_mel import Mels
+from tmsearch.features.log_mel import LogMels
 from tmsearch.model import tokens
-from tmsearch.model.context import Contexts, contexts
+from tmsearch.model.context import ContextRule, context_rule
 from tmsearch.model.whisper import Whisper
 
 _NAMED = 3  # clips that an error names before it counts the rest
@@ -38,13 +38,13 @@ class Speech:
         """How long the clips of `names` are."""
         return [clip.seconds for clip in self.clips(names)]
 
-    def contexts(self, whisper: Whisper, config: TrainConfig) -> Contexts:
+    def context_rule(self, whisper: Whisper, config: TrainConfig) -> ContextRule:
         """What is heard of each clip: the same rule for training and scoring, for every configuration of a study."""
-        return contexts(config, whisper.seconds, max(clip.seconds for clip in self.corpus.clips))
+        return context_rule(config, whisper.seconds, max(clip.seconds for clip in self.corpus.clips))
 
-    def mels(self, names: Sequence[str], whisper: Whisper, config: TrainConfig) -> Mels:
+    def mels(self, names: Sequence[str], whisper: Whisper, config: TrainConfig) -> LogMels:
         """The log-mels of `names` as the checkpoint's own extractor makes them, from the cache where it has them."""
-        return log_mel.log_mels(self.corpus, names, whisper.extractor, config.normalisation, self.cache)
+        return log_mel.log_mels(self.corpus, names, whisper.extractor, config.normalization, self.cache)
 
     def label_ids(self, names: Sequence[str], whisper: Whisper) -> dict[str, list[int]]:
         """Label ids by clip name; raises InputError for texts longer than the decoder has positions."""
@@ -53,7 +53,7 @@ class Speech:
         _refuse([name for name in names if len(ids[name]) > most], f"text longer than {most} tokens", "shorten or drop")
         return ids
 
-    def check_heard(self, names: Sequence[str], seconds: float) -> None:
+    def check_lengths(self, names: Sequence[str], seconds: float) -> None:
         """Raises InputError for clips longer than `seconds`: the encoder would not hear the end of their text."""
         # The last frame may be a fraction of 10 ms over.
         long = [clip.name for clip in self.clips(names) if clip.seconds > seconds + 0.01]

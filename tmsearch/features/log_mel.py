@@ -19,12 +19,12 @@ import torch
 import transformers
 from transformers import WhisperFeatureExtractor
 
-from tmsearch.config import NORMALISATIONS
+from tmsearch.config import NORMALIZATIONS
 from tmsearch.data.audio_file import SAMPLE_RATE, Samples
 from tmsearch.data.corpus import Corpus
 from tmsearch.errors import InputError
 
-__all__ = ["SAMPLE_RATE", "Mels", "from_samples", "log_mels", "normalise"]
+__all__ = ["SAMPLE_RATE", "LogMels", "from_samples", "log_mels", "normalize"]
 
 PEAK = -1.0  # dBFS, EBU R 128's highest permitted level
 RMS = -26.0  # dBFS, the level of speech in ITU-T's tests (P.56, G.191)
@@ -35,12 +35,12 @@ _ABANDONED = 3600  # seconds after which nobody is still writing a file
 _FORMAT = "1"  # of the cache files; part of their key
 
 
-def normalise(samples: Samples, how: str) -> Samples:
+def normalize(samples: Samples, how: str) -> Samples:
     """`samples` [n] with one gain: `peak` to PEAK, `rms` to RMS, `loudness` (ITU-R BS.1770-4, gated) to LOUDNESS.
 
     No gain lifts the peak above PEAK, so nothing clips. Silence, and `none`, come back as they are.
     """
-    assert how in NORMALISATIONS, how
+    assert how in NORMALIZATIONS, how
     peak = float(np.abs(samples).max(initial=0.0))
     if how == "none" or peak == 0.0:
         return samples
@@ -88,7 +88,7 @@ def from_samples(samples: Sequence[Samples], extractor: WhisperFeatureExtractor,
     return torch.stack(made) if made else torch.empty(0, extractor.feature_size, frames)
 
 
-class Mels:
+class LogMels:
     """The log-mels of a set of clips, held without the padding that each one repeats to the window's end."""
 
     def __init__(
@@ -108,9 +108,9 @@ class Mels:
         """Frames (10 ms) until the clip's padding begins."""
         return int(self._trimmed[name].shape[1])
 
-    def on(self, place: torch.device) -> Mels:
+    def on(self, place: torch.device) -> LogMels:
         """The same on another device: two hours of speech are 0.25 GB with 80 mel bins, 0.4 GB with 128."""
-        return self if place == self._place else Mels(self._trimmed, self._padding, self._extractor, place)
+        return self if place == self._place else LogMels(self._trimmed, self._padding, self._extractor, place)
 
     def batch(self, names: Sequence[str], frames: int) -> torch.Tensor:
         """[len(names), n_mels, frames] float32, equal to the bit to the extractor's output[..., :frames]."""
@@ -124,26 +124,26 @@ class Mels:
 
 
 def log_mels(
-    corpus: Corpus, names: Sequence[str], extractor: WhisperFeatureExtractor, normalisation: str, cache: Path
-) -> Mels:
+    corpus: Corpus, names: Sequence[str], extractor: WhisperFeatureExtractor, normalization: str, cache: Path
+) -> LogMels:
     """The log-mels of `names` after `normalise`, from a file in `cache` if one was made from the same inputs.
 
     A file that is cut, altered or of other inputs is made anew. Raises InputError where the cache cannot be written.
     """
     assert extractor.dither == 0.0, "dithered features are random: they can neither be cached nor trimmed"
     wanted = sorted(set(names))
-    path = cache / f"mels-{_key(corpus, wanted, extractor, normalisation)}.safetensors"
+    path = cache / f"mels-{_key(corpus, wanted, extractor, normalization)}.safetensors"
     found = _read(path, wanted)
     if found is None:
         with _one_thread():
-            made = (_trim(_extract(normalise(corpus.decode(name), normalisation), extractor)) for name in wanted)
+            made = (_trim(_extract(normalize(corpus.decode(name), normalization), extractor)) for name in wanted)
             found = dict(zip(wanted, made, strict=True))
         try:
             _write(path, found)
         except (OSError, safetensors.SafetensorError) as error:
             raise InputError(f"{path}: the log-mel cache cannot be written: {error}") from None
     mels = {name: torch.from_numpy(mel) for name, (mel, _) in found.items()}
-    return Mels(mels, {name: padding for name, (_, padding) in found.items()}, extractor)
+    return LogMels(mels, {name: padding for name, (_, padding) in found.items()}, extractor)
 
 
 @contextlib.contextmanager
@@ -181,7 +181,7 @@ def _trim(mel: Samples) -> tuple[Samples, float]:
     return np.ascontiguousarray(mel[:, :kept]), float(last)
 
 
-def _key(corpus: Corpus, names: Sequence[str], extractor: WhisperFeatureExtractor, normalisation: str) -> str:
+def _key(corpus: Corpus, names: Sequence[str], extractor: WhisperFeatureExtractor, normalization: str) -> str:
     settings = {name: value for name, value in extractor.to_dict().items() if name != "mel_filters"}
     inputs = {
         "format": _FORMAT,
@@ -190,7 +190,7 @@ def _key(corpus: Corpus, names: Sequence[str], extractor: WhisperFeatureExtracto
         "names": list(names),
         "extractor": settings,
         "filters": hashlib.sha256(np.ascontiguousarray(extractor.mel_filters).tobytes()).hexdigest(),
-        "normalisation": normalisation if normalisation == "none" else [normalisation, PEAK, RMS, LOUDNESS],
+        "normalisation": normalization if normalization == "none" else [normalization, PEAK, RMS, LOUDNESS],
     }
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:32]
 

@@ -16,7 +16,7 @@ _NAME = "events.out.tfevents.{at:.0f}.{end}"  # TensorBoard reads a folder's fil
 
 
 @dataclass(frozen=True)
-class Heard:
+class TensorboardClip:
     """A clip to be heard and looked at: its place among the clips (`worst`), Markdown about it, PNG."""
 
     place: str
@@ -25,7 +25,7 @@ class Heard:
     picture: bytes
 
 
-def write(folder: Path, step: int, clips: Sequence[Heard], *, failed: bool) -> Path:
+def write(folder: Path, step: int, clips: Sequence[TensorboardClip], *, failed: bool) -> Path:
     """Add to the trial's events, as of `step`, unless that was done before; the file of events.
 
     The events are a file of their own, whole or not there, as the training's may be written at the same time.
@@ -58,7 +58,7 @@ def write(folder: Path, step: int, clips: Sequence[Heard], *, failed: bool) -> P
     return file
 
 
-def _values(clip: Heard) -> list[object]:
+def _values(clip: TensorboardClip) -> list[object]:
     """Sound and spectrogram under one name for all trials: TensorBoard shows them side by side."""
     from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 

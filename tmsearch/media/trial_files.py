@@ -14,34 +14,34 @@ from typing import Any, BinaryIO
 
 from tmsearch import job_server
 from tmsearch.config import DataConfig
-from tmsearch.data.audio_file import Samples, Unusable, decode, mono
+from tmsearch.data.audio_file import Samples, UnusableAudioError, decode, mono
 from tmsearch.data.sources import Source, open_source
 from tmsearch.errors import InputError
 from tmsearch.evaluation import bootstrap
 from tmsearch.evaluation.scores import ClipScore, read_scores, worst_first
 from tmsearch.media import images, sounds, tensorboard_media, trial_note
-from tmsearch.media.trial_note import FOLDER, LIST, Made, Trial
+from tmsearch.media.trial_note import MEDIA_FOLDER, MEDIA_LIST, NoteMedia, TrialNote
 from tmsearch.quoting import cell, file_name, markdown
 from tmsearch.recipe import write_atomically
 
-LARGEST = 2_000_000  # bytes of a trial's exhibits, all together
+MAX_BYTES = 2_000_000  # bytes of a trial's exhibits, all together
 ROWS = 20  # worst clips in the table
 _KINDS = {".yaml": "text/plain; charset=utf-8", ".csv": "text/csv", ".png": "image/png", ".mp3": "audio/mpeg"}
 
 
 @dataclass(frozen=True)
-class Chosen:
+class PickedClip:
     """A clip to show, and why that one."""
 
     place: str  # worst, middle or best
     score: ClipScore
 
 
-def chosen(scores: Sequence[ClipScore]) -> list[Chosen]:
+def chosen(scores: Sequence[ClipScore]) -> list[PickedClip]:
     """The worst clip, one in the middle, and the best; fewer where there are fewer."""
     ordered = worst_first(scores)
     places = {"worst": 0, "middle": len(ordered) // 2, "best": len(ordered) - 1}
-    found = {at: Chosen(place, ordered[at]) for place, at in reversed(places.items()) if ordered}
+    found = {at: PickedClip(place, ordered[at]) for place, at in reversed(places.items()) if ordered}
     return [found[at] for at in sorted(found)]
 
 
@@ -56,7 +56,7 @@ def table(scores: Sequence[ClipScore]) -> str:
     return held.getvalue()
 
 
-class Clips:
+class ClipReader:
     """The samples of a few clips, without listening to the whole dataset; each is read once."""
 
     def __init__(self) -> None:
@@ -73,16 +73,16 @@ class Clips:
                 raise InputError(f"{score.name}: the dataset changed since")
             try:
                 self._samples[data, score.name] = mono(*decode(row.read()))
-            except (OSError, Unusable) as error:
+            except (OSError, UnusableAudioError) as error:
                 raise InputError(f"{score.name}: no longer readable: {error}") from None
         return self._samples[data, score.name]
 
 
-class Maker:
+class MediaMaker:
     """Makes the exhibits of one trial after the other; clips that several show are read and drawn once."""
 
     def __init__(self) -> None:
-        self._clips = Clips()
+        self._clips = ClipReader()
         self._pictures: dict[tuple[DataConfig, str], bytes] = {}
 
     def make(self, job: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,7 +92,7 @@ class Maker:
         """
         trial = _told(job)
         if not job["folder"]:
-            return {"note": trial_note.trial_note(trial, Made()), "files": []}
+            return {"note": trial_note.trial_note(trial, NoteMedia()), "files": []}
         folder = Path(job["folder"])
         picked = chosen(read_scores(folder, trial.steps))
         heard, problem = self._heard(DataConfig(**job["data"]), picked)
@@ -100,17 +100,19 @@ class Maker:
         if job["tensorboard"]:
             tensorboard_media.write(Path(job["tensorboard"]), trial.steps, heard, failed=trial.state == "failed")
         for name, content in files.items():
-            write_atomically(folder / FOLDER / name, content)
+            write_atomically(folder / MEDIA_FOLDER / name, content)
         lines = tuple(f"**{one.place}:** " + "\n  - ".join(about(one)) for one in picked)
         found = {
-            "note": trial_note.trial_note(trial, Made(lines, tuple(left_out), problem)),
+            "note": trial_note.trial_note(trial, NoteMedia(lines, tuple(left_out), problem)),
             "files": [{"name": name, "mimetype": _KINDS[Path(name).suffix]} for name in files],
             "of": [trial.steps, trial.state],
         }
-        write_atomically(folder / FOLDER / LIST, json.dumps(found, ensure_ascii=False))
+        write_atomically(folder / MEDIA_FOLDER / MEDIA_LIST, json.dumps(found, ensure_ascii=False))
         return found
 
-    def _heard(self, data: DataConfig, picked: Sequence[Chosen]) -> tuple[list[tensorboard_media.Heard], str | None]:
+    def _heard(
+        self, data: DataConfig, picked: Sequence[PickedClip]
+    ) -> tuple[list[tensorboard_media.TensorboardClip], str | None]:
         """The clips as far as the dataset still has them, and what is wrong with it."""
         found = []
         try:
@@ -118,20 +120,22 @@ class Maker:
                 samples, key = self._clips.samples(data, one.score), (data, one.score.name)
                 if key not in self._pictures:
                     self._pictures[key] = images.spectrogram(samples)
-                found.append(tensorboard_media.Heard(one.place, "; ".join(about(one)), samples, self._pictures[key]))
+                found.append(
+                    tensorboard_media.TensorboardClip(one.place, "; ".join(about(one)), samples, self._pictures[key])
+                )
         except InputError as error:
             return found, str(error)
         return found, None
 
 
-def _told(job: Mapping[str, Any]) -> Trial:
+def _told(job: Mapping[str, Any]) -> TrialNote:
     """The trial with its intervals: of its WER, and of the difference to each rival on the same clips."""
     own, rivals = job["rates"], []
     for one, pair in zip(job["trial"]["rivals"], job["pairs"], strict=True):
         interval = bootstrap.paired_interval(*pair) if pair else None
-        rivals.append(trial_note.Rival(**{**one, "interval": _plain(interval)}))
+        rivals.append(trial_note.TrialComparison(**{**one, "interval": _plain(interval)}))
     interval = bootstrap.wer_interval(*own) if own else None
-    return Trial(**{**job["trial"], "interval": _plain(interval), "rivals": tuple(rivals)})
+    return TrialNote(**{**job["trial"], "interval": _plain(interval), "rivals": tuple(rivals)})
 
 
 def _plain(one: bootstrap.Interval | None) -> tuple[float, float] | None:
@@ -140,10 +144,10 @@ def _plain(one: bootstrap.Interval | None) -> tuple[float, float] | None:
 
 def _contents(
     folder: Path,
-    trial: Trial,
+    trial: TrialNote,
     zero_shot: float | None,
-    picked: Sequence[Chosen],
-    heard: Sequence[tensorboard_media.Heard],
+    picked: Sequence[PickedClip],
+    heard: Sequence[tensorboard_media.TensorboardClip],
 ) -> dict[str, bytes]:
     """Files by name; those that matter most come first, here and by their names, which a dashboard sorts them by."""
     made: dict[str, bytes] = {}
@@ -161,7 +165,7 @@ def _contents(
     return made
 
 
-def about(one: Chosen) -> tuple[str, str, str]:
+def about(one: PickedClip) -> tuple[str, str, str]:
     """A clip in three phrases of Markdown: which, what was said, what was heard."""
     score = one.score
     errors = "1 error" if score.edits == 1 else f"{score.edits} errors"
@@ -173,12 +177,12 @@ def _within(made: Mapping[str, bytes]) -> tuple[dict[str, bytes], list[str]]:
     """The first of `made` that fit into LARGEST, and the names of the others."""
     kept: dict[str, bytes] = {}
     for name, content in made.items():
-        if sum(map(len, kept.values())) + len(content) <= LARGEST:
+        if sum(map(len, kept.values())) + len(content) <= MAX_BYTES:
             kept[name] = content
     return kept, [name for name in made if name not in kept]
 
 
-def answer(maker: Maker, job: Mapping[str, Any]) -> Mapping[str, Any]:
+def answer(maker: MediaMaker, job: Mapping[str, Any]) -> Mapping[str, Any]:
     """What was made, or why it could not be."""
     try:
         return {"event": "made", **maker.make(job)}
@@ -195,7 +199,7 @@ def _jobs(stream: BinaryIO, write: job_server.Write, stop: Callable[[], None]) -
 def main() -> None:
     """Answer jobs from standard input until it closes, behind all else that this machine does."""
     os.nice(19)
-    maker = Maker()
+    maker = MediaMaker()
     job_server.serve(_jobs, lambda job, write, stop: json.dumps(answer(maker, job)).encode() + b"\n")
 
 

@@ -11,12 +11,12 @@ from tmsearch.quoting import markdown
 
 Range = Sequence[float]  # low, high
 # Where a trial's exhibits are, in its folder, and the list of them, which is written last.
-FOLDER, LIST = "exhibits", "exhibits.json"
+MEDIA_FOLDER, MEDIA_LIST = "exhibits", "exhibits.json"
 _UTTERANCES = "In brackets: 95 % intervals over the utterances; what other seeds give comes on top."
 
 
 @dataclass(frozen=True)
-class Rival:
+class TrialComparison:
     """What a trial is held against, on the same clips: `step` is where both were scored, 0: it was not trained."""
 
     name: str
@@ -27,7 +27,7 @@ class Rival:
 
 
 @dataclass(frozen=True)
-class Trial:
+class TrialNote:
     """A configuration that has ended, as its note tells it. Times are seconds; `rungs` are step, wer, wer_raw, cer,
     seconds. `differs` holds, by knob, the default recipe's value and this one's."""
 
@@ -47,11 +47,11 @@ class Trial:
     workers: Sequence[str] = ()
     versions: Sequence[str] = ()
     interval: Range | None = None
-    rivals: Sequence[Rival] = field(default=())
+    rivals: Sequence[TrialComparison] = field(default=())
 
 
 @dataclass(frozen=True)
-class Made:
+class NoteMedia:
     """What was made to be seen and heard, in words: an item of Markdown a clip, and what is missing and why."""
 
     clips: Sequence[str] = ()
@@ -66,7 +66,7 @@ def value(one: Any) -> str:
     return markdown(f"{one:.3g}" if isinstance(one, float) else "none" if one is None else str(one))
 
 
-def trial_note(one: Trial, made: Made) -> str:
+def trial_note(one: TrialNote, made: NoteMedia) -> str:
     """The whole note; the answer comes first."""
     parts = [
         _headline(one),
@@ -81,7 +81,7 @@ def trial_note(one: Trial, made: Made) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _headline(one: Trial) -> str:
+def _headline(one: TrialNote) -> str:
     why = f"**Why it ended:** {markdown(one.reason or one.state)}"
     if one.state == "failed":
         why = f"**Failed** ({markdown(one.failure or 'unknown')}): {markdown(one.reason or 'no reason was recorded')}"
@@ -94,7 +94,7 @@ def _bracketed(interval: Range | None) -> str:
     return f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
 
 
-def _rivals(one: Trial) -> str:
+def _rivals(one: TrialNote) -> str:
     if not one.rivals:
         return ""
     lines = ["| against | its WER | this one's | difference | |", "|---|---|---|---|---|"]
@@ -105,7 +105,7 @@ def _rivals(one: Trial) -> str:
     return "\n".join(lines) + f"\n\n{_UTTERANCES}"
 
 
-def _said(one: Rival) -> str:
+def _said(one: TrialComparison) -> str:
     if one.interval is None:
         return "not compared clip by clip"
     if one.interval[1] < 0:
@@ -113,7 +113,7 @@ def _said(one: Rival) -> str:
     return "worse" if one.interval[0] > 0 else "can't be told apart"
 
 
-def _differs(one: Trial) -> str:
+def _differs(one: TrialNote) -> str:
     if not one.differs:
         return ""
     changes = (f"{markdown(name)} {value(mine)} (there {value(was)})" for name, (was, mine) in one.differs.items())
@@ -130,7 +130,7 @@ def _curve(rungs: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _cost(one: Trial) -> str:
+def _cost(one: TrialNote) -> str:
     whole = clock_time(one.train_seconds + one.eval_seconds)
     by = f", by {markdown(', '.join(one.workers))}" if one.workers else ""
     code = f", code {markdown(', '.join(one.versions))}" if one.versions else ""
@@ -138,7 +138,7 @@ def _cost(one: Trial) -> str:
     return f"**Cost:** {whole} ({parts}){by}{code}. **Origin:** {markdown(one.origin)}."
 
 
-def _clips(made: Made) -> str:
+def _clips(made: NoteMedia) -> str:
     lines = [f"- {line}" for line in made.clips]
     if lines:
         lines = ["**Clips** (below to hear and to look at):", "", *lines]
@@ -149,12 +149,12 @@ def _clips(made: Made) -> str:
     return "\n".join(lines).strip()
 
 
-def _files(one: Trial) -> str:
+def _files(one: TrialNote) -> str:
     return f"**Files:** {markdown(one.folder, 1000)}" if one.folder else ""
 
 
 @dataclass(frozen=True)
-class Study:
+class StudyNote:
     """A study as its note tells it."""
 
     name: str
@@ -168,7 +168,7 @@ class Study:
     models: Sequence[str]
 
 
-def study_note(one: Study, report: str) -> str:
+def study_note(one: StudyNote, report: str) -> str:
     """What the study is and how to read it; `report` is where the dashboard's server has the report."""
     name = markdown(one.name)
     fixed = ", ".join(f"{markdown(key)} {value(each)}" for key, each in one.fixed.items()) or "nothing"

@@ -9,35 +9,35 @@ from dataclasses import dataclass
 from tmsearch.config import TrainConfig
 from tmsearch.errors import InputError
 from tmsearch.model import forward
-from tmsearch.model.heard import MARGIN, needed
+from tmsearch.model.heard import MARGIN, context_needed
 from tmsearch.model.whisper import FRAMES_PER_POSITION, POSITIONS_PER_SECOND, Whisper
 
 
 @dataclass(frozen=True)
-class Contexts:
+class ContextRule:
     """A study's rule, in encoder positions of 20 ms: no clip is heard longer than `most`, each in whole `step`s.
 
     A `step` of 0 hears every clip for `most`. `silence`: what lies behind, up to `full`, is heard thinned.
     """
 
-    most: int
-    step: int
-    full: int
+    max_positions: int
+    step_positions: int
+    full_positions: int
     silence: bool
 
     @property
     def seconds(self) -> float:
         """The longest context."""
-        return self.most / POSITIONS_PER_SECOND
+        return self.max_positions / POSITIONS_PER_SECOND
 
     def positions(self, seconds: float) -> int:
         """What is heard of a clip of `seconds`."""
-        if not self.step:
-            return self.most
-        whole = math.ceil((seconds + MARGIN) * POSITIONS_PER_SECOND / self.step) * self.step
-        return min(self.most, whole)
+        if not self.step_positions:
+            return self.max_positions
+        whole = math.ceil((seconds + MARGIN) * POSITIONS_PER_SECOND / self.step_positions) * self.step_positions
+        return min(self.max_positions, whole)
 
-    def runs(self, seconds: Sequence[float]) -> Iterator[tuple[int, list[int]]]:
+    def length_groups(self, seconds: Sequence[float]) -> Iterator[tuple[int, list[int]]]:
         """Clips heard equally long: mel frames, and the places in `seconds` of those clips; shorter ones first."""
         own = [self.positions(one) for one in seconds]
         for count in sorted(set(own)):
@@ -46,23 +46,25 @@ class Contexts:
     def mean_seconds(self, seconds: Sequence[float]) -> float:
         """What the encoder works through for a clip on average, thinned silence included."""
         own = [self.positions(one) for one in seconds]
-        rest = [len(forward.thinned(self.full - one)) if self.silence else 0 for one in own]
+        rest = [len(forward.thinned(self.full_positions - one)) if self.silence else 0 for one in own]
         return (sum(own) + sum(rest)) / len(own) / POSITIONS_PER_SECOND
 
 
-def contexts(config: TrainConfig, full_seconds: float, longest: float) -> Contexts:
+def context_rule(config: TrainConfig, full_seconds: float, longest: float) -> ContextRule:
     """The rule of `config` for a checkpoint that hears `full_seconds` and a corpus whose longest clip has `longest`."""
-    seconds = heard_seconds(config, full_seconds, longest)
-    most, step, full = (round(one * POSITIONS_PER_SECOND) for one in (seconds, config.context_step, full_seconds))
-    return Contexts(most, step, full, config.context_silence)
+    seconds = max_context_seconds(config, full_seconds, longest)
+    most, step, full_context = (
+        round(one * POSITIONS_PER_SECOND) for one in (seconds, config.context_step, full_seconds)
+    )
+    return ContextRule(most, step, full_context, config.context_silence)
 
 
-def full(whisper: Whisper) -> Contexts:
+def full_context(whisper: Whisper) -> ContextRule:
     """Every clip padded to all that the checkpoint hears, as its users do."""
-    return Contexts(whisper.positions, 0, whisper.positions, False)
+    return ContextRule(whisper.positions, 0, whisper.positions, False)
 
 
-def heard_seconds(config: TrainConfig, full_seconds: float, longest: float) -> float:
+def max_context_seconds(config: TrainConfig, full_seconds: float, longest: float) -> float:
     """The longest context: as configured, else as the longest clip needs, and what the checkpoint hears at most.
 
     Raises InputError where more is configured than that.
@@ -70,4 +72,4 @@ def heard_seconds(config: TrainConfig, full_seconds: float, longest: float) -> f
     said = config.context_seconds
     if said is not None and said > full_seconds:
         raise InputError(f"context_seconds: {said:g}: {config.model} hears {full_seconds:g} s at most")
-    return said or min(needed(longest), full_seconds)
+    return said or min(context_needed(longest), full_seconds)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tmsearch.config import TrainConfig
-from tmsearch.model.whisper import POSITIONS_PER_SECOND, ModelFacts
+from tmsearch.model.whisper import POSITIONS_PER_SECOND, ModelInfo
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +35,7 @@ class Estimate:
 
 
 def estimate(
-    facts: ModelFacts, config: TrainConfig, label_tokens: float = LABEL_TOKENS, seconds: float | None = None
+    facts: ModelInfo, config: TrainConfig, label_tokens: float = LABEL_TOKENS, seconds: float | None = None
 ) -> Estimate:
     """What training `config` on the model of `facts` takes, without loading it.
 
@@ -63,7 +63,7 @@ def matmul_rate(threads: int, seconds: float = 0.1, bf16: bool = False) -> float
 
     from tmsearch import devices
 
-    place = devices.settle(threads)
+    place = devices.configure_device(threads)
     size = 8192 if place.type == "cuda" and bf16 else 2048 if place.type == "cuda" else 512
     # Random, since a GPU multiplies zeros and ones faster than numbers.
     left = torch.randn(size, size, device=place, dtype=torch.bfloat16 if bf16 else torch.float32)
@@ -76,7 +76,7 @@ def copy_rate(threads: int, seconds: float = 0.1) -> float:
 
     from tmsearch import devices
 
-    source = torch.ones(64 << 20, device=devices.settle(threads))
+    source = torch.ones(64 << 20, device=devices.configure_device(threads))
     target = torch.empty_like(source)
     return 2 * source.numel() * FLOAT_BYTES * _rounds_a_second(lambda: target.copy_(source), seconds)
 
@@ -93,7 +93,7 @@ def _rounds_a_second(work: Callable[[], torch.Tensor], seconds: float) -> float:
     return rounds / elapsed
 
 
-def _forward_flops(facts: ModelFacts, positions: int, tokens: float) -> tuple[float, float]:
+def _forward_flops(facts: ModelInfo, positions: int, tokens: float) -> tuple[float, float]:
     """Of encoder and decoder for one clip; a multiply and an add are two."""
     width = facts.d_model
     convolutions = 2 * 3 * positions * width * (2 * facts.n_mels + width)
@@ -106,14 +106,14 @@ def _forward_flops(facts: ModelFacts, positions: int, tokens: float) -> tuple[fl
     return convolutions + encoder, decoder + 2 * tokens * width * facts.vocab_size
 
 
-def _trained_share(facts: ModelFacts, config: TrainConfig) -> float:
+def _trained_share(facts: ModelInfo, config: TrainConfig) -> float:
     """The part of the encoder that the backward pass goes through."""
     if config.freeze_encoder:
         return 0.0
     return 1 - min(config.freeze_encoder_layers, facts.encoder_layers) / max(1, facts.encoder_layers)
 
 
-def _states(facts: ModelFacts, config: TrainConfig) -> tuple[int, int]:
+def _states(facts: ModelInfo, config: TrainConfig) -> tuple[int, int]:
     """Numbers that stay: weights, gradients, two moments; and how many of the weights are trained."""
     if config.lora_r:
         modules = len(config.lora_targets.split(","))
@@ -124,7 +124,7 @@ def _states(facts: ModelFacts, config: TrainConfig) -> tuple[int, int]:
     return facts.parameters + 3 * trained, trained
 
 
-def _kept(facts: ModelFacts, config: TrainConfig, positions: int, tokens: float) -> float:
+def _kept(facts: ModelInfo, config: TrainConfig, positions: int, tokens: float) -> float:
     """Numbers that a clip's forward pass keeps for the backward pass."""
     kept = _trained_share(facts, config) * facts.encoder_layers * positions * ENCODER_KEPT
     kept += facts.decoder_layers * (tokens * DECODER_KEPT + 2 * positions)

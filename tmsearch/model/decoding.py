@@ -20,7 +20,7 @@ _LOOK_EVERY = 8
 
 
 @dataclass(frozen=True)
-class Heard:
+class Hypothesis:
     """One clip's hypothesis; `loops` where it repeats itself up to the cap."""
 
     ids: list[int]
@@ -51,7 +51,7 @@ class Decoder:
     """A Whisper in evaluation mode with its weights as they are now, in the caller's autocast format."""
 
     def __init__(self, whisper: Whisper) -> None:
-        merged = trainable.merged(whisper)
+        merged = trainable.merge_adapters(whisper)
         self.model, self.place = merged.model, merged.model.device
         kind = self.place.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
@@ -62,7 +62,7 @@ class Decoder:
     @torch.no_grad()
     def greedy(
         self, mels: Sequence[torch.Tensor], prompt: Sequence[int], max_tokens: int, silence: bool = False
-    ) -> list[Heard]:
+    ) -> list[Hypothesis]:
         """The most likely tokens behind `prompt` for each clip of the runs `mels`, end token left out."""
         encoded = forward.encode(self.model, [run.to(self.place) for run in mels], silence)
         max_tokens = min(max_tokens, len(self.step.positions) - len(prompt))
@@ -84,9 +84,9 @@ class _Batch:
         self.said[:, : len(prompt)] = torch.tensor(self.prompt, device=place)
         self.done = torch.zeros(cache.count, dtype=torch.bool, device=place)
         self.rows = list(range(cache.count))  # of the results, by row of the batch
-        self.results = [Heard([], False)] * cache.count
+        self.results = [Hypothesis([], False)] * cache.count
 
-    def run(self) -> list[Heard]:
+    def run(self) -> list[Hypothesis]:
         """Token by token; finished clips leave the batch."""
         self._begin()
         for count in range(1, self.max_tokens):
@@ -97,7 +97,7 @@ class _Batch:
         self._take([True] * len(self.rows), self.max_tokens)
         return self.results
 
-    def run_captured(self) -> list[Heard]:
+    def run_captured(self) -> list[Hypothesis]:
         """The same with the way from one token to the next as a CUDA graph; the batch keeps its size."""
         self._begin()
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
@@ -163,14 +163,14 @@ class _Batch:
             if done:
                 self.results[self.rows[row]] = self._result(said[row])
 
-    def _result(self, ids: list[int]) -> Heard:
+    def _result(self, ids: list[int]) -> Hypothesis:
         """Up to the end token; a loop goes on to the cap, as it would have."""
         ids = ids[: ids.index(self.decoder.stop)] if self.decoder.stop in ids else ids
         for place in range(LOOP_TOKENS, len(ids) + 1):
             if period := loop_period(ids[:place]):
                 phrase, rest = ids[place - period : place], self.max_tokens - place
-                return Heard(ids[:place] + (phrase * (rest // period + 1))[:rest], True)
-        return Heard(ids, False)
+                return Hypothesis(ids[:place] + (phrase * (rest // period + 1))[:rest], True)
+        return Hypothesis(ids, False)
 
 
 def _suppressed(whisper: Whisper) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,6 +10,6 @@ MARGIN = 0.2
 ROUND_TO = 0.5
 
 
-def needed(longest: float) -> float:
+def context_needed(longest: float) -> float:
     """Seconds of context for clips of up to `longest` seconds."""
     return math.ceil((longest + MARGIN) / ROUND_TO) * ROUND_TO

@@ -16,7 +16,7 @@ _INDEX = "model.safetensors.index.json"
 
 
 @dataclass(frozen=True)
-class Origin:
+class PretrainedFolder:
     """A folder of this machine that holds a checkpoint, and the name that a person gave it."""
 
     name: str
@@ -55,20 +55,20 @@ class Origin:
         return [self.folder / name for name in names]
 
 
-def find(name: str, revision: str | None = None, *, weights: bool = True) -> Origin:
+def find(name: str, revision: str | None = None, *, weights: bool = True) -> PretrainedFolder:
     """The folder of `name`: demo/NAME inside this package, a folder, or a hub id, fetched into the hub's cache.
 
     Without `weights` only small files are fetched. The hub is asked once; where it is out of reach, what the cache
     holds will do. HF_TOKEN opens private and gated models. Raises InputError.
     """
     if name.startswith("demo/"):
-        return Origin(name, _demo(name))
+        return PretrainedFolder(name, _demo(name))
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return Origin(name, folder)
+        return PretrainedFolder(name, folder)
     if folder.exists():
         raise InputError(f"{name}: a file, not a model folder; give the folder that holds config.json")
-    return Origin(name, _from_hub(name, revision, weights))
+    return PretrainedFolder(name, _from_hub(name, revision, weights))
 
 
 def _demo(name: str) -> Path:

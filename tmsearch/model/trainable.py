@@ -20,7 +20,7 @@ from transformers.models.whisper.modeling_whisper import (
 from tmsearch.config import TrainConfig
 from tmsearch.errors import InputError
 from tmsearch.model.whisper import Whisper
-from tmsearch.training.checkpoints import Broken
+from tmsearch.training.checkpoints import CheckpointError
 
 if TYPE_CHECKING:
     from peft.tuners.lora import LoraLayer
@@ -37,22 +37,22 @@ def prepare(whisper: Whisper, config: TrainConfig) -> None:
         _adapt(whisper, config)
 
 
-def trainable(whisper: Whisper) -> dict[str, nn.Parameter]:
+def trainable_parameters(whisper: Whisper) -> dict[str, nn.Parameter]:
     """The parameters that training changes, by name, in the model's order."""
     return {name: weight for name, weight in whisper.model.named_parameters() if weight.requires_grad}
 
 
 def set_weights(whisper: Whisper, saved: Mapping[str, torch.Tensor]) -> None:
     """Puts trained weights into a prepared model; raises Broken where they are not those that it trains."""
-    weights = trainable(whisper)
+    weights = trainable_parameters(whisper)
     if {name: weight.shape for name, weight in weights.items()} != {name: one.shape for name, one in saved.items()}:
-        raise Broken(f"{whisper.name}: the checkpoint holds other weights than this config trains")
+        raise CheckpointError(f"{whisper.name}: the checkpoint holds other weights than this config trains")
     with torch.no_grad():
         for name, weight in weights.items():
             weight.copy_(saved[name])
 
 
-def merged(whisper: Whisper) -> Whisper:
+def merge_adapters(whisper: Whisper) -> Whisper:
     """The same model with its adapters folded into its weights: a copy, or itself where it has none."""
     if not _adapted(whisper.model):
         return whisper
@@ -60,11 +60,11 @@ def merged(whisper: Whisper) -> Whisper:
     for module in _adapted(model).values():
         module.merge()
     without = dataclasses.replace(whisper, model=model)
-    strip(without)
+    remove_adapters(without)
     return without
 
 
-def strip(whisper: Whisper) -> None:
+def remove_adapters(whisper: Whisper) -> None:
     """Takes the adapters off, in place; what was merged into the weights stays there."""
     for name, module in _adapted(whisper.model).items():
         parent, _, child = name.rpartition(".")

@@ -11,7 +11,7 @@ from torch.nn import functional
 from transformers import WhisperForConditionalGeneration
 
 
-class Vocabulary:
+class TokenTable:
     """Input and output layer of a Whisper's decoder, outside of autograd; the two may share one table.
 
     Use `embed`, then `loss`, then, with the gradient that reached the embedded tokens, `learn`.
@@ -52,8 +52,8 @@ class Vocabulary:
             # Softmax in the logits' own memory, scaled as the gradient is.
             highest = shares.amax(-1, keepdim=True)
             sums = shares.sub_(highest).exp_().sum(-1, keepdim=True)
-            normaliser = (highest + sums.log())[:, 0]
-            total = (normaliser - (1 - smoothing) * right - smoothing * mean).sum() / tokens
+            normalizer = (highest + sums.log())[:, 0]
+            total = (normalizer - (1 - smoothing) * right - smoothing * mean).sum() / tokens
             # softmax - target
             wrong = shares.div_(sums * tokens)
             if smoothing:
@@ -66,7 +66,7 @@ class Vocabulary:
             return total, (wrong @ table).to(given)
 
     @torch.no_grad()
-    def learn(self, ids: torch.Tensor, embedded: torch.Tensor) -> None:
+    def add_gradient(self, ids: torch.Tensor, embedded: torch.Tensor) -> None:
         """Adds the gradient that reached `embedded` to the rows of the input table that `ids` name."""
         if embedded.grad is None:
             return

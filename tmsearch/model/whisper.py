@@ -13,7 +13,7 @@ from transformers.utils import logging as hub_logging
 from tmsearch.config import TrainConfig
 from tmsearch.errors import InputError
 from tmsearch.model import pretrained
-from tmsearch.model.pretrained import Origin
+from tmsearch.model.pretrained import PretrainedFolder
 
 POSITIONS_PER_SECOND = 50  # of the encoder: 10 ms mel frames, halved by its second convolution
 FRAMES_PER_POSITION = 2
@@ -39,7 +39,7 @@ class Whisper:
 
 
 @dataclass(frozen=True)
-class ModelFacts:
+class ModelInfo:
     """What config.json tells of a checkpoint, without its weights."""
 
     name: str
@@ -82,12 +82,12 @@ def load(config: TrainConfig) -> Whisper:
     )
 
 
-def describe(name: str, revision: str | None = None) -> ModelFacts:
+def describe(name: str, revision: str | None = None) -> ModelInfo:
     """What the small files of a checkpoint tell: no weights are read or fetched. Raises InputError in one line."""
     found = pretrained.find(name, revision, weights=False)
     outline = _outline(found, found.config())
     settings = outline.config
-    return ModelFacts(
+    return ModelInfo(
         name=name,
         parameters=sum(weight.numel() for weight in outline.parameters()),
         d_model=settings.d_model,
@@ -104,7 +104,7 @@ def describe(name: str, revision: str | None = None) -> ModelFacts:
     )
 
 
-def _outline(found: Origin, settings: dict[str, Any]) -> WhisperForConditionalGeneration:
+def _outline(found: PretrainedFolder, settings: dict[str, Any]) -> WhisperForConditionalGeneration:
     """The model that config.json describes, as shapes without numbers."""
     try:
         with torch.device("meta"):
@@ -113,7 +113,7 @@ def _outline(found: Origin, settings: dict[str, Any]) -> WhisperForConditionalGe
         raise InputError(f"{found.folder / 'config.json'}: not a Whisper's settings ({error!r:.120})") from error
 
 
-def _check_weights(found: Origin, settings: dict[str, Any]) -> None:
+def _check_weights(found: PretrainedFolder, settings: dict[str, Any]) -> None:
     """Compares the headers of the weight files with what the model needs, before anything is loaded.
 
     transformers fills a missing weight with random numbers and prints a table; a run must stop instead.
@@ -148,7 +148,7 @@ def _clean(model: WhisperForConditionalGeneration) -> None:
             settings.forced_decoder_ids = None
 
 
-def _tokenizer(found: Origin, settings: dict[str, Any]) -> WhisperTokenizer:
+def _tokenizer(found: PretrainedFolder, settings: dict[str, Any]) -> WhisperTokenizer:
     try:
         tokenizer: WhisperTokenizer = WhisperTokenizer.from_pretrained(found.folder)
     except Exception as error:  # transformers answers missing and broken files with a dozen classes
@@ -161,7 +161,7 @@ def _tokenizer(found: Origin, settings: dict[str, Any]) -> WhisperTokenizer:
     return tokenizer
 
 
-def _extractor(found: Origin, settings: dict[str, Any]) -> WhisperFeatureExtractor:
+def _extractor(found: PretrainedFolder, settings: dict[str, Any]) -> WhisperFeatureExtractor:
     try:
         extractor = WhisperFeatureExtractor.from_pretrained(found.folder, local_files_only=True)
     except Exception as error:  # as above
@@ -176,7 +176,7 @@ def _extractor(found: Origin, settings: dict[str, Any]) -> WhisperFeatureExtract
     return extractor
 
 
-def _is_multilingual(found: Origin, settings: dict[str, Any]) -> bool:
+def _is_multilingual(found: PretrainedFolder, settings: dict[str, Any]) -> bool:
     """By the generation config, which says so; else by the vocabulary, as openai/whisper does."""
     said = (found.json("generation_config.json") or {}).get("is_multilingual")
     if said is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tmsearch.report.records import Known, Line, Spent, Study
+from tmsearch.report.records import ReferenceScore, SpentResult, StudyPage, TrialRow
 from tmsearch.report.sanitize import label
 
 Chart = dict[str, Any]
@@ -25,7 +25,7 @@ STATES: dict[str, tuple[str, float, str, str]] = {
 }
 
 
-def curves(study: Study) -> Chart | None:
+def curves(study: StudyPage) -> Chart | None:
     """Every configuration's WER by step, the leader stressed, the rungs as lines."""
     drawn = [line for line in study.lines if line.curve]
     if not drawn:
@@ -57,7 +57,7 @@ def curves(study: Study) -> Chart | None:
     return {"data": [trace for trace in traces if trace], "layout": layout}
 
 
-def _curves_of(state: str, lines: Sequence[Line]) -> Chart | None:
+def _curves_of(state: str, lines: Sequence[TrialRow]) -> Chart | None:
     """All curves of one state as one trace, parted by gaps."""
     if not lines:
         return None
@@ -97,7 +97,7 @@ def _curves_of(state: str, lines: Sequence[Line]) -> Chart | None:
     }
 
 
-def hover(one: Line, step: int, wer: float) -> str:
+def hover(one: TrialRow, step: int, wer: float) -> str:
     knobs = "".join(f"<br>{label(name)} = {label(_short(value))}" for name, value in one.knobs.items())
     return f"<b>trial {one.number}</b>, {one.state}<br>step {step}: WER {wer:.3f}{knobs}"
 
@@ -106,7 +106,7 @@ def _short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def heights(values: Sequence[float], known: Sequence[Known]) -> Chart:
+def heights(values: Sequence[float], known: Sequence[ReferenceScore]) -> Chart:
     """From 0 to a little over what matters: one that diverged must not flatten the rest. The full range: zoom out."""
     usual = sorted(values)[: max(1, round(0.97 * len(values)))]
     top = max([*usual, *(one.wer for one in known)])
@@ -144,7 +144,7 @@ def _level(wer: float) -> Chart:
     }
 
 
-def named(known: Sequence[Known]) -> list[Chart]:
+def named(known: Sequence[ReferenceScore]) -> list[Chart]:
     """What the dashed lines are: the lowest is named below its line, so that two close ones can be read."""
     lowest = min((one.wer for one in known), default=0.0) if len(known) > 1 else None
     return [
@@ -163,7 +163,7 @@ def named(known: Sequence[Known]) -> list[Chart]:
     ]
 
 
-def spending(spent: Sequence[Spent], zero_shot: Sequence[Known]) -> Chart | None:
+def spending(spent: Sequence[SpentResult], zero_shot: Sequence[ReferenceScore]) -> Chart | None:
     """Each result at the GPU time spent until then, and the lowest WER so far."""
     if not spent:
         return None

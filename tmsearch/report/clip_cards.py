@@ -10,7 +10,7 @@ from tmsearch.data.audio_file import Samples
 from tmsearch.data.corpus import Clip
 from tmsearch.data_quality.summary import decibels
 from tmsearch.evaluation import alignment
-from tmsearch.evaluation.alignment import Piece
+from tmsearch.evaluation.alignment import AlignedSpan
 from tmsearch.evaluation.scores import ClipScore, worst_first
 from tmsearch.media import sounds
 
@@ -19,7 +19,7 @@ LARGEST = 12_000_000
 
 
 @dataclass(frozen=True)
-class Exhibit:
+class ClipCard:
     """`sound` and `picture` are data URIs, None where the audio is not at hand; so are `seconds` and `level` (dBFS).
 
     `heard` is the alignment with the reference, `untrained` that of the zero-shot model; None where it is not known.
@@ -28,11 +28,11 @@ class Exhibit:
     name: str
     reference: str
     hypothesis: str | None = None
-    heard: tuple[Piece, ...] = ()
+    heard: tuple[AlignedSpan, ...] = ()
     errors: int = 0
     words: int = 0
     wer: float | None = None
-    untrained: tuple[Piece, ...] | None = None
+    untrained: tuple[AlignedSpan, ...] | None = None
     untrained_text: str = ""
     untrained_wer: float | None = None
     seconds: float | None = None
@@ -48,7 +48,7 @@ def scored(
     clips: Mapping[str, Clip],
     decode: Callable[[str], Samples],
     language: str,
-) -> tuple[Exhibit, ...]:
+) -> tuple[ClipCard, ...]:
     """The clips of an evaluation, in its order, beside the untrained model's (`before`; may be empty).
 
     Sounds and pictures are those of the clips with the most errors, as many as LARGEST holds.
@@ -62,7 +62,7 @@ def scored(
     return tuple(made[one.name] for one in scores)
 
 
-def left_out(shown: Sequence[Exhibit]) -> str:
+def left_out(shown: Sequence[ClipCard]) -> str:
     """A sentence where some clips have no sound because the page would be too large."""
     count = sum(one.sound is not None for one in shown)
     if count in (0, len(shown)):
@@ -76,9 +76,9 @@ def _scored(
     clip: Clip | None,
     decode: Callable[[str], Samples] | None,
     language: str,
-) -> Exhibit:
+) -> ClipCard:
     samples = decode(one.name) if clip and decode else None
-    return Exhibit(
+    return ClipCard(
         name=one.name,
         reference=one.reference,
         hypothesis=one.hypothesis,
@@ -96,9 +96,9 @@ def _scored(
     )
 
 
-def shown(clip: Clip, samples: Samples, reasons: Sequence[str]) -> Exhibit:
+def shown(clip: Clip, samples: Samples, reasons: Sequence[str]) -> ClipCard:
     """A clip of a dataset, with what is odd about it."""
-    return Exhibit(
+    return ClipCard(
         name=clip.name,
         reference=clip.text,
         words=len(clip.text.split()),

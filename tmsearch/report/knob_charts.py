@@ -7,15 +7,15 @@ import statistics
 from collections.abc import Sequence
 
 from tmsearch.report.charts import Chart, heights, hover
-from tmsearch.report.matched_pairs import Paired
-from tmsearch.report.records import Line, Mattered, Slices
+from tmsearch.report.matched_pairs import MatchedPairs
+from tmsearch.report.records import KnobImportances, KnobSlices, TrialRow
 from tmsearch.report.sanitize import label
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "pentagon", "hexagon", "star-diamond", "hourglass")
 PAIRS = 24  # that are drawn
 
 
-def weights(mattered: Mattered) -> Chart | None:
+def weights(mattered: KnobImportances) -> Chart | None:
     """Importances as bars with their intervals; an upright stroke is what chance reaches."""
     shown = list(reversed(mattered.weights))
     if not shown:
@@ -59,7 +59,7 @@ def weights(mattered: Mattered) -> Chart | None:
     return {"data": [bars, luck], "layout": layout}
 
 
-def by_rate(slices: Slices) -> Chart | None:
+def by_rate(slices: KnobSlices) -> Chart | None:
     """WER by learning rate, models by symbol; filled where the audio is normalised."""
     found = [(line, wer) for line, wer in slices.results if isinstance(line.knobs.get("learning_rate"), float)]
     if not found or "learning_rate" not in found[0][0].knobs:
@@ -86,20 +86,20 @@ def brief(name: str) -> str:
     return name.rstrip("/").rpartition("/")[2]
 
 
-def _model(line: Line, names: Sequence[str]) -> str:
+def _model(line: TrialRow, names: Sequence[str]) -> str:
     return str(line.knobs.get("model", names[0]))
 
 
-def _searches(found: Sequence[tuple[Line, float]]) -> bool:
+def _searches(found: Sequence[tuple[TrialRow, float]]) -> bool:
     return "normalize_audio" in found[0][0].knobs
 
 
-def normalised(line: Line) -> bool:
+def normalised(line: TrialRow) -> bool:
     """Whether the configuration brings clips to one level."""
     return line.knobs.get("normalize_audio", False) not in (False, "none", None)
 
 
-def _points(name: str, found: Sequence[tuple[Line, float]], symbol: str, place: int) -> Chart:
+def _points(name: str, found: Sequence[tuple[TrialRow, float]], symbol: str, place: int) -> Chart:
     colour = ("$accent", "$second", "$warn", "$ink")[place % 4]
     return {
         "type": "scatter",
@@ -119,7 +119,7 @@ def _points(name: str, found: Sequence[tuple[Line, float]], symbol: str, place: 
     }
 
 
-def by_model(slices: Slices) -> Chart | None:
+def by_model(slices: KnobSlices) -> Chart | None:
     """WER by model size: every configuration, and each model's median as a stroke."""
     names = [name for name, _ in slices.models]
     if len(names) < 2:
@@ -162,7 +162,7 @@ def by_model(slices: Slices) -> Chart | None:
     return {"data": traces, "layout": layout}
 
 
-def every_knob(slices: Slices) -> Chart | None:
+def every_knob(slices: KnobSlices) -> Chart | None:
     """What optuna.visualization draws, in the page's colours."""
     if not slices.every:
         return None
@@ -181,7 +181,7 @@ def every_knob(slices: Slices) -> Chart | None:
     return {"data": figure["data"], "layout": layout, "wide": 230 * len(figure["data"])}
 
 
-def pairs(found: Paired) -> Chart:
+def pairs(found: MatchedPairs) -> Chart:
     """Each pair's difference with its interval over clips, and the mean with its own, as a diamond."""
     order = sorted(found.pairs, key=lambda one: one.difference)
     step = max(1.0, (len(order) - 1) / (PAIRS - 1))  # every so many: the picture must not choose

@@ -18,7 +18,7 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Candidate:
+class MatchCandidate:
     """A configuration with its errors by clip at the rung of the comparison. `knobs` are without the switch."""
 
     number: int
@@ -29,7 +29,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Pair:
+class MatchedPair:
     """`difference` is WER with the switch on less WER with it off, with its interval over clips."""
 
     on: int
@@ -41,10 +41,10 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Paired:
+class MatchedPairs:
     """The mean difference over pairs. Interval: bootstrap over pairs and clips; over clips alone for a single pair."""
 
-    pairs: tuple[Pair, ...]
+    pairs: tuple[MatchedPair, ...]
     difference: float
     low: float
     high: float
@@ -53,7 +53,7 @@ class Paired:
     how: str
 
 
-def paired(candidates: Sequence[Candidate], words: Sequence[int]) -> Paired | None:
+def paired(candidates: Sequence[MatchCandidate], words: Sequence[int]) -> MatchedPairs | None:
     """The best one-to-one matching within each model; None where no two configurations make a pair."""
     usable = [one for one in candidates if len(one.errors) == len(words)]
     couples = [
@@ -72,15 +72,19 @@ def paired(candidates: Sequence[Candidate], words: Sequence[int]) -> Paired | No
     low, high = np.quantile((each * drawn).sum(axis=1), [0.025, 0.975])
     bounds = np.quantile(each, [0.025, 0.975], axis=0)
     pairs = [
-        Pair(on.number, off.number, float(row.sum() / heard.sum()), float(lowest), float(highest), _factor(on, off))
+        MatchedPair(
+            on.number, off.number, float(row.sum() / heard.sum()), float(lowest), float(highest), _factor(on, off)
+        )
         for (on, off), row, lowest, highest in zip(couples, table, *bounds, strict=True)
     ]
     mean = float(table.sum() / heard.sum() / len(couples))
     left = len(candidates) - 2 * len(couples)
-    return Paired(tuple(pairs), mean, float(low), float(high), len(heard), left, _how(pairs, couples))
+    return MatchedPairs(tuple(pairs), mean, float(low), float(high), len(heard), left, _how(pairs, couples))
 
 
-def _couples(here: Sequence[Candidate], every: Sequence[Candidate]) -> list[tuple[Candidate, Candidate]]:
+def _couples(
+    here: Sequence[MatchCandidate], every: Sequence[MatchCandidate]
+) -> list[tuple[MatchCandidate, MatchCandidate]]:
     on, off = ([one for one in here if one.on is side] for side in (True, False))
     if not on or not off:
         return []
@@ -90,7 +94,7 @@ def _couples(here: Sequence[Candidate], every: Sequence[Candidate]) -> list[tupl
     return [(on[row], off[column]) for row, column in zip(rows, columns, strict=True) if costs[row, column] < _FAR]
 
 
-def _ranges(every: Sequence[Candidate]) -> dict[str, float]:
+def _ranges(every: Sequence[MatchCandidate]) -> dict[str, float]:
     """How far numeric knobs spread."""
     found = {}
     for name in every[0].knobs:
@@ -109,14 +113,14 @@ def _number(value: Any) -> float:
     return float(value)
 
 
-def _factor(one: Candidate, other: Candidate) -> float | None:
+def _factor(one: MatchCandidate, other: MatchCandidate) -> float | None:
     mine, theirs = one.knobs.get("learning_rate"), other.knobs.get("learning_rate")
     if not _is_number(mine) or not _is_number(theirs) or not mine or not theirs:
         return None
     return math.exp(abs(math.log(mine / theirs)))
 
 
-def _distance(one: Candidate, other: Candidate, ranges: Mapping[str, float]) -> float:
+def _distance(one: MatchCandidate, other: MatchCandidate, ranges: Mapping[str, float]) -> float:
     """In units of a knob's range, a choice that differs counting 1, a learning rate apart by FACTOR 1."""
     total = 0.0
     for name, mine in one.knobs.items():
@@ -130,7 +134,7 @@ def _distance(one: Candidate, other: Candidate, ranges: Mapping[str, float]) -> 
     return total
 
 
-def _how(pairs: Sequence[Pair], couples: Sequence[tuple[Candidate, Candidate]]) -> str:
+def _how(pairs: Sequence[MatchedPair], couples: Sequence[tuple[MatchCandidate, MatchCandidate]]) -> str:
     said = ["the same model"]
     factors = sorted(one.factor for one in pairs if one.factor is not None)
     if factors:

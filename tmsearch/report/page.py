@@ -18,9 +18,9 @@ from tmsearch.data_quality.health import Health
 from tmsearch.evaluation.alignment import confusions
 from tmsearch.report import charts, data_charts, knob_charts, sanitize
 from tmsearch.report.charts import Chart
-from tmsearch.report.clip_cards import Exhibit
-from tmsearch.report.matched_pairs import Paired
-from tmsearch.report.records import Spent, Study
+from tmsearch.report.clip_cards import ClipCard
+from tmsearch.report.matched_pairs import MatchedPairs
+from tmsearch.report.records import SpentResult, StudyPage
 
 GENERATOR = "tmsearch report"  # in the page's head: what may be written over
 CONFUSIONS = 25  # pairs of words that are listed
@@ -29,24 +29,29 @@ _UNWANTED_STYLE = re.compile(r'document\.getElementById\("([0-9a-f]{64})"\)')
 
 
 @dataclass(frozen=True)
-class Heard:
+class ScoredClips:
     """The best configuration's clips; `why` where there are none or where they cannot be played."""
 
-    clips: tuple[Exhibit, ...] = ()
+    clips: tuple[ClipCard, ...] = ()
     where: str = ""
     why: str = ""
 
 
 @dataclass(frozen=True)
-class Doubts:
+class DoubtfulTranscripts:
     """Transcripts that an untrained model disagrees with most; `how` says what that is worth."""
 
-    clips: tuple[Exhibit, ...] = ()
+    clips: tuple[ClipCard, ...] = ()
     how: str = ""
 
 
 def study_page(
-    study: Study, heard: Heard, health: Health | None, health_why: str, paired: Paired | None, paired_why: str
+    study: StudyPage,
+    heard: ScoredClips,
+    health: Health | None,
+    health_why: str,
+    paired: MatchedPairs | None,
+    paired_why: str,
 ) -> str:
     """A study's page as HTML."""
     drawn: dict[str, Chart | None] = {
@@ -75,16 +80,18 @@ def study_page(
     )
 
 
-def _improvements(study: Study) -> list[Spent]:
+def _improvements(study: StudyPage) -> list[SpentResult]:
     """The results that were the lowest so far."""
-    found: list[Spent] = []
+    found: list[SpentResult] = []
     for one in study.spent:
         if not found or one.wer < found[-1].wer:
             found.append(one)
     return found
 
 
-def dataset_page(name: str, made: str, health: Health, odd: Sequence[Exhibit], doubts: Doubts | None) -> str:
+def dataset_page(
+    name: str, made: str, health: Health, odd: Sequence[ClipCard], doubts: DoubtfulTranscripts | None
+) -> str:
     """A dataset's page as HTML."""
     return _rendered(
         "dataset.html.j2", _health_charts(health), name=name, made=made, health=health, odd=odd, doubts=doubts

@@ -10,7 +10,7 @@ Bounds = tuple[float, float]  # of a 95 % interval
 
 
 @dataclass(frozen=True)
-class Line:
+class TrialRow:
     """One configuration. `state` is one of STATES; `curve` holds (step, WER); `knobs` the searched ones."""
 
     number: int
@@ -33,7 +33,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Rung:
+class RungSummary:
     """A place where configurations are judged: how many were, and how many of them went on."""
 
     step: int
@@ -44,7 +44,7 @@ class Rung:
 
 
 @dataclass(frozen=True)
-class Known:
+class ReferenceScore:
     """Something to hold the best against: its name, its WER, its interval, and a remark."""
 
     name: str
@@ -54,12 +54,12 @@ class Known:
 
 
 @dataclass(frozen=True)
-class Answer:
+class StudyAnswer:
     """What the study says so far. `sure` are sentences, `commands` what comes next."""
 
-    best: Line | None
+    best: TrialRow | None
     what: str  # the best's place, in a sentence
-    against: tuple[Known, ...]
+    against: tuple[ReferenceScore, ...]
     recipe: tuple[tuple[str, str], ...]
     sure: tuple[str, ...]
     confirmed: bool
@@ -68,7 +68,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Spent:
+class SpentResult:
     """One result at the time that the study had spent until then."""
 
     seconds: float
@@ -78,7 +78,7 @@ class Spent:
 
 
 @dataclass(frozen=True)
-class Weight:
+class KnobWeight:
     """A knob's share of all importances, its interval, and what chance alone reaches."""
 
     name: str
@@ -93,39 +93,39 @@ class Weight:
 
 
 @dataclass(frozen=True)
-class Slices:
+class KnobSlices:
     """Comparable results for pictures by knob: (line, WER at the rung that most reached), and where that is."""
 
     where: str
-    results: tuple[tuple[Line, float], ...]
+    results: tuple[tuple[TrialRow, float], ...]
     models: tuple[tuple[str, float | None], ...]  # (name, millions of parameters), the smallest first
     every: str | None  # optuna.visualization's picture of every knob, JSON
 
 
 @dataclass(frozen=True)
-class Mattered:
+class KnobImportances:
     """Importances and how they were found; `why` where there are none."""
 
-    weights: tuple[Weight, ...]
+    weights: tuple[KnobWeight, ...]
     how: str
     why: str = ""
 
 
 @dataclass(frozen=True)
-class Study:
+class StudyPage:
     """A study's page but for its clips and its data."""
 
     name: str
     made: str
     state: str  # in a sentence
     data: str  # in a sentence
-    answer: Answer
-    lines: tuple[Line, ...]
-    rungs: tuple[Rung, ...]
-    zero_shot: tuple[Known, ...]
-    spent: tuple[Spent, ...]
-    mattered: Mattered
-    slices: Slices | None
+    answer: StudyAnswer
+    lines: tuple[TrialRow, ...]
+    rungs: tuple[RungSummary, ...]
+    zero_shot: tuple[ReferenceScore, ...]
+    spent: tuple[SpentResult, ...]
+    mattered: KnobImportances
+    slices: KnobSlices | None
     environment: tuple[tuple[str, str], ...]
     space: str  # YAML
     notes: tuple[str, ...] = ()

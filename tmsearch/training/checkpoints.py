@@ -25,7 +25,7 @@ _MANIFEST = "manifest.json"  # sha256 of every other file; written last
 _BLOCK = 1 << 20  # bytes hashed at a time
 
 
-class Broken(Exception):
+class CheckpointError(Exception):
     """A checkpoint that is cut, altered, or of another training: its folder and what is wrong."""
 
 
@@ -47,7 +47,7 @@ def step_of(folder: Path) -> int:
     """The step that a checkpoint's name tells; raises Broken for any other name."""
     number = folder.name.removeprefix(_PREFIX)
     if not folder.name.startswith(_PREFIX) or not number.isdecimal():
-        raise Broken(f"{folder}: not named like a checkpoint ({folder_name(40)})")
+        raise CheckpointError(f"{folder}: not named like a checkpoint ({folder_name(40)})")
     return int(number)
 
 
@@ -75,7 +75,7 @@ def save(save_to: Path, checkpoint: Checkpoint) -> Path:
     return target
 
 
-class Writer:
+class CheckpointWriter:
     """Saves checkpoints beside the training, one at a time; leaving the `with` block waits for the last."""
 
     def __init__(self, save_to: Path) -> None:
@@ -84,7 +84,7 @@ class Writer:
         self._writing: Future[Path] | None = None
         self.took = 0.0  # seconds that the last copy and write needed
 
-    def __enter__(self) -> Writer:
+    def __enter__(self) -> CheckpointWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
@@ -130,9 +130,9 @@ def load(folder: Path, groups: Collection[str] | None = None) -> Checkpoint:
             name: load_file(folder / f"{name}.safetensors") for name in names if groups is None or name in groups
         }
     except (OSError, ValueError, SafetensorError) as error:
-        raise Broken(f"{folder}: {error}") from error
+        raise CheckpointError(f"{folder}: {error}") from error
     if state.get("step") != step_of(folder):
-        raise Broken(f"{folder}: holds step {state.get('step')}")
+        raise CheckpointError(f"{folder}: holds step {state.get('step')}")
     return Checkpoint(step_of(folder), tensors, state)
 
 
@@ -144,7 +144,7 @@ def latest(save_to: Path, at_most: int | None = None) -> Path | None:
             continue
         try:
             _checked(folder)
-        except Broken:
+        except CheckpointError:
             continue
         return folder
     return None
@@ -181,7 +181,7 @@ def discard(save_to: Path, step: int) -> None:
 def check(folder: Path) -> None:
     """Raises Broken where a checkpoint is gone; it is not read, for one whose content is known."""
     if not (folder / _MANIFEST).is_file():
-        raise Broken(f"{folder}: gone")
+        raise CheckpointError(f"{folder}: gone")
 
 
 def verify(folder: Path) -> None:
@@ -195,11 +195,11 @@ def _checked(folder: Path) -> dict[str, str]:
         sums = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
         for name, expected in sums.items():
             if _sha256(folder / name) != expected:
-                raise Broken(f"{folder}: {name} does not match its checksum")
+                raise CheckpointError(f"{folder}: {name} does not match its checksum")
     except (OSError, ValueError, AttributeError) as error:
-        raise Broken(f"{folder}: {error}") from error
+        raise CheckpointError(f"{folder}: {error}") from error
     if _STATE not in sums:
-        raise Broken(f"{folder}: no {_STATE}")
+        raise CheckpointError(f"{folder}: no {_STATE}")
     return dict(sums)
 
 

@@ -12,11 +12,11 @@ DIVERGED_MEAN_OF = 10
 DIVERGED_TIMES = 3.0
 
 
-class Diverged(Exception):
+class DivergenceError(Exception):
     """A loss that is not a number, infinite, or has run away: the step and the value."""
 
 
-class Losses:
+class DivergenceMonitor:
     """The first loss of a training and its last few, to tell when it has diverged."""
 
     def __init__(self, vocabulary: int) -> None:
@@ -27,15 +27,15 @@ class Losses:
     def add(self, step: int, loss: float, grad_norm: float) -> None:
         """Takes the loss of update `step`; raises Diverged."""
         if not math.isfinite(loss):
-            raise Diverged(f"step {step}: the loss is {loss}")
+            raise DivergenceError(f"step {step}: the loss is {loss}")
         if not math.isfinite(grad_norm):
-            raise Diverged(f"step {step}: the gradient's norm is {grad_norm} at loss {loss:.3g}")
+            raise DivergenceError(f"step {step}: the gradient's norm is {grad_norm} at loss {loss:.3g}")
         if self.first is None:
             self.first = loss
         self.last = [*self.last[1 - DIVERGED_MEAN_OF :], loss]
         mean, limit = sum(self.last) / len(self.last), max(DIVERGED_TIMES * self.first, self.guessing)
         if len(self.last) == DIVERGED_MEAN_OF and mean > limit:
-            raise Diverged(f"step {step}: the loss diverged, from {self.first:.3g} to a mean of {mean:.3g}")
+            raise DivergenceError(f"step {step}: the loss diverged, from {self.first:.3g} to a mean of {mean:.3g}")
 
     def to_json(self) -> dict[str, Any]:
         return {"first": self.first, "last": self.last}

@@ -11,7 +11,7 @@ from torch import nn
 from tmsearch.config import TrainConfig
 from tmsearch.model import trainable
 from tmsearch.model.whisper import Whisper
-from tmsearch.training.rounding import RoundingAdamW
+from tmsearch.training.rounding import StochasticRoundingAdamW
 
 
 def rate_factor(config: TrainConfig, step: int) -> float:
@@ -54,14 +54,14 @@ def adamw(whisper: Whisper, config: TrainConfig) -> torch.optim.Optimizer:
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     settings = whisper.model.config
-    for name, weight in trainable.trainable(whisper).items():
+    for name, weight in trainable.trainable_parameters(whisper).items():
         scale = config.layer_decay ** depth(name, settings.encoder_layers, settings.decoder_layers)
         decay = config.weight_decay if weight.ndim > 1 else 0.0
         groups.setdefault((scale, decay), []).append(weight)
     named = [{"params": weights, "scale": scale, "weight_decay": decay} for (scale, decay), weights in groups.items()]
     rate, betas, epsilon = config.learning_rate, (config.adam_beta1, config.adam_beta2), config.adam_epsilon
     if config.low_memory:
-        return RoundingAdamW(named, rate, betas, epsilon)
+        return StochasticRoundingAdamW(named, rate, betas, epsilon)
     # Fused: one pass over each weight; equal to the bit from run to run, as the tests hold.
     return torch.optim.AdamW(named, lr=rate, betas=betas, eps=epsilon, fused=True)
 
@@ -96,6 +96,6 @@ def set_moments(
         key, name = key_and_name.split("/", 1)
         weight = weights[name]
         # AdamW counts its steps on the weight's device where it is fused; RoundingAdamW on the CPU.
-        place = weight.device if value.ndim or isinstance(optimiser, torch.optim.AdamW) else value.device
+        device = weight.device if value.ndim or isinstance(optimiser, torch.optim.AdamW) else value.device
         dtype = weight.dtype if value.ndim else value.dtype
-        optimiser.state[weight][key] = value.to(place, dtype)
+        optimiser.state[weight][key] = value.to(device, dtype)

@@ -16,14 +16,14 @@ import torch
 _KEPT = 16  # low bits of a float32 that a bfloat16 lacks
 
 
-def round_at_random(exact: torch.Tensor, rounded: torch.Tensor) -> None:
+def round_stochastically(exact: torch.Tensor, rounded: torch.Tensor) -> None:
     """Writes float32 `exact` into bfloat16 `rounded`: to one of its two neighbours, the nearer one more often."""
     bits = exact.view(torch.int32)
     noise = torch.randint(0, 1 << _KEPT, bits.shape, dtype=torch.int32, device=bits.device)
     rounded.copy_(noise.add_(bits).bitwise_and_(-1 << _KEPT).view(torch.float32))
 
 
-class RoundingAdamW(torch.optim.Optimizer):
+class StochasticRoundingAdamW(torch.optim.Optimizer):
     """torch.optim.AdamW's rule (Loshchilov and Hutter 2019) in float32, one parameter at a time, kept in bfloat16."""
 
     def __init__(self, groups: Iterable[dict[str, Any]], lr: float, betas: tuple[float, float], eps: float) -> None:
@@ -46,9 +46,9 @@ class RoundingAdamW(torch.optim.Optimizer):
         gradient, exact = weight.grad.float(), weight.float()  # type: ignore[union-attr]
         mean = state["exp_avg"].float().lerp_(gradient, 1 - beta1)
         square = state["exp_avg_sq"].float().mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-        round_at_random(mean, state["exp_avg"])
-        round_at_random(square, state["exp_avg_sq"])
+        round_stochastically(mean, state["exp_avg"])
+        round_stochastically(square, state["exp_avg_sq"])
         exact.mul_(1 - group["lr"] * group["weight_decay"])
         scale = square.sqrt_().div_(math.sqrt(1 - beta2**count)).add_(group["eps"])
         exact.addcdiv_(mean, scale, value=-group["lr"] / (1 - beta1**count))
-        round_at_random(exact, weight)
+        round_stochastically(exact, weight)

@@ -22,13 +22,13 @@ from tmsearch.features.dataset import Speech
 from tmsearch.model import trainable
 from tmsearch.model.whisper import Whisper
 from tmsearch.training import checkpoints, optimizer
-from tmsearch.training.checkpoints import Broken, Checkpoint
-from tmsearch.training.loss import Losses
-from tmsearch.training.update import Launched, MicroBatch, Updates
+from tmsearch.training.checkpoints import Checkpoint, CheckpointError
+from tmsearch.training.loss import DivergenceMonitor
+from tmsearch.training.update import MicroBatch, PendingStep, Stepper
 
 
 @dataclass(frozen=True)
-class Progress:
+class StepMetrics:
     """One update: mean loss in nats a token, rate at the output layer, gradient norm before clipping, its own time."""
 
     step: int
@@ -47,52 +47,52 @@ def fingerprint(config: TrainConfig) -> str:
     return hashlib.sha256(json.dumps(knobs, sort_keys=True).encode()).hexdigest()
 
 
-class Run:
+class TrainState:
     """Seeds torch's global generators, and takes `whisper`, which must be as it was loaded, for its own."""
 
-    def __init__(self, config: TrainConfig, speech: Speech, whisper: Whisper, place: torch.device) -> None:
-        self.config, self.whisper, self.place = config, whisper, place
+    def __init__(self, config: TrainConfig, speech: Speech, whisper: Whisper, device: torch.device) -> None:
+        self.config, self.whisper, self.device = config, whisper, device
         self.identity = {"config": fingerprint(config), "corpus": speech.corpus.fingerprint}
         torch.manual_seed(config.seed)  # of adapters, dropout and skipped layers; batches and masks have their own
         trainable.prepare(whisper, config)
-        devices.move(whisper.model, place, torch.bfloat16 if config.low_memory else None)
-        self.batches = Batches(whisper, speech, config, place)
-        self.updates = Updates(whisper, config, place)
+        devices.move(whisper.model, device, torch.bfloat16 if config.low_memory else None)
+        self.batches = Batches(whisper, speech, config, device)
+        self.stepper = Stepper(whisper, config, device)
         # Scored later, refused now: nothing is trained in vain.
-        speech.check_heard(speech.split.validation, self.batches.contexts.seconds)
+        speech.check_lengths(speech.split.validation, self.batches.context_rule.seconds)
         speech.label_ids(speech.split.validation, whisper)
-        self.losses = Losses(whisper.model.config.vocab_size)
+        self.losses = DivergenceMonitor(whisper.model.config.vocab_size)
         self.random = self._random()
         self.step = 0
         self.seconds = 0.0  # trained since the stretch began
         self._mark = 0.0
-        self._launched: list[Launched] = []
-        waits = place.type == "cuda" and augment.changes_waveform(config)
+        self._launched: list[PendingStep] = []
+        waits = device.type == "cuda" and augment.changes_waveform(config)
         self._ahead = ThreadPoolExecutor(1, thread_name_prefix="batches") if waits else None
         self._prepared: dict[tuple[int, int], Future[list[MicroBatch]]] = {}
 
-    def update(self, micro_batch: int) -> list[Progress]:
+    def update(self, micro_batch: int) -> list[StepMetrics]:
         """One optimiser step over one batch; what is now known of it or of the one before. Raises Diverged.
 
         On a GPU that is the one before: to read a loss is to wait for the device, which would idle meanwhile.
         """
         if not self._launched:
             self._mark = time.perf_counter()
-        self._launched.append(self.updates.launch(self.step + 1, self._batch(self.step + 1, micro_batch)))
+        self._launched.append(self.stepper.launch(self.step + 1, self._batch(self.step + 1, micro_batch)))
         self.step += 1
-        return self.settle(but=1 if self.place.type == "cuda" else 0)
+        return self.synchronize(but=1 if self.device.type == "cuda" else 0)
 
     def _batch(self, step: int, micro_batch: int) -> Iterable[MicroBatch]:
         """The batch of `step`; where a GPU would wait for changed waveforms, the next one is begun beside it."""
         if self._ahead is None:
-            return self.batches.of(step, micro_batch)
+            return self.batches.micro_batches(step, micro_batch)
         ready = self._prepared.pop((step, micro_batch), None)
         self._prepared = {
-            (step + 1, micro_batch): self._ahead.submit(lambda: list(self.batches.of(step + 1, micro_batch)))
+            (step + 1, micro_batch): self._ahead.submit(lambda: list(self.batches.micro_batches(step + 1, micro_batch)))
         }
-        return ready.result() if ready is not None else self.batches.of(step, micro_batch)
+        return ready.result() if ready is not None else self.batches.micro_batches(step, micro_batch)
 
-    def settle(self, but: int = 0) -> list[Progress]:
+    def synchronize(self, but: int = 0) -> list[StepMetrics]:
         """Waits for the updates that were launched, `but` for the last few."""
         known = []
         while len(self._launched) > but:
@@ -100,7 +100,7 @@ class Run:
             loss, norm = launched.measured.tolist()
             self.losses.add(launched.step, loss, norm)
             now = time.perf_counter()
-            known.append(Progress(launched.step, loss, launched.learning_rate, norm, now - self._mark))
+            known.append(StepMetrics(launched.step, loss, launched.learning_rate, norm, now - self._mark))
             self.seconds += now - self._mark
             self._mark = now
         return known
@@ -113,37 +113,37 @@ class Run:
             "clips_seen": self.step * self.config.batch_size,
             "stretch": {"first_step": first_step, "seconds": self.seconds},
         }
-        weights = self.updates.weights
-        moments = optimizer.moments(self.updates.optimiser, weights, exact=self.config.exact_checkpoints)
+        weights = self.stepper.weights
+        moments = optimizer.moments(self.stepper.optimizer, weights, exact=self.config.exact_checkpoints)
         self.random = self._random()
         return Checkpoint(self.step, {"weights": weights, "moments": moments, "random": self.random}, state)
 
     def _random(self) -> dict[str, torch.Tensor]:
         """The states of torch's generators, by device."""
         states = {"cpu": torch.get_rng_state()}
-        if self.place.type == "cuda":
-            states["cuda"] = torch.cuda.get_rng_state(self.place)
+        if self.device.type == "cuda":
+            states["cuda"] = torch.cuda.get_rng_state(self.device)
         return states
 
-    def go_on(self) -> None:
+    def restore_random_state(self) -> None:
         """Draws random numbers from where the last checkpoint was made or read, whatever was drawn since."""
         torch.set_rng_state(self.random["cpu"])
-        if self.place.type == "cuda" and "cuda" in self.random:
-            torch.cuda.set_rng_state(self.random["cuda"], self.place)
+        if self.device.type == "cuda" and "cuda" in self.random:
+            torch.cuda.set_rng_state(self.random["cuda"], self.device)
 
     def load(self, folder: Path, first_step: int) -> None:
         """Becomes what `checkpoint` gave; raises Broken for a damaged checkpoint or one of another training."""
         saved = checkpoints.load(folder)
         for key, value in self.identity.items():
             if saved.state.get(key) != value:
-                raise Broken(f"{folder}: made with another {key}")
+                raise CheckpointError(f"{folder}: made with another {key}")
         if saved.state["clips_seen"] != saved.step * self.config.batch_size:
-            raise Broken(f"{folder}: {saved.state['clips_seen']} clips seen by step {saved.step}")
+            raise CheckpointError(f"{folder}: {saved.state['clips_seen']} clips seen by step {saved.step}")
         trainable.set_weights(self.whisper, saved.tensors["weights"])
-        optimizer.set_moments(self.updates.optimiser, self.updates.weights, saved.tensors["moments"])
+        optimizer.set_moments(self.stepper.optimizer, self.stepper.weights, saved.tensors["moments"])
         self.losses.set_json(saved.state["losses"])
         self.random = dict(saved.tensors["random"])
-        self.go_on()
+        self.restore_random_state()
         self.step = saved.step
         before = saved.state["stretch"]
         self.seconds = before["seconds"] if before["first_step"] == first_step else 0.0

@@ -13,13 +13,13 @@ from torch.utils.tensorboard.summary import hparams
 
 from tmsearch.evaluation.scores import ClipScore, worst_first
 from tmsearch.quoting import markdown
-from tmsearch.training.train import Progress
+from tmsearch.training.train import StepMetrics
 
 METRICS = ("wer", "wer_raw", "cer")
 _CLIPS = 10  # of the worst, as text
 
 
-class Logbook:
+class TrialLog:
     """TensorBoard events of one trial, over all its segments. `choices` are what its study chooses from, by knob."""
 
     def __init__(
@@ -44,7 +44,7 @@ class Logbook:
             self._writer._get_file_writer().add_summary(experiment)  # type: ignore[no-untyped-call]
             self._writer._get_file_writer().add_summary(start)  # type: ignore[no-untyped-call]
 
-    def progress(self, progress: Progress) -> None:
+    def progress(self, progress: StepMetrics) -> None:
         self._scalar("loss", progress.loss, progress.step)
         self._scalar("learning_rate", progress.learning_rate, progress.step)
         self._scalar("gradient_norm", progress.grad_norm, progress.step)
@@ -58,7 +58,7 @@ class Logbook:
     def _scalar(self, tag: str, value: float, step: int) -> None:
         self._writer.add_scalar(tag, value, step)
 
-    def __enter__(self) -> Logbook:
+    def __enter__(self) -> TrialLog:
         return self
 
     def __exit__(

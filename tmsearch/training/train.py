@@ -15,12 +15,21 @@ from tmsearch.evaluation import evaluate
 from tmsearch.evaluation.scores import ClipScore
 from tmsearch.features.dataset import Speech
 from tmsearch.training import checkpoints
-from tmsearch.training.checkpoints import Writer
-from tmsearch.training.loss import Diverged
-from tmsearch.training.state import Progress, Run, fingerprint
-from tmsearch.training.warm import Warm
+from tmsearch.training.checkpoints import CheckpointWriter
+from tmsearch.training.loss import DivergenceError
+from tmsearch.training.state import StepMetrics, TrainState, fingerprint
+from tmsearch.training.warm import ModelCache
 
-__all__ = ["Diverged", "Progress", "Result", "Speech", "Stopped", "Stretch", "fingerprint", "train"]
+__all__ = [
+    "DivergenceError",
+    "Result",
+    "Speech",
+    "StepMetrics",
+    "Stretch",
+    "TrainingStoppedError",
+    "fingerprint",
+    "train",
+]
 
 
 # A kill costs at most a minute of training, unless saving takes so long that it would cost more than this share.
@@ -61,7 +70,7 @@ class Result:
     scores: tuple[ClipScore, ...]
 
 
-class Stopped(Exception):
+class TrainingStoppedError(Exception):
     """The caller's `stop` became true: `step` was finished, and `checkpoint` saved there."""
 
     def __init__(self, step: int, checkpoint: Path) -> None:
@@ -78,29 +87,31 @@ def train(
     config: TrainConfig,
     speech: Speech,
     stretch: Stretch,
-    report: Callable[[Progress], None],
+    report: Callable[[StepMetrics], None],
     *,
     stop: Callable[[], bool] = never,
-    warm: Warm | None = None,
+    warm: ModelCache | None = None,
 ) -> Result:
     """Trains up to `stretch.last_step`, saves a checkpoint there, and scores it on the validation split.
 
     The schedule spans `config.max_steps` whatever `last_step` is. On a CPU a training stopped anywhere and resumed
     equals the unbroken one to the bit, at equal threads and micro-batch. `warm` is what the process keeps from one
-    call to the next. Raises Diverged, Stopped, InputError, and checkpoints.Broken.
+    call to the next. Raises DivergenceError, TrainingStoppedError, InputError, and CheckpointError.
     """
-    place = devices.settle(stretch.threads)
-    warm = warm or Warm()
+    device = devices.configure_device(stretch.threads)
+    warm = warm or ModelCache()
     try:
-        run = warm.run(config, speech, place, stretch.checkpoint, stretch.first_step)
-        with checkpoints.Writer(stretch.save_to) as writer:
+        run = warm.run(config, speech, device, stretch.checkpoint, stretch.first_step)
+        with checkpoints.CheckpointWriter(stretch.save_to) as writer:
             _advance(run, stretch, writer, report, stop)
             # The checkpoint is written meanwhile; leaving the block waits for it.
             scores, seconds = evaluate.evaluate(run.whisper, speech, speech.split.validation, config, stop=stop)
-    except evaluate.Interrupted:
-        raise Stopped(stretch.last_step, stretch.save_to / checkpoints.folder_name(stretch.last_step)) from None
+    except evaluate.EvaluationInterruptedError:
+        raise TrainingStoppedError(
+            stretch.last_step, stretch.save_to / checkpoints.folder_name(stretch.last_step)
+        ) from None
     finally:
-        if place.type == "cuda":
+        if device.type == "cuda":
             torch.cuda.empty_cache()
     saved = stretch.save_to / checkpoints.folder_name(run.step)
     warm.keep(run, saved)
@@ -110,7 +121,11 @@ def train(
 
 
 def _advance(
-    run: Run, stretch: Stretch, writer: Writer, report: Callable[[Progress], None], stop: Callable[[], bool]
+    run: TrainState,
+    stretch: Stretch,
+    writer: CheckpointWriter,
+    report: Callable[[StepMetrics], None],
+    stop: Callable[[], bool],
 ) -> None:
     """Updates and saves until the stretch's last step."""
     if run.step > stretch.last_step:
@@ -123,10 +138,10 @@ def _advance(
         stopping = stop()
         due = stretch.save_seconds and time.monotonic() - kept >= max(stretch.save_seconds, writer.took / SAVE_SHARE)
         if stopping or due or run.step == stretch.last_step:
-            for progress in run.settle():
+            for progress in run.synchronize():
                 report(progress)
             writer.write(run.checkpoint(stretch.first_step), instead_of=own)
             own, kept = run.step, time.monotonic()
         if stopping:
             writer.wait()
-            raise Stopped(run.step, stretch.save_to / checkpoints.folder_name(run.step))
+            raise TrainingStoppedError(run.step, stretch.save_to / checkpoints.folder_name(run.step))

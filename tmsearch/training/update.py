@@ -13,7 +13,7 @@ from transformers import WhisperForConditionalGeneration
 from tmsearch import devices
 from tmsearch.config import TrainConfig
 from tmsearch.model import forward, trainable
-from tmsearch.model.vocabulary import Vocabulary
+from tmsearch.model.vocabulary import TokenTable
 from tmsearch.model.whisper import Whisper
 from tmsearch.training import optimizer
 
@@ -23,14 +23,14 @@ class MicroBatch:
     """Clips of one forward pass, those that are heard longer behind those that are heard shorter."""
 
     mels: tuple[torch.Tensor, ...]  # runs of clips heard equally long, each [clips, n_mels, frames] float32
-    inputs: torch.Tensor  # [clips, places] decoder input ids
-    kept: torch.Tensor  # [labels] which of the clips * places have a label
+    decoder_inputs: torch.Tensor  # [clips, places] decoder input ids
+    label_positions: torch.Tensor  # [labels] which of the clips * places have a label
     labels: torch.Tensor  # [labels] ids
-    tokens: int  # labels in the whole batch that this is a part of
+    batch_label_count: int  # labels in the whole batch that this is a part of
 
 
 @dataclass(frozen=True)
-class Launched:
+class PendingStep:
     """An update that the device may still be at: `measured` is the batch's mean loss and the gradient's norm."""
 
     step: int
@@ -38,41 +38,41 @@ class Launched:
     measured: torch.Tensor  # [2]
 
 
-class Updates:
+class Stepper:
     """A prepared model with its optimiser."""
 
-    def __init__(self, whisper: Whisper, config: TrainConfig, place: torch.device) -> None:
-        self.model, self.config, self.place = whisper.model, config, place
-        self.weights = trainable.trainable(whisper)
-        self.optimiser = optimizer.adamw(whisper, config)
-        self.vocabulary = Vocabulary(whisper.model)
-        self._hidden = torch.compile(_hidden, dynamic=False) if devices.compiles(config, place) else _hidden
+    def __init__(self, whisper: Whisper, config: TrainConfig, device: torch.device) -> None:
+        self.model, self.config, self.device = whisper.model, config, device
+        self.weights = trainable.trainable_parameters(whisper)
+        self.optimizer = optimizer.adamw(whisper, config)
+        self.token_table = TokenTable(whisper.model)
+        self._hidden = torch.compile(_hidden, dynamic=False) if devices.uses_compile(config, device) else _hidden
 
-    def launch(self, step: int, batch: Iterable[MicroBatch]) -> Launched:
+    def launch(self, step: int, batch: Iterable[MicroBatch]) -> PendingStep:
         """Update number `step`, from 1, over the micro-batches of one batch."""
         self.model.train()
-        rate = optimizer.set_rates(self.optimiser, self.config, step)
-        loss = torch.zeros((), device=self.place)
+        rate = optimizer.set_rates(self.optimizer, self.config, step)
+        loss = torch.zeros((), device=self.device)
         for part in batch:
             loss += self.backward(part)
         norm = nn.utils.clip_grad_norm_(self.weights.values(), self.config.max_grad_norm or math.inf)
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
-        return Launched(step, rate, torch.stack([loss, norm.float()]))
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return PendingStep(step, rate, torch.stack([loss, norm.float()]))
 
     def backward(self, part: MicroBatch) -> torch.Tensor:
         """Adds the gradients of `part`; its share of the batch's loss."""
-        inputs = part.inputs.to(self.place, non_blocking=True)
-        embedded = self.vocabulary.embed(inputs)
-        with devices.autocast(self.config, self.place, self.model.config.d_model):
-            mels = [run.to(self.place, non_blocking=True) for run in part.mels]
+        inputs = part.decoder_inputs.to(self.device, non_blocking=True)
+        embedded = self.token_table.embed(inputs)
+        with devices.autocast(self.config, self.device, self.model.config.d_model):
+            mels = [run.to(self.device, non_blocking=True) for run in part.mels]
             states = self._hidden(self.model, mels, embedded, self.config.context_silence)
-            hidden = states.flatten(0, 1).index_select(0, part.kept.to(self.place, non_blocking=True))
-            labels = part.labels.to(self.place, non_blocking=True)
-            loss, gradient = self.vocabulary.loss(hidden, labels, part.tokens, self.config.label_smoothing)
+            hidden = states.flatten(0, 1).index_select(0, part.label_positions.to(self.device, non_blocking=True))
+            labels = part.labels.to(self.device, non_blocking=True)
+            loss, gradient = self.token_table.loss(hidden, labels, part.batch_label_count, self.config.label_smoothing)
         if hidden.requires_grad:  # not when every adapted layer happened to be skipped
             hidden.backward(gradient)  # type: ignore[no-untyped-call]
-        self.vocabulary.learn(inputs, embedded)
+        self.token_table.add_gradient(inputs, embedded)
         return loss
 
 

@@ -13,12 +13,12 @@ from tmsearch.model import trainable
 from tmsearch.model import whisper as model
 from tmsearch.model.whisper import Whisper
 from tmsearch.training import checkpoints
-from tmsearch.training.state import Run, fingerprint
+from tmsearch.training.state import TrainState, fingerprint
 
 _Key = tuple[str, str | None]
 
 
-class Warm:
+class ModelCache:
     """The last model with an untouched copy of its weights, and the run that its last checkpoint was made of.
 
     Nothing of an earlier training is seen in a later one: results are equal to the bit with and without.
@@ -28,7 +28,7 @@ class Warm:
         self._key: _Key | None = None
         self._whisper: Whisper | None = None
         self._untouched: dict[str, torch.Tensor] = {}
-        self._run: Run | None = None
+        self._run: TrainState | None = None
         self._saved: Path | None = None
 
     def whisper(self, config: TrainConfig) -> Whisper:
@@ -40,14 +40,14 @@ class Warm:
             self._whisper, self._key = model.load(config), key
             self._untouched = {name: one.detach().clone() for name, one in self._whisper.model.state_dict().items()}
             return self._whisper
-        trainable.strip(self._whisper)
+        trainable.remove_adapters(self._whisper)
         devices.move(self._whisper.model, self._whisper.model.device, torch.float32)
         self._whisper.model.load_state_dict(self._untouched)
         return self._whisper
 
     def run(
-        self, config: TrainConfig, speech: Speech, place: torch.device, checkpoint: Path | None, first_step: int
-    ) -> Run:
+        self, config: TrainConfig, speech: Speech, device: torch.device, checkpoint: Path | None, first_step: int
+    ) -> TrainState:
         """A run of `config` that stands where `checkpoint` was made, or at its beginning: kept, loaded or new.
 
         Raises Broken for a checkpoint that is damaged or of another training.
@@ -57,15 +57,15 @@ class Warm:
         if run is not None and run.identity == mine and checkpoint is not None and checkpoint == self._saved:
             checkpoints.check(checkpoint)
             run.seconds = 0.0
-            run.go_on()
+            run.restore_random_state()
             return run
         del run
-        run = Run(config, speech, self.whisper(config), place)
+        run = TrainState(config, speech, self.whisper(config), device)
         if checkpoint is not None:
             run.load(checkpoint, first_step)
         return run
 
-    def keep(self, run: Run, saved: Path) -> None:
+    def keep(self, run: TrainState, saved: Path) -> None:
         """`run` may go on from `saved`, which holds what it is now."""
         self._run, self._saved = run, saved
 

@@ -21,13 +21,13 @@ from search.execution.messages import (
 from tmsearch import job_server
 from tmsearch.errors import InputError
 from tmsearch.trial import check, jobs
-from tmsearch.trial.workbench import Bench
+from tmsearch.trial.workbench import Workbench
 
 
-def answer(bench: Bench, job: Job, report: Callable[[Event], None], stop: Callable[[], bool]) -> JobAnswer:
+def answer(bench: Workbench, job: Job, report: Callable[[Event], None], stop: Callable[[], bool]) -> JobAnswer:
     """The job's last word, failures by class among them."""
     from tmsearch.training import micro_batch
-    from tmsearch.training.train import Diverged, Stopped
+    from tmsearch.training.train import DivergenceError, TrainingStoppedError
 
     try:
         if isinstance(job, CheckJob):
@@ -35,9 +35,9 @@ def answer(bench: Bench, job: Job, report: Callable[[Event], None], stop: Callab
         if isinstance(job, TestJob):
             return jobs.test(bench, job)
         return jobs.segment(bench, job, report, stop)
-    except Stopped as stopped:
+    except TrainingStoppedError as stopped:
         return SegmentStopped(stopped.step)
-    except Diverged as diverged:
+    except DivergenceError as diverged:
         return Failure("diverged", str(diverged))
     except InputError as error:
         return Failure("input", str(error))
@@ -45,7 +45,7 @@ def answer(bench: Bench, job: Job, report: Callable[[Event], None], stop: Callab
         traceback.print_exc()
         return Failure("disk", f"{error.strerror}: {error.filename}")
     except Exception as error:
-        if micro_batch.ran_out(error):
+        if micro_batch.is_out_of_memory(error):
             return _out_of_memory(error)
         traceback.print_exc()
         return Failure("bug", f"{type(error).__name__}: {_first_line(error)}")
@@ -84,7 +84,7 @@ def _encoded(event: JobAnswer) -> bytes:
 
 def main() -> None:
     """Answer jobs from standard input until it closes."""
-    bench = Bench()
+    bench = Workbench()
 
     def serve(job: Job, write: job_server.Write, stop: Callable[[], bool]) -> bytes:
         return _encoded(answer(bench, job, lambda event: write(messages.encode(event.to_json())), stop))

@@ -10,13 +10,13 @@ from search.execution.messages import Checked, CheckJob
 from tmsearch.config import DataConfig, TrainConfig
 from tmsearch.errors import InputError
 from tmsearch.trial.facts import DataFacts
-from tmsearch.trial.workbench import Bench
+from tmsearch.trial.workbench import Workbench
 
 if TYPE_CHECKING:
     from tmsearch.data.corpus import Corpus
 
 
-def check(bench: Bench, job: CheckJob) -> Checked:
+def check(bench: Workbench, job: CheckJob) -> Checked:
     """Load the data and look at the models before anything is written; what the study keeps of both."""
     from tmsearch.data import splits
     from tmsearch.model import context, cost, whisper
@@ -29,7 +29,7 @@ def check(bench: Bench, job: CheckJob) -> Checked:
     for params in job.candidates:
         config = TrainConfig(**params)
         facts = whisper.describe(config.model, config.model_revision)
-        rule = context.contexts(config, facts.context_seconds, max(seconds))
+        rule = context.context_rule(config, facts.context_seconds, max(seconds))
         _fits(corpus, rule.seconds, config.model)
         estimate = cost.estimate(facts, config, seconds=rule.mean_seconds(seconds))
         # Weights and AdamW's two moments, float32; adapters take less.

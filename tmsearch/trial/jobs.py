@@ -19,14 +19,14 @@ from search.execution.messages import (
     TestJob,
 )
 from tmsearch.config import TrainConfig
-from tmsearch.recipe import Recipe, keep_recipe, trial_recipe
+from tmsearch.recipe import Recipe, save_recipe, trial_recipe
 from tmsearch.trial.facts import Baseline, StudyFacts, baseline_key, micro_batch_key, words_key
 from tmsearch.trial.settings import TrialSettings
-from tmsearch.trial.workbench import Bench
+from tmsearch.trial.workbench import Workbench
 
 if TYPE_CHECKING:
     from tmsearch.features.dataset import Speech
-    from tmsearch.training.train import Progress, Result
+    from tmsearch.training.train import Result, StepMetrics
 
 Report = Callable[[Event], None]
 
@@ -42,13 +42,13 @@ def _recipe(job: SegmentJob | TestJob, settings: TrialSettings, facts: StudyFact
     )
 
 
-def segment(bench: Bench, job: SegmentJob, report: Report, stop: Callable[[], bool]) -> SegmentResult:
+def segment(bench: Workbench, job: SegmentJob, report: Report, stop: Callable[[], bool]) -> SegmentResult:
     """Train one stretch of one configuration and score it; the answer for the supervisor."""
     from tmsearch import devices
     from tmsearch.evaluation.scores import scores_file, write_scores
     from tmsearch.export import weights
     from tmsearch.training import checkpoints, claims
-    from tmsearch.training.tensorboard import Logbook
+    from tmsearch.training.tensorboard import TrialLog
 
     settings = TrialSettings.from_json(job.settings)
     facts = StudyFacts.from_json(job.facts)
@@ -56,17 +56,17 @@ def segment(bench: Bench, job: SegmentJob, report: Report, stop: Callable[[], bo
     config = recipe.train
     cache = Path(settings.cache)
     speech = bench.speech(recipe.data, facts.known_data, cache)
-    keep_recipe(folder / "config.yaml", recipe)
-    devices.settle(settings.threads)
+    save_recipe(folder / "config.yaml", recipe)
+    devices.configure_device(settings.threads)
     # Compiled graphs outlive the process that compiled them.
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache / "compiled"))
     _baseline(bench, config, speech, facts, folder.parents[1], report)
     saved = folder / "checkpoints"
     checkpoint = claims.latest(saved, job.last_step)
     begun = checkpoints.step_of(checkpoint) if checkpoint else 0
-    with Logbook(Path(settings.tensorboard) / folder.name, begun, job.params, settings.choices) as logbook:
+    with TrialLog(Path(settings.tensorboard) / folder.name, begun, job.params, settings.choices) as logbook:
 
-        def log(progress: Progress) -> None:
+        def log(progress: StepMetrics) -> None:
             logbook.progress(progress)
             report(ProgressEvent(**dataclasses.asdict(progress)))
 
@@ -88,7 +88,7 @@ def segment(bench: Bench, job: SegmentJob, report: Report, stop: Callable[[], bo
     return SegmentResult(result.wer, metrics)
 
 
-def test(bench: Bench, job: TestJob) -> Tested:
+def test(bench: Workbench, job: TestJob) -> Tested:
     """Score the kept model of one finished training on the locked test split."""
     from tmsearch import devices
     from tmsearch.export import weights
@@ -96,7 +96,7 @@ def test(bench: Bench, job: TestJob) -> Tested:
     settings = TrialSettings.from_json(job.settings)
     facts = StudyFacts.from_json(job.facts)
     recipe = _recipe(job, settings, facts)
-    devices.settle(settings.threads)
+    devices.configure_device(settings.threads)
     speech = bench.speech(recipe.data, facts.known_data, Path(settings.cache))
     scores = weights.on_test(recipe.train, Path(job.folder), speech)
     return Tested(
@@ -108,11 +108,11 @@ def test(bench: Bench, job: TestJob) -> Tested:
 
 
 def _trained(
-    bench: Bench,
+    bench: Workbench,
     config: TrainConfig,
     speech: Speech,
     job: SegmentJob,
-    log: Callable[[Progress], None],
+    log: Callable[[StepMetrics], None],
     report: Report,
     stop: Callable[[], bool],
 ) -> tuple[Result, int]:
@@ -139,7 +139,7 @@ def _trained(
         try:
             return train.train(config, speech, stretch, log, stop=stop, warm=bench.warm), clips
         except (RuntimeError, MemoryError) as error:
-            if clips == 1 or not micro_batch.ran_out(error):
+            if clips == 1 or not micro_batch.is_out_of_memory(error):
                 raise
         # Out of the except block, whose error holds the tensors that there was no more room beside.
         bench.warm.forget()
@@ -149,7 +149,7 @@ def _trained(
 
 
 def _baseline(
-    bench: Bench, config: TrainConfig, speech: Speech, facts: StudyFacts, study_folder: Path, report: Report
+    bench: Workbench, config: TrainConfig, speech: Speech, facts: StudyFacts, study_folder: Path, report: Report
 ) -> None:
     """Zero-shot WER of the untouched checkpoint at its full context, once a model and study."""
     from tmsearch.evaluation import evaluate

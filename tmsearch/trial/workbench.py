@@ -13,22 +13,22 @@ from tmsearch.trial.facts import DataFacts
 if TYPE_CHECKING:
     from tmsearch.data.corpus import Corpus
     from tmsearch.features.dataset import Speech
-    from tmsearch.training.warm import Warm
+    from tmsearch.training.warm import ModelCache
 
 
-class Bench:
+class Workbench:
     """What stays warm between jobs: the corpus, decoded; the model."""
 
     def __init__(self) -> None:
         self._corpora: dict[DataConfig, Corpus] = {}
-        self._warm: Warm | None = None
+        self._warm: ModelCache | None = None
 
     @property
-    def warm(self) -> Warm:
+    def warm(self) -> ModelCache:
         """The last model and its run."""
-        from tmsearch.training.warm import Warm
+        from tmsearch.training.warm import ModelCache
 
-        self._warm = self._warm or Warm()
+        self._warm = self._warm or ModelCache()
         return self._warm
 
     def corpus(self, data: DataConfig) -> Corpus:

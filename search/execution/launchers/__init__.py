@@ -9,10 +9,10 @@ from search.errors import UserError
 
 ENGINES = ("local", "slurm", "ray")
 # What a started worker finds in its environment: where it runs, in words for `status`; whom it may not outlive.
-PLACE, WITH_PARENT, CPUS = "TMSEARCH_PLACE", "TMSEARCH_WITH_PARENT", "TMSEARCH_CPUS"
+LOCATION_VARIABLE, PARENT_VARIABLE, CORES_VARIABLE = "TMSEARCH_PLACE", "TMSEARCH_WITH_PARENT", "TMSEARCH_CPUS"
 
 
-class Handle(Protocol):
+class WorkerHandle(Protocol):
     """One started worker."""
 
     def poll(self) -> int | None:
@@ -27,15 +27,15 @@ class Handle(Protocol):
         """End it now; what it saved stays."""
         ...
 
-    def last_words(self) -> str:
+    def last_line(self) -> str:
         """The last line that it said; empty where there is none."""
         ...
 
 
-class Engine(Protocol):
+class Launcher(Protocol):
     """Starts workers, each in a seat: a number from 0 on that another worker takes when the first one died."""
 
-    def start(self, seat: int) -> Handle: ...
+    def start(self, seat: int) -> WorkerHandle: ...
 
     def close(self) -> None:
         """Let go of what the engine itself needs; workers that still run are none of it."""

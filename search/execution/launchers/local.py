@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from search.execution.launchers import CPUS, PLACE, WITH_PARENT
+from search.execution.launchers import CORES_VARIABLE, LOCATION_VARIABLE, PARENT_VARIABLE
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -29,12 +29,12 @@ def cores() -> list[int]:
     return sorted(os.sched_getaffinity(0))
 
 
-def leave_with_parent() -> None:
+def exit_with_parent() -> None:
     """In a worker that a crew started: save and leave when the crew is killed; the next crew finds nobody at work.
 
     Linux only; elsewhere such a worker finishes the study by itself.
     """
-    parent = os.environ.pop(WITH_PARENT, None)
+    parent = os.environ.pop(PARENT_VARIABLE, None)
     if parent is None or sys.platform != "linux":
         return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -42,14 +42,14 @@ def leave_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def stay_on_own_cores() -> None:
+def pin_to_own_cores() -> None:
     """In a worker that a crew started: use the cores that are its own, with all that it starts."""
-    named = os.environ.pop(CPUS, None)
+    named = os.environ.pop(CORES_VARIABLE, None)
     if named:
         os.sched_setaffinity(0, {int(core) for core in named.split(",")})
 
 
-class Local:
+class LocalLauncher:
     """`command` starts a worker; its words go to `logs`/worker-SEAT.log."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], logs: Path, workers: int) -> None:
@@ -68,16 +68,16 @@ class Local:
 
     def _pinned(self, seat: int) -> dict[str, str]:
         """A GPU of its own, in turn where there are fewer than workers; without one, its share of the cores."""
-        with_parent = {WITH_PARENT: str(os.getpid())}
+        with_parent = {PARENT_VARIABLE: str(os.getpid())}
         cards = gpus()
         if cards:
             card = cards[seat % len(cards)]
-            return {**with_parent, "CUDA_VISIBLE_DEVICES": card, PLACE: f"GPU {card}"}
+            return {**with_parent, "CUDA_VISIBLE_DEVICES": card, LOCATION_VARIABLE: f"GPU {card}"}
         there = cores()
         share = max(1, len(there) // self._workers)
         mine = [there[(seat * share + place) % len(there)] for place in range(share)]
         named = ",".join(str(core) for core in mine)
-        return {**with_parent, CPUS: named, PLACE: f"core{'s' if len(mine) > 1 else ''} {named}"}
+        return {**with_parent, CORES_VARIABLE: named, LOCATION_VARIABLE: f"core{'s' if len(mine) > 1 else ''} {named}"}
 
 
 class Process:
@@ -110,7 +110,7 @@ class Process:
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(number)
 
-    def last_words(self) -> str:
+    def last_line(self) -> str:
         with contextlib.suppress(OSError), self._log.open("rb") as file:
             file.seek(self._from)
             said = file.read().decode("utf-8", "replace").split("\n")

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from search.errors import RunError, UserError
-from search.execution.launchers import PLACE, WITH_PARENT
+from search.execution.launchers import LOCATION_VARIABLE, PARENT_VARIABLE
 
 # --engine KEY=VALUE, in Ray's words.
 OPTIONS = {
@@ -30,8 +30,8 @@ def run_worker(command: Sequence[str], environment: Mapping[str, str]) -> int:
     import ray
 
     node = ray.get_runtime_context().get_node_id()[:8]
-    own = {PLACE: f"Ray node {node}", WITH_PARENT: str(os.getpid())}
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env={**os.environ, **environment, **own})
+    without_imported = {LOCATION_VARIABLE: f"Ray node {node}", PARENT_VARIABLE: str(os.getpid())}
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env={**os.environ, **environment, **without_imported})
     try:
         while (code := process.poll()) is None:
             time.sleep(0.2)
@@ -44,7 +44,7 @@ def run_worker(command: Sequence[str], environment: Mapping[str, str]) -> int:
             process.kill()
 
 
-class Ray:
+class RayLauncher:
     """`command` starts a worker on any node of the cluster; what it needs there is installed there."""
 
     def __init__(
@@ -125,5 +125,5 @@ class Task:
     def kill(self) -> None:
         self._ray.cancel(self._reference, force=True)
 
-    def last_words(self) -> str:
+    def last_line(self) -> str:
         return self._said

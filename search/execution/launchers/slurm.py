@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from search.errors import RunError, UserError
-from search.execution.launchers import PLACE
+from search.execution.launchers import LOCATION_VARIABLE
 
 # --engine KEY=VALUE, in sbatch's words.
 OPTIONS = {
@@ -52,7 +52,7 @@ def _executor(folder: Path) -> Any:
         raise UserError("--on slurm: there is no srun on this machine; run it on a login node") from None
 
 
-class Slurm:
+class SlurmLauncher:
     """`command` starts a worker. Jobs say what they have to say in `logs`, which every node must see."""
 
     def __init__(
@@ -92,7 +92,7 @@ class Slurm:
         # bash outlives the signals that its worker answers. A worker that was told to end (130) leaves no ending: if it
         # was Slurm that told it, the same job comes again.
         script = (
-            f'trap : TERM USR2; {PLACE}="Slurm job $SLURM_JOB_ID" {shlex.join(self._command)}; code=$?; '
+            f'trap : TERM USR2; {LOCATION_VARIABLE}="Slurm job $SLURM_JOB_ID" {shlex.join(self._command)}; code=$?; '
             f"[ $code = 130 ] || echo $code > {shlex.quote(str(ending))}"
         )
         # Through the environment, which sbatch passes on: a command line or a script would show a password.
@@ -173,7 +173,7 @@ class Job:
     def kill(self) -> None:
         subprocess.run(["scancel", self.job], capture_output=True)
 
-    def last_words(self) -> str:
+    def last_line(self) -> str:
         for log in sorted(self._logs.glob(f"{self.job}_*.out")):
             said = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
             if said:

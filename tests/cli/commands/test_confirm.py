@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.support.command import SPACE, start, tmsearch
-from tmsearch.evaluation.comparison import Recipe, Training, compare, needed
+from tmsearch.evaluation.comparison import Contender, Training, compare, required_sample_size
 from tmsearch.export import soups
 from tmsearch.export.soups import Ingredient
 
@@ -205,21 +205,21 @@ def trained(seed, rate, clips=60, fold=0):
 
 
 def recipe(name, rate, fate="", seeds=3):
-    return Recipe(name, tuple(trained(f"{name}{seed}", rate) for seed in range(seeds)), fate)
+    return Contender(name, tuple(trained(f"{name}{seed}", rate) for seed in range(seeds)), fate)
 
 
 def test_sentences_that_a_person_can_quote():
     default = recipe("default", 0.30)
     won = compare(default, [recipe("trial 4", 0.15), recipe("trial 5", 0.29)], 0.05)
-    assert won.told_apart
+    assert won.is_significant
     assert won.sentence().startswith("trial 4 makes ")
     assert "fewer word errors than the default recipe: WER 0.1" in won.sentence()
     even = compare(default, [recipe("trial 4", 0.30)], 0.05)
-    assert not even.told_apart
+    assert not even.is_significant
     assert "trial 4 can't be told apart from the default recipe" in even.sentence()
-    assert "trainings of each on these 60 clips" in needed(even)
+    assert "trainings of each on these 60 clips" in required_sample_size(even)
     once = compare(recipe("default", 0.3, seeds=1), [recipe("trial 4", 0.1, seeds=1)], 0.05)
-    assert not once.told_apart, "one training tells nothing of a recipe"
+    assert not once.is_significant, "one training tells nothing of a recipe"
 
 
 def test_who_left_the_race_does_not_win():

@@ -16,11 +16,11 @@ from search.dashboard.dashboard import application
 from search.dashboard.publisher import Publisher
 from search.errors import UserError
 from search.space.search_space import Space
-from tests.support.browser import chromium, complaints
+from tests.support.browser import chromium, console_messages
 from tests.support.made_up import RUNS, made_up
 from tmsearch.cli.commands import report
 from tmsearch.cli.commands.serve import _Quiet, _Server
-from tmsearch.cli.services.annotator import Gallery
+from tmsearch.cli.services.annotator import StudyAnnotator
 from tmsearch.cli.services.dashboard_site import Site, is_local
 
 HOSTILE = f"<img src=x onerror={RUNS}>"  # a study's name, which no command takes; a database may have it
@@ -32,7 +32,9 @@ def published(tmp_path_factory):
     found = {}
     for kind, name in (("over", HOSTILE), ("runs", "runs")):
         ledger = made_up(tmp_path_factory.mktemp("served"), over=kind == "over", name=name)
-        Publisher(ledger, Space.from_json(dict(ledger.record().space)), pytest.fail, Gallery(ledger, print)).publish()
+        Publisher(
+            ledger, Space.from_json(dict(ledger.record().space)), pytest.fail, StudyAnnotator(ledger, print)
+        ).publish()
         found[kind] = ledger
     return found
 
@@ -77,7 +79,7 @@ def test_in_a_browser(published, kind, tmp_path):
         browser.get(f"{address}/dashboard/studies/1/note")
         link = wait(browser, "return document.querySelector('a[href^=\"/reports/\"]')")
         assert browser.title != "owned"
-        assert complaints(browser) == []
+        assert console_messages(browser) == []
         link.click()
         wait(browser, "return document.body.innerText.startsWith('report of ')")
 

@@ -181,9 +181,9 @@ def configuration(number, origin, *rungs):
 
 def test_another_measure_is_read_once_the_study_relates_the_two():
     hand = configuration(0, "imported", Rung(6, 0.40, {MEASURE: "wer_raw", COMPARES: True}))
-    assert imported.on_one_scale([hand])[0].rungs == (), "nothing relates them yet"
+    assert imported.rescale_imported([hand])[0].rungs == (), "nothing relates them yet"
     mine = configuration(1, "sampled", Rung(6, 0.30, {"wer_raw": 0.60}))
-    assert imported.on_one_scale([hand, mine])[0].value == pytest.approx(0.20)
+    assert imported.rescale_imported([hand, mine])[0].value == pytest.approx(0.20)
     unlike = configuration(2, "imported", Rung(6, 0.40, {MEASURE: "value", COMPARES: False}))
-    assert imported.on_one_scale([unlike])[0].rungs == ()
-    assert imported.own([hand, mine]) == [mine]
+    assert imported.rescale_imported([unlike])[0].rungs == ()
+    assert imported.without_imported([hand, mine]) == [mine]

@@ -60,7 +60,7 @@ def test_size_says_steps_batch_and_rungs(tmp_path, count, batch, steps):
     assert all(later == 2 * rung for rung, later in zip(space.budget.rungs, space.budget.rungs[1:], strict=False))
     warmup = space.search["warmup_steps"]
     assert warmup.high <= 0.15 * space.budget.max_steps
-    assert all(len(line) <= 200 for line in found.told())
+    assert all(len(line) <= 200 for line in found.assumptions())
 
 
 @pytest.mark.parametrize(("seconds", "context"), [(0.2, 1.0), (4.0, 4.5), (11.3, 11.5), (29.9, 30.0)])
@@ -124,10 +124,10 @@ def test_a_name_that_a_space_cannot_hold_is_refused_before_anything_is_written(t
      ("a/b c:d.parquet", "b-c-d"), ("목소리", "mine"), ("Größe!", "Groe"), ("x" * 300, "x" * 40), ("../..//", None)],
 )  # fmt: skip
 def test_a_study_is_named_after_its_dataset(dataset, name):
-    from search.space.search_space import check_study
+    from search.space.search_space import check_study_name
 
     found = study_name(dataset)
-    assert check_study(found) == found
+    assert check_study_name(found) == found
     assert name is None or found.lower() in (name.lower(), "grosse", "groe")
 
 

@@ -16,8 +16,8 @@ from tmsearch.cli import main
 from tmsearch.cli.commands.report import page
 from tmsearch.model import sizes
 from tmsearch.report import charts, clip_cards, matched_pairs, sanitize
-from tmsearch.report.matched_pairs import Candidate
-from tmsearch.report.records import Line
+from tmsearch.report.matched_pairs import MatchCandidate
+from tmsearch.report.records import TrialRow
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_sizes_in_words(count, said):
 
 
 def candidate(number, on, rate, errors, model="m", **more):
-    return Candidate(number, on, model, {"learning_rate": rate, **more}, errors)
+    return MatchCandidate(number, on, model, {"learning_rate": rate, **more}, errors)
 
 
 def test_pairs_are_near_and_of_one_model():
@@ -103,7 +103,7 @@ def test_sizes_of_models():
 
 
 def test_the_test_split_is_nowhere(storage):
-    summary = study.summarise(study.open_study(storage, "made"))
+    summary = study.summarize(study.open_study(storage, "made"))
     html = page(storage, "made")
     split = summary.facts["data"]["split"]
     assert split["test"]
@@ -195,7 +195,7 @@ def test_a_study_without_a_result(tmp_path):
 
 
 def test_hovering_shows_text():
-    line = Line(1, "pruned", {"model": "<b>x</b>"}, "", ((1, 0.5),), 1.0)
+    line = TrialRow(1, "pruned", {"model": "<b>x</b>"}, "", ((1, 0.5),), 1.0)
     assert "&lt;b&gt;x" in charts.hover(line, 1, 0.5)
 
 

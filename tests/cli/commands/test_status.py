@@ -5,11 +5,13 @@ import threading
 import time
 
 import pytest
+import sqlalchemy as sa
 
-from search.study import summarise
+from search.storage.schema import studies
+from search.study import summarize
 from tests.support.command import status, tmsearch
 from tests.support.studies import ME, answered, made
-from tests.support.terminal import Screen, on_a_terminal
+from tests.support.terminal import Screen, run_in_terminal
 from tmsearch.cli.commands.status import lines
 from tmsearch.cli.commands.watch import ended
 from tmsearch.cli.view.table import table
@@ -33,7 +35,7 @@ def midway(tmp_path_factory):
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 200])
 def test_every_configuration_has_a_line_that_fits(many, width):
-    summary = summarise(many[1])
+    summary = summarize(many[1])
     page = [text(line) for line in lines(summary, width)]
     assert max(map(len, page)) <= width
     rows = [line for line in page if re.match(r" *\*?\d+ (pruned|finished|failed)", line)]
@@ -48,7 +50,7 @@ def test_every_configuration_has_a_line_that_fits(many, width):
 
 
 def test_states_are_words_and_columns_line_up(many):
-    summary = summarise(many[1])
+    summary = summarize(many[1])
     found = table(summary, summary.history, 120)
     head = text(found.head[-1])
     for row in found.rows[:20]:
@@ -59,7 +61,7 @@ def test_states_are_words_and_columns_line_up(many):
 
 
 def test_a_page_of_some_rows_keeps_the_best_and_those_at_work(midway):
-    summary = summarise(midway[1])
+    summary = summarize(midway[1])
     assert len(summary.history) > 9
     page = [text(line) for line in lines(summary, 80, 16)]
     assert len(page) <= 16
@@ -77,29 +79,29 @@ def test_colours_only_where_they_are_wanted(midway):
     assert max(map(len, plain.stdout.splitlines())) <= 80
     assert "\x1b[36mrunning" in tmsearch(folder, "status", "many", FORCE_COLOR="1").stdout
     for words in (["status", "many"], ["list"], ["best", "many"], ["show", "many", "0"]):
-        code, written = on_a_terminal(folder, *words)
+        code, written = run_in_terminal(folder, *words)
         assert code == 0
         assert re.search(r"\x1b\[[\d;]*m", written)
-        _, without = on_a_terminal(folder, *words, NO_COLOR="yes")
+        _, without = run_in_terminal(folder, *words, NO_COLOR="yes")
         assert set(re.findall(r"\x1b\[([\d;]*)m", without)) <= {"0", "1"}
         assert Screen(80).write(without).lines == Screen(80).write(written).lines
 
 
 def test_a_terminal_of_60_columns_gets_60(midway):
-    _, written = on_a_terminal(midway[0], "status", "many", width=60)
+    _, written = run_in_terminal(midway[0], "status", "many", width=60)
     assert Screen(60).write(written).wrapped == 0
 
 
-def finish(ledger, rule, after):
+def finish(ledger, scheduler_config, after):
     """What is left of a study, in a thread, after some seconds."""
 
     def work():
         time.sleep(after)
-        ledger.free_stale()
-        claim = ledger.claim(ME, rule, again=True)
+        ledger.release_stale()
+        claim = ledger.claim(ME, scheduler_config, again=True)
         while claim is not None:
-            answered(ledger, rule, claim)
-            claim = ledger.claim(ME, rule)
+            answered(ledger, scheduler_config, claim)
+            claim = ledger.claim(ME, scheduler_config)
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -108,16 +110,16 @@ def finish(ledger, rule, after):
 
 def test_watch_ends_with_the_study(tmp_path):
     (tmp_path / "a").mkdir()
-    ledger, rule = made(tmp_path / "a", 6, results=4)
-    thread = finish(ledger, rule, 2.5)
-    code, written = on_a_terminal(tmp_path / "a", "status", "--watch", "many", TMSEARCH_STUDIES="")
+    ledger, scheduler_config = made(tmp_path / "a", 6, results=4)
+    thread = finish(ledger, scheduler_config, 2.5)
+    code, written = run_in_terminal(tmp_path / "a", "status", "--watch", "many", TMSEARCH_STUDIES="")
     thread.join()
     assert code == 0
     screen = Screen(80).write(written)
     assert screen.wrapped == 0
     assert sum(line.startswith("study many") for line in screen.lines) == 1, "in place"
     assert "running" not in screen.lines[0]
-    assert ended(summarise(ledger))
+    assert ended(summarize(ledger))
 
 
 def test_watch_ends_when_the_study_is_stopped(tmp_path):
@@ -138,7 +140,7 @@ def test_ctrl_c_leaves_the_last_page_and_says_so_in_the_exit_code(midway):
         time.sleep(0.2)
         return b"\x03"
 
-    code, written = on_a_terminal(midway[0], "status", "many", "--watch", "1", keys=press)
+    code, written = run_in_terminal(midway[0], "status", "many", "--watch", "1", keys=press)
     assert code == 130
     screen = Screen(80).write(written)
     assert sum(line.startswith("study many") for line in screen.lines) == 1
@@ -147,8 +149,8 @@ def test_ctrl_c_leaves_the_last_page_and_says_so_in_the_exit_code(midway):
 
 def test_watch_in_a_pipe_prints_a_page_a_change(tmp_path):
     (tmp_path / "a").mkdir()
-    ledger, rule = made(tmp_path / "a", 6, results=4)
-    thread = finish(ledger, rule, 3.0)
+    ledger, scheduler_config = made(tmp_path / "a", 6, results=4)
+    thread = finish(ledger, scheduler_config, 3.0)
     done = tmsearch(tmp_path / "a", "status", "many", "--watch=0.5s")
     thread.join()
     assert done.returncode == 0, done.stderr
@@ -171,3 +173,26 @@ def test_watch_says_what_it_cannot_do(midway, words, said):
 
 def test_json_has_what_it_had(midway):
     assert len(status(midway[0], "many")["configurations"]) == len(midway[1].history())
+
+
+def test_a_study_with_rungs_in_seconds_is_refused_in_one_line(tmp_path):
+    """Earlier versions had them; a study in the same database that has none is still listed."""
+    ledger, _ = made(tmp_path, 2)
+    with ledger.storage.write() as connection:
+        row = dict(connection.execute(sa.select(studies)).mappings().one())
+        budget = {**row["space"]["budget"], "rungs": [800], "rung_seconds": [300.0, 600.0]}
+        timed = {**row, "id": row["id"] + 1, "name": "timed"}
+        timed["space"] = {**row["space"], "study": "timed", "budget": budget}
+        connection.execute(sa.insert(studies).values(timed))
+    line = "tmsearch: timed: budget.rungs: this study's rungs are in seconds"
+    for command in (["status", "timed"], ["best", "timed"], ["resume", "timed"], ["export", "timed", "-o", "a.yaml"]):
+        done = tmsearch(tmp_path, *command)
+        assert done.returncode == 2, done.stderr
+        assert done.stdout == ""
+        assert done.stderr.startswith(line)
+        assert len(done.stderr.splitlines()) == 1
+    listed = tmsearch(tmp_path, "list")
+    assert listed.returncode == 0
+    assert listed.stdout.split()[0] == "many"
+    assert listed.stderr.startswith(line)
+    assert tmsearch(tmp_path, "delete", "timed", "--yes").returncode == 0

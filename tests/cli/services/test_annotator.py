@@ -22,7 +22,7 @@ from search.dashboard.publisher import Publisher
 from search.space.search_space import Space
 from tests.support.command import ROOT
 from tests.support.made_up import TEXTS, made_up, scores
-from tmsearch.cli.services.annotator import Gallery
+from tmsearch.cli.services.annotator import StudyAnnotator
 from tmsearch.media import images, sounds, trial_files, trial_note
 
 
@@ -35,7 +35,7 @@ def ledger(tmp_path_factory):
 
 def publish(ledger, notice=pytest.fail):
     space = Space.from_json(dict(ledger.record().space))
-    Publisher(ledger, space, notice, Gallery(ledger, notice)).publish()
+    Publisher(ledger, space, notice, StudyAnnotator(ledger, notice)).publish()
 
 
 def shown(ledger, number):
@@ -81,7 +81,7 @@ def test_the_files(ledger):
             samples, rate = soundfile.read(io.BytesIO(content))
             assert (rate, abs(samples).max() > 0.1, len(samples) >= 16_000) == (16_000, True, True)
     assert files["config.yaml"][1] == (folder_of(ledger, 1) / "config.yaml").read_bytes()
-    assert sum(len(content) for _, content in files.values()) < trial_files.LARGEST
+    assert sum(len(content) for _, content in files.values()) < trial_files.MAX_BYTES
 
 
 def folder_of(ledger, number):
@@ -126,7 +126,7 @@ def spoilt(tmp_path_factory):
     """Published after trial 0's table of clips was damaged, trial 1's recipe grew and trial 3's folder was lost."""
     ledger = made_up(tmp_path_factory.mktemp("spoilt"))
     (folder_of(ledger, 0) / "clips-000020.jsonl").write_text("no JSON\n")
-    (folder_of(ledger, 1) / "config.yaml").write_text("#" * trial_files.LARGEST)
+    (folder_of(ledger, 1) / "config.yaml").write_text("#" * trial_files.MAX_BYTES)
     shutil.rmtree(folder_of(ledger, 3))
     publish(ledger)
     return ledger
@@ -175,7 +175,7 @@ def test_the_largest_that_can_be():
     texts = {"reference": "x" * 50_000, "hypothesis": "\u05e9" * 50_000}
     long = [dataclasses.replace(one, **texts) for one in scores(1)]
     table = len(trial_files.table(long * 5).encode())
-    assert 3 * (len(sounds.mp3(noise)) + len(images.spectrogram(noise))) + table + 100_000 < trial_files.LARGEST
+    assert 3 * (len(sounds.mp3(noise)) + len(images.spectrogram(noise))) + table + 100_000 < trial_files.MAX_BYTES
 
 
 def test_the_studys_note(ledger):
@@ -188,14 +188,15 @@ def test_the_studys_note(ledger):
 
 def test_words_for_a_difference():
     rivals = [
-        trial_note.Rival("x", 0.5, 0, 0.4, interval) for interval in ((-0.2, -0.1), (-0.1, 0.1), (0.1, 0.2), None)
+        trial_note.TrialComparison("x", 0.5, 0, 0.4, interval)
+        for interval in ((-0.2, -0.1), (-0.1, 0.1), (0.1, 0.2), None)
     ]
     assert [trial_note._said(one) for one in rivals][:3] == ["better", "can't be told apart", "worse"]
     assert trial_note._said(rivals[3]) == "not compared clip by clip"
 
 
 def test_the_list_is_json_and_the_process_polite(ledger):
-    found = json.loads((folder_of(ledger, 1) / trial_files.FOLDER / trial_files.LIST).read_text())
+    found = json.loads((folder_of(ledger, 1) / trial_files.MEDIA_FOLDER / trial_files.MEDIA_LIST).read_text())
     assert found["of"] == [80, "finished"]
     assert os.nice(0) < 19
 

@@ -9,24 +9,24 @@ import pytest
 from rich.console import Console
 
 from search.execution.messages import ProgressEvent
-from search.study import summarise
+from search.study import summarize
 from tests.support.studies import made
 from tests.support.terminal import Screen
-from tmsearch.cli.view.live import Board, Running, packed
-from tmsearch.cli.view.progress import Display, answer
+from tmsearch.cli.view.live import LiveDisplay, RunningTrial, pack_parts
+from tmsearch.cli.view.progress import ProgressPrinter, closing_lines
 
 
 @pytest.fixture(scope="module")
 def summary(tmp_path_factory):
     """Of a study in the middle of its work."""
     ledger, _ = made(tmp_path_factory.mktemp("display"), 20, results=18)
-    return summarise(ledger)
+    return summarize(ledger)
 
 
 def run_of(summary, console, workers, between=lambda display: None):
     """Eight trials, or as many as said, from their claims to their results."""
     numbers = range(30, 30 + workers)
-    with Display(summary, workers, console=console) as display:
+    with ProgressPrinter(summary, workers, console=console) as display:
         for number in numbers:
             display.claimed(number, {"learning_rate": 1e-5, "warmup_steps": 10}, 100, 200)
         display.at_work({number: f"GPU {number - 30}" for number in numbers})
@@ -58,7 +58,7 @@ def test_lines_are_cut_and_gone_at_the_end(summary, width, workers):
     seen = []
 
     def look(display):
-        seen.append(frame(terminal(width), display._board))
+        seen.append(frame(terminal(width), display._lines_below))
 
     run_of(summary, console, workers, look)
     (drawn,) = seen
@@ -84,24 +84,24 @@ def test_lines_are_cut_and_gone_at_the_end(summary, width, workers):
 def test_more_trials_than_rows_are_counted(summary):
     console = terminal(80, height=12)
     drawn = []
-    run_of(summary, console, 40, lambda display: drawn.append(frame(terminal(80, 12), display._board)))
+    run_of(summary, console, 40, lambda display: drawn.append(frame(terminal(80, 12), display._lines_below)))
     assert len(drawn[0].lines) <= 11
     assert any("more at work" in line for line in drawn[0].lines)
 
 
 def test_a_terminal_that_became_narrower_is_cleaned(summary):
     console = terminal(80)
-    with Display(summary, 2, console=console) as display:
+    with ProgressPrinter(summary, 2, console=console) as display:
         display.claimed(30, {}, 100, 200)
         display.progress(30, ProgressEvent(step=150, loss=1.0, seconds=0.5))
         display._live.refresh()
-        wide = sum(columns > 40 for columns in display._board.drawn)
+        wide = sum(columns > 40 for columns in display._lines_below.line_widths)
         assert wide >= 2
         console.width = 40
         console.file.truncate(0)
         display._live.refresh()
         ups = console.file.getvalue().count("\x1b[1A")
-        before = 3 if wide == 3 else len(display._board.drawn)
+        before = 3 if wide == 3 else len(display._lines_below.line_widths)
         assert ups >= wide + min(before, 3) - 1, "as far up as the wrapped lines reach"
 
 
@@ -131,43 +131,43 @@ def test_a_pipe_gets_plain_lines(summary, monkeypatch, capsys, variables):
 
 def test_who_left_is_taken_off_and_who_came_before_us_is_shown(summary):
     console = terminal(80)
-    with Display(summary, 3, console=console) as display:
+    with ProgressPrinter(summary, 3, console=console) as display:
         display.claimed(30, {}, 0, 100)
         display.progress(31, ProgressEvent(step=5, loss=2.0, seconds=0.1))
-        assert set(display._board.running) == {30, 31}
+        assert set(display._lines_below.running) == {30, 31}
         display.at_work({31: "node 7"})
-        assert set(display._board.running) == {31}
-        assert display._board.running[31].place == "node 7"
+        assert set(display._lines_below.running) == {31}
+        assert display._lines_below.running[31].device == "node 7"
 
 
 def test_what_is_left_is_not_said_before_there_is_a_result_and_ends_at_the_deadline(summary):
     empty = dataclasses.replace(summary, history=())
-    with Display(empty, console=terminal(80)) as display:
+    with ProgressPrinter(empty, console=terminal(80)) as display:
         display.claimed(0, {}, 0, 100)
-        assert display._board.left is None
-        assert "left" not in " ".join(frame(terminal(80), display._board).lines)
-    with Display(summary, deadline=time.monotonic() + 100, console=terminal(80)) as display:
+        assert display._lines_below.seconds_left is None
+        assert "left" not in " ".join(frame(terminal(80), display._lines_below).lines)
+    with ProgressPrinter(summary, deadline=time.monotonic() + 100, console=terminal(80)) as display:
         display.claimed(30, {}, 0, 100)
-        assert 90 < display._board.left <= 100
+        assert 90 < display._lines_below.seconds_left <= 100
 
 
 def test_a_trial_that_does_not_train_says_so():
-    running = Running(1, 100, 200, 800)
+    running = RunningTrial(1, 100, 200, 800)
     assert running.cells()["loss"] == "prepares"
     running.step, running.loss = 200, 1.0
     assert running.cells()["ahead"] == "evaluates"
-    assert frame(terminal(80), Board({1: running})).lines
+    assert frame(terminal(80), LiveDisplay({1: running})).lines
 
 
 def test_parts_go_on_as_few_lines_as_they_fit():
-    assert packed(["aaa", "bbb", "cc"], 8) == ["aaa  bbb", "cc"]
-    assert packed(["a" * 20], 8) == ["a" * 20]
+    assert pack_parts(["aaa", "bbb", "cc"], 8) == ["aaa  bbb", "cc"]
+    assert pack_parts(["a" * 20], 8) == ["a" * 20]
 
 
 @pytest.mark.parametrize("name", ["many", "n" * 60])
 def test_the_answer_fits_a_terminal(summary, name):
     record = dataclasses.replace(summary.record, name=name)
-    lines = answer(dataclasses.replace(summary, record=record))
+    lines = closing_lines(dataclasses.replace(summary, record=record))
     assert f"  tmsearch report {name}" in [line.split("  #")[0].rstrip() for line in lines]
     assert lines[lines.index("next:") + 1].startswith("  tmsearch report")
     if name == "many":

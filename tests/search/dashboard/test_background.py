@@ -3,13 +3,13 @@
 import optuna
 import pytest
 
-from search.dashboard.background import publish_rest
+from search.dashboard.background import publish_remaining
 from search.dashboard.publisher import Publisher
 from search.execution.lease import Interrupts
-from search.execution.monitor import Follower
-from search.execution.worker_pool import Crew
+from search.execution.monitor import Monitor
+from search.execution.worker_pool import WorkerPool
 from search.storage import retry
-from search.storage.retry import Patience
+from search.storage.retry import Retry
 from tests.support.toy_study import Watcher, toy_space, toy_storage, toy_study, work
 
 
@@ -52,7 +52,7 @@ def soon(monkeypatch):
 def test_a_database_that_is_away_is_waited_for(unpublished):
     ledger, space = unpublished
     said = []
-    publish_rest(Away(3, ledger, space, said.append), Patience(said.append, lambda: False))
+    publish_remaining(Away(3, ledger, space, said.append), Retry(said.append, lambda: False))
     assert states(ledger) == [True] * 3
     assert said[0].startswith("the server closed the connection; what is trained goes on")
     assert said[1:] == ["the database answers again"]
@@ -61,16 +61,16 @@ def test_a_database_that_is_away_is_waited_for(unpublished):
 def test_somebody_who_wants_to_leave_does_not_wait(unpublished):
     ledger, space = unpublished
     publisher = Away(3, ledger, space, pytest.fail)
-    publish_rest(publisher, Patience(pytest.fail, lambda: True))
+    publish_remaining(publisher, Retry(pytest.fail, lambda: True))
     assert publisher.times == 2
 
 
 def test_who_gave_up_tries_once(unpublished):
     ledger, space = unpublished
-    waiting = Patience(lambda text: None, lambda: False, seconds=0.05)
+    waiting = Retry(lambda text: None, lambda: False, seconds=0.05)
     for tries in (10**6, 10):
         publisher = Away(tries, ledger, space, pytest.fail)
-        publish_rest(publisher, waiting)
+        publish_remaining(publisher, waiting)
     assert publisher.times == 9
 
 
@@ -83,7 +83,7 @@ class Gone:
     def poll(self):
         return 0
 
-    def last_words(self):
+    def last_line(self):
         return ""
 
     def close(self):
@@ -93,6 +93,8 @@ class Gone:
 def test_a_crew_publishes_what_its_workers_left(unpublished):
     ledger, space = unpublished
     watcher = Watcher()
-    crew = Crew(Gone(), 2, ledger, Follower(ledger, watcher), watcher.notice, Publisher(ledger, space, watcher.notice))
+    crew = WorkerPool(
+        Gone(), 2, ledger, Monitor(ledger, watcher), watcher.notice, Publisher(ledger, space, watcher.notice)
+    )
     assert crew.run(Interrupts()) == "done"
     assert states(ledger) == [True] * 3

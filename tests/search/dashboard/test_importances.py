@@ -9,7 +9,7 @@ import pytest
 from search.dashboard import importances
 from search.records import IMPORTED, Configuration, Rung
 from search.storage import timeline
-from tests.support.toy_study import KNOBS, SPACE, toy_space, toy_storage, toy_study, work
+from tests.support.toy_study import KNOBS, toy_space, toy_storage, toy_study, work
 
 
 @pytest.fixture
@@ -29,13 +29,13 @@ def history(count, noise=0.1, seed=0):
 
 
 def test_the_knob_that_matters_is_told_and_the_other_is_not(space):
-    comparable = importances.comparable(space, history(40))
+    comparable = importances.comparable_results(history(40))
     assert (comparable.step, len(comparable.results)) == (2, 40)
     found = importances.importances(space, comparable)
     first, second = found.knobs
     assert (first.name, second.name) == ("x", "kind")
-    assert first.told
-    assert not second.told
+    assert first.above_chance
+    assert not second.above_chance
     assert first.low <= first.share <= first.high
     assert first.share + second.share == pytest.approx(1)
     assert found == importances.importances(space, comparable), "equal input, equal figures"
@@ -47,13 +47,13 @@ def test_nothing_is_told_of_noise(space):
         flat.append(
             Configuration(one.number, "sampled", one.drawn, one.params, "pruned", rungs=(Rung(2, chance.random(), {}),))
         )
-    told = [one.told for one in importances.importances(space, importances.comparable(space, flat)).knobs]
+    told = [one.above_chance for one in importances.importances(space, importances.comparable_results(flat)).knobs]
     assert told.count(True) <= 1, "one in twenty may pass the level of chance"
 
 
 @pytest.mark.parametrize(("count", "why"), [(0, "0 configurations"), (14, "14 configurations")])
 def test_too_few_to_tell(space, count, why):
-    found = importances.importances(space, importances.comparable(space, history(count)))
+    found = importances.importances(space, importances.comparable_results(history(count)))
     assert found.knobs == ()
     assert why in found.why
 
@@ -63,7 +63,7 @@ def test_equal_results_tell_nothing(space):
         Configuration(one.number, "sampled", one.drawn, one.params, "pruned", rungs=(Rung(2, 0.5, {}),))
         for one in history(20)
     ]
-    assert importances.importances(space, importances.comparable(space, equal)).why == "all results are equal"
+    assert importances.importances(space, importances.comparable_results(equal)).why == "all results are equal"
 
 
 def test_what_compares(space):
@@ -73,33 +73,22 @@ def test_what_compares(space):
         5, "sampled", known[0].drawn, known[0].params, "failed", failure="diverged", rungs=(Rung(2, 9.0, {}),)
     )
     endless = Configuration(6, "sampled", known[0].drawn, known[0].params, "pruned", rungs=(Rung(2, math.inf, {}),))
-    found = importances.comparable(space, [*known, foreign, failed, endless])
+    found = importances.comparable_results([*known, foreign, failed, endless])
     assert [one.number for one, _ in found.results] == [0, 1, 2, 3]
-    assert importances.comparable(space, []) is None
-
-
-def test_rungs_in_seconds_compare_by_their_number(tmp_path):
-    text = SPACE.replace("rungs: [2, 4, 8]", "rungs: [10s, 20s]").replace("STRATEGY", "halving")
-    space, found = toy_space(tmp_path, text=text), []
-    for one, speed in zip(history(4), (1, 2, 3, 4), strict=True):
-        rungs = tuple(Rung(step * speed, 0.5, {"train_seconds": 11.0, "errors": [speed]}) for step in (1,))
-        found.append(Configuration(one.number, "sampled", one.drawn, one.params, "pruned", rungs=rungs))
-    comparable = importances.comparable(space, found)
-    assert (comparable.where, len(comparable.results)) == ("rung 1 of 3", 4)
-    assert [one.errors(comparable.step) for one, _ in comparable.results] == [[1], [2], [3], [4]]
+    assert importances.comparable_results([]) is None
 
 
 def test_slices_are_optunas(space):
-    drawn = json.loads(importances.slices(space, importances.comparable(space, history(6)), "loss"))
+    drawn = json.loads(importances.slices(space, importances.comparable_results(history(6)), "loss"))
     assert len(drawn["data"]) == 2
     assert all(len(trace["x"]) == 6 for trace in drawn["data"])
-    assert importances.slices(space, importances.comparable(space, history(1)), "loss") is None
+    assert importances.slices(space, importances.comparable_results(history(1)), "loss") is None
 
 
 def test_results_in_the_order_they_came(tmp_path, space):
     ledger = toy_study(toy_storage(tmp_path), space, 3)
     work(ledger, space, tmp_path / "toy")
-    found = timeline.moments(ledger)
+    found = timeline.recorded_results(ledger)
     assert sorted((one.number, one.step) for one in found) == sorted(
         (one.number, rung.step) for one in ledger.history() for rung in one.rungs
     )

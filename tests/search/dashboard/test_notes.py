@@ -9,8 +9,8 @@ from optuna.artifacts import FileSystemArtifactStore, download_artifact, get_all
 from optuna_dashboard import get_note, save_note
 
 from search import study as studies
-from search.dashboard.annotator import Account, Exhibit
-from search.dashboard.artifacts import Shelf, artifacts_folder
+from search.dashboard.annotator import Annotation, Attachment
+from search.dashboard.artifacts import ArtifactFolder, artifacts_folder
 from search.dashboard.notes import LINE, leave_note
 from search.dashboard.publisher import Publisher
 from search.doctor import Doctor
@@ -27,18 +27,21 @@ class ToyCurator:
     def __init__(self):
         self.rounds = 0
 
-    def begin(self, history):
+    def open(self, history):
         self.rounds += 1
         self.history = history
 
     def study(self):
         return f"# the toy study\n\n{LONG}"
 
-    def account(self, one):
-        files = (Exhibit("x.csv", "text/csv", f"x\n{one.number}\n".encode()), Exhibit("o.png", "image/png", b"dots"))
-        return Account(f"# trial {one.number}\n\n{one.reason}\n\n{LONG}", files)
+    def annotate(self, one):
+        files = (
+            Attachment("x.csv", "text/csv", f"x\n{one.number}\n".encode()),
+            Attachment("o.png", "image/png", b"dots"),
+        )
+        return Annotation(f"# trial {one.number}\n\n{one.reason}\n\n{LONG}", files)
 
-    def rest(self):
+    def close(self):
         self.history = None
 
 
@@ -67,8 +70,8 @@ def published(ledger):
     return optuna.load_study(study_name="toy", storage=ledger.storage.optuna)
 
 
-def publish(ledger, folder, notice=pytest.fail, curator=None):
-    Publisher(ledger, toy_space(folder), notice, curator or ToyCurator()).publish()
+def publish(ledger, folder, notice=pytest.fail, annotator=None):
+    Publisher(ledger, toy_space(folder), notice, annotator or ToyCurator()).publish()
 
 
 def seen(ledger):
@@ -94,13 +97,13 @@ def files(ledger):
 
 
 def test_every_trial_has_its_note_and_artifacts(ledger, tmp_path):
-    curator = ToyCurator()
-    publish(ledger, tmp_path, curator=curator)
-    assert (curator.rounds, curator.history) == (1, None)
+    annotator = ToyCurator()
+    publish(ledger, tmp_path, annotator=annotator)
+    assert (annotator.rounds, annotator.history) == (1, None)
     study = published(ledger)
-    assert (get_note(study), study.metric_names) == (curator.study(), ["loss"])
+    assert (get_note(study), study.metric_names) == (annotator.study(), ["loss"])
     for trial, one in zip(study.trials, ledger.history(), strict=True):
-        assert note_of(study, trial) == curator.account(one).note
+        assert note_of(study, trial) == annotator.annotate(one).note
         table, picture = get_all_artifact_meta(trial, storage=ledger.storage.optuna)
         assert (table.filename, table.mimetype) == ("x.csv", "text/csv")
         store = FileSystemArtifactStore(str(artifacts_folder(ledger.storage)))
@@ -159,7 +162,7 @@ def test_killed_between_any_two_steps(ledger, tmp_path, monkeypatch):
                 publish(ledger, tmp_path)
         publish(ledger, tmp_path)
         assert seen(ledger) == wanted, fatal
-        shelf = Shelf(ledger.storage, ledger.record())
+        shelf = ArtifactFolder(ledger.storage, ledger.record())
         assert len(files(ledger)) == len(kept)
         assert shelf.orphans() == []
         assert shelf.dangling() == {}
@@ -230,7 +233,7 @@ def test_a_successor_has_its_own(ledger, tmp_path):
 
 def test_want_of_a_note_holds_nothing_up(ledger, tmp_path):
     class Broken(ToyCurator):
-        def account(self, one):
+        def annotate(self, one):
             raise ValueError("no ink")
 
     notices = []
@@ -247,14 +250,14 @@ def test_delete_takes_the_files_too(ledger, tmp_path):
     folder = artifacts_folder(ledger.storage)
     (folder / "00-11").write_text("uploaded in the dashboard")
     (folder / "another-studys").write_text("not ours")
-    (folder / f".{Shelf(ledger.storage, ledger.record())._mark}-cut-short.17").write_text("")
+    (folder / f".{ArtifactFolder(ledger.storage, ledger.record())._mark}-cut-short.17").write_text("")
     studies.delete(ledger)
     assert files(ledger) == ["another-studys"]
 
 
 def found(ledger, folder):
-    curator = ToyCurator()
-    doctor = Doctor(ledger, folder / "toy", lambda path: None, curator)
+    annotator = ToyCurator()
+    doctor = Doctor(ledger, folder / "toy", lambda path: None, annotator)
     return next(one for one in doctor.examine() if one.name == "artifacts")
 
 
@@ -262,31 +265,31 @@ def test_doctor_finds_and_mends(ledger, tmp_path):
     publish(ledger, tmp_path)
     assert found(ledger, tmp_path).state == "ok"
     kept, folder = files(ledger), artifacts_folder(ledger.storage)
-    mark = Shelf(ledger.storage, ledger.record())._mark
+    mark = ArtifactFolder(ledger.storage, ledger.record())._mark
     (folder / f"{mark}-00000099-abc").write_text("of a trial that is gone")
     (folder / f".{mark}-00000001-abc.7").write_text("cut short")
     (folder / "another-studys").write_text("not ours")
     ill = found(ledger, tmp_path)
-    assert (ill.state, "2 files" in ill.said) == ("bad", True)
-    ill.mend()
+    assert (ill.state, "2 files" in ill.message) == ("bad", True)
+    ill.repair()
     (folder / "another-studys").unlink()
     assert files(ledger) == kept
     (folder / kept[0]).unlink()
     ill = found(ledger, tmp_path)
-    assert (ill.state, "1 files are gone" in ill.said) == ("note", True)
-    ill.mend()
+    assert (ill.state, "1 files are gone" in ill.message) == ("note", True)
+    ill.repair()
     assert files(ledger) == kept
     assert found(ledger, tmp_path).state == "ok"
 
 
 def test_a_worker_publishes_them(tmp_path):
     ledger = toy_study(toy_storage(tmp_path), toy_space(tmp_path), 2)
-    from search.execution.child_process import Child
+    from search.execution.child_process import ChildProcess
     from search.execution.worker import Interrupts, Worker
     from tests.support.toy_study import CHILD, KNOBS
 
-    child, watcher = Child(CHILD), Watcher()
-    worker = Worker(ledger, toy_space(tmp_path), KNOBS, child, tmp_path / "toy", {}, watcher, curator=ToyCurator())
+    child, watcher = ChildProcess(CHILD), Watcher()
+    worker = Worker(ledger, toy_space(tmp_path), KNOBS, child, tmp_path / "toy", {}, watcher, annotator=ToyCurator())
     try:
         worker.run(Interrupts())
     finally:

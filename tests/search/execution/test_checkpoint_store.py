@@ -3,8 +3,8 @@
 import pytest
 
 from search.errors import UserError
-from search.execution.checkpoint_store import Depot
-from search.execution.child_process import Child
+from search.execution.checkpoint_store import CheckpointStore
+from search.execution.child_process import ChildProcess
 from search.execution.lease import Interrupts
 from search.execution.worker import Worker
 from tests.support.toy_study import CHILD, KNOBS, Watcher, toy_space, toy_storage, toy_study
@@ -13,16 +13,22 @@ from tests.support.toy_study import CHILD, KNOBS, Watcher, toy_space, toy_storag
 def test_checkpoints_reach_a_machine_that_shares_no_disk(tmp_path):
     space = toy_space(tmp_path)
     ledger = toy_study(toy_storage(tmp_path), space, 3)
-    depot, interrupts, watcher = Depot(f"file://{tmp_path}/depot", "toy", pytest.fail), Interrupts(), Watcher()
+    checkpoint_store, interrupts, watcher = (
+        CheckpointStore(f"file://{tmp_path}/depot", "toy", pytest.fail),
+        Interrupts(),
+        Watcher(),
+    )
     watcher.on_progress = lambda number, event: setattr(interrupts, "stop", (number, event.step) >= (1, 1))
     here, there = tmp_path / "here" / "toy", tmp_path / "there" / "toy"
 
     def one(folder, interrupts, watcher):
         folder.mkdir(parents=True)
-        child = Child(CHILD)
+        child = ChildProcess(CHILD)
         job = {"step_seconds": 0.05}
         try:
-            return Worker(ledger, space, KNOBS, child, folder, job, watcher, depot=depot).run(interrupts)
+            return Worker(ledger, space, KNOBS, child, folder, job, watcher, checkpoint_store=checkpoint_store).run(
+                interrupts
+            )
         finally:
             child.close()
 
@@ -35,13 +41,15 @@ def test_checkpoints_reach_a_machine_that_shares_no_disk(tmp_path):
 
 def test_a_depot_that_cannot_be_reached_costs_time_only(tmp_path):
     said = []
-    depot = Depot(f"file://{tmp_path}/toy.yaml/below-a-file", "toy", said.append)
+    checkpoint_store = CheckpointStore(f"file://{tmp_path}/toy.yaml/below-a-file", "toy", said.append)
     space = toy_space(tmp_path)
-    ledger, child = toy_study(toy_storage(tmp_path), space, 2), Child(CHILD)
+    ledger, child = toy_study(toy_storage(tmp_path), space, 2), ChildProcess(CHILD)
     (tmp_path / "toy").mkdir()
     try:
         assert (
-            Worker(ledger, space, KNOBS, child, tmp_path / "toy", {}, Watcher(), depot=depot).run(Interrupts())
+            Worker(ledger, space, KNOBS, child, tmp_path / "toy", {}, Watcher(), checkpoint_store=checkpoint_store).run(
+                Interrupts()
+            )
             == "done"
         )
     finally:
@@ -49,4 +57,4 @@ def test_a_depot_that_cannot_be_reached_costs_time_only(tmp_path):
     assert len(said) == 1
     assert said[0].startswith("TMSEARCH_CHECKPOINTS: ")
     with pytest.raises(UserError, match="TMSEARCH_CHECKPOINTS"):
-        Depot("nonsense://there", "toy", said.append)
+        CheckpointStore("nonsense://there", "toy", said.append)

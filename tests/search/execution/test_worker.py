@@ -11,7 +11,7 @@ import pytest
 
 from search import study
 from search.errors import RunError, UserError
-from search.execution.child_process import Child
+from search.execution.child_process import ChildProcess
 from search.execution.worker import Interrupts
 from tests.support.toy_study import CHILD, SPACE, Watcher, told, toy_space, toy_storage, toy_study, work
 
@@ -40,7 +40,7 @@ def test_a_search_prunes_and_finishes(tmp_path):
     assert ledger.facts()["memory"] == 4
     steps = steps_done(folder)
     assert len(steps) == len(set(steps)), "no step is trained twice"
-    assert study.summarise(ledger).best.value == min(one.value for one in history if one.state == "finished")
+    assert study.summarize(ledger).best.value == min(one.value for one in history if one.state == "finished")
 
 
 def test_trials_is_the_total(tmp_path):
@@ -170,7 +170,7 @@ def test_a_child_that_keeps_dying_ends_its_configuration_only(tmp_path):
 
 def test_where_every_child_crashes_the_study_stops(tmp_path):
     ledger, space, folder = fresh(tmp_path, trials=20)
-    child = Child([sys.executable, "-c", "import no_such_module"])
+    child = ChildProcess([sys.executable, "-c", "import no_such_module"])
     with pytest.raises(RunError, match="trials 0, 1 crashed and none has a result"):
         work(ledger, space, folder, child=child)
     assert len(ledger.history()) == 2
@@ -188,7 +188,7 @@ def test_divergence_ends_the_configuration_with_its_reason(tmp_path):
 
 def test_a_bug_stops_the_study_and_fails_nothing(tmp_path):
     ledger, space, folder = fresh(tmp_path)
-    child = Child(CHILD, folder.parent / "worker.log")
+    child = ChildProcess(CHILD, folder.parent / "worker.log")
     with pytest.raises(RunError, match="ZeroDivisionError: toy"):
         work(ledger, space, folder, bug_at=9.0, child=child)
     assert "Traceback of the toy" in (folder.parent / "worker.log").read_text()
@@ -218,7 +218,7 @@ def test_bad_data_stops_the_study_as_a_persons_mistake(tmp_path):
 
 def test_a_child_that_is_told_to_end_uses_up_no_retry(tmp_path):
     ledger, space, folder = fresh(tmp_path, trials=1)
-    child, told, watcher = Child(CHILD), [], Watcher()
+    child, told, watcher = ChildProcess(CHILD), [], Watcher()
 
     def end(number, event):
         if event.step == 1 and len(told) < 5:
@@ -273,19 +273,19 @@ def test_a_search_out_of_time_brings_its_leader_to_the_end(tmp_path):
 def test_a_lost_lease_cannot_commit(tmp_path):
     ledger, space, _folder = fresh(tmp_path, trials=1)
     from search.execution.worker import rule_of
-    from search.process_id import Identity
+    from search.process_id import ProcessId
 
-    rule = rule_of(space)
-    slow = ledger.claim(Identity("elsewhere", "m", 1, "1"), rule)
-    assert ledger.claim(Identity.mine(), rule) is None, "it is held"
+    scheduler_config = rule_of(space)
+    slow = ledger.claim(ProcessId("elsewhere", "m", 1, "1"), scheduler_config)
+    assert ledger.claim(ProcessId.current(), scheduler_config) is None, "it is held"
     with ledger.storage.write() as connection:
         connection.exec_driver_sql("UPDATE tmsearch_configuration SET lease_until = 0")
-    quick = ledger.claim(Identity.mine(), rule)
+    quick = ledger.claim(ProcessId.current(), scheduler_config)
     assert quick.number == slow.number
     assert quick.token > slow.token
-    assert ledger.commit(slow, 0.1, {}, rule) is None
+    assert ledger.commit(slow, 0.1, {}, scheduler_config) is None
     assert not ledger.fail(slow, "diverged", "too late")
     assert not ledger.release(slow)
     assert ledger.renew(slow, {})[0] is False
-    assert ledger.commit(quick, 0.2, {}, rule) == "paused"
+    assert ledger.commit(quick, 0.2, {}, scheduler_config) == "paused"
     assert ledger.history()[0].curve == {2: 0.2}

@@ -12,11 +12,11 @@ import pytest
 
 from search.errors import RunError, UserError
 from search.execution.launchers import options
-from search.execution.launchers.local import Local
+from search.execution.launchers.local import LocalLauncher
 from search.execution.lease import Interrupts
-from search.execution.monitor import Follower
-from search.execution.worker_pool import Crew
-from search.process_id import Identity
+from search.execution.monitor import Monitor
+from search.execution.worker_pool import WorkerPool
+from search.process_id import ProcessId
 from tests.support.kill_campaign import COMMAND, campaign
 from tests.support.toy_study import Watcher, press_once_running, toy_space, toy_storage, toy_study, work
 
@@ -29,9 +29,9 @@ def crew_of(folder, ledger, workers, step_seconds=0.02, command=COMMAND, watcher
         "TOY_STEP_SECONDS": str(step_seconds),
         "TMSEARCH_STUDIES": str(folder),
     }
-    engine = Local([*command, str(folder / "toy")], environment, folder / "logs", workers)
+    engine = LocalLauncher([*command, str(folder / "toy")], environment, folder / "logs", workers)
     watcher = watcher or Watcher()
-    return Crew(engine, workers, ledger, Follower(ledger, watcher), watcher.notice), watcher
+    return WorkerPool(engine, workers, ledger, Monitor(ledger, watcher), watcher.notice), watcher
 
 
 def test_twenty_kills_leave_no_trace_on_sqlite(tmp_path):
@@ -95,7 +95,7 @@ def test_workers_leave_when_their_crew_is_killed(tmp_path):
     until = time.monotonic() + 60
     while len(ledger.workers()) < 2 and time.monotonic() < until:
         time.sleep(0.05)
-    pids = [Identity.parse(one.identity).pid for one in ledger.workers()]
+    pids = [ProcessId.parse(one.identity).pid for one in ledger.workers()]
     assert len(pids) == 2
     crew.kill()
     crew.wait()

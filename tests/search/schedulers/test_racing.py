@@ -6,10 +6,10 @@ import pytest
 
 from search.records import Configuration, Rung
 from search.schedulers import racing
-from search.schedulers.asha import EVERY, STRATEGIES
-from search.schedulers.scheduler import Rule, Study, choose
+from search.schedulers.asha import ALL_POLICIES, POLICIES
+from search.schedulers.scheduler import SchedulerConfig, SchedulerState, choose
 
-RULE = Rule((5,), "race")
+RULE = SchedulerConfig((5,), "race")
 ITEMS = 60
 
 
@@ -35,16 +35,16 @@ def train(history, one, rate, noise=0.02):
 def run(rates, seeds=3, noise=0.02):
     """The race to its end, its standing and the order of trainings."""
     history, order = entered(len(rates), seeds), []
-    while (work := choose(EVERY["race"], Study(RULE, history, len(history)))) is not None:
+    while (work := choose(ALL_POLICIES["race"], SchedulerState(RULE, history, len(history)))) is not None:
         one = history[work.number]
         order.append((one.params["x"], one.params["seed"]))
         train(history, one, rates[one.params["x"]], noise)
-    return racing.standing(history), order
+    return racing.race_state(history), order
 
 
 def test_default_and_leader_go_first_and_rounds_go_in_step():
     history = entered(3, 2)
-    first = choose(EVERY["race"], Study(RULE, history, 6))
+    first = choose(ALL_POLICIES["race"], SchedulerState(RULE, history, 6))
     assert (first.number, first.first_step, first.last_step) == (0, 0, 5)
     _, order = run([0.3, 0.3, 0.3], seeds=2)
     assert order[:3] == [(0, 0), (1, 0), (2, 0)]
@@ -75,9 +75,9 @@ def test_an_earlier_verdict_never_changes():
     for seed in range(8):
         rates = [0.3, *(random.Random(seed).uniform(0.1, 0.5) for _ in range(3))]
         history, fates = entered(4, 4), {}
-        while due := racing.standing(history).due:
+        while due := racing.race_state(history).due:
             train(history, due[0], rates[due[0].params["x"]])
-            for place, arm in enumerate(racing.standing(history).arms):
+            for place, arm in enumerate(racing.race_state(history).arms):
                 assert fates.get(place, "in the race") in ("in the race", arm.fate)
                 fates[place] = arm.fate
 
@@ -86,8 +86,8 @@ def test_what_another_worker_runs_is_waited_for():
     history = entered(2, 2)
     for one in history[:2]:
         history[one.number] = Configuration(one.number, "arm", {}, one.params, "running")
-    assert racing.next_replicate(Study(RULE, history, 4)) is None
-    assert len(racing.standing(history).due) == 2
+    assert racing.next_replicate(SchedulerState(RULE, history, 4)) is None
+    assert len(racing.race_state(history).due) == 2
 
 
 def test_a_failed_contender_is_out_and_the_race_goes_on():
@@ -95,17 +95,17 @@ def test_a_failed_contender_is_out_and_the_race_goes_on():
     history[1] = Configuration(1, "arm", {}, history[1].params, "failed", failure="diverged", target=5)
     train(history, history[0], 0.3)
     train(history, history[2], 0.2)
-    where = racing.standing(history)
+    where = racing.race_state(history)
     assert where.arms[1].fate == "failed"
     assert [one.number for one in where.due] == [3, 5]
 
 
 def test_folds_are_replicates_of_one_arm():
     history = entered(2, 3, fold=[0, 1, 2])
-    assert [arm.numbers for arm in racing.standing(history).arms] == [(0, 2, 4), (1, 3, 5)]
+    assert [arm.numbers for arm in racing.race_state(history).arms] == [(0, 2, 4), (1, 3, 5)]
     for one in list(history):
         train(history, one, [0.5, 0.1][one.params["x"]], noise=0.005)
-    assert racing.standing(history).over
+    assert racing.race_state(history).over
 
 
 @pytest.mark.parametrize("planned", [2, 3, 5, 10])
@@ -117,4 +117,4 @@ def test_all_looks_together_spend_what_one_test_may(planned):
 
 
 def test_no_space_asks_for_a_race():
-    assert "race" not in STRATEGIES
+    assert "race" not in POLICIES

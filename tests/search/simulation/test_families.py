@@ -8,8 +8,8 @@ import pytest
 from search.records import Rung
 from search.simulation import __main__ as contest
 from search.simulation import simulator
-from search.simulation.benchmark_table import Curve, Table
-from search.simulation.simulator import Search
+from search.simulation.benchmark_table import BenchmarkTable, Curve
+from search.simulation.simulator import SimulatedSearch
 from search.space.distributions import Choice, FloatRange, IntRange
 
 SPACE = {
@@ -55,7 +55,7 @@ def family(name, seed=0, count=48):
             before = found[-1].step if found else 0
             found.append(Rung(step, value, {"train_seconds": (step - before) * (0.7 if drawn["freeze"] else 1.0)}))
         curves.append(Curve(drawn, 0, tuple(found)))
-    return Table(name, rungs, SPACE, tuple(curves))
+    return BenchmarkTable(name, rungs, SPACE, tuple(curves))
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -63,10 +63,10 @@ def family(name, seed=0, count=48):
 def test_every_search_gets_there_and_repeats(name, workers):
     for seed in range(3):
         table = family(name, seed)
-        one, other = (Search(table, contest.ours(), seed, workers) for _ in range(2))
-        found = one.run(simulator.targets(table))
+        one, other = (SimulatedSearch(table, contest.ours(), seed, workers) for _ in range(2))
+        found = one.run(simulator.good_curves(table))
         assert found.reached
-        assert found == other.run(simulator.targets(table))
+        assert found == other.run(simulator.good_curves(table))
         whole = math.fsum(rung.metrics["train_seconds"] for curve in table.curves for rung in curve.rungs)
         assert found.cost <= whole + 1e-6
 
@@ -76,7 +76,7 @@ def share(name, seeds=16):
     found = []
     for seed in range(seeds):
         table = family(name, seed)
-        mine, theirs = simulator.replay(table, [contest.ours(), contest.peers(table)[0]], [seed], within=0.1)
+        mine, theirs = simulator.simulate(table, [contest.ours(), contest.peers(table)[0]], [seed], within=0.1)
         found.append(math.log(mine.cost / theirs.cost))
     return math.exp(np.mean(found))
 
@@ -94,4 +94,4 @@ def test_a_wrong_prior_is_wrong_on_the_table():
     told = contest.wrong_prior(table)
     factor = told["learning_rate"] / table.best.drawn["learning_rate"]
     assert 10 <= max(factor, 1 / factor) <= 100
-    assert Search(table, contest.ours(), 0, 1, told)._nearest(told) not in simulator.targets(table)
+    assert SimulatedSearch(table, contest.ours(), 0, 1, told)._nearest(told) not in simulator.good_curves(table)

@@ -13,7 +13,7 @@ from search.records import Rung
 from search.simulation import __main__ as contest
 from search.simulation import benchmark_table, simulator
 from search.simulation.benchmark_table import Curve
-from search.simulation.simulator import Search, Way
+from search.simulation.simulator import Method, SimulatedSearch
 from search.space import encoding
 from search.space.distributions import Choice, FloatRange, IntRange
 from tests.support.toy_study import toy_space, toy_storage, toy_study, work
@@ -54,7 +54,7 @@ def test_a_table_says_what_it_holds(table):
     assert len(table.curves) == 150
     assert table.training_seconds == pytest.approx(8.0)
     assert table.full(table.best) == min(curve.rungs[-1].value for curve in table.curves)
-    assert table.curves.index(table.best) in simulator.targets(table)
+    assert table.curves.index(table.best) in simulator.good_curves(table)
 
 
 def test_good_is_what_cannot_be_told_from_the_best(table):
@@ -63,7 +63,7 @@ def test_good_is_what_cannot_be_told_from_the_best(table):
 
     near, tied = ended(0.509, [9, 9, 9, 9]), ended(0.55, [1, 0, 2, 0])
     curves = (ended(0.50, [0, 1, 2, 0]), near, tied, ended(0.7, [2, 3, 4, 2]))
-    assert simulator.targets(dataclasses.replace(table, curves=curves)) == {0, 1, 2}
+    assert simulator.good_curves(dataclasses.replace(table, curves=curves)) == {0, 1, 2}
 
 
 @pytest.mark.parametrize(
@@ -97,30 +97,30 @@ def test_a_study_becomes_a_table(tmp_path):
 
 
 def test_costs_add_up_by_hand(table):
-    way = Way("random", "none", "random")
-    one = Search(table, way, seed=0, workers=1)
+    way = Method("random", "none", "random")
+    one = SimulatedSearch(table, way, seed=0, workers=1)
     found = one.run(frozenset(range(150)))
     assert (found.configurations, found.reached) == (1, True)
     assert found.cost == found.seconds == pytest.approx(8.0)
-    everything = Search(table, way, seed=0, workers=1).run(frozenset())
+    everything = SimulatedSearch(table, way, seed=0, workers=1).run(frozenset())
     assert (everything.configurations, everything.reached) == (150, False)
     assert everything.cost == pytest.approx(150 * 8.0)
-    many = Search(table, way, seed=0, workers=4).run(frozenset())
+    many = SimulatedSearch(table, way, seed=0, workers=4).run(frozenset())
     assert many.cost == pytest.approx(150 * 8.0)
     assert many.seconds == pytest.approx(150 * 8.0 / 4, abs=8.0)
 
 
 @pytest.mark.parametrize("workers", [1, 4, 16])
 def test_a_search_repeats_and_uses_each_curve_once(table, workers):
-    good = simulator.targets(table)
-    one, other = (Search(table, contest.ours(), 3, workers) for _ in range(2))
+    good = simulator.good_curves(table)
+    one, other = (SimulatedSearch(table, contest.ours(), 3, workers) for _ in range(2))
     assert one.run(good) == other.run(good)
     assert simulator.told(one.ledger.history()) == simulator.told(other.ledger.history())
     assert len(set(one.taken.values())) == len(one.taken)
 
 
 def test_promotion_and_guidance_beat_training_all_in_full(table):
-    outcomes = simulator.replay(table, [contest.ours(), *contest.peers(table)], range(20))
+    outcomes = simulator.simulate(table, [contest.ours(), *contest.peers(table)], range(20))
     found = simulator.costs(table, outcomes)
     assert found["tmsearch"].reached == 20
     assert found["tmsearch"].median < found["random, in full"].median / 2
@@ -129,7 +129,7 @@ def test_promotion_and_guidance_beat_training_all_in_full(table):
 def test_a_search_of_sixty_configurations_takes_seconds(table):
     began = time.perf_counter()
     sixty = dataclasses.replace(table, curves=table.curves[:60])
-    assert Search(sixty, contest.ours(), 0, 4).run(frozenset()).configurations == 60
+    assert SimulatedSearch(sixty, contest.ours(), 0, 4).run(frozenset()).configurations == 60
     assert time.perf_counter() - began < 10
 
 
@@ -145,7 +145,7 @@ def test_the_contest_prints_every_way(table, tmp_path, capsys):
 
 
 def test_more_workers_take_less_time_on_the_clock(table, tmp_path, capsys):
-    everything = Way("all in full", "none", "random")
+    everything = Method("all in full", "none", "random")
     one, four, many = simulator.scaling(table, everything, range(3), 40, (1, 4, 64))
     assert (one.speedup, one.efficiency) == (1.0, 1.0)
     assert one.seconds == one.cost == many.cost == pytest.approx(40 * 8.0)

@@ -113,10 +113,16 @@ MISTAKES = [
     ("[20, 40, 80]", "[20, 20, 80]", "budget.rungs[1]: 20 does not rise above 20"),
     ("[20, 40, 80]", "[0, 80]", "budget.rungs[0]: 0 is too low"),
     ("[20, 40, 80]", "[]", "budget.rungs: an empty list; give at least [80]"),
-    ("[20, 40, 80]", "80", "budget.rungs: 80 is no list"),
+    ("[20, 40, 80]", "80", "budget.rungs: 80 is not a list"),
     ("max_steps: 80, ", "", "budget.max_steps: missing"),
     ("rungs:", "strategy: halvin, rungs:", "halvin is not one of"),
     ("rungs:", "eta: 1, rungs:", "budget.eta: 1 is too low"),
+    # removed
+    ("[20, 40, 80]", "[5m, 10m]", "s.yaml: budget.rungs[0]: 5m is a time; give optimizer steps, such as [10, 20, 40"),
+    ("[20, 40, 80]", "[20, 1.5 h]", "s.yaml: budget.rungs[1]: 1.5 h is a time; give optimizer steps"),
+    ("[20, 40, 80]", "30s", "budget.rungs: 30s is not a list; give the steps to judge at, such as [10, 20, 40, 80]"),
+    ("rungs:", "strategy: hyperband, rungs:", "budget.strategy: hyperband was removed; write optuna-hyperband, brack"),
+    ("rungs:", "strategy: median, rungs:", "budget.strategy: median was removed; write optuna-median or halving"),
     # names and shapes
     ("study: toy\n", "", "s.yaml: study: missing; name the study, such as study: s"),
     ("study: toy", "study: 2024", "study: 2024 is not text"),
@@ -147,12 +153,12 @@ def test_a_mistake_names_file_key_and_fix(old, new, says):
 def test_a_study_is_named_like_a_plain_file(name):
     assert "s.yaml: study: " in mistake(GOOD.replace("study: toy", f"study: {name}"))
     with pytest.raises(UserError, match=r"^--study: "):
-        search_space.check_study(name.strip("'"))
+        search_space.check_study_name(name.strip("'"))
 
 
 @pytest.mark.parametrize("name", ["a", "large_v3", "v1.2-b", "0", "x" * 64])
 def test_a_plain_study_name_is_kept(name):
-    assert search_space.check_study(name) == name
+    assert search_space.check_study_name(name) == name
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,8 @@ def test_the_last_set_wins():
         ("max_steps=10", "--set max_steps: belongs to budget; say --set budget.max_steps=VALUE"),
         ("dataset=x", "--set dataset: belongs to data; say --set data.dataset=VALUE"),
         ("budget.max_steps=60", "--set budget.max_steps: the last of budget.rungs, 80, is past budget.max_steps, 60"),
+        ("budget.rungs=[5m, 80]", "--set budget.rungs: [0]: 5m is a time; give optimizer steps"),
+        ("budget.strategy=median", "--set budget.strategy: median was removed; write optuna-median or halving"),
         ("budget.rungs=[20, 90]", "--set budget.rungs: the last of budget.rungs, 90, is past"),
         ("search.learning_rate.low=1", "--set search.learning_rate.low: low 1 is above high 0.001"),
         ("search.learning_rate={low: 1}", "--set search.learning_rate: high: missing"),

@@ -118,6 +118,23 @@ def test_a_snapshot_gives_the_same_space():
         search_space.Space.from_json({**found.to_json(), "format": 99})
 
 
+@pytest.mark.parametrize(
+    ("old", "line"),
+    [
+        ({"rungs": [80], "rung_seconds": [30.0, 60.0]}, "toy: budget.rungs: this study's rungs are in seconds"),
+        ({"strategy": "hyperband"}, "toy: budget.strategy: hyperband was removed; start a new study with optuna-hyper"),
+        ({"strategy": "median"}, "toy: budget.strategy: median was removed; start a new study with optuna-median"),
+    ],
+)
+def test_a_study_of_what_was_removed_is_refused_in_one_line(old, line):
+    snapshot = load_text(GOOD).to_json()
+    snapshot["budget"] |= old
+    with pytest.raises(UserError) as caught:
+        search_space.Space.from_json(snapshot)
+    assert str(caught.value).startswith(line)
+    assert str(caught.value).isprintable()
+
+
 def test_the_fingerprint_is_of_what_changes_a_search():
     found = load_text(GOOD)
     head, tail = GOOD.split("  model: [big, small]\n")

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from search import study
 from search.errors import RunError, UserError
 from search.execution.worker import rule_of
-from search.process_id import Identity
+from search.process_id import ProcessId
 from search.space.search_space import Space
 from search.storage import filesystems, schema
 from search.storage.database import open_storage
@@ -55,7 +55,7 @@ def test_sqlite_on_a_network_file_system_is_refused(tmp_path, monkeypatch):
 
 def test_a_password_is_never_shown():
     storage = open_storage("postgresql://me:hunter2@localhost/db")
-    assert "hunter2" not in storage.shown
+    assert "hunter2" not in storage.display_name
     assert "hunter2" not in str(storage)
     with pytest.raises(UserError) as caught:
         open_storage("postgres//me:hunter2@localhost")
@@ -95,9 +95,9 @@ def test_an_older_schema_is_upgraded(tmp_path):
         connection.exec_driver_sql("DROP TABLE tmsearch_worker")
         connection.exec_driver_sql("UPDATE tmsearch_meta SET value = '1'")
     ledger = study.open_study(storage, "toy")
-    assert ledger.claim(Identity.mine(), rule_of(toy_space(tmp_path))).number == 0
+    assert ledger.claim(ProcessId.current(), rule_of(toy_space(tmp_path))).number == 0
     assert ledger.history()[0].target == 2
-    ledger.sign_in(Identity.mine(), "here", "1")
+    ledger.sign_in(ProcessId.current(), "here", "1")
     ledger.request_stop("why")
     assert ledger.record().stop_reason == "why"
 
@@ -119,13 +119,13 @@ def test_unknown_study_names_those_there_are(tmp_path):
 def claim_all(url, ready, told):
     """One of many workers: every segment that it is given, to the end of the study."""
     ledger = study.open_study(open_storage(url), "toy")
-    rule = rule_of(Space.from_json(dict(ledger.record().space)))
+    scheduler_config = rule_of(Space.from_json(dict(ledger.record().space)))
     ready.wait()
     given = []
-    while (claim := ledger.claim(Identity.mine(), rule)) is not None:
+    while (claim := ledger.claim(ProcessId.current(), scheduler_config)) is not None:
         if claim.params is None:
             ledger.set_params(claim, {"x": 1.0, "kind": "plain"}, {"x": 1.0, "kind": "plain"}, "sampled")
-        state = ledger.commit(claim, 1.0 / claim.last_step, {}, rule)
+        state = ledger.commit(claim, 1.0 / claim.last_step, {}, scheduler_config)
         given.append((claim.number, claim.last_step, state))
     told.put(given)
 
@@ -203,7 +203,7 @@ def test_sqlite_waits_for_a_writer(tmp_path):
     import threading
 
     threading.Timer(0.3, lambda: other.execute("COMMIT")).start()
-    assert ledger.claim(Identity.mine(), rule_of(toy_space(tmp_path))) is not None
+    assert ledger.claim(ProcessId.current(), rule_of(toy_space(tmp_path))) is not None
 
 
 def test_delete_removes_everything(tmp_path):
@@ -224,7 +224,7 @@ def test_delete_removes_everything(tmp_path):
 def test_delete_refuses_while_a_worker_is_on_it(tmp_path):
     space, storage = toy_space(tmp_path), toy_storage(tmp_path)
     ledger = toy_study(storage, space, 2)
-    claim = ledger.claim(Identity.mine(), rule_of(space))
+    claim = ledger.claim(ProcessId.current(), rule_of(space))
     with pytest.raises(UserError, match="tmsearch stop toy"):
         study.delete(ledger)
     ledger.release(claim)
@@ -235,15 +235,15 @@ def test_a_dead_process_of_this_machine_is_known_at_once(tmp_path):
     space = toy_space(tmp_path)
     ledger = toy_study(toy_storage(tmp_path), space, 1)
     process = subprocess.run(
-        [sys.executable, "-c", "from search.process_id import Identity; print(Identity.mine())"],
+        [sys.executable, "-c", "from search.process_id import ProcessId; print(ProcessId.current())"],
         capture_output=True,
         text=True,
         check=True,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
     )
-    dead = Identity.parse(process.stdout.strip())
+    dead = ProcessId.parse(process.stdout.strip())
     assert dead.known_dead()
-    assert not Identity.mine().known_dead()
+    assert not ProcessId.current().known_dead()
     assert ledger.claim(dead, rule_of(space)).number == 0
     assert ledger.history()[0].state == "paused"
-    assert ledger.claim(Identity.mine(), rule_of(space)).number == 0
+    assert ledger.claim(ProcessId.current(), rule_of(space)).number == 0

@@ -1,18 +1,15 @@
 """What every ledger does, in a database or in memory."""
 
-import dataclasses
-
 import pytest
 
-from search.process_id import Identity
-from search.schedulers.scheduler import Rule
-from search.schedulers.time_rungs import Pace
+from search.process_id import ProcessId
+from search.schedulers.scheduler import SchedulerConfig
 from search.simulation.memory_ledger import MemoryLedger
 from search.storage.database import open_storage
 from tests.support.toy_study import toy_space, toy_storage, toy_study
 
-RULE = Rule((2, 4, 8), "halving", 2, max_full=0)
-ME = Identity.mine()
+RULE = SchedulerConfig((2, 4, 8), "halving", 2, max_full=0)
+ME = ProcessId.current()
 
 
 @pytest.fixture(params=["sqlite", "memory", "postgresql"])
@@ -45,22 +42,6 @@ def test_a_whole_ladder(ledger):
     assert ledger.open_work() == 0
     ledger.set_trials(5)
     assert ledger.claim(ME, RULE).number == 4
-
-
-def test_a_rung_in_seconds_is_the_same_step_for_whoever_goes_on(ledger):
-    rule = Rule((100,), "halving", 2, 0, Pace((10.0,), max_steps=100, probe=2))
-    claim = ledger.claim(ME, rule)
-    assert (claim.first_step, claim.last_step) == (0, 2)
-    ledger.set_params(claim, {"x": 1.0}, {"x": 1.0}, "sampled")
-    assert ledger.commit(claim, 0.9, {"train_seconds": 1.0}, rule) == "paused"
-    claim = ledger.claim(ME, rule)
-    assert (claim.number, claim.first_step, claim.last_step) == (0, 2, 20)
-    assert ledger.release(claim)
-    faster = dataclasses.replace(rule, pace=Pace((10.0,), max_steps=100, probe=2, stops=(50, 100)))
-    claim = ledger.claim(ME, faster)
-    assert (claim.number, claim.last_step) == (0, 20), "what was begun ends where it was begun to end"
-    assert ledger.commit(claim, 0.8, {"train_seconds": 9.0}, rule) == "paused"
-    assert ledger.claim(ME, rule).number == 1
 
 
 def test_a_lost_claim_changes_nothing(ledger):

@@ -7,7 +7,7 @@ import pytest
 from search.errors import RunError
 from search.execution.lease import Interrupts
 from search.execution.worker import rule_of
-from search.process_id import Identity
+from search.process_id import ProcessId
 from search.storage import retry
 from search.storage.database import open_storage
 from tests.support.toy_study import Watcher, told, toy_space, toy_storage, toy_study, work
@@ -63,27 +63,27 @@ def test_a_database_that_stays_away_ends_the_worker_in_one_line(tmp_path, cluste
 
 def test_an_answer_that_got_lost_is_not_asked_for_twice(tmp_path):
     space = toy_space(tmp_path)
-    ledger, rule, me = toy_study(toy_storage(tmp_path), space, 4), rule_of(space), Identity.mine()
-    lost = ledger.claim(me, rule)
-    again = ledger.claim(me, rule, again=True)
+    ledger, scheduler_config, me = toy_study(toy_storage(tmp_path), space, 4), rule_of(space), ProcessId.current()
+    lost = ledger.claim(me, scheduler_config)
+    again = ledger.claim(me, scheduler_config, again=True)
     assert (again.number, again.token) == (lost.number, lost.token + 1)
     assert len(ledger.history()) == 1
     ledger.set_params(again, {"x": 1.0, "kind": "plain"}, {"x": 1.0, "kind": "plain"}, "sampled")
-    assert ledger.commit(again, 0.5, {}, rule) == "paused"
-    assert ledger.commit(again, 0.5, {}, rule, again=True) == "paused"
+    assert ledger.commit(again, 0.5, {}, scheduler_config) == "paused"
+    assert ledger.commit(again, 0.5, {}, scheduler_config, again=True) == "paused"
     assert len(ledger.history()[0].rungs) == 1
 
 
 def test_after_a_server_came_back_those_at_work_are_waited_for(tmp_path, cluster):
     space = toy_space(tmp_path)
-    ledger, rule = toy_study(open_storage(cluster.url), space, 1), rule_of(space)
-    ledger.claim(Identity("elsewhere", "m", 1, "1"), rule)
+    ledger, scheduler_config = toy_study(open_storage(cluster.url), space, 1), rule_of(space)
+    ledger.claim(ProcessId("elsewhere", "m", 1, "1"), scheduler_config)
     with ledger.storage.write() as connection:
         connection.exec_driver_sql(
             "UPDATE tmsearch_configuration SET lease_until = EXTRACT(EPOCH FROM clock_timestamp()) - 1"
         )
     # The server began a moment ago: a lease that ended since could not be renewed.
-    assert ledger.claim(Identity.mine(), rule) is None
+    assert ledger.claim(ProcessId.current(), scheduler_config) is None
     with ledger.storage.write() as connection:
         connection.exec_driver_sql("UPDATE tmsearch_configuration SET lease_until = 0")
-    assert ledger.claim(Identity.mine(), rule) is not None
+    assert ledger.claim(ProcessId.current(), scheduler_config) is not None

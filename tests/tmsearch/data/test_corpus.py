@@ -238,8 +238,8 @@ def test_sentences_that_sound_alike_share_a_key():
 def test_loading_needs_no_torch(tmp_path):
     folder_of(tmp_path, {"a.wav": ("hello", tone(), 16_000, "PCM_16")})
     code = (
-        "import sys; from tmsearch import clips, config, describe\n"
-        f"describe.describe(clips.load(config.DataConfig(dataset={str(tmp_path)!r})))\n"
+        "import sys; from tmsearch import config\nfrom tmsearch.data import corpus\nfrom tmsearch.data_quality import summary\n"
+        f"summary.describe(corpus.load(config.DataConfig(dataset={str(tmp_path)!r})))\n"
         "assert not {'torch', 'optuna', 'search', 'datasets'} & set(sys.modules), sys.modules.keys()"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -34,7 +34,7 @@ def test_a_hum_of_known_level_is_found_under_a_voice(mains, level):
     amplitude = 10 ** (level / 20) * np.sqrt(2)
     tone = amplitude * np.sin(2 * np.pi * (mains + 0.05) * seconds(4) + 1.0)
     found = signal.hum(single(voice(4) + noise(4, -75) + tone))
-    assert found.found
+    assert found.is_present
     assert found.frequency == mains
     assert found.level == pytest.approx(level, abs=2.0)
 
@@ -43,20 +43,20 @@ def test_harmonics_alone_are_a_hum_too():
     time = seconds(4)
     tones = sum(0.003 * np.sin(2 * np.pi * hertz * time) for hertz in (100, 200))
     found = signal.hum(single(noise(4, -60) + tones))
-    assert (found.found, found.frequency) == (True, 50.0)
+    assert (found.is_present, found.frequency) == (True, 50.0)
     assert found.level == pytest.approx(20 * np.log10(0.003), abs=0.5)  # two of amplitude a have an RMS of a
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_no_hum_where_there_is_none(seed):
-    assert not signal.hum(single(noise(3, -50, seed))).found
-    assert not signal.hum(single(voice(3, 90 + 23 * seed) + noise(3, -60, seed))).found
+    assert not signal.hum(single(noise(3, -50, seed))).is_present
+    assert not signal.hum(single(voice(3, 90 + 23 * seed) + noise(3, -60, seed))).is_present
 
 
 @pytest.mark.parametrize("samples", [np.zeros(1), np.zeros(8000), np.ones(5000), noise(0.1, -20)])
 def test_next_to_nothing_is_measured(samples):
     one = single(samples)
-    assert not signal.hum(one).found
+    assert not signal.hum(one).is_present
     floor, snr = signal.noise_and_snr(one)
     assert -120 <= floor <= 0
     assert snr >= 0

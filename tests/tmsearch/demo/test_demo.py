@@ -160,7 +160,7 @@ def test_stored_clips_have_twelve_bits_and_half_the_samples() -> None:
 
 
 def test_pretraining_is_seeded_and_learns() -> None:
-    recipe = pretrain.Recipe(stock.Size(16, 2, 1, 1), steps=4, batch_size=2)
+    recipe = pretrain.PretrainingRecipe(stock.Size(16, 2, 1, 1), steps=4, batch_size=2)
     texts = grammar.sentences(4, 1)
     tokenizer = WhisperTokenizer.from_pretrained(demo.FOLDER / "nano")
     rng = np.random.default_rng(0)

@@ -20,17 +20,17 @@ def test_the_edits_are_those_of_the_wer(said, heard):
     pieces = align(said, heard, "en")
     (clip,) = score(["one"], [said], [heard], "en").clips
     counts = {
-        "substitute": sum(len(piece.said) for piece in pieces if piece.kind == "substitute"),
-        "delete": sum(len(piece.said) for piece in pieces if piece.kind == "delete"),
-        "insert": sum(len(piece.heard) for piece in pieces if piece.kind == "insert"),
+        "substitute": sum(len(piece.reference) for piece in pieces if piece.kind == "substitute"),
+        "delete": sum(len(piece.reference) for piece in pieces if piece.kind == "delete"),
+        "insert": sum(len(piece.hypothesis) for piece in pieces if piece.kind == "insert"),
     }
     assert counts == {"substitute": clip.substitutions, "delete": clip.deletions, "insert": clip.insertions}
 
 
 def test_nothing_is_lost():
     pieces = align(*TEXTS[0], "en")
-    assert " ".join(word for piece in pieces for word in piece.said) == "please dial one now it is fine"
-    assert " ".join(word for piece in pieces for word in piece.heard) == "please tile one it is fine fine"
+    assert " ".join(word for piece in pieces for word in piece.reference) == "please dial one now it is fine"
+    assert " ".join(word for piece in pieces for word in piece.hypothesis) == "please tile one it is fine fine"
 
 
 def test_confusions_are_counted():

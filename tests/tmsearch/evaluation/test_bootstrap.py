@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from tmsearch.evaluation import bootstrap
-from tmsearch.evaluation.bootstrap import Runs, difference, mean_interval, wer_interval
+from tmsearch.evaluation.bootstrap import ErrorCounts, difference, mean_interval, wer_interval
 
 
 def runs(rng, trainings, clips=100, rate=0.2, seed_spread=0.0, words=10):
     """Trainings of one recipe on equal clips; each has a rate of its own."""
     rates = rate + seed_spread * rng.standard_normal(trainings)
     errors = rng.binomial(words, np.clip(rates, 0, 1)[:, None], (trainings, clips)).astype(float)
-    return Runs(errors, np.full((trainings, clips), float(words)))
+    return ErrorCounts(errors, np.full((trainings, clips), float(words)))
 
 
 def test_an_interval_is_as_wide_as_the_ratio_estimators_standard_error_says():
@@ -80,7 +80,7 @@ def test_folds_are_compared_within_folds():
     hard = np.repeat([0.1, 0.3, 0.5, 0.2], 30)
     made = []
     for gain in (0.7, 1.0, 1.0):
-        made.append(Runs(sets * rng.binomial(10, np.tile(hard * gain, (4, 1))), sets * 10))
+        made.append(ErrorCounts(sets * rng.binomial(10, np.tile(hard * gain, (4, 1))), sets * 10))
     found = difference(made[0], made[1], made)
     assert found.freedom == 2 * 3
     assert found.p < 0.05

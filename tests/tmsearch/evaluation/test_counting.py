@@ -5,7 +5,7 @@ import random
 import jiwer
 import pytest
 
-from tmsearch.data.text_normalizer import normaliser
+from tmsearch.data.text_normalizer import normalizer
 from tmsearch.evaluation.evaluate import score
 
 WORDS = ["over", "out", "two", "2", "can't", "colour", "gray", "the", "uh", "niner", "é", "a", "O'Neil", "U.S.", "..."]
@@ -28,7 +28,7 @@ def test_counts_are_jiwers_wherever_jiwer_has_an_answer(seed, language):
     """jiwer refuses an empty reference; each other clip, and their sum, must be what it says."""
     rng = random.Random(seed)
     pairs = [(text(rng, 12), text(rng, 12)) for _ in range(20)]
-    normalise = normaliser(language)
+    normalise = normalizer(language)
     scores = score([str(place) for place in range(20)], *zip(*pairs, strict=True), language)
     compared = [(normalise(said), normalise(heard)) for said, heard in pairs]
     for clip, (said, heard) in zip(scores.clips, compared, strict=True):
@@ -65,7 +65,7 @@ def test_what_must_hold_of_any_word_error_rate(seed):
     order = rng.sample(range(12), 12)
     turned = score([""] * 12, [said[place] for place in order], [heard[place] for place in order], "de")
     assert turned.wer == scores.wer
-    normalise = normaliser("de")
+    normalise = normalizer("de")
     for clip in scores.clips:
         one, other = len(normalise(clip.reference).split()), len(normalise(clip.hypothesis).split())
         assert abs(one - other) <= edits(clip) <= max(one, other)

@@ -4,8 +4,8 @@ import socket
 import jiwer
 import pytest
 
-from tests.support import toy_whisper as toys
-from tmsearch.data.text_normalizer import normaliser
+from tests.support import toy_whisper as toy_whisper
+from tmsearch.data.text_normalizer import normalizer
 from tmsearch.errors import InputError
 from tmsearch.evaluation import evaluate
 from tmsearch.evaluation.evaluate import WordErrors, score
@@ -14,13 +14,13 @@ from tmsearch.model import whisper as model
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory):
-    return toys.whisper_folder(tmp_path_factory.mktemp("toy"), seed=4)
+    return toy_whisper.whisper_folder(tmp_path_factory.mktemp("toy"), seed=4)
 
 
 @pytest.fixture(scope="module")
 def speech(tmp_path_factory):
     folder = tmp_path_factory.mktemp("speech")
-    return toys.speech(toys.corpus_folder(folder / "corpus"), folder / "cache")
+    return toy_whisper.speech(toy_whisper.corpus_folder(folder / "corpus"), folder / "cache")
 
 
 @pytest.mark.parametrize(
@@ -32,20 +32,20 @@ def speech(tmp_path_factory):
         ("English", "Hello,   world.", "hello world"),
         ("de", "Größe: 3,5 Äpfel!", "größe 3 5 äpfel"),
         ("zh", "你好\uff0c世界", "你 好 世 界"),
-        ("th", "สวัสดี", normaliser("th")("สวัสดี")),
+        ("th", "สวัสดี", normalizer("th")("สวัสดี")),
         ("en", "...", "."),
         ("en", "-?-", ""),
     ],
 )
 def test_golden_normalised_texts(language, written, compared):
-    assert normaliser(language)(written) == compared
+    assert normalizer(language)(written) == compared
 
 
 def test_english_is_normalised_as_transformers_does_it():
     """Whisper's own table came with its paper; transformers keeps a copy of the code, without the table."""
     from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
-    theirs, ours = EnglishTextNormalizer({}), normaliser("en")
+    theirs, ours = EnglishTextNormalizer({}), normalizer("en")
     for text in ("We've got $20 million, y'all", "On May 1st, 1999 at 3 p.m.", "can't won't let's", "Dr. Who's 2nd"):
         assert ours(text) == " ".join(theirs(text).split())
 
@@ -98,12 +98,12 @@ def test_the_metric_asks_no_network_and_leaves_no_file(monkeypatch, tmp_path):
 
 
 def test_a_models_scores_keep_the_callers_order(toy, speech):
-    config = toys.config(toy, eval_batch_size=3)
+    config = toy_whisper.config(toy, eval_batch_size=3)
     whisper = model.load(config)
     names = ["005.flac", "000.flac", "011.flac", "003.flac"]
     scores, seconds = evaluate.evaluate(whisper, speech, names, config)
     assert [clip.name for clip in scores.clips] == names
-    assert [clip.reference for clip in scores.clips] == [toys.TEXTS[int(name[:3])] for name in names]
+    assert [clip.reference for clip in scores.clips] == [toy_whisper.TEXTS[int(name[:3])] for name in names]
     assert seconds > 0
     alone = [evaluate.evaluate(whisper, speech, [name], config)[0].clips[0].hypothesis for name in names]
     longest = max(len(clip.hypothesis) for clip in scores.clips)
@@ -113,7 +113,7 @@ def test_a_models_scores_keep_the_callers_order(toy, speech):
 
 
 def test_study_hears_each_clip_as_long_as_it_is_and_full_hears_all(toy, speech):
-    config = toys.config(toy)
+    config = toy_whisper.config(toy)
     whisper = model.load(config)
     whisper.model.train()
     study, _ = evaluate.evaluate(whisper, speech, speech.split.validation, config)
@@ -124,23 +124,23 @@ def test_study_hears_each_clip_as_long_as_it_is_and_full_hears_all(toy, speech):
 
 
 def test_stopping_between_batches_leaves_the_model_as_it_was(toy, speech):
-    config = toys.config(toy)
+    config = toy_whisper.config(toy)
     whisper = model.load(config)
     whisper.model.train()
-    with pytest.raises(evaluate.Interrupted):
+    with pytest.raises(evaluate.EvaluationInterruptedError):
         evaluate.evaluate(whisper, speech, speech.split.validation, config, stop=lambda: True)
     assert whisper.model.training
 
 
 def test_no_clips_to_score_is_said(toy, speech):
     with pytest.raises(InputError, match=r"no clips to score; raise data\.validation"):
-        evaluate.evaluate(model.load(toys.config(toy)), speech, [], toys.config(toy))
+        evaluate.evaluate(model.load(toy_whisper.config(toy)), speech, [], toy_whisper.config(toy))
 
 
 def test_a_translation_is_compared_as_english(toy, tmp_path):
-    corpus = toys.corpus_folder(tmp_path / "corpus", ("It is twenty-one.",))
-    german = toys.speech(corpus, tmp_path / "cache", language="de", validation=1)
-    config = toys.config(toy)
+    corpus = toy_whisper.corpus_folder(tmp_path / "corpus", ("It is twenty-one.",))
+    german = toy_whisper.speech(corpus, tmp_path / "cache", language="de", validation=1)
+    config = toy_whisper.config(toy)
     whisper = model.load(config)
     words = []
     for speech in (german, dataclasses.replace(german, task="translate")):

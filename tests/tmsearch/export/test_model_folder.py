@@ -10,7 +10,7 @@ import torch
 from transformers import WhisperForConditionalGeneration, WhisperProcessor, pipeline
 from transformers.utils.logging import warning_once
 
-from tests.support import toy_whisper as toys
+from tests.support import toy_whisper as toy_whisper
 from tmsearch.errors import InputError
 from tmsearch.evaluation import evaluate
 from tmsearch.export import model_folder
@@ -20,23 +20,23 @@ from tmsearch.model import whisper as model
 from tmsearch.model.decoding import Decoder
 from tmsearch.model.tokens import prompt_ids
 from tmsearch.training import checkpoints, train
-from tmsearch.training.checkpoints import Broken
+from tmsearch.training.checkpoints import CheckpointError
 
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory):
-    return toys.whisper_folder(tmp_path_factory.mktemp("toy"), old_style=True)
+    return toy_whisper.whisper_folder(tmp_path_factory.mktemp("toy"), old_style=True)
 
 
 @pytest.fixture(scope="module")
 def speech(tmp_path_factory):
     folder = tmp_path_factory.mktemp("speech")
-    return toys.speech(toys.corpus_folder(folder / "corpus"), folder / "cache")
+    return toy_whisper.speech(toy_whisper.corpus_folder(folder / "corpus"), folder / "cache")
 
 
 def trained(toy, speech, folder, **knobs):
-    config = toys.config(toy, **knobs)
-    return config, train.train(config, speech, toys.stretch(folder, 3), lambda progress: None)
+    config = toy_whisper.config(toy, **knobs)
+    return config, train.train(config, speech, toy_whisper.stretch(folder, 3), lambda progress: None)
 
 
 @pytest.mark.parametrize("knobs", [{"context_seconds": 1.6}, {"lora_r": 2}, {"freeze_encoder": True}], ids=str)
@@ -45,8 +45,8 @@ def test_a_checkpoint_becomes_the_model_that_was_scored(toy, speech, tmp_path, k
     whisper = model_folder.load_weights(config, result.checkpoint)
     scores, _ = evaluate.evaluate(whisper, speech, speech.split.validation, config)
     assert scores.clips == result.scores
-    with pytest.raises(Broken, match="made with another config"):
-        model_folder.load_weights(toys.config(toy, **knobs, seed=3), result.checkpoint)
+    with pytest.raises(CheckpointError, match="made with another config"):
+        model_folder.load_weights(toy_whisper.config(toy, **knobs, seed=3), result.checkpoint)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
@@ -56,7 +56,7 @@ def test_an_exported_model_is_whole_and_what_was_trained(toy, speech, tmp_path, 
     model_folder.export(whisper, tmp_path / "out", dtype, language="en", task="transcribe")
 
     again = WhisperForConditionalGeneration.from_pretrained(tmp_path / "out")
-    origin = model.load(toys.config(toy))
+    origin = model.load(toy_whisper.config(toy))
     assert again.dtype == getattr(torch, dtype)
     assert not any("lora" in name for name in again.state_dict())
     table = again.model.encoder.embed_positions.weight
@@ -68,11 +68,11 @@ def test_an_exported_model_is_whole_and_what_was_trained(toy, speech, tmp_path, 
     settings = json.loads((tmp_path / "out" / "config.json").read_text())
     assert (settings["max_source_positions"], settings["dropout"]) == (100, 0.0)
     # The one that was given stays adapted.
-    assert trainable.trainable(whisper)
+    assert trainable.trainable_parameters(whisper)
     if dtype == "float32":
         mels = log_mel.from_samples([np.sin(np.arange(16_000) / 20).astype(np.float32)], whisper.extractor, 200)
         prompt = prompt_ids(whisper, "en", "transcribe")
-        exported = model.load(toys.config(tmp_path / "out"))
+        exported = model.load(toy_whisper.config(tmp_path / "out"))
         exported.model.eval()
         heard = [Decoder(one).greedy([mels], prompt, 20) for one in (exported, whisper)]
         assert heard[0] == heard[1]
@@ -106,7 +106,7 @@ def test_a_pipeline_transcribes_with_the_folder_and_warns_of_nothing_new(toy, sp
 
 
 def test_an_exported_multilingual_model_knows_its_language_and_task(toy, tmp_path):
-    whisper = model.load(toys.config(toy))
+    whisper = model.load(toy_whisper.config(toy))
     model_folder.export(whisper, tmp_path / "out", language="German", task="translate")
     settings = json.loads((tmp_path / "out" / "generation_config.json").read_text())
     assert (settings["language"], settings["task"]) == ("de", "translate")
@@ -120,7 +120,7 @@ def test_a_damaged_checkpoint_is_not_exported(toy, speech, tmp_path):
     config, result = trained(toy, speech, tmp_path)
     file = result.checkpoint / "weights.safetensors"
     file.write_bytes(file.read_bytes()[:-4])
-    with pytest.raises(checkpoints.Broken, match=r"weights\.safetensors does not match its checksum"):
+    with pytest.raises(checkpoints.CheckpointError, match=r"weights\.safetensors does not match its checksum"):
         model_folder.load_weights(config, result.checkpoint)
 
 
@@ -142,7 +142,7 @@ model_folder.export(model_folder.load_weights(config, result.checkpoint), out / 
 
 
 def test_a_run_from_loading_to_exporting_prints_nothing(toy, tmp_path):
-    toys.corpus_folder(tmp_path / "corpus")
+    toy_whisper.corpus_folder(tmp_path / "corpus")
     script = QUIET.format(path=[path for path in sys.path if path], out=str(tmp_path), toy=str(toy))
     done = subprocess.run([sys.executable, "-W", "default", "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support import toy_whisper as toys
+from tests.support import toy_whisper as toy_whisper
 from tmsearch.config import TrainConfig
 from tmsearch.features import augment, log_mel
 from tmsearch.model import whisper
@@ -20,7 +20,7 @@ def tone(hertz, seconds=1.0):
 
 @pytest.fixture(scope="module")
 def extractor(tmp_path_factory):
-    return whisper.load(TrainConfig(model=str(toys.whisper_folder(tmp_path_factory.mktemp("toy"))))).extractor
+    return whisper.load(TrainConfig(model=str(toy_whisper.whisper_folder(tmp_path_factory.mktemp("toy"))))).extractor
 
 
 def mels(count=3, frames=200):

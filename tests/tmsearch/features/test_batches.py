@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tests.support import toy_whisper as toys
+from tests.support import toy_whisper as toy_whisper
 from tmsearch.features.batches import Batches, order, padded
 from tmsearch.model import whisper as model
 
@@ -10,13 +10,13 @@ AUGMENTED = {"spec_time_masks": 2, "spec_freq_masks": 2, "speed": 0.1, "level_db
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory):
-    return toys.whisper_folder(tmp_path_factory.mktemp("toy"))
+    return toy_whisper.whisper_folder(tmp_path_factory.mktemp("toy"))
 
 
 @pytest.fixture(scope="module")
 def speech(tmp_path_factory):
     folder = tmp_path_factory.mktemp("speech")
-    return toys.speech(toys.corpus_folder(folder / "corpus"), folder / "cache")
+    return toy_whisper.speech(toy_whisper.corpus_folder(folder / "corpus"), folder / "cache")
 
 
 def test_padding_is_known_by_length_where_pad_and_end_are_one_token():
@@ -45,14 +45,14 @@ def clips_of(batch):
 
 
 def test_a_batch_depends_on_its_step_alone(toy, speech):
-    whisper = model.load(toys.config(toy))
-    config = toys.config(toy, **AUGMENTED)
+    whisper = model.load(toy_whisper.config(toy))
+    config = toy_whisper.config(toy, **AUGMENTED)
     batches = Batches(whisper, speech, config, CPU)
-    [third] = batches.of(3, 4)
-    list(batches.of(1, 4))
-    [again] = Batches(whisper, speech, config, CPU).of(3, 4)
+    [third] = batches.micro_batches(3, 4)
+    list(batches.micro_batches(1, 4))
+    [again] = Batches(whisper, speech, config, CPU).micro_batches(3, 4)
     assert all(map(torch.equal, third.mels, again.mels))
-    parts = [clip for part in batches.of(3, 2) for clip in clips_of(part)]
+    parts = [clip for part in batches.micro_batches(3, 2) for clip in clips_of(part)]
     # The same clips, whatever they were parted into: in another order.
     assert sorted(map(checksum, parts)) == sorted(map(checksum, clips_of(third)))
 
@@ -62,36 +62,40 @@ def checksum(clip):
 
 
 def test_clips_are_heard_for_their_own_length_and_stand_with_their_labels(toy, speech):
-    whisper = model.load(toys.config(toy))
-    batches = Batches(whisper, speech, toys.config(toy), CPU)
-    [batch] = batches.of(1, 4)
+    whisper = model.load(toy_whisper.config(toy))
+    batches = Batches(whisper, speech, toy_whisper.config(toy), CPU)
+    [batch] = batches.micro_batches(1, 4)
     frames = [run.shape[2] for run in batch.mels]
     assert frames == sorted(set(frames))
     assert len(frames) > 1
-    assert sum(len(run) for run in batch.mels) == 4 == len(batch.inputs)
-    rows = iter(batch.inputs)
+    assert sum(len(run) for run in batch.mels) == 4 == len(batch.decoder_inputs)
+    rows = iter(batch.decoder_inputs)
     for run in batch.mels:
         for clip in run:
             said = next(rows).tolist()[1:]
             [name] = [
                 name
-                for name in batches.names_of(1)
-                if run.shape[2] == 2 * batches.contexts.positions(batches.seconds[name])
+                for name in batches.clip_names(1)
+                if run.shape[2] == 2 * batches.context_rule.positions(batches.seconds[name])
                 and torch.equal(clip, batches.mels.batch([name], run.shape[2])[0])
             ]
             assert said[: len(batches.labels[name]) - 1] == batches.labels[name][:-1]
-    by_row = torch.full(batch.inputs.shape, -1).flatten().index_copy(0, batch.kept, batch.labels).tolist()
+    by_row = (
+        torch.full(batch.decoder_inputs.shape, -1).flatten().index_copy(0, batch.label_positions, batch.labels).tolist()
+    )
     assert [label for label in by_row if label >= 0] == batch.labels.tolist()
-    assert batch.tokens == len(batch.labels) == sum(len(batches.labels[name]) for name in batches.names_of(1))
+    assert (
+        batch.batch_label_count == len(batch.labels) == sum(len(batches.labels[name]) for name in batches.clip_names(1))
+    )
 
 
 def test_augmentation_leaves_the_cached_features_alone(toy, speech):
-    whisper = model.load(toys.config(toy))
+    whisper = model.load(toy_whisper.config(toy))
     fixed = {"context_step": 0.0, "context_seconds": 2.0}
-    batches = Batches(whisper, speech, toys.config(toy, **fixed, **AUGMENTED), CPU)
+    batches = Batches(whisper, speech, toy_whisper.config(toy, **fixed, **AUGMENTED), CPU)
     before = batches.mels.batch(batches.names, 200)
-    [plain] = Batches(whisper, speech, toys.config(toy, **fixed), CPU).of(1, 4)
-    [augmented] = batches.of(1, 4)
-    assert torch.equal(plain.mels[0], batches.mels.batch(batches.names_of(1), 200))
+    [plain] = Batches(whisper, speech, toy_whisper.config(toy, **fixed), CPU).micro_batches(1, 4)
+    [augmented] = batches.micro_batches(1, 4)
+    assert torch.equal(plain.mels[0], batches.mels.batch(batches.clip_names(1), 200))
     assert not torch.equal(plain.mels[0], augmented.mels[0])
     assert torch.equal(before, batches.mels.batch(batches.names, 200))

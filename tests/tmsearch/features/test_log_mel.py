@@ -11,11 +11,11 @@ import soundfile
 import torch
 from transformers import WhisperFeatureExtractor
 
-from tmsearch.config import NORMALISATIONS, DataConfig
+from tmsearch.config import NORMALIZATIONS, DataConfig
 from tmsearch.data.corpus import Corpus, load
 from tmsearch.errors import InputError
 from tmsearch.features import log_mel
-from tmsearch.features.log_mel import from_samples, log_mels, normalise
+from tmsearch.features.log_mel import from_samples, log_mels, normalize
 
 ASSETS = Path(os.environ.get("TMSEARCH_ASSETS", Path(__file__).parents[3].parent / "shared/assets"))
 KINDS = {
@@ -182,10 +182,10 @@ def test_a_cache_that_cannot_be_written_is_one_line(corpus, tmp_path):
 def test_normalisation_changes_the_features(corpus, tmp_path):
     extractor = WhisperFeatureExtractor()
     name = "11.3.wav"
-    mels = {how: log_mels(corpus, [name], extractor, how, tmp_path).batch([name], 3000) for how in NORMALISATIONS}
+    mels = {how: log_mels(corpus, [name], extractor, how, tmp_path).batch([name], 3000) for how in NORMALIZATIONS}
     for how, other in (("none", "peak"), ("none", "rms"), ("none", "loudness"), ("peak", "rms"), ("rms", "loudness")):
         assert (mels[how] - mels[other]).abs().max() > 0.01, (how, other)
-    gain = np.abs(normalise(corpus.decode(name), "peak")).max() / np.abs(corpus.decode(name)).max()
+    gain = np.abs(normalize(corpus.decode(name), "peak")).max() / np.abs(corpus.decode(name)).max()
     loud = mels["none"] > mels["none"].min() + 0.1  # above the floor a gain moves all bins alike
     shift = (mels["peak"] - mels["none"])[loud]
     assert torch.allclose(shift, torch.full_like(shift, float(np.log10(gain**2) / 4)), atol=1e-3)
@@ -193,27 +193,27 @@ def test_normalisation_changes_the_features(corpus, tmp_path):
 
 def test_levels_that_normalisation_reaches():
     quiet = 0.05 * speechlike(3.0)
-    assert 20 * np.log10(np.abs(normalise(quiet, "peak")).max()) == pytest.approx(log_mel.PEAK, abs=1e-3)
-    rms = np.sqrt(np.mean(normalise(quiet, "rms").astype(float) ** 2))
+    assert 20 * np.log10(np.abs(normalize(quiet, "peak")).max()) == pytest.approx(log_mel.PEAK, abs=1e-3)
+    rms = np.sqrt(np.mean(normalize(quiet, "rms").astype(float) ** 2))
     assert 20 * np.log10(rms) == pytest.approx(log_mel.RMS, abs=1e-3)
-    loudness = pyloudnorm.Meter(16_000).integrated_loudness(normalise(quiet, "loudness").astype(float))
+    loudness = pyloudnorm.Meter(16_000).integrated_loudness(normalize(quiet, "loudness").astype(float))
     assert loudness == pytest.approx(log_mel.LOUDNESS, abs=0.01)
-    assert normalise(quiet, "none") is quiet
+    assert normalize(quiet, "none") is quiet
 
 
 def test_no_gain_clips_and_silence_stays_silent():
     click = np.zeros(16_000, dtype=np.float32)
     click[::4_000] = 0.5  # a crest far above speech's
     short = speechlike(0.1)
-    for how in NORMALISATIONS:
+    for how in NORMALIZATIONS:
         for samples in (click, short, speechlike(2.0) * 1e-6, np.full(8_000, 1e-40, dtype=np.float32)):
-            result = normalise(samples, how)
+            result = normalize(samples, how)
             assert result.dtype == np.float32
             assert np.isfinite(result).all()
             assert how == "none" or np.abs(result).max() <= 10 ** (log_mel.PEAK / 20) + 1e-6
-        np.testing.assert_array_equal(normalise(np.zeros(8_000, dtype=np.float32), how), np.zeros(8_000))
-        assert normalise(np.zeros(0, dtype=np.float32), how).shape == (0,)
-    np.testing.assert_array_equal(normalise(short, "loudness"), normalise(short, "rms"))
+        np.testing.assert_array_equal(normalize(np.zeros(8_000, dtype=np.float32), how), np.zeros(8_000))
+        assert normalize(np.zeros(0, dtype=np.float32), how).shape == (0,)
+    np.testing.assert_array_equal(normalize(short, "loudness"), normalize(short, "rms"))
 
 
 @pytest.mark.skipif(not (ASSETS / "whisper-tiny.en").is_dir(), reason="needs shared/assets/whisper-tiny.en")
@@ -224,5 +224,5 @@ def test_real_speech_through_the_checkpoints_own_extractor(tmp_path):
     names = names_of(speech)[::23]
     mels = log_mels(speech, names, extractor, "peak", tmp_path)
     for name in names:
-        wave = normalise(speech.decode(name), "peak")
+        wave = normalize(speech.decode(name), "peak")
         assert torch.equal(mels.batch([name], 3000)[0], expected(extractor, wave))

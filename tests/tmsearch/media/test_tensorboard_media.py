@@ -13,17 +13,17 @@ from search.dashboard.publisher import Publisher
 from search.space.search_space import Space
 from tests.cli.commands.test_serve import ended, served
 from tests.support.made_up import DEFAULT, OTHER, RUNS, made_up, scores
-from tmsearch.cli.services.annotator import Gallery
-from tmsearch.training.tensorboard import Logbook
-from tmsearch.training.train import Progress
+from tmsearch.cli.services.annotator import StudyAnnotator
+from tmsearch.training.tensorboard import TrialLog
+from tmsearch.training.train import StepMetrics
 
 
 def trained(folder, params, *steps, begun=0, beyond=0):
     """Events of a training from `begun` over the rungs `steps`, killed `beyond` steps after the last."""
     choices = {"model": ["demo/nano", "demo/micro"], "normalize_audio": [True, False]}
-    with Logbook(folder, begun, {**params, "normalize_audio": True}, choices) as logbook:
+    with TrialLog(folder, begun, {**params, "normalize_audio": True}, choices) as logbook:
         for step in range(begun + 1, steps[-1] + beyond + 1 if steps else beyond + 1):
-            logbook.progress(Progress(step, 1.0 / step, 1e-3, 1.0, 0.1))
+            logbook.progress(StepMetrics(step, 1.0 / step, 1e-3, 1.0, 0.1))
             if step in steps:
                 logbook.rung(step, dict.fromkeys(("wer", "wer_raw", "cer"), 1.0 / step), scores(1))
 
@@ -40,7 +40,9 @@ def found(tmp_path_factory):
     trained(runs / "0002", OTHER, beyond=3)  # failed before its first rung
     trained(runs / "0003", OTHER, 20)
     for _ in range(2):  # the second finds everything made
-        Publisher(ledger, Space.from_json(dict(ledger.record().space)), pytest.fail, Gallery(ledger, print)).publish()
+        Publisher(
+            ledger, Space.from_json(dict(ledger.record().space)), pytest.fail, StudyAnnotator(ledger, print)
+        ).publish()
         optuna.delete_study(study_name="made_up", storage=ledger.storage.optuna)
         with ledger.storage.write() as connection:
             connection.exec_driver_sql("UPDATE tmsearch_configuration SET published = 0")

@@ -3,7 +3,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.support import toy_whisper as toys
+from tests.support import toy_whisper as toy_whisper
 from tmsearch.model import cost, forward, trainable
 from tmsearch.model import whisper as model
 
@@ -11,15 +11,18 @@ from tmsearch.model import whisper as model
 @pytest.mark.parametrize(
     ("shape", "knobs"),
     [
-        (toys.Shape(d_model=32, ffn=128), {}),
-        (toys.Shape(d_model=64, ffn=256, encoder_layers=3, decoder_layers=1), {}),
-        (toys.Shape(d_model=64, ffn=256), {"freeze_encoder": True}),
-        (toys.Shape(d_model=64, ffn=256, encoder_layers=4), {"freeze_encoder_layers": 2, "context_seconds": 1.0}),
+        (toy_whisper.Shape(d_model=32, ffn=128), {}),
+        (toy_whisper.Shape(d_model=64, ffn=256, encoder_layers=3, decoder_layers=1), {}),
+        (toy_whisper.Shape(d_model=64, ffn=256), {"freeze_encoder": True}),
+        (
+            toy_whisper.Shape(d_model=64, ffn=256, encoder_layers=4),
+            {"freeze_encoder_layers": 2, "context_seconds": 1.0},
+        ),
     ],
 )
 def test_arithmetic_is_that_which_torch_counts(tmp_path, shape, knobs):
-    folder = toys.whisper_folder(tmp_path, shape)
-    config = toys.config(folder, batch_size=3, **knobs)
+    folder = toy_whisper.whisper_folder(tmp_path, shape)
+    config = toy_whisper.config(folder, batch_size=3, **knobs)
     whisper = model.load(config)
     trainable.prepare(whisper, config)
     ids = torch.full((3, 20), 5)
@@ -34,11 +37,11 @@ def test_arithmetic_is_that_which_torch_counts(tmp_path, shape, knobs):
 
 
 def test_memory_holds_the_states_and_grows_with_what_is_trained_at_once(tmp_path):
-    folder = toys.whisper_folder(tmp_path, toys.Shape(d_model=64, ffn=256))
+    folder = toy_whisper.whisper_folder(tmp_path, toy_whisper.Shape(d_model=64, ffn=256))
     facts = model.describe(str(folder))
 
     def memory(**knobs):
-        return cost.estimate(facts, toys.config(folder, **knobs)).memory_bytes
+        return cost.estimate(facts, toy_whisper.config(folder, **knobs)).memory_bytes
 
     assert memory(batch_size=8) > 16 * facts.parameters
     assert memory(batch_size=8) > memory(batch_size=4) > memory(batch_size=8, micro_batch_size=2)
@@ -47,9 +50,9 @@ def test_memory_holds_the_states_and_grows_with_what_is_trained_at_once(tmp_path
 
 
 def test_activations_are_of_the_size_that_torch_keeps(tmp_path):
-    shape = toys.Shape(d_model=64, ffn=256, encoder_layers=4, decoder_layers=4)
-    folder = toys.whisper_folder(tmp_path, shape)
-    config = toys.config(folder)
+    shape = toy_whisper.Shape(d_model=64, ffn=256, encoder_layers=4, decoder_layers=4)
+    folder = toy_whisper.whisper_folder(tmp_path, shape)
+    config = toy_whisper.config(folder)
     whisper = model.load(config)
     trainable.prepare(whisper, config)
     kept: dict[int, int] = {}
@@ -73,10 +76,10 @@ def test_activations_are_of_the_size_that_torch_keeps(tmp_path):
 
 
 def test_what_is_moved_grows_with_what_is_trained_and_heard(tmp_path):
-    facts = model.describe(str(toys.whisper_folder(tmp_path, toys.Shape(d_model=64, ffn=256))))
+    facts = model.describe(str(toy_whisper.whisper_folder(tmp_path, toy_whisper.Shape(d_model=64, ffn=256))))
 
     def moved(seconds=None, **knobs):
-        return cost.estimate(facts, toys.config(tmp_path, **knobs), seconds=seconds).bytes_per_step
+        return cost.estimate(facts, toy_whisper.config(tmp_path, **knobs), seconds=seconds).bytes_per_step
 
     assert moved() > moved(seconds=1.0) > 4 * cost.UPDATE_MOVES * facts.parameters
     assert moved(low_memory=True) == pytest.approx(moved() / 2, rel=1e-6)

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.support import toy_whisper as toys
+from tests.support import toy_whisper as toy_whisper
 from tmsearch.config import TrainConfig
 from tmsearch.model import decoding
 from tmsearch.model import whisper as model
@@ -19,7 +19,7 @@ MICRO = Path(model.__file__).parents[1] / "demo/micro"
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory):
     """A random model whose clips end at many places: its end token sounds like one that the first clip says third."""
-    whisper = model.load(TrainConfig(model=str(toys.whisper_folder(tmp_path_factory.mktemp("toy")))))
+    whisper = model.load(TrainConfig(model=str(toy_whisper.whisper_folder(tmp_path_factory.mktemp("toy")))))
     whisper.model.eval()
     third = greedy_ids(whisper, hums(whisper, 1), prompt_ids(whisper, "en", "transcribe"), 3)[0][2]
     table = whisper.model.model.decoder.embed_tokens.weight
@@ -85,7 +85,7 @@ def trimmed(whisper, seconds):
 
 
 def test_clips_heard_for_their_own_lengths_say_what_generate_says(tmp_path):
-    folder = toys.whisper_folder(tmp_path, seed=2)
+    folder = toy_whisper.whisper_folder(tmp_path, seed=2)
     whisper = model.load(TrainConfig(model=str(folder)))
     whisper.model.eval()
     short, long = hums(whisper, 5, 1.0), hums(whisper, 3, 1.6)
@@ -110,7 +110,7 @@ def test_text_comes_without_special_tokens(toy):
 @pytest.fixture(scope="module")
 def babbler(tmp_path_factory):
     """A random model that never ends and soon repeats itself, as its end token is forbidden."""
-    whisper = model.load(TrainConfig(model=str(toys.whisper_folder(tmp_path_factory.mktemp("babbler"), seed=3))))
+    whisper = model.load(TrainConfig(model=str(toy_whisper.whisper_folder(tmp_path_factory.mktemp("babbler"), seed=3))))
     whisper.model.eval()
     whisper.model.generation_config.suppress_tokens = [whisper.model.config.eos_token_id]
     return whisper

@@ -4,7 +4,7 @@ import soundfile
 import torch
 from transformers import WhisperFeatureExtractor
 
-from tests.support import toy_whisper as toys
+from tests.support import toy_whisper as toy_whisper
 from tmsearch import demo
 from tmsearch.config import TrainConfig
 from tmsearch.model import forward, trainable
@@ -13,11 +13,11 @@ from tmsearch.model import whisper as model
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return toys.whisper_folder(tmp_path_factory.mktemp("toy"))
+    return toy_whisper.whisper_folder(tmp_path_factory.mktemp("toy"))
 
 
 def load(folder, **knobs):
-    config = toys.config(folder, **knobs)
+    config = toy_whisper.config(folder, **knobs)
     whisper = model.load(config)
     torch.manual_seed(0)
     trainable.prepare(whisper, config)

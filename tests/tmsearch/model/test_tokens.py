@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
-from tests.support import toy_whisper as toys
+from tests.support import toy_whisper as toy_whisper
 from tmsearch.config import TrainConfig
 from tmsearch.errors import InputError
 from tmsearch.model import whisper as model
@@ -34,10 +34,12 @@ def large_v3():
         "<|nospeech|>",
         "<|notimestamps|>",
     )
-    return whisper(toys.tokenizer(specials, filled_to=50_257))
+    return whisper(toy_whisper.tokenizer(specials, filled_to=50_257))
 
 
-SPACE, LETTER_H, LETTER_I = (sorted(toys.bytes_to_unicode().values()).index(letter) for letter in ("Ġ", "h", "i"))
+SPACE, LETTER_H, LETTER_I = (
+    sorted(toy_whisper.bytes_to_unicode().values()).index(letter) for letter in ("Ġ", "h", "i")
+)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +76,7 @@ def test_ids_of_micro_read_back():
 
 
 def test_an_english_only_model_has_no_language_tokens_and_takes_no_other_language():
-    english = whisper(toys.tokenizer(), multilingual=False)
+    english = whisper(toy_whisper.tokenizer(), multilingual=False)
     ids = {name: english.tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in ("notimestamps", "endoftext")}
     assert label_ids(english, "hi", "en", "transcribe")[::4] == [ids["notimestamps"], ids["endoftext"]]
     with pytest.raises(InputError, match="toy: an English-only model cannot transcribe from 'de'"):

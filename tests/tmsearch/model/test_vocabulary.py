@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from tests.support import toy_whisper as toys
+from tests.support import toy_whisper as toy_whisper
 from tmsearch.model import whisper
-from tmsearch.model.vocabulary import Vocabulary
+from tmsearch.model.vocabulary import TokenTable
 
 IDS = torch.tensor([[3, 5, 5], [7, 3, 9]])
 LABELS = torch.tensor([5, 9, 9, 200])
@@ -12,7 +12,7 @@ LABELS = torch.tensor([5, 9, 9, 200])
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return toys.whisper_folder(tmp_path_factory.mktemp("toy"))
+    return toy_whisper.whisper_folder(tmp_path_factory.mktemp("toy"))
 
 
 def mixed(embedded):
@@ -34,7 +34,7 @@ def by_hand(net, vocabulary, smoothing, times):
         hidden = mixed(embedded)
         loss, gradient = vocabulary.loss(hidden, LABELS, 10, smoothing)
         hidden.backward(gradient)
-        vocabulary.learn(IDS, embedded)
+        vocabulary.add_gradient(IDS, embedded)
     return float(loss)
 
 
@@ -46,10 +46,10 @@ def untied(net):
 @pytest.mark.parametrize("times", [1, 3], ids=["one micro-batch", "three"])
 @pytest.mark.parametrize("change", [lambda net: None, untied], ids=["tied", "untied"])
 def test_loss_and_gradients_are_those_of_autograd(folder, smoothing, times, change):
-    theirs, ours = (whisper.load(toys.config(folder)).model for _ in range(2))
+    theirs, ours = (whisper.load(toy_whisper.config(folder)).model for _ in range(2))
     change(theirs)
     change(ours)
-    vocabulary = Vocabulary(ours)
+    vocabulary = TokenTable(ours)
     for _ in range(2):  # the second time over kept buffers
         expected = by_autograd(theirs, smoothing, times)
         assert by_hand(ours, vocabulary, smoothing, times) == pytest.approx(expected, rel=1e-5)
@@ -61,26 +61,26 @@ def test_loss_and_gradients_are_those_of_autograd(folder, smoothing, times, chan
 
 
 def test_a_frozen_table_gets_no_gradient(folder):
-    net = whisper.load(toys.config(folder)).model.requires_grad_(False)
-    vocabulary = Vocabulary(net)
+    net = whisper.load(toy_whisper.config(folder)).model.requires_grad_(False)
+    vocabulary = TokenTable(net)
     embedded = vocabulary.embed(IDS)
     assert not embedded.requires_grad
     hidden = mixed(embedded).requires_grad_()
     _, gradient = vocabulary.loss(hidden, LABELS, 10)
     hidden.backward(gradient)
-    vocabulary.learn(IDS, embedded)
+    vocabulary.add_gradient(IDS, embedded)
     assert net.proj_out.weight.grad is None
     assert hidden.grad is not None
 
 
 def test_in_bf16_it_is_close(folder):
-    net = whisper.load(toys.config(folder)).model
+    net = whisper.load(toy_whisper.config(folder)).model
     hidden = torch.randn(4, 16, generator=torch.Generator().manual_seed(0))
-    exact, gradient = Vocabulary(net).loss(hidden, LABELS, 4)
+    exact, gradient = TokenTable(net).loss(hidden, LABELS, 4)
     right = net.proj_out.weight.grad.clone()
     net.zero_grad(set_to_none=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss, near = Vocabulary(net).loss(hidden, LABELS, 4)
+        loss, near = TokenTable(net).loss(hidden, LABELS, 4)
     assert loss.dtype == near.dtype == net.proj_out.weight.grad.dtype == torch.float32
     assert float(loss) == pytest.approx(float(exact), rel=0.02)
     assert torch.allclose(near, gradient, atol=0.05)

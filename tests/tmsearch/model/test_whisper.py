@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import WhisperForConditionalGeneration
 
-from tests.support import toy_whisper as toys
+from tests.support import toy_whisper as toy_whisper
 from tests.support.hub_server import Hub, hub_environment, refusing_url
 from tmsearch.config import TrainConfig
 from tmsearch.errors import InputError
@@ -23,7 +23,7 @@ MICRO = Path(model.__file__).parents[1] / "demo/micro"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return toys.whisper_folder(tmp_path_factory.mktemp("toy"))
+    return toy_whisper.whisper_folder(tmp_path_factory.mktemp("toy"))
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def copied(folder, tmp_path):
 
 
 def load(path, **knobs):
-    return model.load(toys.config(path, **knobs))
+    return model.load(toy_whisper.config(path, **knobs))
 
 
 def weights(whisper):
@@ -51,7 +51,7 @@ def test_a_half_precision_checkpoint_is_loaded_in_float32_with_sdpa(folder, tmp_
 
 
 def test_what_old_checkpoints_force_is_taken_out(tmp_path):
-    whisper = load(toys.whisper_folder(tmp_path, old_style=True))
+    whisper = load(toy_whisper.whisper_folder(tmp_path, old_style=True))
     assert getattr(whisper.model.generation_config, "forced_decoder_ids", None) is None
     assert getattr(whisper.model.config, "forced_decoder_ids", None) is None
     assert whisper.model.config.apply_spec_augment is False
@@ -180,7 +180,7 @@ def ask(environment, *asked, deadline=8.0):
 
 
 def test_hub_models_load_by_id_revision_and_token_and_from_the_cache_later(folder, tmp_path):
-    wide = toys.whisper_folder(tmp_path / "wide", toys.Shape(d_model=32))
+    wide = toy_whisper.whisper_folder(tmp_path / "wide", toy_whisper.Shape(d_model=32))
     other = tmp_path / "other"
     other.mkdir()
     (other / "config.json").write_text('{"model_type": "bert"}')
@@ -233,26 +233,26 @@ def test_a_hub_that_never_answers_is_given_up_within_seconds(tmp_path):
 
 
 def test_merged_adapters_say_what_unmerged_ones_say(folder):
-    config = toys.config(folder, lora_r=2, lora_dropout=0.0, lora_targets="q_proj,v_proj,fc1")
+    config = toy_whisper.config(folder, lora_r=2, lora_dropout=0.0, lora_targets="q_proj,v_proj,fc1")
     whisper = model.load(config)
     torch.manual_seed(0)
     trainable.prepare(whisper, config)
-    for name, weight in trainable.trainable(whisper).items():
+    for name, weight in trainable.trainable_parameters(whisper).items():
         assert ".lora_" in name
         torch.nn.init.normal_(weight, std=0.1)  # B begins at zero, which would hide a wrong merge
     whisper.model.eval()
     mels = torch.randn(1, 80, 200, generator=torch.Generator().manual_seed(0))
     ids = torch.tensor([[257, 258, 261, 263]])
-    folded = trainable.merged(whisper)
+    folded = trainable.merge_adapters(whisper)
     with torch.no_grad():
         adapted = whisper.model(input_features=mels, decoder_input_ids=ids).logits
         assert torch.allclose(folded.model(input_features=mels, decoder_input_ids=ids).logits, adapted, atol=1e-4)
         bare = load(folder).model.eval()(input_features=mels, decoder_input_ids=ids).logits
     assert (bare - adapted).abs().max() > 0.01
     assert set(folded.model.state_dict()) == set(load(folder).model.state_dict())
-    assert trainable.trainable(whisper)  # the one given is as it was
+    assert trainable.trainable_parameters(whisper)  # the one given is as it was
     plain = load(folder)
-    assert trainable.merged(plain) is plain
+    assert trainable.merge_adapters(plain) is plain
 
 
 def test_whisper_is_frozen(folder):

@@ -7,7 +7,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from tests.support.browser import chromium, complaints
+from tests.support.browser import chromium, console_messages
 from tests.support.made_study import Plan, make
 from tmsearch.cli.commands.report import page
 
@@ -89,7 +89,7 @@ def test_a_finished_study_has_its_answer_and_every_chart(pages, desk):
     assert {"curves", "weights", "pairs", "by_rate", "by_model", "every_knob", "spending", "spectrum"} <= set(names)
     for name in names:
         assert drawn(desk, name).find_elements(By.CSS_SELECTOR, "path[d]")
-    assert complaints(desk) == []
+    assert console_messages(desk) == []
 
 
 def test_a_clip_plays(pages, desk):
@@ -163,7 +163,7 @@ def test_a_telephone_scrolls_nothing_sideways(pages, telephone, name):
     for plot in telephone.find_elements(By.CSS_SELECTOR, ".plot"):
         drawn(telephone, plot.get_attribute("data-chart"))
     assert telephone.execute_script("return document.scrollingElement.scrollWidth") <= 380
-    assert complaints(telephone) == []
+    assert console_messages(telephone) == []
 
 
 def test_the_dark_is_dark_and_charts_follow(pages, desk):
@@ -185,7 +185,7 @@ def test_the_dark_is_dark_and_charts_follow(pages, desk):
         assert desk.execute_script(f"return {paper}") == light[1], "paper is white"
         desk.execute_script("window.dispatchEvent(new Event('afterprint'))")
         assert desk.execute_script(f"return {paper}") != light[1]
-        assert complaints(desk) == []
+        assert console_messages(desk) == []
     finally:
         desk.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
@@ -196,7 +196,7 @@ def test_a_running_study_says_so(pages, desk):
     assert "tmsearch status made" in desk.find_element(By.CSS_SELECTOR, ".commands").text
     assert "too few to tell" in desk.find_element(By.ID, "mattered").text
     drawn(desk, "curves")
-    assert complaints(desk) == []
+    assert console_messages(desk) == []
 
 
 def test_hostile_text_is_text(pages, desk):
@@ -219,4 +219,4 @@ def test_hostile_text_is_text(pages, desk):
         "document.body.append(two);"
     )
     assert desk.execute_script("return window.ran") is None
-    assert any("Content Security Policy" in line for line in complaints(desk))
+    assert any("Content Security Policy" in line for line in console_messages(desk))

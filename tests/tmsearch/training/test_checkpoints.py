@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tmsearch.training import checkpoints
-from tmsearch.training.checkpoints import Broken, Checkpoint
+from tmsearch.training.checkpoints import Checkpoint, CheckpointError
 
 ROOT = Path(__file__).parents[3]
 
@@ -86,7 +86,7 @@ def test_a_damaged_checkpoint_is_refused_and_passed_by(tmp_path, damage):
     older = checkpoints.save(tmp_path, a_checkpoint(20))
     folder = checkpoints.save(tmp_path, a_checkpoint(40))
     damage(folder)
-    with pytest.raises(Broken, match="step-000040"):
+    with pytest.raises(CheckpointError, match="step-000040"):
         checkpoints.load(folder)
     assert checkpoints.latest(tmp_path) == older
 
@@ -94,9 +94,9 @@ def test_a_damaged_checkpoint_is_refused_and_passed_by(tmp_path, damage):
 def test_a_renamed_checkpoint_is_refused(tmp_path):
     folder = checkpoints.save(tmp_path, a_checkpoint(40))
     other = folder.rename(tmp_path / "step-000050")
-    with pytest.raises(Broken, match="holds step 40"):
+    with pytest.raises(CheckpointError, match="holds step 40"):
         checkpoints.load(other)
-    with pytest.raises(Broken, match="not named like a checkpoint"):
+    with pytest.raises(CheckpointError, match="not named like a checkpoint"):
         checkpoints.load(other.rename(tmp_path / "fifty"))
 
 
@@ -195,13 +195,13 @@ def test_weights_are_restored_bit_for_bit_even_where_they_are_odd(tmp_path):
 
 def test_a_writer_saves_what_there_was_when_it_was_told(tmp_path):
     changing = a_checkpoint(1)
-    with checkpoints.Writer(tmp_path) as writer:
+    with checkpoints.CheckpointWriter(tmp_path) as writer:
         writer.write(changing)
         changing.tensors["weights"]["a"].fill_(9.0)
         writer.write(Checkpoint(2, changing.tensors, {}), instead_of=1)
     assert torch.equal(checkpoints.load(tmp_path / "step-000002").tensors["weights"]["a"], torch.full((4, 3), 9.0))
     assert not (tmp_path / "step-000001").exists()
-    with checkpoints.Writer(tmp_path / "other") as writer:
+    with checkpoints.CheckpointWriter(tmp_path / "other") as writer:
         writer.write(a_checkpoint(1))
         writer.wait()
         assert torch.equal(checkpoints.load(tmp_path / "other/step-000001").tensors["weights"]["a"], torch.ones(4, 3))
@@ -212,5 +212,5 @@ def test_a_checkpoint_that_cannot_be_written_is_said(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device", str(tmp_path))
 
     monkeypatch.setattr(checkpoints, "save", full)
-    with pytest.raises(OSError, match="No space left"), checkpoints.Writer(tmp_path) as writer:
+    with pytest.raises(OSError, match="No space left"), checkpoints.CheckpointWriter(tmp_path) as writer:
         writer.write(a_checkpoint(1))

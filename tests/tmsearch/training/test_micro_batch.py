@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from search.execution.messages import CheckJob, Limit, ProgressEvent, SegmentJob, SegmentResult
-from tests.support import toy_whisper as toys
+from tests.support import toy_whisper as toy_whisper
 from tmsearch.training import micro_batch, train, update
-from tmsearch.training.warm import Warm
+from tmsearch.training.warm import ModelCache
 from tmsearch.trial.__main__ import answer
 from tmsearch.trial.facts import micro_batch_key
 from tmsearch.trial.settings import TrialSettings
-from tmsearch.trial.workbench import Bench
+from tmsearch.trial.workbench import Workbench
 
 
 def test_the_batch_is_halved_until_it_fits():
@@ -51,32 +51,32 @@ def test_what_memory_depends_on_has_names_of_its_own(tmp_path):
         {"low_memory": True},
         {"precision": "float32"},
     ]
-    keys = {micro_batch_key(toys.config(tmp_path, **{**usual, **knobs}), "cpu") for knobs in configs}
+    keys = {micro_batch_key(toy_whisper.config(tmp_path, **{**usual, **knobs}), "cpu") for knobs in configs}
     assert len(keys) == len(configs)
-    rate, dropout = toys.config(tmp_path, learning_rate=1e-5), toys.config(tmp_path, dropout=0.1)
+    rate, dropout = toy_whisper.config(tmp_path, learning_rate=1e-5), toy_whisper.config(tmp_path, dropout=0.1)
     assert micro_batch_key(rate, "cpu") == micro_batch_key(dropout, "cpu")
 
 
 def test_a_cpu_takes_the_whole_batch_unless_told(tmp_path):
-    assert micro_batch.find(toys.config(tmp_path), None, Warm()) == 4
-    assert micro_batch.find(toys.config(tmp_path, micro_batch_size=3), None, Warm()) == 3
+    assert micro_batch.find(toy_whisper.config(tmp_path), None, ModelCache()) == 4
+    assert micro_batch.find(toy_whisper.config(tmp_path, micro_batch_size=3), None, ModelCache()) == 3
 
 
 def test_a_trial_that_runs_out_of_memory_goes_on_with_half_the_clips(tmp_path, monkeypatch):
     """The whole segment, with a device that takes no more than two clips and forgets so at step 3."""
-    toy = toys.whisper_folder(tmp_path / "toy")
-    corpus = toys.corpus_folder(tmp_path / "corpus")
-    events, done, real = [], [], update.Updates.backward
+    toy = toy_whisper.whisper_folder(tmp_path / "toy")
+    corpus = toy_whisper.corpus_folder(tmp_path / "corpus")
+    events, done, real = [], [], update.Stepper.backward
 
     def limited(self, part):
         if len(part.inputs) > 2 and len(done) >= 2:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
         return real(self, part)
 
-    monkeypatch.setattr(update.Updates, "backward", limited)
+    monkeypatch.setattr(update.Stepper, "backward", limited)
     monkeypatch.setattr(train, "SAVE_SECONDS", 1e-9)
     monkeypatch.setattr(train, "SAVE_SHARE", float("inf"))
-    bench = Bench()
+    bench = Workbench()
     data = {"dataset": str(corpus), "validation": 2, "test": 0}
     checked = answer(bench, CheckJob(data, ({"model": str(toy)},), measure=False), events.append, lambda: False)
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from tests.support import toy_whisper as toys
+from tests.support import toy_whisper as toy_whisper
 from tmsearch.config import TrainConfig
 from tmsearch.model import trainable
 from tmsearch.model import whisper as model
@@ -12,7 +12,7 @@ from tmsearch.training import optimizer
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory):
-    return toys.whisper_folder(tmp_path_factory.mktemp("toy"))
+    return toy_whisper.whisper_folder(tmp_path_factory.mktemp("toy"))
 
 
 @pytest.mark.parametrize(
@@ -33,9 +33,9 @@ def test_schedules_over_five_steps(schedule, warmup, expected):
 
 
 def test_rates_fall_layer_by_layer_and_norms_do_not_decay(toy):
-    whisper = model.load(toys.config(toy))
+    whisper = model.load(toy_whisper.config(toy))
     whisper.model.model.encoder.embed_positions.requires_grad_(False)
-    groups = optimizer.adamw(whisper, toys.config(toy, layer_decay=0.5, weight_decay=0.1)).param_groups
+    groups = optimizer.adamw(whisper, toy_whisper.config(toy, layer_decay=0.5, weight_decay=0.1)).param_groups
     names = {id(weight): name for name, weight in whisper.model.named_parameters()}
     scale = {names[id(weight)]: group["scale"] for group in groups for weight in group["params"]}
     decay = {names[id(weight)]: group["weight_decay"] for group in groups for weight in group["params"]}
@@ -55,11 +55,11 @@ def test_rates_fall_layer_by_layer_and_norms_do_not_decay(toy):
 
 
 def test_moments_may_be_kept_in_bf16_and_come_back_close(tmp_path):
-    whisper = model.load(toys.config(toys.whisper_folder(tmp_path)))
-    config = toys.config(tmp_path)
+    whisper = model.load(toy_whisper.config(toy_whisper.whisper_folder(tmp_path)))
+    config = toy_whisper.config(tmp_path)
     trainable.prepare(whisper, config)
     one, other = optimizer.adamw(whisper, config), optimizer.adamw(whisper, config)
-    weights = trainable.trainable(whisper)
+    weights = trainable.trainable_parameters(whisper)
     for weight in weights.values():
         weight.grad = torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
     one.step()

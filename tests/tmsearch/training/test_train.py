@@ -4,13 +4,13 @@ import math
 import pytest
 import torch
 
-from tests.support import toy_whisper as toys
+from tests.support import toy_whisper as toy_whisper
 from tmsearch.data.splits import Split
 from tmsearch.errors import InputError
 from tmsearch.training import checkpoints, train
-from tmsearch.training.checkpoints import Broken
-from tmsearch.training.loss import Diverged
-from tmsearch.training.train import Stopped
+from tmsearch.training.checkpoints import CheckpointError
+from tmsearch.training.loss import DivergenceError
+from tmsearch.training.train import TrainingStoppedError
 
 AUGMENTED = {
     "spec_time_masks": 2,
@@ -25,13 +25,13 @@ REGULARISED = {"dropout": 0.2, "stochastic_depth": 0.3, "label_smoothing": 0.1, 
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory):
-    return toys.whisper_folder(tmp_path_factory.mktemp("toy"))
+    return toy_whisper.whisper_folder(tmp_path_factory.mktemp("toy"))
 
 
 @pytest.fixture(scope="module")
 def speech(tmp_path_factory):
     folder = tmp_path_factory.mktemp("speech")
-    return toys.speech(toys.corpus_folder(folder / "corpus"), folder / "cache")
+    return toy_whisper.speech(toy_whisper.corpus_folder(folder / "corpus"), folder / "cache")
 
 
 def quiet(progress):
@@ -55,18 +55,18 @@ def differing(one, other):
     ids=["plain", "regularised", "everything", "bf16", "low memory"],
 )
 def test_a_training_in_pieces_equals_the_unbroken_one_to_the_bit(toy, speech, tmp_path, knobs):
-    config = toys.config(toy, **knobs)
-    whole = train.train(config, speech, toys.stretch(tmp_path / "whole", 7), quiet)
+    config = toy_whisper.config(toy, **knobs)
+    whole = train.train(config, speech, toy_whisper.stretch(tmp_path / "whole", 7), quiet)
     # Stopped in the middle of an epoch, then a rung, then stopped again.
-    with pytest.raises(Stopped) as first:
-        train.train(config, speech, toys.stretch(tmp_path / "parts", 5), quiet, stop=lambda: True)
+    with pytest.raises(TrainingStoppedError) as first:
+        train.train(config, speech, toy_whisper.stretch(tmp_path / "parts", 5), quiet, stop=lambda: True)
     assert first.value.step == 1
-    rung = toys.stretch(tmp_path / "parts", 5, checkpoint=first.value.checkpoint)
+    rung = toy_whisper.stretch(tmp_path / "parts", 5, checkpoint=first.value.checkpoint)
     at_rung = train.train(config, speech, rung, quiet)
-    last = toys.stretch(tmp_path / "parts", 7, first_step=5, checkpoint=at_rung.checkpoint)
-    with pytest.raises(Stopped) as second:
+    last = toy_whisper.stretch(tmp_path / "parts", 7, first_step=5, checkpoint=at_rung.checkpoint)
+    with pytest.raises(TrainingStoppedError) as second:
         train.train(config, speech, last, quiet, stop=lambda: True)
-    last = toys.stretch(tmp_path / "parts", 7, first_step=5, checkpoint=second.value.checkpoint)
+    last = toy_whisper.stretch(tmp_path / "parts", 7, first_step=5, checkpoint=second.value.checkpoint)
     parts = train.train(config, speech, last, quiet)
 
     assert differing(whole.checkpoint, parts.checkpoint) == []
@@ -74,23 +74,25 @@ def test_a_training_in_pieces_equals_the_unbroken_one_to_the_bit(toy, speech, tm
 
 
 def test_the_comparison_above_can_fail(toy, speech, tmp_path):
-    one = train.train(toys.config(toy), speech, toys.stretch(tmp_path / "one", 2), quiet)
-    other = train.train(toys.config(toy, seed=1), speech, toys.stretch(tmp_path / "other", 2), quiet)
+    one = train.train(toy_whisper.config(toy), speech, toy_whisper.stretch(tmp_path / "one", 2), quiet)
+    other = train.train(toy_whisper.config(toy, seed=1), speech, toy_whisper.stretch(tmp_path / "other", 2), quiet)
     assert differing(one.checkpoint, other.checkpoint)
 
 
 def test_a_warm_process_forgets_what_it_trained_before(toy, speech, tmp_path):
-    config = toys.config(toy, **EVERYTHING)
-    first = train.train(config, speech, toys.stretch(tmp_path / "first", 2), quiet)
-    train.train(toys.config(toy, freeze_encoder=True, seed=9), speech, toys.stretch(tmp_path / "else", 3), quiet)
-    again = train.train(config, speech, toys.stretch(tmp_path / "again", 2), quiet)
+    config = toy_whisper.config(toy, **EVERYTHING)
+    first = train.train(config, speech, toy_whisper.stretch(tmp_path / "first", 2), quiet)
+    train.train(
+        toy_whisper.config(toy, freeze_encoder=True, seed=9), speech, toy_whisper.stretch(tmp_path / "else", 3), quiet
+    )
+    again = train.train(config, speech, toy_whisper.stretch(tmp_path / "again", 2), quiet)
     assert differing(first.checkpoint, again.checkpoint) == []
 
 
 def test_a_checkpoint_at_the_last_step_is_only_scored(toy, speech, tmp_path):
-    config, seen = toys.config(toy), []
-    done = train.train(config, speech, toys.stretch(tmp_path, 3), quiet)
-    again = train.train(config, speech, toys.stretch(tmp_path, 3, checkpoint=done.checkpoint), seen.append)
+    config, seen = toy_whisper.config(toy), []
+    done = train.train(config, speech, toy_whisper.stretch(tmp_path, 3), quiet)
+    again = train.train(config, speech, toy_whisper.stretch(tmp_path, 3, checkpoint=done.checkpoint), seen.append)
     assert seen == []
     assert again.scores == done.scores
     assert again.train_seconds == done.train_seconds > 0
@@ -98,11 +100,11 @@ def test_a_checkpoint_at_the_last_step_is_only_scored(toy, speech, tmp_path):
 
 
 def test_a_stop_while_scoring_keeps_what_was_trained(toy, speech, tmp_path):
-    config, answers = toys.config(toy), iter([False, False, True])
-    with pytest.raises(Stopped) as stopped:
-        train.train(config, speech, toys.stretch(tmp_path, 2), quiet, stop=lambda: next(answers))
+    config, answers = toy_whisper.config(toy), iter([False, False, True])
+    with pytest.raises(TrainingStoppedError) as stopped:
+        train.train(config, speech, toy_whisper.stretch(tmp_path, 2), quiet, stop=lambda: next(answers))
     assert (stopped.value.step, stopped.value.checkpoint) == (2, tmp_path / "step-000002")
-    resumed = toys.stretch(tmp_path, 2, checkpoint=stopped.value.checkpoint)
+    resumed = toy_whisper.stretch(tmp_path, 2, checkpoint=stopped.value.checkpoint)
     assert train.train(config, speech, resumed, pytest.fail).step == 2
 
 
@@ -113,7 +115,7 @@ def test_checkpoints_on_the_way_make_room_for_newer_ones(toy, speech, tmp_path, 
     def look(progress):
         steps.append(sorted(checkpoints.step_of(path) for path in tmp_path.glob("step-*")))
 
-    train.train(toys.config(toy), speech, toys.stretch(tmp_path, 7, save_seconds=1e-9), look)
+    train.train(toy_whisper.config(toy), speech, toy_whisper.stretch(tmp_path, 7, save_seconds=1e-9), look)
     # Written beside the training: the newest one may not be there yet, the one before may not have gone.
     for step, there in enumerate(steps, start=1):
         assert len(there) <= 2, steps
@@ -124,11 +126,16 @@ def test_checkpoints_on_the_way_make_room_for_newer_ones(toy, speech, tmp_path, 
 
 @pytest.mark.parametrize(("knobs", "corpus"), [({"learning_rate": 0.02}, None), ({}, "other")])
 def test_a_checkpoint_of_another_training_is_refused(toy, speech, tmp_path, knobs, corpus):
-    done = train.train(toys.config(toy), speech, toys.stretch(tmp_path, 1), quiet)
+    done = train.train(toy_whisper.config(toy), speech, toy_whisper.stretch(tmp_path, 1), quiet)
     if corpus:
         speech = dataclasses.replace(speech, corpus=dataclasses.replace(speech.corpus, fingerprint=corpus))
-    with pytest.raises(Broken, match="made with another"):
-        train.train(toys.config(toy, **knobs), speech, toys.stretch(tmp_path, 2, checkpoint=done.checkpoint), quiet)
+    with pytest.raises(CheckpointError, match="made with another"):
+        train.train(
+            toy_whisper.config(toy, **knobs),
+            speech,
+            toy_whisper.stretch(tmp_path, 2, checkpoint=done.checkpoint),
+            quiet,
+        )
 
 
 def test_micro_batches_add_up_to_the_batch(toy, speech, tmp_path):
@@ -136,8 +143,8 @@ def test_micro_batches_add_up_to_the_batch(toy, speech, tmp_path):
     curves = []
     for micro_batch in (8, 4, 3):
         curve = []
-        stretch = toys.stretch(tmp_path / str(micro_batch), 3, micro_batch=micro_batch)
-        train.train(toys.config(toy, batch_size=8, **AUGMENTED), speech, stretch, curve.append)
+        stretch = toy_whisper.stretch(tmp_path / str(micro_batch), 3, micro_batch=micro_batch)
+        train.train(toy_whisper.config(toy, batch_size=8, **AUGMENTED), speech, stretch, curve.append)
         curves.append([number for one in curve for number in (one.loss, one.grad_norm)])
     assert curves[1] == pytest.approx(curves[0], rel=1e-4)
     assert curves[2] == pytest.approx(curves[0], rel=1e-4)
@@ -151,7 +158,7 @@ def test_golden_loss_curve(toy, speech, tmp_path, context):
         "cut": {"context_silence": False},
         "whole": {"context_seconds": 2.0, "context_step": 0.0},
     }
-    train.train(toys.config(toy, **knobs[context]), speech, toys.stretch(tmp_path, 4), curve.append)
+    train.train(toy_whisper.config(toy, **knobs[context]), speech, toy_whisper.stretch(tmp_path, 4), curve.append)
     assert [one.loss for one in curve] == pytest.approx(GOLDEN_LOSSES[context], rel=2e-3)
     assert [one.learning_rate for one in curve] == pytest.approx([5e-3, 1e-2, 1e-2 * 6 / 7, 1e-2 * 5 / 7])
 
@@ -202,7 +209,7 @@ def test_every_knob_of_training_changes_what_is_learnt(toy, speech, tmp_path):
     """Against dead knobs: a setting that is searched and does nothing costs every study its GPU time."""
 
     def learnt(folder, **knobs):
-        done = train.train(toys.config(toy, **knobs), speech, toys.stretch(tmp_path / folder, 3), quiet)
+        done = train.train(toy_whisper.config(toy, **knobs), speech, toy_whisper.stretch(tmp_path / folder, 3), quiet)
         return checkpoints.load(done.checkpoint).tensors["weights"]
 
     def same(one, other):
@@ -220,7 +227,7 @@ def test_every_knob_of_training_changes_what_is_learnt(toy, speech, tmp_path):
 
 def test_only_what_is_trained_is_kept(toy, speech, tmp_path):
     def kept(folder, **knobs):
-        done = train.train(toys.config(toy, **knobs), speech, toys.stretch(tmp_path / folder, 1), quiet)
+        done = train.train(toy_whisper.config(toy, **knobs), speech, toy_whisper.stretch(tmp_path / folder, 1), quiet)
         return set(checkpoints.load(done.checkpoint).tensors["weights"])
 
     everything = kept("everything")
@@ -238,30 +245,40 @@ def test_only_what_is_trained_is_kept(toy, speech, tmp_path):
 
 def test_a_wrong_adapter_name_is_said(toy, speech, tmp_path):
     with pytest.raises(InputError, match=r"lora_targets: q_prj: no such module; there are fc1, fc2, k_proj"):
-        train.train(toys.config(toy, lora_r=2, lora_targets="q_prj"), speech, toys.stretch(tmp_path, 1), quiet)
+        train.train(
+            toy_whisper.config(toy, lora_r=2, lora_targets="q_prj"), speech, toy_whisper.stretch(tmp_path, 1), quiet
+        )
 
 
 def test_a_runaway_training_ends_with_its_step_and_loss(toy, speech, tmp_path):
-    config = toys.config(toy, learning_rate=10.0, max_grad_norm=0.0, max_steps=60, warmup_steps=0)
-    with pytest.raises(Diverged, match=r"step \d+: the (loss|gradient)"):
-        train.train(config, speech, toys.stretch(tmp_path, 60), quiet)
+    config = toy_whisper.config(toy, learning_rate=10.0, max_grad_norm=0.0, max_steps=60, warmup_steps=0)
+    with pytest.raises(DivergenceError, match=r"step \d+: the (loss|gradient)"):
+        train.train(config, speech, toy_whisper.stretch(tmp_path, 60), quiet)
     assert checkpoints.latest(tmp_path) is None
 
 
 def test_clips_that_the_model_cannot_take_stop_the_training_by_name(toy, tmp_path):
-    long = toys.speech(toys.corpus_folder(tmp_path / "long", toys.TEXTS[:5], seconds=2.5), tmp_path / "cache")
+    long = toy_whisper.speech(
+        toy_whisper.corpus_folder(tmp_path / "long", toy_whisper.TEXTS[:5], seconds=2.5), tmp_path / "cache"
+    )
     with pytest.raises(InputError, match=r"000\.flac.*longer than the 2 s that the encoder hears; raise context_seco"):
-        train.train(toys.config(toy), long, toys.stretch(tmp_path, 1), quiet)
-    to_score = toys.speech(toys.corpus_folder(tmp_path / "mixed"), tmp_path / "cache")
+        train.train(toy_whisper.config(toy), long, toy_whisper.stretch(tmp_path, 1), quiet)
+    to_score = toy_whisper.speech(toy_whisper.corpus_folder(tmp_path / "mixed"), tmp_path / "cache")
     to_score = dataclasses.replace(to_score, split=Split(train=("000.flac",), validation=("011.flac",), test=()))
     with pytest.raises(InputError, match=r"^011\.flac: longer than the 1 s"):
-        train.train(toys.config(toy, context_seconds=1.0), to_score, toys.stretch(tmp_path, 1), pytest.fail)
-    wordy = (*toys.TEXTS[:5], "word " * 20)
-    speech = toys.speech(toys.corpus_folder(tmp_path / "wordy", wordy), tmp_path / "cache", validation=1)
+        train.train(
+            toy_whisper.config(toy, context_seconds=1.0), to_score, toy_whisper.stretch(tmp_path, 1), pytest.fail
+        )
+    wordy = (*toy_whisper.TEXTS[:5], "word " * 20)
+    speech = toy_whisper.speech(toy_whisper.corpus_folder(tmp_path / "wordy", wordy), tmp_path / "cache", validation=1)
     with pytest.raises(InputError, match=r"^005\.flac: text longer than 64 tokens; shorten or drop it$"):
-        train.train(toys.config(toy), speech, toys.stretch(tmp_path, 1), quiet)
+        train.train(toy_whisper.config(toy), speech, toy_whisper.stretch(tmp_path, 1), quiet)
 
 
 def test_one_and_one_point_zero_are_the_same_config(toy):
-    assert train.fingerprint(toys.config(toy, level_db=1)) == train.fingerprint(toys.config(toy, level_db=1.0))
-    assert train.fingerprint(toys.config(toy, level_db=1)) != train.fingerprint(toys.config(toy, level_db=2))
+    assert train.fingerprint(toy_whisper.config(toy, level_db=1)) == train.fingerprint(
+        toy_whisper.config(toy, level_db=1.0)
+    )
+    assert train.fingerprint(toy_whisper.config(toy, level_db=1)) != train.fingerprint(
+        toy_whisper.config(toy, level_db=2)
+    )

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from tests.support import toy_whisper as toys
+from tests.support import toy_whisper as toy_whisper
 from tmsearch.model import whisper
 from tmsearch.training import checkpoints, train, warm
-from tmsearch.training.checkpoints import Broken
-from tmsearch.training.warm import Warm
+from tmsearch.training.checkpoints import CheckpointError
+from tmsearch.training.warm import ModelCache
 
 ODD = (
     {"lora_r": 2, "lora_dropout": 0.3},
@@ -19,13 +19,13 @@ ODD = (
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory):
-    return toys.whisper_folder(tmp_path_factory.mktemp("toy"))
+    return toy_whisper.whisper_folder(tmp_path_factory.mktemp("toy"))
 
 
 @pytest.fixture(scope="module")
 def speech(tmp_path_factory):
     folder = tmp_path_factory.mktemp("speech")
-    return toys.speech(toys.corpus_folder(folder / "corpus"), folder / "cache")
+    return toy_whisper.speech(toy_whisper.corpus_folder(folder / "corpus"), folder / "cache")
 
 
 def quiet(progress):
@@ -43,28 +43,32 @@ def same(one, other):
 
 @pytest.mark.parametrize("before", ODD, ids=str)
 def test_a_training_does_not_depend_on_the_one_before_it(toy, speech, tmp_path, before):
-    config = toys.config(toy, dropout=0.1)
-    cold = train.train(config, speech, toys.stretch(tmp_path / "cold", 3), quiet)
-    kept = Warm()
-    train.train(toys.config(toy, **before), speech, toys.stretch(tmp_path / "before", 3), quiet, warm=kept)
-    after = train.train(config, speech, toys.stretch(tmp_path / "after", 3), quiet, warm=kept)
+    config = toy_whisper.config(toy, dropout=0.1)
+    cold = train.train(config, speech, toy_whisper.stretch(tmp_path / "cold", 3), quiet)
+    kept = ModelCache()
+    train.train(
+        toy_whisper.config(toy, **before), speech, toy_whisper.stretch(tmp_path / "before", 3), quiet, warm=kept
+    )
+    after = train.train(config, speech, toy_whisper.stretch(tmp_path / "after", 3), quiet, warm=kept)
     assert same(cold.checkpoint, after.checkpoint)
     assert cold.scores == after.scores
     if before == ODD[0]:  # and the adapters come back
-        train.train(toys.config(toy, **before), speech, toys.stretch(tmp_path / "again", 3), quiet, warm=kept)
+        train.train(
+            toy_whisper.config(toy, **before), speech, toy_whisper.stretch(tmp_path / "again", 3), quiet, warm=kept
+        )
         assert same(tmp_path / "before/step-000003", tmp_path / "again/step-000003")
 
 
 def test_the_same_model_is_read_from_the_disk_once(toy, speech, tmp_path, monkeypatch):
     loaded = []
     monkeypatch.setattr(warm.model, "load", lambda config: loaded.append(config.model) or real(config))
-    kept = Warm()
+    kept = ModelCache()
     for number, rate in enumerate((1e-3, 1e-2)):
-        config = toys.config(toy, learning_rate=rate)
-        train.train(config, speech, toys.stretch(tmp_path / str(number), 2), quiet, warm=kept)
+        config = toy_whisper.config(toy, learning_rate=rate)
+        train.train(config, speech, toy_whisper.stretch(tmp_path / str(number), 2), quiet, warm=kept)
     assert loaded == [str(toy)]
-    other = toys.whisper_folder(tmp_path / "other", seed=5)
-    train.train(toys.config(other), speech, toys.stretch(tmp_path / "2", 2), quiet, warm=kept)
+    other = toy_whisper.whisper_folder(tmp_path / "other", seed=5)
+    train.train(toy_whisper.config(other), speech, toy_whisper.stretch(tmp_path / "2", 2), quiet, warm=kept)
     assert loaded == [str(toy), str(other)]
 
 
@@ -72,12 +76,12 @@ real = whisper.load
 
 
 def test_the_next_rung_goes_on_without_reading_its_checkpoint(toy, speech, tmp_path, monkeypatch):
-    config = toys.config(toy, dropout=0.2, speed=0.1)
-    whole = train.train(config, speech, toys.stretch(tmp_path / "whole", 6), quiet)
-    kept = Warm()
-    rung = train.train(config, speech, toys.stretch(tmp_path / "rungs", 3), quiet, warm=kept)
+    config = toy_whisper.config(toy, dropout=0.2, speed=0.1)
+    whole = train.train(config, speech, toy_whisper.stretch(tmp_path / "whole", 6), quiet)
+    kept = ModelCache()
+    rung = train.train(config, speech, toy_whisper.stretch(tmp_path / "rungs", 3), quiet, warm=kept)
     torch.rand(5)  # whatever else draws random numbers meanwhile
-    further = toys.stretch(tmp_path / "rungs", 6, first_step=3, checkpoint=rung.checkpoint)
+    further = toy_whisper.stretch(tmp_path / "rungs", 6, first_step=3, checkpoint=rung.checkpoint)
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints, "load", pytest.fail)
         done = train.train(config, speech, further, quiet, warm=kept)
@@ -87,12 +91,12 @@ def test_the_next_rung_goes_on_without_reading_its_checkpoint(toy, speech, tmp_p
 
 
 def test_a_run_of_another_configuration_or_checkpoint_is_not_gone_on_with(toy, speech, tmp_path):
-    config = toys.config(toy)
-    kept = Warm()
-    rung = train.train(config, speech, toys.stretch(tmp_path, 2), quiet, warm=kept)
+    config = toy_whisper.config(toy)
+    kept = ModelCache()
+    rung = train.train(config, speech, toy_whisper.stretch(tmp_path, 2), quiet, warm=kept)
     # The same configuration from its beginning: the kept run stands at step 2.
-    again = train.train(config, speech, toys.stretch(tmp_path / "again", 2), quiet, warm=kept)
+    again = train.train(config, speech, toy_whisper.stretch(tmp_path / "again", 2), quiet, warm=kept)
     assert same(rung.checkpoint, again.checkpoint)
-    stretch = toys.stretch(tmp_path, 3, checkpoint=rung.checkpoint)
-    with pytest.raises(Broken, match="made with another config"):
-        train.train(toys.config(toy, seed=4), speech, stretch, quiet, warm=kept)
+    stretch = toy_whisper.stretch(tmp_path, 3, checkpoint=rung.checkpoint)
+    with pytest.raises(CheckpointError, match="made with another config"):
+        train.train(toy_whisper.config(toy, seed=4), speech, stretch, quiet, warm=kept)

@@ -10,11 +10,11 @@ from search.execution.messages import Failure, SegmentJob, SegmentStopped
 from tmsearch.config import DataConfig
 from tmsearch.data.splits import split
 from tmsearch.errors import InputError
-from tmsearch.training.train import Diverged, Stopped
+from tmsearch.training.train import DivergenceError, TrainingStoppedError
 from tmsearch.trial import jobs
 from tmsearch.trial.__main__ import answer
 from tmsearch.trial.facts import DataFacts
-from tmsearch.trial.workbench import Bench
+from tmsearch.trial.workbench import Workbench
 
 DATA = DataConfig(dataset="demo", validation=8, test=6)
 
@@ -22,7 +22,7 @@ DATA = DataConfig(dataset="demo", validation=8, test=6)
 SEGMENT = SegmentJob(0, 1, {}, 0, 2, 0, "", {}, {})
 
 
-def data_facts(bench: Bench, **changed) -> DataFacts:
+def data_facts(bench: Workbench, **changed) -> DataFacts:
     corpus = bench.corpus(DATA)
     parts = split(corpus, DATA)
     facts = DataFacts(corpus.fingerprint, 200, 60.0, parts.train, parts.validation, parts.test, parts.grouped_by)
@@ -30,14 +30,14 @@ def data_facts(bench: Bench, **changed) -> DataFacts:
 
 
 def test_a_study_trains_on_the_split_that_it_began_with(tmp_path):
-    bench = Bench()
+    bench = Workbench()
     facts = data_facts(bench, train=data_facts(bench).train[:3])
     assert len(bench.speech(DATA, facts, tmp_path).split.train) == 3
     assert bench.corpus(DATA) is bench.corpus(dataclasses.replace(DATA)), "loaded once"
 
 
 def test_data_that_changed_since_is_refused(tmp_path):
-    bench = Bench()
+    bench = Workbench()
     with pytest.raises(InputError, match=r"demo changed since the study began \(199 clips then, 200 now\)"):
         bench.speech(DATA, data_facts(bench, fingerprint="of yesterday", clips=199), tmp_path)
 
@@ -46,7 +46,7 @@ def test_data_that_changed_since_is_refused(tmp_path):
     ("error", "failure", "said"),
     [
         (InputError("model: no such"), "input", "model: no such"),
-        (Diverged("step 3: the loss is nan"), "diverged", "step 3"),
+        (DivergenceError("step 3: the loss is nan"), "diverged", "step 3"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried"), "oom", "micro_batch_size"),
         (MemoryError(), "oom", "micro_batch_size"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "oom", "micro_batch_size"),
@@ -59,7 +59,7 @@ def test_failures_by_class(monkeypatch, error, failure, said):
         raise error
 
     monkeypatch.setattr(jobs, "segment", fails)
-    result = answer(Bench(), SEGMENT, lambda event: None, lambda: False)
+    result = answer(Workbench(), SEGMENT, lambda event: None, lambda: False)
     assert isinstance(result, Failure)
     assert result.failure == failure
     assert said in result.reason
@@ -68,7 +68,7 @@ def test_failures_by_class(monkeypatch, error, failure, said):
 
 def test_a_stop_is_no_failure(monkeypatch, tmp_path):
     def stops(*_):
-        raise Stopped(7, tmp_path)
+        raise TrainingStoppedError(7, tmp_path)
 
     monkeypatch.setattr(jobs, "segment", stops)
-    assert answer(Bench(), SEGMENT, lambda event: None, lambda: True) == SegmentStopped(7)
+    assert answer(Workbench(), SEGMENT, lambda event: None, lambda: True) == SegmentStopped(7)

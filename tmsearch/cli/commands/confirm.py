@@ -22,8 +22,8 @@ from search.study import Summary
 from tmsearch import __version__
 from tmsearch.cli.services import verdicts
 from tmsearch.cli.services.knobs import TRAIN
-from tmsearch.cli.services.run_study import hands_of, new_child, work
-from tmsearch.cli.view.format import searched
+from tmsearch.cli.services.run_study import new_trial_process, run_study, worker_plan
+from tmsearch.cli.view.format import searched_knobs
 from tmsearch.config import TrainConfig, recommended_learning_rate
 from tmsearch.errors import InputError
 from tmsearch.formatting import clock_time
@@ -36,7 +36,7 @@ TOP, SEEDS = 3, 3
 def confirm(arguments: argparse.Namespace) -> int:
     """Race the leaders against the default recipe, and say whether the winner is real."""
     storage = open_storage(arguments.storage)
-    parent = study.summarise(study.open_study(storage, arguments.study))
+    parent = study.summarize(study.open_study(storage, arguments.study))
     facts = StudyFacts.from_json(parent.facts)
     if facts.confirms:
         of = facts.confirms.of
@@ -45,17 +45,17 @@ def confirm(arguments: argparse.Namespace) -> int:
         raise UserError(f"{arguments.study}: --test: there is no test split; data.test was 0")
     ledger, plan = _opened(storage, parent, arguments)
     _enter(ledger, plan)
-    for line in _announced(parent, plan, study.summarise(ledger)):
+    for line in _announced(parent, plan, study.summarize(ledger)):
         print(line, flush=True)
-    left = _left(study.summarise(ledger), arguments.budget)
-    child = new_child()
+    left = _left(study.summarize(ledger), arguments.budget)
+    child = new_trial_process()
     try:
         code = 0
         if left is None or left > 0:
-            code = work(ledger, child, left, verdicts.lines, hands_of(arguments))
+            code = run_study(ledger, child, left, verdicts.lines, worker_plan(arguments))
         else:
             print("the budget is spent; a larger --budget goes on")
-            for line in verdicts.lines(study.summarise(ledger)):
+            for line in verdicts.lines(study.summarize(ledger)):
                 print(line)
         if code == 0 and arguments.test:
             verdicts.test(ledger, child)
@@ -192,7 +192,7 @@ def _announced(parent: Summary, plan: ConfirmationPlan, found: Summary) -> list[
     return [
         f"confirm {plan.of}: {names[0]} recipe against {', '.join(names[1:])}; up to {seeds} trainings each, seeds "
         f"{first} to {first + seeds - 1}, on {where}",
-        *(f"  {arm.name}: {searched(parent.record.space, arm.params)}" for arm in plan.arms),
+        *(f"  {arm.name}: {searched_knobs(parent.record.space, arm.params)}" for arm in plan.arms),
         f"at most {len(names) * seeds} trainings, about {clock_time(seconds)}{spent}; it ends once the answer is known",
     ]
 

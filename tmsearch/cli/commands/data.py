@@ -16,7 +16,7 @@ from tmsearch.config import DataConfig
 if TYPE_CHECKING:
     from tmsearch.data.corpus import Corpus
     from tmsearch.data_quality.health import Health
-    from tmsearch.report.page import Doubts
+    from tmsearch.report.page import DoubtfulTranscripts
 
 HEARD = 40  # odd clips, and doubtful transcripts, that the page has
 
@@ -61,11 +61,11 @@ def page(corpus: Corpus, config: DataConfig, transcribe: str | None) -> str:
     return dataset_page(config.dataset, made, found, odd, doubts)
 
 
-def _doubts(corpus: Corpus, config: DataConfig, name: str, found: Health) -> Doubts:
+def _doubts(corpus: Corpus, config: DataConfig, name: str, found: Health) -> DoubtfulTranscripts:
     from tmsearch.cli.services.run_study import cache_folder
     from tmsearch.data_quality import label_errors
     from tmsearch.report import clip_cards
-    from tmsearch.report.page import Doubts
+    from tmsearch.report.page import DoubtfulTranscripts
 
     heard = label_errors.transcribe(corpus, config, name, cache_folder())
     by_name = {clip.name: clip for clip in corpus.clips}
@@ -76,8 +76,8 @@ def _doubts(corpus: Corpus, config: DataConfig, name: str, found: Health) -> Dou
         "it disagrees most with the text. It is a hint and no more: an untrained model hears throat-microphone speech "
         "badly, so most of these texts are right. Where what it heard makes sense and is another sentence, listen."
     )
-    if heard.left_out:
-        how += f" {heard.left_out} clips are longer than it hears and were left out."
+    if heard.too_long:
+        how += f" {heard.too_long} clips are longer than it hears and were left out."
     shown = clip_cards.scored(worst, (), by_name, corpus.decode, language)
     reasons = [dataclasses.replace(one, reasons=tuple(found.reasons.get(one.name, ()))) for one in shown]
-    return Doubts(tuple(reasons), how)
+    return DoubtfulTranscripts(tuple(reasons), how)

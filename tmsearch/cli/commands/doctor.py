@@ -7,40 +7,40 @@ import json
 from pathlib import Path
 
 from search import study
-from search.doctor import Doctor, Finding
+from search.doctor import Diagnosis, Doctor
 from search.space.errors import printable
 from search.storage.database import open_storage
-from tmsearch.cli.services.annotator import Gallery
+from tmsearch.cli.services.annotator import StudyAnnotator
 
 
 def doctor(arguments: argparse.Namespace) -> int:
     """Say what is wrong with a study, and mend what can be mended."""
     ledger = study.open_study(open_storage(arguments.storage), arguments.study)
     folder = study.study_folder(ledger.storage, arguments.study)
-    findings = Doctor(ledger, folder, broken, Gallery(ledger, print)).examine()
+    findings = Doctor(ledger, folder, broken, StudyAnnotator(ledger, print)).examine()
     mended = _mended(findings) if arguments.repair else []
     left = [one for one in findings if one.state == "bad" and one not in mended]
     if arguments.json:
-        rows = [{"name": one.name, "state": _state(one, mended), "said": one.said} for one in findings]
+        rows = [{"name": one.name, "state": _state(one, mended), "said": one.message} for one in findings]
         print(json.dumps({"study": arguments.study, "findings": rows}, indent=2, ensure_ascii=False))
         return 1 if left else 0
     for one in findings:
-        print(f"{_state(one, mended):<7} {one.name:<12} {printable(one.said)}")
-    if any(one.mend for one in left) and not arguments.repair:
+        print(f"{_state(one, mended):<7} {one.name:<12} {printable(one.message)}")
+    if any(one.repair for one in left) and not arguments.repair:
         print(f"`tmsearch doctor {arguments.study} --repair` mends what can be mended")
     return 1 if left else 0
 
 
-def _mended(findings: list[Finding]) -> list[Finding]:
+def _mended(findings: list[Diagnosis]) -> list[Diagnosis]:
     done = []
     for one in findings:
-        if one.mend is not None:
-            one.mend()
+        if one.repair is not None:
+            one.repair()
             done.append(one)
     return done
 
 
-def _state(one: Finding, mended: list[Finding]) -> str:
+def _state(one: Diagnosis, mended: list[Diagnosis]) -> str:
     return "mended" if one in mended else one.state
 
 
@@ -50,6 +50,6 @@ def broken(checkpoint: Path) -> str | None:
 
     try:
         checkpoints.verify(checkpoint)
-    except checkpoints.Broken as error:
+    except checkpoints.CheckpointError as error:
         return str(error)
     return None

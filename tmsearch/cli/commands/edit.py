@@ -9,12 +9,12 @@ from search import study
 from search.errors import UserError
 from search.samplers import sampler
 from search.space import search_space
-from search.space.errors import Place
+from search.space.errors import Location
 from search.space.search_space import Space
 from search.storage.claims import Ledger
 from search.storage.database import open_storage
 from tmsearch.cli.services.knobs import TRAIN, absolute
-from tmsearch.cli.view.format import searched
+from tmsearch.cli.view.format import searched_knobs
 
 
 def _ledger(arguments: argparse.Namespace) -> Ledger:
@@ -31,15 +31,15 @@ def add(arguments: argparse.Namespace) -> int:
         given["model"] = absolute(given["model"])
     drawn = sampler.draw(
         known.search,
-        known.budget.rule.seen(history),
+        history,
         seed=record.seed,
         number=len(history),
-        last_rung=known.budget.rule.last_rung,
-        given=known.drawn_from_start(given, TRAIN, Place("tmsearch add")),
+        last_rung=known.budget.scheduler_config.last_rung,
+        given=known.drawn_from_start(given, TRAIN, Location("tmsearch add")),
     )
     params = known.resolve(drawn, TRAIN)
     number = ledger.append("added", drawn, params)
-    print(f"trial {number} is queued: {searched(record.space, params)}; `tmsearch resume {record.name}` runs it")
+    print(f"trial {number} is queued: {searched_knobs(record.space, params)}; `tmsearch resume {record.name}` runs it")
     if number >= record.trials:
         ledger.set_trials(number + 1)
     return 0
@@ -66,8 +66,8 @@ def retry(arguments: argparse.Namespace) -> int:
 def stop(arguments: argparse.Namespace) -> int:
     """Ask a study's workers to save and leave."""
     ledger = _ledger(arguments)
-    at_work = {one.shown_worker for one in ledger.history() if one.state == "running" and one.shown_worker}
-    workers = sorted({one.shown for one in ledger.workers() if one.alive} or at_work)
+    at_work = {one.worker_name for one in ledger.history() if one.state == "running" and one.worker_name}
+    workers = sorted({one.display_name for one in ledger.workers() if one.alive} or at_work)
     if not workers:
         print(f"study {ledger.study}: no worker is on it")
         return 0

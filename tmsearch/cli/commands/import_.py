@@ -13,7 +13,7 @@ from search.errors import UserError
 from search.imported import COMPARES, MEASURE
 from search.records import IMPORTED, Rung
 from search.space import search_space as spaces
-from search.space.errors import Place
+from search.space.errors import Location
 from search.space.knobs import check
 from search.space.search_space import Space
 from search.storage import entries
@@ -62,11 +62,11 @@ def _entered(ledger: Ledger, wanted: list[Entry], remarks: Mapping[str, list[str
         print(f"trial {number}: {one.state}{wer}; {one.reason}" if new else f"trial {number}: known already")
         for line in remarks[one.key] if new else ():
             print(f"  {line}")
-    found = imported.noise(ledger.history())
+    found = imported.repeat_noise(ledger.history())
     if found is not None:
         print(
             f"noise: trainings of one recipe differ by {found.deviation:.4f} in WER (standard deviation of "
-            f"{found.runs} trainings, {found.freedom} degrees of freedom)"
+            f"{found.runs} trainings, {found.degrees_of_freedom} degrees of freedom)"
         )
     return 0
 
@@ -85,7 +85,7 @@ def _ledger(storage: Storage, arguments: argparse.Namespace) -> Ledger:
 
 def _checked(run: HandRun, file: Path) -> dict[str, Any]:
     """The log's values in the knobs' own types; raises UserError at the log's key."""
-    place = Place(str(file))
+    place = Location(str(file))
     return {name: check(TRAIN[name], value, place.at(name)) for name, value in run.params.items()}
 
 
@@ -132,7 +132,7 @@ def _drawn(space: Space, params: Mapping[str, Any]) -> tuple[dict[str, Any], str
         if name in params and params[name] != value
     ]
     try:
-        drawn = space.drawn_from_start(told, TRAIN, Place("the log"))
+        drawn = space.drawn_from_start(told, TRAIN, Location("the log"))
     except (UserError, InputError) as error:
         return {}, str(error)
     if untold:

@@ -14,8 +14,8 @@ from typing import Any
 from search.errors import UserError
 from search.execution.launchers.local import gpus
 from search.space import overrides, parsing
-from search.space.errors import Place, nearest, printable
-from search.space.search_space import check_study
+from search.space.errors import Location, nearest, printable
+from search.space.search_space import check_study_name
 from tmsearch.cli.services.knobs import DATA, TRAIN, load_space
 from tmsearch.cli.services.plan import data_line
 from tmsearch.cli.view.output_file import write_output
@@ -32,7 +32,7 @@ LATIN = 0x250  # where Unicode's Latin letters end, but for a few
 
 def init(arguments: argparse.Namespace) -> int:
     """Write a space file for a dataset and say what was assumed; trains nothing."""
-    name = check_study(arguments.study) if arguments.study else study_name(arguments.dataset)
+    name = check_study_name(arguments.study) if arguments.study else study_name(arguments.dataset)
     output = Path(arguments.output or f"spaces/{name}.yaml")
     _free(output, arguments.force)
     config, corpus, why = _look(arguments)
@@ -61,7 +61,7 @@ def init(arguments: argparse.Namespace) -> int:
         dropped=tuple({"name": row.name, "reason": row.reason} for row in corpus.dropped),
     )
     print(printable(data_line(config.dataset, data_facts)))
-    for line in found.told():
+    for line in found.assumptions():
         print(f"  {printable(line)}")
     space = shlex.quote(str(output))
     print(f"next:\n  tmsearch run --space {space} --dry-run\n  tmsearch run --space {space} --trials 20")
@@ -95,7 +95,7 @@ def _asked(arguments: argparse.Namespace) -> dict[str, Any]:
     other = next((key for key in typed if key.partition(".")[0] != "data"), None)
     if other is not None:
         raise UserError(f"--set {printable(other)}: init takes data.KEY=VALUE; change the rest in the file it writes")
-    place = Place("tmsearch init", "", typed)
+    place = Location("tmsearch init", "", typed)
     return dict(parsing.data(raw["data"], DATA, place.at("data"), parsing.homes(TRAIN, DATA)))
 
 

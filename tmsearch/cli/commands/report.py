@@ -24,7 +24,7 @@ from tmsearch.evaluation.scores import ClipScore, read_scores
 from tmsearch.trial.facts import StudyFacts
 
 if TYPE_CHECKING:
-    from tmsearch.report.page import Heard
+    from tmsearch.report.page import ScoredClips
 
 
 def report(arguments: argparse.Namespace) -> int:
@@ -66,14 +66,14 @@ def _may_write(file: Path, option: str) -> None:
 
 def page(storage: Storage, name: str) -> str:
     """The study's page as HTML, of what the database and the study's folder hold just now; raises UserError."""
-    from tmsearch.cli.services.report_data import gathered
+    from tmsearch.cli.services.report_data import collect_report
     from tmsearch.data_quality import health
     from tmsearch.report import matched_pairs
     from tmsearch.report.page import study_page
 
     ledger = study.open_study(storage, name)
-    summary = study.summarise(ledger)
-    found, candidates = gathered(ledger, summary)
+    summary = study.summarize(ledger)
+    found, candidates = collect_report(ledger, summary)
     corpus, why = _corpus(summary)
     fold = summary.record.space["data"].get("fold", 0)
     words = StudyFacts.from_json(summary.facts).words.get(fold, ())
@@ -117,16 +117,16 @@ def _corpus(summary: Summary) -> tuple[Corpus | None, str]:
     return dataclasses.replace(corpus, clips=tuple(clip for clip in corpus.clips if clip.name not in locked)), ""
 
 
-def _heard(ledger: Ledger, summary: Summary, corpus: Corpus | None, why: str) -> Heard:
+def _heard(ledger: Ledger, summary: Summary, corpus: Corpus | None, why: str) -> ScoredClips:
     from tmsearch.report import clip_cards
-    from tmsearch.report.page import Heard
+    from tmsearch.report.page import ScoredClips
 
     best = summary.best
     if best is None:
-        return Heard(why="No configuration has been scored yet.")
+        return ScoredClips(why="No configuration has been scored yet.")
     scores, before, missing = _tables(ledger, summary, best)
     if missing:
-        return Heard(why=missing)
+        return ScoredClips(why=missing)
     data = summary.record.space["data"]
     language = "en" if data.get("task") == "translate" else data.get("language", DataConfig.language)
     clips = {clip.name: clip for clip in corpus.clips} if corpus else {}
@@ -136,7 +136,7 @@ def _heard(ledger: Ledger, summary: Summary, corpus: Corpus | None, why: str) ->
     except InputError as error:
         why = f"No sound and no pictures: {error}."
         shown = clip_cards.scored(scores, before, {}, _mute, language)
-    return Heard(shown, " ".join(filter(None, (where, clip_cards.left_out(shown)))), why)
+    return ScoredClips(shown, " ".join(filter(None, (where, clip_cards.left_out(shown)))), why)
 
 
 def _mute(name: str) -> Samples:

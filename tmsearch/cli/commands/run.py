@@ -8,7 +8,7 @@ from pathlib import Path
 
 from search import study
 from search.errors import RunError, UserError
-from search.execution.child_process import Child, ChildDied, run_job
+from search.execution.child_process import ChildExitError, ChildProcess, run_job
 from search.execution.messages import Checked, CheckJob, Failure
 from search.records import StudyRecord
 from search.space.search_space import Space, differences
@@ -16,7 +16,7 @@ from search.storage.claims import Ledger
 from search.storage.database import Storage, open_storage
 from tmsearch.cli.services.knobs import load_space
 from tmsearch.cli.services.plan import candidates, print_plan
-from tmsearch.cli.services.run_study import Hands, hands_of, new_child, work
+from tmsearch.cli.services.run_study import WorkerPlan, new_trial_process, run_study, worker_plan
 from tmsearch.trial import facts
 from tmsearch.trial.facts import ModelNeeds
 from tmsearch.version import code_version
@@ -32,17 +32,17 @@ def run(arguments: argparse.Namespace) -> int:
     if known:
         _same(study.open_study(storage, space.study).record(), space, arguments)
     if not known or arguments.dry_run:
-        child = new_child()
+        child = new_trial_process()
         try:
             checked = _check(child, space, measure=arguments.dry_run)
             _disk(storage.folder, checked)
             if arguments.dry_run:
                 print_plan(space, storage, checked, arguments.trials or DEFAULT_TRIALS)
                 return 0
-            hands = hands_of(arguments)
+            hands = worker_plan(arguments)
             seed, trials = arguments.seed or 0, arguments.trials or DEFAULT_TRIALS
             ledger = _create(storage, space, checked, trials, seed, hands)
-            return work(ledger, child, arguments.timeout, hands=hands)
+            return run_study(ledger, child, arguments.timeout, hands=hands)
         finally:
             child.close()
     return _go_on(study.open_study(storage, space.study), arguments)
@@ -55,9 +55,9 @@ def resume(arguments: argparse.Namespace) -> int:
 
 def _go_on(ledger: Ledger, arguments: argparse.Namespace) -> int:
     ledger.set_trials(arguments.trials or ledger.record().trials)
-    child = new_child()
+    child = new_trial_process()
     try:
-        return work(ledger, child, arguments.timeout, hands=hands_of(arguments))
+        return run_study(ledger, child, arguments.timeout, hands=worker_plan(arguments))
     finally:
         child.close()
 
@@ -76,13 +76,13 @@ def _same(record: StudyRecord, space: Space, arguments: argparse.Namespace) -> N
         )
 
 
-def _check(child: Child, space: Space, *, measure: bool) -> Checked:
+def _check(child: ChildProcess, space: Space, *, measure: bool) -> Checked:
     """Let the child look at data and models; raises UserError for what a person has to mend."""
     job = CheckJob(space.data, tuple(candidates(space)), measure)
     try:
         answer = run_job(child, job)
-    except ChildDied as death:
-        last = child.said[-1] if child.said else "it said nothing"
+    except ChildExitError as death:
+        last = child.stderr_lines[-1] if child.stderr_lines else "it said nothing"
         raise RunError(f"the check of data and models ended: {death}: {last}") from None
     if isinstance(answer, Checked):
         return answer
@@ -103,16 +103,16 @@ def _disk(folder: Path, checked: Checked) -> None:
         )
 
 
-def _create(storage: Storage, space: Space, checked: Checked, trials: int, seed: int, hands: Hands) -> Ledger:
+def _create(storage: Storage, space: Space, checked: Checked, trials: int, seed: int, hands: WorkerPlan) -> Ledger:
     known = {facts.DATA: checked.data, facts.THREADS: hands.threads}
     return study.create(storage, space, seed=seed, trials=trials, version=code_version(), known=known)
 
 
 def created(storage: Storage, space: Space) -> Ledger:
     """A new study that has run nothing yet, its data and models checked."""
-    child = new_child()
+    child = new_trial_process()
     try:
         checked = _check(child, space, measure=False)
-        return _create(storage, space, checked, DEFAULT_TRIALS, 0, Hands(workers=1))
+        return _create(storage, space, checked, DEFAULT_TRIALS, 0, WorkerPlan(workers=1))
     finally:
         child.close()

@@ -59,14 +59,17 @@ def dashboard(arguments: argparse.Namespace) -> int:
 
     storage = open_storage(arguments.storage)
     if not study.names(storage):
-        raise UserError(f"{storage.shown}: there is no study yet; `tmsearch run` makes one")
+        raise UserError(f"{storage.display_name}: there is no study yet; `tmsearch run` makes one")
     _free(arguments.host, arguments.port)
     server_class = _Server6 if ":" in arguments.host else _Server
     local = is_local(arguments.host)
     site = Site(storage, application(storage), page, local=local)
     with make_server(arguments.host, arguments.port, site, server_class, _Quiet) as server:
         host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
-        print(f"optuna-dashboard on {storage.shown}: http://{host}:{server.server_port}/ (Ctrl-C ends it)", flush=True)
+        print(
+            f"optuna-dashboard on {storage.display_name}: http://{host}:{server.server_port}/ (Ctrl-C ends it)",
+            flush=True,
+        )
         if not local:
             print("everybody who reaches this address can change and delete studies: there is no password", flush=True)
         server.serve_forever()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,10 +12,11 @@ from search import imported, study
 from search.errors import UserError
 from search.records import Configuration
 from search.space.errors import printable
+from search.space.search_space import Space
 from search.storage.database import Storage, open_storage
 from search.study import Summary, trial_folder
 from tmsearch.cli.view import intervals, terminal
-from tmsearch.cli.view.table import STYLES
+from tmsearch.cli.view.table import STATE_STYLES
 from tmsearch.evaluation.scores import ClipScore, read_scores, worst_first
 from tmsearch.formatting import clock_time
 from tmsearch.trial.facts import StudyFacts
@@ -24,7 +26,7 @@ WIDEST_NAME = 32  # columns that names line up in; a longer one pushes its line
 
 def _summary(arguments: argparse.Namespace) -> tuple[Storage, Summary]:
     storage = open_storage(arguments.storage)
-    return storage, study.summarise(study.open_study(storage, arguments.study))
+    return storage, study.summarize(study.open_study(storage, arguments.study))
 
 
 def configuration_json(one: Configuration, facts: StudyFacts) -> dict[str, Any]:
@@ -41,7 +43,7 @@ def configuration_json(one: Configuration, facts: StudyFacts) -> dict[str, Any]:
         "train_seconds": one.total("train_seconds"),
         "eval_seconds": one.total("eval_seconds"),
         "reason": one.reason,
-        "worker": one.shown_worker,
+        "worker": one.worker_name,
     }
 
 
@@ -62,13 +64,13 @@ def _cost(one: Configuration) -> str:
 def list_studies(arguments: argparse.Namespace) -> int:
     """Every study, a line each."""
     storage = open_storage(arguments.storage)
-    found = [study.summarise(study.open_study(storage, name)) for name in study.names(storage)]
+    found = _readable(storage)
     if arguments.json:
         return print_json(
             [
                 {
                     "study": one.record.name,
-                    "storage": storage.shown,
+                    "storage": storage.display_name,
                     "trials": one.record.trials,
                     "states": one.counts,
                     "best": configuration_json(one.best, StudyFacts.from_json(one.facts)) if one.best else None,
@@ -77,22 +79,36 @@ def list_studies(arguments: argparse.Namespace) -> int:
             ]
         )
     if not found:
-        print(f"no study in {storage.shown}")
+        print(f"no study in {storage.display_name}")
     width = max((len(one.record.name) for one in found), default=0)
     for one in found:
         wer = _wer(one.best.value if one.best else None)
         wer += intervals.bracketed(intervals.interval(StudyFacts.from_json(one.facts), one.best)) if one.best else ""
         running = sum(each.state == "running" for each in one.history)
         at_work = f"  {running} running" if running else ""
-        name, mine = one.record.name.ljust(min(width, WIDEST_NAME)), len(imported.own(one.history))
+        name, mine = one.record.name.ljust(min(width, WIDEST_NAME)), len(imported.without_imported(one.history))
         said = f"  {mine:>3} of {one.record.trials:>3}  best WER {wer}"
-        terminal.put([[(name, "bold"), (said, ""), (at_work, "cyan")]])
+        terminal.print_lines([[(name, "bold"), (said, ""), (at_work, "cyan")]])
     return 0
 
 
-def noise_line(summary: Summary) -> list[str]:
+def _readable(storage: Storage) -> list[Summary]:
+    """The studies that this version can read; what is wrong with another is one line on the error stream."""
+    summaries = []
+    for name in study.names(storage):
+        summary = study.summarize(study.open_study(storage, name))
+        try:
+            Space.from_json(dict(summary.record.space))
+        except UserError as error:
+            print(f"tmsearch: {error}", file=sys.stderr)
+            continue
+        summaries.append(summary)
+    return summaries
+
+
+def noise_lines(summary: Summary) -> list[str]:
     """What imported trainings of one recipe differ by; nothing where it is not known."""
-    found = imported.noise(summary.history)
+    found = imported.repeat_noise(summary.history)
     if found is None:
         return []
     return [f"noise: WERs of one recipe differ by {found.deviation:.4f} (sd of {found.runs} imported)"]
@@ -117,9 +133,9 @@ def show(arguments: argparse.Namespace) -> int:
         return print_json({**configuration_json(one, facts), **more})
     why = f", {printable(one.reason)}" if one.reason else ""
     head = f"study {summary.record.name}, trial {one.number}: "
-    terminal.put([[(head, "bold"), (one.state, STYLES[one.state]), (why, "")]])
-    if one.shown_worker:
-        print(f"worker: {one.shown_worker}")
+    terminal.print_lines([[(head, "bold"), (one.state, STATE_STYLES[one.state]), (why, "")]])
+    if one.worker_name:
+        print(f"worker: {one.worker_name}")
     print(f"origin: {one.origin}; cost {_cost(one)}; files in {folder}")
     for name, value in (one.params or {}).items():
         print(f"  {name}: {printable(str(value))}{'' if name in summary.record.space['search'] else '  (fixed)'}")
@@ -150,15 +166,17 @@ def show_best(arguments: argparse.Namespace) -> int:
         raise UserError(f"{summary.record.name}: no configuration has a result yet; `tmsearch resume` goes on")
     facts = StudyFacts.from_json(summary.facts)
     if arguments.json:
-        found = {"study": summary.record.name, "storage": storage.shown, **configuration_json(best, facts)}
+        found = {"study": summary.record.name, "storage": storage.display_name, **configuration_json(best, facts)}
         return print_json(found)
     full = summary.record.space["budget"]["max_steps"]
     early = "" if best.steps >= full else f" of {full}: nothing was trained in full yet"
     wer = f"WER {_wer(best.value)}{intervals.bracketed(intervals.interval(facts, best))}"
-    terminal.put([[(f"study {summary.record.name}: trial {best.number}, {wer} at step {best.steps}{early}", "bold")]])
+    terminal.print_lines(
+        [[(f"study {summary.record.name}: trial {best.number}, {wer} at step {best.steps}{early}", "bold")]]
+    )
     for name, value in (best.params or {}).items():
         print(f"  {name}: {printable(str(value))}")
-    for line in noise_line(summary):
+    for line in noise_lines(summary):
         print(line)
     print("in brackets: the 95 % interval over utterances; other seeds move it further")
     print(f"`tmsearch confirm {summary.record.name}` says whether it is more than luck")

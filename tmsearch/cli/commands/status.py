@@ -8,15 +8,15 @@ from collections.abc import Sequence
 
 from search import imported, study
 from search.errors import UserError
-from search.records import Configuration, versions
+from search.records import Configuration, code_versions
 from search.space.errors import printable
 from search.storage.database import open_storage
 from search.study import Summary
-from tmsearch.cli.commands.show import configuration_json, noise_line, print_json
+from tmsearch.cli.commands.show import configuration_json, noise_lines, print_json
 from tmsearch.cli.view import intervals, terminal
-from tmsearch.cli.view.format import about, cost, rungs, seconds_left, short
-from tmsearch.cli.view.table import cut, table
-from tmsearch.cli.view.terminal import Line
+from tmsearch.cli.view.format import about, cost_line, rungs, seconds_left, short_value
+from tmsearch.cli.view.table import table, truncate
+from tmsearch.cli.view.terminal import StyledLine
 from tmsearch.trial.facts import StudyFacts
 
 
@@ -30,18 +30,22 @@ def status(arguments: argparse.Namespace) -> int:
         from tmsearch.cli.commands.watch import watch
 
         return watch(ledger, arguments.watch)
-    summary = study.summarise(ledger)
+    summary = study.summarize(ledger)
     if arguments.json:
         facts = StudyFacts.from_json(summary.facts)
         rows = [configuration_json(one, facts) for one in summary.history]
         at_work = [dataclasses.asdict(one) for one in summary.workers]
-        found = {"storage": storage.shown, "stopped": summary.record.stop_reason, "code": versions(summary.history)}
+        found = {
+            "storage": storage.display_name,
+            "stopped": summary.record.stop_reason,
+            "code": code_versions(summary.history),
+        }
         return print_json({"study": summary.record.name, **found, "workers": at_work, "configurations": rows})
-    terminal.put(lines(summary, terminal.width()))
+    terminal.print_lines(lines(summary, terminal.width()))
     return 0
 
 
-def lines(summary: Summary, width: int, height: int | None = None) -> list[Line]:
+def lines(summary: Summary, width: int, height: int | None = None) -> list[StyledLine]:
     """The whole page, no line wider than `width`; in `height` lines, where that is given, some configurations less."""
     above, below = _above(summary), _below(summary)
     shown: Sequence[Configuration] = summary.history
@@ -52,8 +56,10 @@ def lines(summary: Summary, width: int, height: int | None = None) -> list[Line]
     found = table(summary, shown, width) if shown else None
     if found and found.hidden:
         below.insert(0, f"no room for {', '.join(found.hidden)}: a wider terminal, or --json, has them")
-    plain: list[Line] = [[(cut(text, width), "")] for text in below]
-    page: list[Line] = [[(cut(text, width), "bold" if not place else "")] for place, text in enumerate(above)]
+    plain: list[StyledLine] = [[(truncate(text, width), "")] for text in below]
+    page: list[StyledLine] = [
+        [(truncate(text, width), "bold" if not place else "")] for place, text in enumerate(above)
+    ]
     return [*page, *(found.head + found.rows if found else []), *plain]
 
 
@@ -67,20 +73,20 @@ def _chosen(summary: Summary, room: int) -> list[Configuration]:
 def _above(summary: Summary) -> list[str]:
     record = summary.record
     states = ", ".join(f"{count} {state}" for state, count in summary.counts.items()) or "none begun"
-    mine = len(imported.own(summary.history))
+    mine = len(imported.without_imported(summary.history))
     more = f" and {len(summary.history) - mine} imported" if mine < len(summary.history) else ""
     found = [f"study {record.name}: {mine} of {record.trials} configurations{more}: {states}"]
     facts = StudyFacts.from_json(summary.facts)
     for model, baseline in facts.baselines.items():
         interval = intervals.bracketed(intervals.baseline_interval(facts, model))
-        found.append(f"{printable(short(model))} untrained (zero-shot): WER {baseline.wer:.3f}{interval}")
+        found.append(f"{printable(short_value(model))} untrained (zero-shot): WER {baseline.wer:.3f}{interval}")
     return [*found, rungs(summary, best=True)] if summary.history else found
 
 
 def _below(summary: Summary) -> list[str]:
     """Costs, noise, who works where, and what a person should know about how the results came to be."""
-    found = [cost(summary)] if summary.history else []
-    found += noise_line(summary)
+    found = [cost_line(summary)] if summary.history else []
+    found += noise_lines(summary)
     trials = {one.worker: one.number for one in summary.history if one.state == "running"}
     alive = [one for one in summary.workers if one.alive]
     left = seconds_left(summary, len(alive)) if alive else None
@@ -88,8 +94,8 @@ def _below(summary: Summary) -> list[str]:
         found.append(f"{about(left)} left with {len(alive)} worker{'s' if len(alive) > 1 else ''}")
     for worker in alive:
         doing = f"trial {trials[worker.identity]}" if worker.identity in trials else "waits"
-        found.append(f"worker {worker.shown}: {doing}")
-    code = versions(summary.history)
+        found.append(f"worker {worker.display_name}: {doing}")
+    code = code_versions(summary.history)
     if len(code) > 1:
         found.append(f"the code changed midway: {', '.join(f'{count} by {name}' for name, count in code.items())}")
     if summary.record.stop_reason:

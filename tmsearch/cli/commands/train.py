@@ -20,7 +20,7 @@ from tmsearch.recipe import recipe_text
 def export(arguments: argparse.Namespace) -> int:
     """Write a configuration as a recipe, or as arguments of Hugging Face's trainer."""
     storage = open_storage(arguments.storage)
-    summary = study.summarise(study.open_study(storage, arguments.study))
+    summary = study.summarize(study.open_study(storage, arguments.study))
     confirmed = recipes.confirmation(storage, summary)
     one, why = recipes.chosen(summary, confirmed, arguments.trial)
     recipe = recipes.recipe(summary, confirmed, one)
@@ -79,7 +79,7 @@ def train(arguments: argparse.Namespace) -> int:
         os.environ.setdefault(name, value)  # before torch is imported, which reads it once
     from tmsearch.export import final_run
 
-    options = final_run.Options(arguments.dtype, arguments.average or 0, soup, arguments.on_all)
+    options = final_run.FinalRunOptions(arguments.dtype, arguments.average or 0, soup, arguments.on_all)
     code = final_run.train(recipe, options, folder, cache_folder(), _Stop(), _say)
     if code == 0 and arguments.push_to_hub:
         from tmsearch.export import push_to_hub
@@ -93,7 +93,7 @@ def _soup(arguments: argparse.Namespace) -> dict[str, str]:
     if arguments.soup is None:
         return {}
     storage = open_storage(arguments.storage)
-    confirmed = recipes.confirmation(storage, study.summarise(study.open_study(storage, arguments.soup)))
+    confirmed = recipes.confirmation(storage, study.summarize(study.open_study(storage, arguments.soup)))
     if confirmed is None:
         name = arguments.soup
         raise UserError(f"{name}: --soup: has no finished confirmation; `tmsearch confirm {name}` first")

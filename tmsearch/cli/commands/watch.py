@@ -11,14 +11,14 @@ from rich.live import Live
 from rich.text import Text
 
 from search import study
-from search.errors import RunError, StorageGone
+from search.errors import RunError, StorageUnavailableError
 from search.storage.claims import Ledger
 from search.study import Summary
 from tmsearch.cli.commands import status
 from tmsearch.cli.view import terminal
-from tmsearch.cli.view.live import Reflow
-from tmsearch.cli.view.table import cut
-from tmsearch.cli.view.terminal import Line
+from tmsearch.cli.view.live import ReflowCleanup
+from tmsearch.cli.view.table import truncate
+from tmsearch.cli.view.terminal import StyledLine
 
 
 def watch(ledger: Ledger, seconds: float) -> int:
@@ -27,11 +27,11 @@ def watch(ledger: Ledger, seconds: float) -> int:
     Raises RunError where the study was stopped before that: nobody would go on with it while we wait.
     """
     looks = _looks(ledger, seconds)
-    if terminal.drawn_on():
+    if terminal.can_redraw():
         _in_place(looks)
     else:
         _one_by_one(looks)
-    if ended(study.summarise(ledger)):
+    if ended(study.summarize(ledger)):
         return 0
     raise RunError(f"{ledger.study}: stopped before its end; `tmsearch resume {ledger.study}` goes on")
 
@@ -41,7 +41,7 @@ def _looks(ledger: Ledger, seconds: float) -> Iterator[tuple[Summary, str]]:
 
     Reads what changed, in transactions that keep no writer waiting. A database that is away is waited for.
     """
-    summary = study.summarise(ledger)
+    summary = study.summarize(ledger)
     while True:
         yield summary, ""
         if ended(summary) or stopped(summary):
@@ -49,9 +49,9 @@ def _looks(ledger: Ledger, seconds: float) -> Iterator[tuple[Summary, str]]:
         while True:
             time.sleep(seconds)
             try:
-                summary = study.summarise(ledger)
+                summary = study.summarize(ledger)
                 break
-            except StorageGone as gone:
+            except StorageUnavailableError as gone:
                 yield summary, f"{gone}; waiting for it"
 
 
@@ -76,7 +76,7 @@ def _one_by_one(looks: Iterator[tuple[Summary, str]]) -> None:
         if before is not None:
             print()
         before = seen
-        terminal.put(status.lines(summary, terminal.width()))
+        terminal.print_lines(status.lines(summary, terminal.width()))
         if notice:
             print(notice)
         sys.stdout.flush()
@@ -88,18 +88,18 @@ class _Page:
     def __init__(self) -> None:
         self.summary: Summary | None = None
         self.notice = ""
-        self.drawn: Sequence[int] = ()
+        self.line_widths: Sequence[int] = ()
 
-    def lines(self, width: int, height: int | None) -> list[Line]:
+    def lines(self, width: int, height: int | None) -> list[StyledLine]:
         if self.summary is None:
             return []
-        said: list[Line] = [[(cut(self.notice, width), "yellow")]] if self.notice else []
+        said: list[StyledLine] = [[(truncate(self.notice, width), "yellow")]] if self.notice else []
         return status.lines(self.summary, width, None if height is None else height - len(said)) + said
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         lines = self.lines(console.width, console.height)
         drawn = [Text.assemble(*line, no_wrap=True, overflow="crop") for line in lines]
-        self.drawn = [line.cell_len for line in drawn]
+        self.line_widths = [line.cell_len for line in drawn]
         yield from drawn
 
 
@@ -109,7 +109,7 @@ def _in_place(looks: Iterator[tuple[Summary, str]]) -> None:
     live = Live(page, console=console, transient=True, refresh_per_second=2, vertical_overflow="crop")
     try:
         with live:
-            console.push_render_hook(Reflow(page, console))
+            console.push_render_hook(ReflowCleanup(page, console))
             try:
                 for page.summary, page.notice in looks:
                     live.refresh()
@@ -117,4 +117,4 @@ def _in_place(looks: Iterator[tuple[Summary, str]]) -> None:
             finally:
                 console.pop_render_hook()
     finally:
-        terminal.put(page.lines(console.width, None if over else console.height))
+        terminal.print_lines(page.lines(console.width, None if over else console.height))

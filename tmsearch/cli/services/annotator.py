@@ -12,16 +12,25 @@ from typing import Any
 from urllib.parse import quote
 
 from search import study
-from search.dashboard.annotator import Account, Exhibit
-from search.execution.child_process import Child, ChildDied
+from search.dashboard.annotator import Annotation, Attachment
+from search.execution.child_process import ChildExitError, ChildProcess
 from search.execution.messages import MessageError
-from search.process_id import Identity
+from search.process_id import ProcessId
 from search.records import IMPORTED, Configuration, StudyRecord, default
 from search.space.search_space import Space
 from search.storage.claims import Ledger
 from tmsearch.cli.services.plan import data_line, models
 from tmsearch.cli.view.format import model_of
-from tmsearch.media.trial_note import FOLDER, LIST, Made, Rival, Study, Trial, study_note, trial_note
+from tmsearch.media.trial_note import (
+    MEDIA_FOLDER,
+    MEDIA_LIST,
+    NoteMedia,
+    StudyNote,
+    TrialComparison,
+    TrialNote,
+    study_note,
+    trial_note,
+)
 from tmsearch.trial.facts import StudyFacts
 
 # Well within a publisher's lease, which is renewed for every trial.
@@ -29,7 +38,7 @@ PATIENCE_SECONDS = 40.0
 REPORTS = "/reports/"  # where the dashboard's server has each study's report
 
 
-class Gallery:
+class StudyAnnotator:
     """The curator of one study. A process makes what needs pictures and sounds, and lasts for one round."""
 
     value = "WER"
@@ -38,15 +47,15 @@ class Gallery:
         self._ledger = ledger
         self._notice = notice
         self._folder = study.study_folder(ledger.storage, ledger.study)
-        self._child: Child | None = None
+        self._child: ChildProcess | None = None
 
-    def begin(self, history: Sequence[Configuration]) -> None:
+    def open(self, history: Sequence[Configuration]) -> None:
         self._history = history
         self._facts = StudyFacts.from_json(self._ledger.facts())
         self._record: StudyRecord = self._ledger.record()
         self._hopeless: str | None = None  # why nobody is asked any more in this round
 
-    def rest(self) -> None:
+    def close(self) -> None:
         if self._child is not None:
             self._child.close()
             self._child = None
@@ -54,7 +63,7 @@ class Gallery:
     def study(self) -> str:
         space = Space.from_json(dict(self._record.space))
         return study_note(
-            Study(
+            StudyNote(
                 name=self._record.name,
                 trials=self._record.trials,
                 data=data_line(space.data["dataset"], self._facts.known_data),
@@ -68,28 +77,28 @@ class Gallery:
             REPORTS + quote(self._record.name),
         )
 
-    def account(self, one: Configuration) -> Account:
+    def annotate(self, one: Configuration) -> Annotation:
         folder = study.trial_folder(self._folder, one.number)
         told = self._told(one, folder)
         if one.origin == IMPORTED:
-            return Account(trial_note(told, Made()))
+            return Annotation(trial_note(told, NoteMedia()))
         found = _kept(folder, one) or self._made(one, told, folder)
         if "files" not in found:
-            return Account(trial_note(told, Made(problem=found["reason"])))
+            return Annotation(trial_note(told, NoteMedia(problem=found["reason"])))
         exhibits = [
-            Exhibit(each["name"], each["mimetype"], (folder / FOLDER / each["name"]).read_bytes())
+            Attachment(each["name"], each["mimetype"], (folder / MEDIA_FOLDER / each["name"]).read_bytes())
             for each in found["files"]
         ]
-        return Account(found["note"], tuple(exhibits))
+        return Annotation(found["note"], tuple(exhibits))
 
-    def _made(self, one: Configuration, told: Trial, folder: Path) -> dict[str, Any]:
+    def _made(self, one: Configuration, told: TrialNote, folder: Path) -> dict[str, Any]:
         """What the process answers. One that died or takes too long is not asked again in this round."""
         if self._hopeless:
             return {"reason": self._hopeless}
         if self._child is None:
             command = [sys.executable, "-m", "tmsearch.media.trial_files"]
             one_core = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-            self._child = Child(command, self._folder / "exhibits.log", one_core)
+            self._child = ChildProcess(command, self._folder / "exhibits.log", one_core)
         self._child.send(self._job(one, told, folder))
         deadline = time.monotonic() + PATIENCE_SECONDS
         try:
@@ -102,12 +111,12 @@ class Gallery:
         except MessageError as error:
             self._child.kill()
             self._hopeless = f"what the process that makes them answers cannot be read: {error}"
-        except ChildDied as death:
+        except ChildExitError as death:
             self._hopeless = f"the process that makes them ended: {death}"
         self._notice(f"trial {one.number}: no pictures and sounds: {self._hopeless}")
         return {"reason": self._hopeless}
 
-    def _job(self, one: Configuration, told: Trial, folder: Path) -> dict[str, Any]:
+    def _job(self, one: Configuration, told: TrialNote, folder: Path) -> dict[str, Any]:
         words = self._facts.words.get(_fold(one))
         errors = one.errors(one.steps)
         board = self._folder / "tensorboard" / folder.name
@@ -122,16 +131,16 @@ class Gallery:
             "pairs": [pair for _, pair in self._rivals(one)],
         }
 
-    def _told(self, one: Configuration, folder: Path) -> Trial:
+    def _told(self, one: Configuration, folder: Path) -> TrialNote:
         params, default = one.params or {}, self._default()
         space = self._record.space
-        workers = dict.fromkeys(identity.host for rung in one.rungs if (identity := Identity.parse(rung.worker or "")))
+        workers = dict.fromkeys(identity.host for rung in one.rungs if (identity := ProcessId.parse(rung.worker or "")))
         here = f"{folder}" if folder.is_dir() else f"{folder} on {', '.join(workers) or 'another machine'}, not here"
         differs = {}
         if default is not None and default.number != one.number and default.params is not None:
             names = dict.fromkeys([*default.params, *params])
             differs = {name: (default.params.get(name), params.get(name)) for name in names}
-        return Trial(
+        return TrialNote(
             number=one.number,
             origin=one.origin,
             state=one.state,
@@ -156,9 +165,9 @@ class Gallery:
             return None
         return default(self._history)
 
-    def _rivals(self, one: Configuration) -> list[tuple[Rival, list[Any] | None]]:
+    def _rivals(self, one: Configuration) -> list[tuple[TrialComparison, list[Any] | None]]:
         """The untouched checkpoint and the default recipe, each with errors, its errors and words by clip."""
-        found: list[tuple[Rival, list[Any] | None]] = []
+        found: list[tuple[TrialComparison, list[Any] | None]] = []
         fold = _fold(one)
         words = self._facts.words.get(fold)
         baseline = self._facts.baselines.get(model_of(one))
@@ -166,12 +175,14 @@ class Gallery:
             return found
         if baseline is not None:
             pair = _pair(one.errors(one.steps), baseline.errors, words) if not fold else None
-            found.append((Rival("untrained (zero-shot)", baseline.wer, 0, one.value), pair))
+            found.append((TrialComparison("untrained (zero-shot)", baseline.wer, 0, one.value), pair))
         default = self._default()
         common = sorted(set(one.curve) & set(default.curve)) if default else []
         if default is not None and default.number != one.number and common and _fold(default) == fold:
             step = common[-1]
-            rival = Rival(f"default recipe (trial {default.number})", default.curve[step], step, one.curve[step])
+            rival = TrialComparison(
+                f"default recipe (trial {default.number})", default.curve[step], step, one.curve[step]
+            )
             found.append((rival, _pair(one.errors(step), default.errors(step), words)))
         return found
 
@@ -179,10 +190,10 @@ class Gallery:
 def _kept(folder: Path, one: Configuration) -> dict[str, Any] | None:
     """What was made before; None where it was not, or for a result that is no longer the last."""
     try:
-        found: dict[str, Any] = json.loads((folder / FOLDER / LIST).read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads((folder / MEDIA_FOLDER / MEDIA_LIST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    whole = all((folder / FOLDER / each["name"]).is_file() for each in found["files"])
+    whole = all((folder / MEDIA_FOLDER / each["name"]).is_file() for each in found["files"])
     return found if whole and found["of"] == [one.steps, one.state] else None
 
 

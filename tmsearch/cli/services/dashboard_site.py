@@ -76,7 +76,7 @@ class Site:
     def _built(self, name: str) -> bytes:
         """The page of the study as it is now; the last one is kept."""
         with self._building:
-            summary = study.summarise(study.open_study(self._storage, name))
+            summary = study.summarize(study.open_study(self._storage, name))
             state = (name, summary.record, sum(one.revision for one in summary.history), len(summary.facts))
             if self._last is None or self._last[0] != state:
                 self._last = (state, self._page(self._storage, name).encode())

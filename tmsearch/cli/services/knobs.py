@@ -21,7 +21,7 @@ def load_space(path: str, overrides: Sequence[str], study: str | None) -> Space:
     """
     space = spaces.load(path, train=TRAIN, data=DATA, overrides=overrides)
     if study is not None:
-        space = dataclasses.replace(space, study=spaces.check_study(study))
+        space = dataclasses.replace(space, study=spaces.check_study_name(study))
     data, train, search = dict(space.data), dict(space.train), dict(space.search)
     data["dataset"] = absolute(data["dataset"])
     if "model" in train:

@@ -7,7 +7,7 @@ from typing import Any
 from search.execution.messages import Checked
 from search.space.search_space import Choice, Space
 from search.storage.database import Storage
-from tmsearch.cli.view.format import short
+from tmsearch.cli.view.format import short_value
 from tmsearch.config import TrainConfig
 from tmsearch.formatting import clock_time
 from tmsearch.trial.facts import DataFacts, ModelNeeds
@@ -28,14 +28,16 @@ def models(space: Space) -> list[str]:
 def data_line(dataset: str, data: DataFacts) -> str:
     dropped = f", {len(data.dropped)} dropped" if data.dropped else ""
     return (
-        f"data {short(dataset)}: {data.clips} clips, {data.seconds / 60:.1f} min{dropped}; "
+        f"data {short_value(dataset)}: {data.clips} clips, {data.seconds / 60:.1f} min{dropped}; "
         f"{len(data.train)} to train, {len(data.validation)} to validate, {len(data.test)} locked as test"
     )
 
 
 def print_plan(space: Space, storage: Storage, checked: Checked, trials: int) -> None:
     """A study's plan, its time and memory estimated from the model's shape and this machine's matrix rate."""
-    print(f"study {space.study}: {trials} configurations of up to {space.budget.max_steps} steps; {storage.shown}")
+    print(
+        f"study {space.study}: {trials} configurations of up to {space.budget.max_steps} steps; {storage.display_name}"
+    )
     print(f"judged at {space.budget.judged}; strategy {space.budget.strategy}")
     data = DataFacts.from_json(checked.data)
     print(data_line(space.data["dataset"], data))
@@ -50,7 +52,7 @@ def print_plan(space: Space, storage: Storage, checked: Checked, trials: int) ->
         seconds = model.flops_per_step / rate
         longest = max(longest, seconds)
         print(
-            f"model {short(name)}: {model.parameters / 1e6:.1f} M parameters; about "
+            f"model {short_value(name)}: {model.parameters / 1e6:.1f} M parameters; about "
             f"{model.memory_bytes / 1e9:.1f} GB to train, {model.checkpoint_bytes / 1e9:.2f} GB a checkpoint, "
             f"{seconds:.2f} s a step"
         )

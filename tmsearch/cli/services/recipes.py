@@ -12,7 +12,7 @@ from search.errors import UserError
 from search.records import IMPORTED, Configuration
 from search.schedulers import racing
 from search.space import yaml_loader
-from search.space.errors import Place
+from search.space.errors import Location
 from search.space.knobs import check, check_keys
 from search.storage.database import Storage
 from search.study import Summary
@@ -33,8 +33,8 @@ def confirmation(storage: Storage, summary: Summary) -> Summary | None:
     name = summary.record.name + SUFFIX
     if name not in study.names(storage):
         return None
-    found = study.summarise(study.open_study(storage, name))
-    if StudyFacts.from_json(found.facts).confirms is None or not racing.standing(found.history).over:
+    found = study.summarize(study.open_study(storage, name))
+    if StudyFacts.from_json(found.facts).confirms is None or not racing.race_state(found.history).over:
         return None
     return None if verdict(found) is None else found
 
@@ -129,7 +129,7 @@ def _confirmed(confirmed: Summary) -> dict[str, Any]:
     assert said is not None
     return {
         "sentence": said.sentence(),
-        "told_apart": said.told_apart,
+        "told_apart": said.is_significant,
         "cross_check": said.cross_check(),
         "recipes": [line.strip() for line in lines(confirmed) if line.startswith("  ")],
         "seconds": round(confirmed.spent, 1),
@@ -139,7 +139,7 @@ def _confirmed(confirmed: Summary) -> dict[str, Any]:
 
 def read_recipe(path: str) -> tuple[Recipe, list[str]]:
     """A recipe file, checked against every knob, and remarks on it; raises UserError."""
-    raw, root = yaml_loader.read(path), Place(path)
+    raw, root = yaml_loader.read(path), Location(path)
     check_keys(raw, KEYS, root)
     data = _section(raw.get("data"), DATA, root.at("data"))
     if "dataset" not in data:
@@ -167,7 +167,7 @@ def _newer(found: Recipe) -> list[str]:
     return [f"found with {'; '.join(other)}: the last bits may differ"] if other else []
 
 
-def _section(raw: Any, knobs: Mapping[str, Knob], place: Place) -> dict[str, Any]:
+def _section(raw: Any, knobs: Mapping[str, Knob], place: Location) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise place.error("missing or no mapping; `tmsearch export STUDY -o FILE` writes a whole recipe")
     check_keys(raw, tuple(knobs), place, "knob")

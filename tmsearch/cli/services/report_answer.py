@@ -13,18 +13,18 @@ from search.study import Summary
 from tmsearch.cli.services import verdicts
 from tmsearch.cli.services.recipes import chosen, confirmation
 from tmsearch.cli.view import intervals
-from tmsearch.cli.view.format import model_of, short
+from tmsearch.cli.view.format import model_of, short_value
 from tmsearch.evaluation.comparison import interval
 from tmsearch.formatting import clock_time
-from tmsearch.report.records import Answer, Known, Line
+from tmsearch.report.records import ReferenceScore, StudyAnswer, TrialRow
 from tmsearch.trial.facts import CONFIRMS, StudyFacts
 
 
-def answer(storage: Storage, summary: Summary, lines: Mapping[int, Line]) -> Answer:
+def answer(storage: Storage, summary: Summary, lines: Mapping[int, TrialRow]) -> StudyAnswer:
     """The study's, or its confirmation's where there is one."""
     best = summary.best
     confirmed = None if _is_confirmation(summary) else confirmation(storage, summary)
-    return Answer(
+    return StudyAnswer(
         best=lines[best.number] if best else None,
         what=_what(summary, best) if best else "",
         against=(*(_against(summary, best) if best else ()), *_means(summary)),
@@ -48,7 +48,7 @@ def _what(summary: Summary, best: Configuration) -> str:
     return f"{where}{'; nothing was trained in full yet' if early else ''}."
 
 
-def _means(summary: Summary) -> tuple[Known, ...]:
+def _means(summary: Summary) -> tuple[ReferenceScore, ...]:
     """A confirmation's recipes; none of another study."""
     if not _is_confirmation(summary):
         return ()
@@ -60,24 +60,26 @@ def _means(summary: Summary) -> tuple[Known, ...]:
             rates = ", ".join(f"{each.wer:.3f}" for each in one.trainings)
             name = "the default recipe" if one.name == "default" else f"{one.name} of the search"
             remark = f"mean of {rates}{f'; {one.fate}' if one.fate else ''}"
-            found.append(Known(name, mean, at, remark))
+            found.append(ReferenceScore(name, mean, at, remark))
     return tuple(found)
 
 
-def _against(summary: Summary, best: Configuration) -> tuple[Known, ...]:
+def _against(summary: Summary, best: Configuration) -> tuple[ReferenceScore, ...]:
     found, wer = [], best.value or 0.0
     model = model_of(best)
     facts = StudyFacts.from_json(summary.facts)
     baseline = facts.baselines.get(model)
     if baseline:
         at = intervals.bounds(intervals.baseline_interval(facts, model))
-        found.append(Known(f"untrained {short(model)} (zero-shot)", baseline.wer, at, _fewer(wer, baseline.wer)))
+        found.append(
+            ReferenceScore(f"untrained {short_value(model)} (zero-shot)", baseline.wer, at, _fewer(wer, baseline.wer))
+        )
     default = records.default(summary.history)
     if default is not None and default.number == best.number:
-        found.append(Known("the default recipe", wer, None, "is the best itself"))
+        found.append(ReferenceScore("the default recipe", wer, None, "is the best itself"))
     elif default is not None and default.value is not None:
         at = intervals.bounds(intervals.interval(facts, default))
-        found.append(Known("the default recipe", default.value, at, _default(best, default)))
+        found.append(ReferenceScore("the default recipe", default.value, at, _default(best, default)))
     return tuple(found)
 
 
@@ -97,7 +99,7 @@ def _default(best: Configuration, default: Configuration) -> str:
     if common is None or best.errors(common) is None or default.errors(common) is None:
         return said
     mine, theirs = best.curve[common], default.curve[common]
-    worse = paired_test.tells_apart(best, default, common)
+    worse = paired_test.significantly_worse(best, default, common)
     told = "seen to be worse" if worse else "not told apart"
     return f"{said}; on the same clips at step {common} {told} ({theirs:.3f} against {mine:.3f})"
 
@@ -109,13 +111,13 @@ def _recipe(summary: Summary, best: Configuration) -> tuple[tuple[str, str], ...
 
 
 def _value(value: Any) -> str:
-    return str(value) if isinstance(value, str) else short(value)
+    return str(value) if isinstance(value, str) else short_value(value)
 
 
 def _sure(summary: Summary, confirmed: Summary | None, best: Configuration | None) -> tuple[str, ...]:
     name = summary.record.name
     if _is_confirmation(summary):
-        if not racing.standing(summary.history).over:
+        if not racing.race_state(summary.history).over:
             return ("The confirmation has not come to its end: nothing can be told yet.",)
         said = verdicts.verdict(summary)
         sentences = [said.sentence(), said.cross_check()] if said else ["No recipe can be compared."]
@@ -160,7 +162,7 @@ def _commands(summary: Summary, confirmed: Summary | None) -> tuple[tuple[str, s
     ended = sum(one.ended for one in summary.history) >= summary.record.trials and bool(summary.history)
     if _is_confirmation(summary):
         parent = StudyFacts.from_json(summary.facts).plan.of
-        if not racing.standing(summary.history).over:
+        if not racing.race_state(summary.history).over:
             search = (f"tmsearch report {parent}", "the search itself")
             return ((f"tmsearch confirm {parent}", "goes on with it"), search)
         return (

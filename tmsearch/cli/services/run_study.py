@@ -14,25 +14,25 @@ from pathlib import Path
 from search import study
 from search.dashboard.publisher import Publisher
 from search.errors import RunError, UserError
-from search.execution.checkpoint_store import Depot
-from search.execution.child_process import Child
-from search.execution.launchers import PLACE, Engine, options, ray, slurm
-from search.execution.launchers.local import Local, cores, gpus, stay_on_own_cores
-from search.execution.launchers.ray import Ray
-from search.execution.launchers.slurm import Slurm
+from search.execution.checkpoint_store import CheckpointStore
+from search.execution.child_process import ChildProcess
+from search.execution.launchers import LOCATION_VARIABLE, Launcher, options, ray, slurm
+from search.execution.launchers.local import LocalLauncher, cores, gpus, pin_to_own_cores
+from search.execution.launchers.ray import RayLauncher
+from search.execution.launchers.slurm import SlurmLauncher
 from search.execution.lease import Interrupts
-from search.execution.monitor import Follower
+from search.execution.monitor import Monitor
 from search.execution.worker import Outcome, Worker
-from search.execution.worker_pool import Crew
+from search.execution.worker_pool import WorkerPool
 from search.records import StudyRecord
 from search.space.search_space import Choice, Space
 from search.storage.claims import Ledger
 from search.storage.database import open_storage
 from search.study import Summary
-from tmsearch.cli.services.annotator import Gallery
+from tmsearch.cli.services.annotator import StudyAnnotator
 from tmsearch.cli.services.knobs import TRAIN
 from tmsearch.cli.services.plan import data_line
-from tmsearch.cli.view.progress import Display, answer
+from tmsearch.cli.view.progress import ProgressPrinter, closing_lines
 from tmsearch.recipe import write_atomically
 from tmsearch.trial.facts import StudyFacts
 from tmsearch.trial.settings import TrialSettings
@@ -46,7 +46,7 @@ THREADS_THAT_SLEEP_SOON = {"GOMP_SPINCOUNT": "2000"}
 
 
 @dataclass(frozen=True)
-class Hands:
+class WorkerPlan:
     """How many workers, and what starts them. None: one a GPU, one on a CPU."""
 
     workers: int | None = None
@@ -64,13 +64,13 @@ class Hands:
         return max(1, len(cores()) // beside)
 
 
-def hands_of(arguments: argparse.Namespace) -> Hands:
+def worker_plan(arguments: argparse.Namespace) -> WorkerPlan:
     """Who is to work: --workers, --on and --engine."""
-    return Hands(arguments.workers, arguments.on, tuple(arguments.engine))
+    return WorkerPlan(arguments.workers, arguments.on, tuple(arguments.engine))
 
 
-def new_child() -> Child:
-    return Child([sys.executable, "-m", "tmsearch.trial"], environment=THREADS_THAT_SLEEP_SOON)
+def new_trial_process() -> ChildProcess:
+    return ChildProcess([sys.executable, "-m", "tmsearch.trial"], environment=THREADS_THAT_SLEEP_SOON)
 
 
 def cache_folder() -> Path:
@@ -81,32 +81,36 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tmsearch"
 
 
-def work(
-    ledger: Ledger, child: Child, timeout: float | None, answered: Answered = answer, hands: Hands | None = None
+def run_study(
+    ledger: Ledger,
+    child: ChildProcess,
+    timeout: float | None,
+    answered: Answered = closing_lines,
+    hands: WorkerPlan | None = None,
 ) -> int:
     """Work on the study until all is done; prints what `answered` makes of the study then. The exit code."""
-    hands = hands or Hands(workers=1)
+    hands = hands or WorkerPlan(workers=1)
     deadline = time.monotonic() + timeout if timeout else math.inf
-    summary = study.summarise(ledger)
+    summary = study.summarize(ledger)
     record, space = summary.record, Space.from_json(dict(summary.record.space))
     folder = study.study_folder(ledger.storage, record.name)
     folder.mkdir(parents=True, exist_ok=True)
     _keep_space(folder, record)
     interrupts = Interrupts()
-    with interrupts.answering(), Display(summary, hands.count, deadline) as display:
+    with interrupts.handle_signals(), ProgressPrinter(summary, hands.count, deadline) as display:
         _head(ledger, summary, display)
         if hands.on == "local" and hands.count == 1:
             outcome = _alone(ledger, child, folder, summary, display, interrupts, deadline)
         else:
-            engine = engine_of(ledger, folder, hands, timeout)
-            publisher = Publisher(ledger, space, display.notice, Gallery(ledger, display.notice))
-            crew = Crew(engine, hands.count, ledger, Follower(ledger, display), display.notice, publisher)
+            engine = make_engine(ledger, folder, hands, timeout)
+            publisher = Publisher(ledger, space, display.notice, StudyAnnotator(ledger, display.notice))
+            crew = WorkerPool(engine, hands.count, ledger, Monitor(ledger, display), display.notice, publisher)
             outcome = crew.run(interrupts, deadline)
-    summary = study.summarise(ledger)
+    summary = study.summarize(ledger)
     for line in _ending(outcome, record.name) + answered(summary):
         print(line)
     if ledger.storage.url != open_storage().url:  # what it ends with works as it stands there only
-        print(f"each with --storage {ledger.storage.shown}")
+        print(f"each with --storage {ledger.storage.display_name}")
     if outcome == "interrupted":
         return 130
     if outcome == "stopped" and summary.record.stop_reason:
@@ -114,24 +118,26 @@ def work(
     return 1 if outcome == "done" and summary.best is None else 0
 
 
-def _head(ledger: Ledger, summary: Summary, display: Display) -> None:
+def _head(ledger: Ledger, summary: Summary, display: ProgressPrinter) -> None:
     record, space = summary.record, Space.from_json(dict(summary.record.space))
     judged = space.budget.judged
-    display.say(f"study {record.name}: {record.trials} configurations, judged at {judged}; {ledger.storage.shown}")
+    display.say(
+        f"study {record.name}: {record.trials} configurations, judged at {judged}; {ledger.storage.display_name}"
+    )
     display.say(data_line(space.data["dataset"], StudyFacts.from_json(summary.facts).known_data))
 
 
 def _alone(
     ledger: Ledger,
-    child: Child,
+    child: ChildProcess,
     folder: Path,
     summary: Summary,
-    display: Display,
+    display: ProgressPrinter,
     interrupts: Interrupts,
     deadline: float,
 ) -> Outcome:
     """One worker in this process."""
-    stay_on_own_cores()
+    pin_to_own_cores()
     space = Space.from_json(dict(summary.record.space))
     child.log_to(folder / "worker.log")
     url = os.environ.get("TMSEARCH_CHECKPOINTS")
@@ -143,10 +149,10 @@ def _alone(
         folder,
         _settings(space, StudyFacts.from_json(summary.facts), folder).to_json(),
         display,
-        place=os.environ.get(PLACE) or _place(),
+        place=os.environ.get(LOCATION_VARIABLE) or _place(),
         version=code_version(),
-        depot=Depot(url, ledger.study, display.notice) if url else None,
-        curator=Gallery(ledger, display.notice),
+        checkpoint_store=CheckpointStore(url, ledger.study, display.notice) if url else None,
+        annotator=StudyAnnotator(ledger, display.notice),
     )
     return worker.run(interrupts, deadline)
 
@@ -169,7 +175,7 @@ def _settings(space: Space, facts: StudyFacts, folder: Path) -> TrialSettings:
     )
 
 
-def engine_of(ledger: Ledger, folder: Path, hands: Hands, timeout: float | None) -> Engine:
+def make_engine(ledger: Ledger, folder: Path, hands: WorkerPlan, timeout: float | None) -> Launcher:
     """What starts the workers. The storage's URL goes through the environment: it may hold a password."""
     command = [sys.executable, "-m", "tmsearch", "worker", ledger.study]
     if timeout:
@@ -182,12 +188,12 @@ def engine_of(ledger: Ledger, folder: Path, hands: Hands, timeout: float | None)
     if hands.on == "local":
         if hands.engine:
             raise UserError("--engine: belongs to --on slurm or --on ray; leave it out")
-        return Local(command, environment, logs, hands.count)
+        return LocalLauncher(command, environment, logs, hands.count)
     if storage.is_sqlite:
         raise UserError(f"--on {hands.on}: workers of several machines need --storage postgresql://HOST/DATABASE")
     if hands.on == "slurm":
-        return Slurm(command, environment, logs, options(hands.engine, slurm.OPTIONS), ledger.study)
-    return Ray(command, environment, options(hands.engine, ray.OPTIONS), ledger.study)
+        return SlurmLauncher(command, environment, logs, options(hands.engine, slurm.OPTIONS), ledger.study)
+    return RayLauncher(command, environment, options(hands.engine, ray.OPTIONS), ledger.study)
 
 
 def _ending(outcome: str, name: str) -> list[str]:

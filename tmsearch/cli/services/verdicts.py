@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from search import study
 from search.errors import RunError, UserError
-from search.execution.child_process import Child, ChildDied, run_job
+from search.execution.child_process import ChildExitError, ChildProcess, run_job
 from search.execution.messages import Failure, Tested, TestJob
 from search.records import Configuration
 from search.schedulers import racing
@@ -15,18 +15,18 @@ from search.storage.claims import Ledger
 from search.study import Summary, trial_folder
 from tmsearch.cli.services.run_study import cache_folder
 from tmsearch.cli.view import intervals
-from tmsearch.evaluation.comparison import Recipe, Training, Verdict, compare, interval, needed, spread
+from tmsearch.evaluation.comparison import Contender, Training, Verdict, compare, interval, required_sample_size, spread
 from tmsearch.trial.facts import TEST_READ, StudyFacts, TestScores, test_key
 from tmsearch.trial.settings import TrialSettings
 
 
-def recipes(summary: Summary, place: str = "validation") -> list[Recipe]:
+def recipes(summary: Summary, place: str = "validation") -> list[Contender]:
     """The default recipe and the contenders with the trainings that have a result on the validation or test split."""
     facts, found = StudyFacts.from_json(summary.facts), []
-    for arm, planned in zip(racing.standing(summary.history).arms, facts.plan.arms, strict=False):
+    for arm, planned in zip(racing.race_state(summary.history).arms, facts.plan.arms, strict=False):
         trainings = [_training(facts, one, place) for one in arm.replicates]
         fate = "" if arm.fate == "in the race" else f"{arm.fate} after {arm.rounds} of {len(arm.replicates)}"
-        found.append(Recipe(planned.name, tuple(one for one in trainings if one is not None), fate))
+        found.append(Contender(planned.name, tuple(one for one in trainings if one is not None), fate))
     return found
 
 
@@ -45,7 +45,7 @@ def _training(facts: StudyFacts, one: Configuration, place: str) -> Training | N
 def verdict(summary: Summary, place: str = "validation") -> Verdict | None:
     """The best contender that is still in the race, else the best of all, against the default recipe."""
     default, *contenders = recipes(summary, place)
-    where = racing.standing(summary.history)
+    where = racing.race_state(summary.history)
     planned = max(len(arm.replicates) for arm in where.arms)
     # Unfinished: no look of its own is due, so nothing can be told yet. The test split is looked at once.
     level = racing.ALPHA if place == "test" else racing.level(where.rounds, planned) if where.over else 0.0
@@ -60,19 +60,19 @@ def lines(summary: Summary) -> list[str]:
     trained = sum(bool(one.rungs) for one in summary.history)
     printed = [f"{name}: {trained} trainings; mean WER, 95 %, spread of seeds:"]
     printed += [_line(one, found) for one in found]
-    where = racing.standing(summary.history)
+    where = racing.race_state(summary.history)
     if not where.over:
         return [*printed, f"not known yet: {len(where.due)} trainings of round {where.rounds + 1} are to come"]
     said = verdict(summary)
     if said is None:
         return [*printed, "no recipe can be compared: the default one or every contender failed"]
     printed += [said.sentence(), said.cross_check()]
-    if not said.told_apart:
-        printed.append(needed(said))
+    if not said.is_significant:
+        printed.append(required_sample_size(said))
     return [*printed, *_next(summary)]
 
 
-def _line(one: Recipe, found: Sequence[Recipe]) -> str:
+def _line(one: Contender, found: Sequence[Contender]) -> str:
     if not one.trainings:
         return f"  {one.name:<10} no training{f'; {one.fate}' if one.fate else ''}"
     mean = sum(each.wer for each in one.trainings) / len(one.trainings)
@@ -89,15 +89,15 @@ def _next(summary: Summary) -> list[str]:
     return [f"next: tmsearch export {parent} -o best.yaml (takes the winner); tmsearch confirm {parent} --test, once"]
 
 
-def test(ledger: Ledger, child: Child) -> None:
+def test(ledger: Ledger, child: ChildProcess) -> None:
     """Score the winner's and the default's models on the locked test split, once for all; print what came out."""
-    summary = study.summarise(ledger)
+    summary = study.summarize(ledger)
     said = verdict(summary)
-    if said is None or not racing.standing(summary.history).over:
+    if said is None or not racing.race_state(summary.history).over:
         raise UserError(f"{ledger.study}: --test: the confirmation has no answer yet; go on with it first")
     facts = StudyFacts.from_json(summary.facts)
     names = [arm.name for arm in facts.plan.arms]
-    arms = dict(zip(names, racing.standing(summary.history).arms, strict=False))
+    arms = dict(zip(names, racing.race_state(summary.history).arms, strict=False))
     wanted = [one for name in (said.default.name, said.winner.name) for one in arms[name].replicates if one.rungs]
     clips = len(facts.known_data.test)
     read = facts.test_read
@@ -110,13 +110,13 @@ def test(ledger: Ledger, child: Child) -> None:
     for one in wanted:
         if one.number not in facts.tests:
             ledger.add_fact(test_key(one.number), _scored(ledger, summary, child, one).to_json())
-    summary = study.summarise(ledger)
+    summary = study.summarize(ledger)
     on_test = verdict(summary, "test")
     assert on_test is not None
     print("\n".join([on_test.sentence(), on_test.cross_check()]))
 
 
-def _scored(ledger: Ledger, summary: Summary, child: Child, one: Configuration) -> TestScores:
+def _scored(ledger: Ledger, summary: Summary, child: ChildProcess, one: Configuration) -> TestScores:
     folder = study.study_folder(ledger.storage, summary.record.name)
     settings = TrialSettings(
         data=dict(summary.record.space["data"]),
@@ -133,7 +133,7 @@ def _scored(ledger: Ledger, summary: Summary, child: Child, one: Configuration) 
     )
     try:
         answer = run_job(child, job)
-    except ChildDied as death:
+    except ChildExitError as death:
         raise RunError(f"trial {one.number} on the test split: the process ended: {death}") from None
     if isinstance(answer, Tested):
         return TestScores(answer.errors, answer.words, answer.wer_raw)

@@ -7,14 +7,14 @@ from typing import Any
 
 from search.records import Configuration
 from search.schedulers import eta
-from search.schedulers.eta import standings
+from search.schedulers.eta import rung_summaries
 from search.space.budget import Budget
 from search.study import Summary
 from tmsearch.config import TrainConfig
 from tmsearch.formatting import clock_time
 
 
-def short(value: Any) -> str:
+def short_value(value: Any) -> str:
     """A value as a line shows it: a model by its last name, a number in few digits."""
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -30,13 +30,13 @@ def model_of(one: Configuration) -> str:
     return str((one.params or {}).get("model", TrainConfig.model))
 
 
-def searched(space: Mapping[str, Any], params: Mapping[str, Any] | None) -> str:
+def searched_knobs(space: Mapping[str, Any], params: Mapping[str, Any] | None) -> str:
     """The searched knobs of one configuration on one line."""
     if params is None:
         return "not drawn yet"
     # A confirmation's trainings differ in these, which no space of theirs searches.
     also = [name for name in ("seed", "fold") if name not in space["search"] and name not in space["train"]]
-    return " ".join(f"{name}={short(params[name])}" for name in [*space["search"], *also] if name in params)
+    return " ".join(f"{name}={short_value(params[name])}" for name in [*space["search"], *also] if name in params)
 
 
 def about(seconds: float) -> str:
@@ -50,22 +50,22 @@ def about(seconds: float) -> str:
 
 def rungs(summary: Summary, best: bool = False) -> str:
     """How many configurations reached each rung, `rungs 20: 8  40: 3  80: 1`, with the best WER there if asked."""
-    budget = Budget.from_json(summary.record.space["budget"])
+    budget = Budget.from_json(summary.record.space["budget"], summary.record.name)
     parts: list[str] = []
-    for name, one in zip(budget.names, standings(budget.rule, summary.history), strict=True):
+    for step, one in zip(budget.rungs, rung_summaries(budget.scheduler_config, summary.history), strict=True):
         word = "" if parts else "best WER "
         value = f" ({word}{one.best:.3f})" if best and one.best is not None else ""
-        parts.append(f"{name}: {one.reached}{value}")
+        parts.append(f"{step}: {one.reached}{value}")
     return f"rungs {'  '.join(parts)}"
 
 
 def seconds_left(summary: Summary, workers: int) -> float | None:
     """What is left of the study on the clock, with so many workers; None where nobody can tell yet."""
-    rule = Budget.from_json(summary.record.space["budget"]).rule
-    return eta.seconds_left(rule, summary.history, summary.record.trials, workers)
+    scheduler_config = Budget.from_json(summary.record.space["budget"], summary.record.name).scheduler_config
+    return eta.seconds_left(scheduler_config, summary.history, summary.record.trials, workers)
 
 
-def cost(summary: Summary) -> str:
+def cost_line(summary: Summary) -> str:
     """What a study cost, and what judging early saved."""
     saved = f", {clock_time(summary.saved)} saved by not training all in full" if summary.saved else ""
     return f"{clock_time(summary.spent)} of training and evaluation{saved}"

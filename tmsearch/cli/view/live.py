@@ -23,56 +23,56 @@ FIRST_TO_GO = ("speed", "place", "bar", "ahead", "wer", "loss")
 
 
 @dataclass
-class Running:
+class RunningTrial:
     """A trial at work, between the steps `first` and `target` of `full`. `step_seconds` is the last step's time."""
 
     number: int
-    first: int
-    target: int
-    full: int
+    first_step: int
+    last_step: int
+    max_steps: int
     step: int = 0
     loss: float | None = None
     wer: float | None = None  # its last
     step_seconds: float = 0.0
-    place: str = ""
-    seen: float = field(default_factory=time.monotonic)  # when the step was told
+    device: str = ""
+    updated_at: float = field(default_factory=time.monotonic)  # when the step was told
 
     def cells(self) -> dict[str, str]:
         """What its line says, by column."""
-        left = max(0.0, (self.target - self.step) * self.step_seconds - (time.monotonic() - self.seen))
+        left = max(0.0, (self.last_step - self.step) * self.step_seconds - (time.monotonic() - self.updated_at))
         if self.loss is None:
-            doing, ahead = "prepares", f"to step {self.target}"
-        elif self.step >= self.target:
+            doing, ahead = "prepares", f"to step {self.last_step}"
+        elif self.step >= self.last_step:
             doing, ahead = f"loss {self.loss:.3f}", "evaluates"
         else:
-            doing, ahead = f"loss {self.loss:.3f}", f"step {self.target} in {clock_time(left)}"
+            doing, ahead = f"loss {self.loss:.3f}", f"step {self.last_step} in {clock_time(left)}"
         return {
             "number": f"trial {self.number}",
-            "step": f"step {max(self.step, self.first)}/{self.full}",
+            "step": f"step {max(self.step, self.first_step)}/{self.max_steps}",
             "bar": "",
             "loss": doing,
             "wer": "" if self.wer is None else f"WER {self.wer:.3f}",
             "ahead": ahead,
             "speed": f"{self.step_seconds:.2g} s/step" if self.step_seconds else "",
-            "place": self.place,
+            "place": self.device,
         }
 
 
 @dataclass
-class Board:
+class LiveDisplay:
     """What is live. `parts` say where the study stands, as many a line as there is room for; last of them comes the
     time left, which runs: it was `left` seconds at `at`."""
 
-    running: dict[int, Running] = field(default_factory=dict)
+    running: dict[int, RunningTrial] = field(default_factory=dict)
     parts: Sequence[str] = ()
-    left: float | None = None
-    at: float = field(default_factory=time.monotonic)
-    drawn: Sequence[int] = ()  # columns of each line, as it was last drawn
+    seconds_left: float | None = None
+    estimated_at: float = field(default_factory=time.monotonic)
+    line_widths: Sequence[int] = ()  # columns of each line, as it was last drawn
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width = max(1, options.max_width)
         trials = sorted(self.running.values(), key=lambda one: one.number)
-        study = packed(self._study(), width)
+        study = pack_parts(self._study(), width)
         room = max(2, console.height - len(study) - 1)
         shown = trials if len(trials) <= room else trials[: room - 1]
         table = [one.cells() for one in shown]
@@ -84,36 +84,36 @@ class Board:
             line.rstrip()
             line.truncate(width, overflow="ellipsis")
             line.no_wrap, line.overflow = True, "crop"
-        self.drawn = [line.cell_len for line in lines]
+        self.line_widths = [line.cell_len for line in lines]
         yield from lines
 
     def _study(self) -> list[str]:
         """The study's parts; an estimate goes down while something runs, and is not said once it was too low."""
-        left = (self.left or 0.0) - (time.monotonic() - self.at)
+        left = (self.seconds_left or 0.0) - (time.monotonic() - self.estimated_at)
         return [*self.parts, f"{about(left)} left"] if self.running and left > 1 else list(self.parts)
 
 
-class Drawn(Protocol):
+class DrawnLines(Protocol):
     """Live lines that know how wide each was as it was last drawn."""
 
-    drawn: Sequence[int]
+    line_widths: Sequence[int]
 
 
-class Reflow(RenderHook):
+class ReflowCleanup(RenderHook):
     """Takes away what a terminal made of the live lines as it became narrower: it wrapped them, unknown to rich."""
 
-    def __init__(self, live: Drawn, console: Console) -> None:
+    def __init__(self, live: DrawnLines, console: Console) -> None:
         self._live = live
         self._console = console
 
     def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
         width = max(1, self._console.width)
-        more = sum(max(0, columns - 1) // width for columns in self._live.drawn)
+        more = sum(max(0, columns - 1) // width for columns in self._live.line_widths)
         up = ((ControlType.ERASE_IN_LINE, 2), (ControlType.CURSOR_UP, 1))
         return [Control(*up * more), *renderables] if more else renderables
 
 
-def packed(parts: Sequence[str], width: int) -> list[str]:
+def pack_parts(parts: Sequence[str], width: int) -> list[str]:
     """Parts on as few lines of `width` as they go on; one that is wider has its own."""
     lines: list[str] = []
     for part in parts:
@@ -125,7 +125,7 @@ def packed(parts: Sequence[str], width: int) -> list[str]:
 
 
 def _table(
-    table: Sequence[dict[str, str]], trials: Sequence[Running], console: Console, options: ConsoleOptions
+    table: Sequence[dict[str, str]], trials: Sequence[RunningTrial], console: Console, options: ConsoleOptions
 ) -> list[Text]:
     """The trials' cells in columns, without those that there is no room for."""
     widths = {name: max(len(cells[name]) for cells in table) for name in table[0]} if table else {}
@@ -143,7 +143,7 @@ def _table(
         for name, width in widths.items():
             line.append(GAP if line else "")
             if name == "bar":
-                bar = ProgressBar(total=one.full, completed=max(one.step, one.first), width=width)
+                bar = ProgressBar(total=one.max_steps, completed=max(one.step, one.first_step), width=width)
                 drawn = Text()
                 for segment in console.render(bar, options.update_width(width)):
                     drawn.append(segment.text, segment.style)

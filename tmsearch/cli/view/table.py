@@ -9,23 +9,23 @@ from search.records import IMPORTED, Configuration
 from search.space.errors import printable
 from search.study import Summary
 from tmsearch.cli.view import intervals
-from tmsearch.cli.view.format import short
-from tmsearch.cli.view.terminal import Line
+from tmsearch.cli.view.format import short_value
+from tmsearch.cli.view.terminal import StyledLine
 from tmsearch.formatting import clock_time
 from tmsearch.trial.facts import StudyFacts
 
 # On a terminal a state also has a colour; it is always there in words.
-STYLES = {"running": "cyan", "finished": "green", "failed": "red", "queued": "dim", "pruned": "dim", "paused": ""}
+STATE_STYLES = {"running": "cyan", "finished": "green", "failed": "red", "queued": "dim", "pruned": "dim", "paused": ""}
 HEAD = "bold"
 WIDEST = 16  # columns of one knob, as whisper-large-v3 takes: a longer value is cut
 
 
 @dataclass(frozen=True)
-class Table:
+class StatusTable:
     """Head and rows, a line each; `hidden` are the knobs that there was no room for."""
 
-    head: list[Line]
-    rows: list[Line]
+    head: list[StyledLine]
+    rows: list[StyledLine]
     hidden: tuple[str, ...]
 
 
@@ -45,28 +45,28 @@ class _Column:
         return text.rjust(self.width) if self.right else text.ljust(self.width)
 
 
-def table(summary: Summary, shown: Sequence[Configuration], width: int) -> Table:
+def table(summary: Summary, shown: Sequence[Configuration], width: int) -> StatusTable:
     """Of the configurations `shown`, in `width` columns; a configuration's reason stands in place of its knobs."""
     best = summary.best.number if summary.best else None
     left = _left(summary, shown, best)
     room = width - sum(column.width for column in left) - len(left)
     knobs, hidden = _fitting(_knobs(summary, shown), room)
-    head: list[Line] = []
+    head: list[StyledLine] = []
     for place in (0, 1):
         text = " ".join(column.set(column.head[place]) for column in left)
         text = f"{text}  {' '.join(column.set(column.head[place]) for column in knobs)}".rstrip()
         if text:
-            head.append([(cut(text, width), HEAD)])
+            head.append([(truncate(text, width), HEAD)])
     rows = []
     for place, one in enumerate(shown):
         what = one.reason or "" if _tells_why(one) else " ".join(column.set(column.cells[place]) for column in knobs)
         texts = [column.set(column.cells[place]) for column in left]
-        style = "bold green" if one.number == best else STYLES.get(one.state, "")
+        style = "bold green" if one.number == best else STATE_STYLES.get(one.state, "")
         before, state, after = texts[0], texts[1], " ".join(texts[2:])
-        rest = cut(f" {after}  {printable(what)}", width - len(before) - len(state) - 1).rstrip()
+        rest = truncate(f" {after}  {printable(what)}", width - len(before) - len(state) - 1).rstrip()
         leads = "bold" if one.number == best else ""
         rows.append([(f"{before} ", leads), (state, style), (rest, leads)])
-    return Table(head, rows, hidden)
+    return StatusTable(head, rows, hidden)
 
 
 def _left(summary: Summary, shown: Sequence[Configuration], best: int | None) -> list[_Column]:
@@ -98,7 +98,7 @@ def _knobs(summary: Summary, shown: Sequence[Configuration]) -> list[tuple[str, 
     for name in summary.record.space["search"]:
         values = [(one.params or {}).get(name, "?") for one in shown]
         numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-        cells = [cut(printable(short(value)), WIDEST) for value in values]
+        cells = [truncate(printable(short_value(value)), WIDEST) for value in values]
         found.append((name, _Column(_two(name, max(map(len, cells), default=0)), cells, right=numbers)))
     return found
 
@@ -123,6 +123,6 @@ def _fitting(knobs: Sequence[tuple[str, _Column]], room: int) -> tuple[list[_Col
     return fitting, tuple(hidden)
 
 
-def cut(text: str, width: int) -> str:
+def truncate(text: str, width: int) -> str:
     """No longer than `width`."""
     return text if len(text) <= width else f"{text[: max(0, width - 3)]}..."

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 COLUMNS = 80  # of a pipe
 
 # A line in pieces, each with rich's name of its style, or none.
-Line = list[tuple[str, str]]
+StyledLine = list[tuple[str, str]]
 
 
 def width() -> int:
@@ -18,19 +18,19 @@ def width() -> int:
     return max(20, shutil.get_terminal_size((COLUMNS, 24)).columns)
 
 
-def drawn_on() -> bool:
+def can_redraw() -> bool:
     """Whether lines may be drawn over: a terminal that can move its cursor, whatever FORCE_COLOR says of colour."""
     return sys.stdout.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
 
 
-def coloured() -> bool:
+def uses_color() -> bool:
     """Whether rich may have something to colour; in a plain pipe it need not even be imported."""
     return sys.stdout.isatty() or bool(os.environ.get("FORCE_COLOR"))
 
 
-def put(lines: Iterable[Line]) -> None:
+def print_lines(lines: Iterable[StyledLine]) -> None:
     """Print lines: with rich's colours on a terminal, else as plain text."""
-    if not coloured():
+    if not uses_color():
         for line in lines:
             print("".join(text for text, _ in line).rstrip())
         return

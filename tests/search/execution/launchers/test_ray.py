@@ -6,10 +6,10 @@ import time
 import pytest
 
 from search.errors import RunError, UserError
-from search.execution.launchers.ray import Ray
+from search.execution.launchers.ray import RayLauncher
 from search.execution.lease import Interrupts
-from search.execution.monitor import Follower
-from search.execution.worker_pool import Crew
+from search.execution.monitor import Monitor
+from search.execution.worker_pool import WorkerPool
 from search.storage.database import open_storage
 from tests.support.kill_campaign import COMMAND
 from tests.support.toy_study import Watcher, press_once_running, told, toy_space, toy_storage, toy_study, work
@@ -51,7 +51,7 @@ def engine_of(folder, storage, cluster):
         "TOY_STEP_SECONDS": "0.5",
     }
     options = {"address": cluster.address, "num_gpus": "0"}
-    return Ray([*COMMAND, str(folder / "toy")], environment, options, "toy")
+    return RayLauncher([*COMMAND, str(folder / "toy")], environment, options, "toy")
 
 
 def test_a_search_on_ray_that_loses_a_node(tmp_path, nodes, cluster):
@@ -73,7 +73,7 @@ def test_a_search_on_ray_that_loses_a_node(tmp_path, nodes, cluster):
     thread = threading.Thread(target=lose, daemon=True)
     thread.start()
     engine = engine_of(tmp_path, storage, fleet)
-    assert Crew(engine, 2, ledger, Follower(ledger, watcher), watcher.notice).run(Interrupts()) == "done"
+    assert WorkerPool(engine, 2, ledger, Monitor(ledger, watcher), watcher.notice).run(Interrupts()) == "done"
     thread.join()
     assert told(ledger) == told(calm)
     assert len(places) == 2
@@ -86,17 +86,17 @@ def test_ctrl_c_lets_the_tasks_save(tmp_path, nodes, cluster):
 
     press_once_running(ledger, interrupts)
     engine = engine_of(tmp_path, ledger.storage, nodes[0])
-    assert Crew(engine, 1, ledger, Follower(ledger, watcher), watcher.notice).run(interrupts) == "interrupted"
+    assert WorkerPool(engine, 1, ledger, Monitor(ledger, watcher), watcher.notice).run(interrupts) == "interrupted"
     assert not any(one.state == "running" for one in ledger.history())
 
 
 def test_without_a_cluster_it_is_said_in_one_line(monkeypatch):
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     with pytest.raises(RunError, match="--on ray: no cluster at") as caught:
-        Ray(["true"], {}, {"address": "127.0.0.1:1"}, "toy")
+        RayLauncher(["true"], {}, {"address": "127.0.0.1:1"}, "toy")
     assert "\n" not in str(caught.value)
 
 
 def test_a_wrong_number_is_refused():
     with pytest.raises(UserError, match="--engine num_gpus=many: no number"):
-        Ray(["true"], {}, {"num_gpus": "many"}, "toy")
+        RayLauncher(["true"], {}, {"num_gpus": "many"}, "toy")

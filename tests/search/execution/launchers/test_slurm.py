@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from search.errors import RunError, UserError
-from search.execution.launchers.slurm import Slurm
+from search.execution.launchers.slurm import SlurmLauncher
 from search.execution.lease import Interrupts
-from search.execution.monitor import Follower
-from search.execution.worker_pool import Crew
+from search.execution.monitor import Monitor
+from search.execution.worker_pool import WorkerPool
 from search.storage.database import open_storage
 from tests.support.kill_campaign import COMMAND
 from tests.support.toy_study import Watcher, press_once_running, told, toy_space, toy_storage, toy_study, work
@@ -122,7 +122,7 @@ def engine_of(folder, storage, logs, **options):
         "TOY_STEP_SECONDS": "0.3",
     }
     given = {"gpus_per_node": "0", "mem": "100MB", **options}
-    return Slurm([*COMMAND, str(folder / "toy")], environment, logs, given, "toy")
+    return SlurmLauncher([*COMMAND, str(folder / "toy")], environment, logs, given, "toy")
 
 
 def test_a_search_on_slurm_with_a_requeued_job(tmp_path, slurm, cluster):
@@ -150,7 +150,7 @@ def test_a_search_on_slurm_with_a_requeued_job(tmp_path, slurm, cluster):
     thread = threading.Thread(target=requeue, daemon=True)
     thread.start()
     engine = engine_of(tmp_path, storage, tmp_path / "logs")
-    assert Crew(engine, 2, ledger, Follower(ledger, watcher), watcher.notice).run(Interrupts()) == "done"
+    assert WorkerPool(engine, 2, ledger, Monitor(ledger, watcher), watcher.notice).run(Interrupts()) == "done"
     thread.join()
     assert told(ledger) == told(calm)
     shown = subprocess.run(["scontrol", "show", "job", requeued[0]], capture_output=True, text=True).stdout
@@ -168,7 +168,7 @@ def test_ctrl_c_ends_the_jobs_and_gives_their_work_back(tmp_path, slurm, cluster
 
     press_once_running(ledger, interrupts)
     engine = engine_of(tmp_path, ledger.storage, tmp_path / "logs")
-    assert Crew(engine, 1, ledger, Follower(ledger, watcher), watcher.notice).run(interrupts) == "interrupted"
+    assert WorkerPool(engine, 1, ledger, Monitor(ledger, watcher), watcher.notice).run(interrupts) == "interrupted"
     assert not any(one.state == "running" for one in ledger.history())
     assert not subprocess.run(["squeue", "-h"], capture_output=True, text=True).stdout.strip()
 
@@ -185,4 +185,4 @@ def test_a_machine_without_slurm_is_told_so(tmp_path, monkeypatch):
     pytest.importorskip("submitit", reason="submitit is not installed: the slurm extra has it")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="no srun on this machine"):
-        Slurm([sys.executable], {}, tmp_path / "logs", {}, "toy")
+        SlurmLauncher([sys.executable], {}, tmp_path / "logs", {}, "toy")
