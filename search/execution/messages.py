@@ -1,33 +1,19 @@
-"""Messages between the supervisor and the training process: a JSON object a line, parsed strictly on both sides.
+"""Messages between the supervisor and the training process: frozen records with `to_json()` and `from_json()`.
 
-Each message is a frozen record with `to_json()` and `from_json()`. `encode` and `decode` convert between JSON objects
-and lines, `read_lines` splits a stream. Whatever does not parse raises MessageError.
+The supervisor sends jobs and requests to stop; the training process reports events on the way and answers each job
+with one event. What does not parse raises MessageError; wire.py has the lines themselves.
 """
 
 from __future__ import annotations
 
 import json
-import math
-import reprlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO, ClassVar, Literal, cast, get_args
+from typing import Any, ClassVar, Literal, cast, get_args
 
-MAX_LINE_BYTES = 64 * 2**20
-MAX_DEPTH = 50  # of nested arrays and objects; a study's facts take 4
-_SHOWN_BYTES = 80  # of an unreadable line, in the error
-_TOO_LONG = f"longer than {MAX_LINE_BYTES // 2**20} MiB"
+from search.execution.wire import MessageError
 
 FailureKind = Literal["diverged", "oom", "disk", "input", "bug"]
-
-
-class MessageError(ValueError):
-    """A message that cannot be sent or read: what is wrong with it, and how it starts."""
-
-    def __init__(self, problem: str, text: bytes | str = b"") -> None:
-        start = text[:_SHOWN_BYTES]
-        shown = start.decode("utf-8", "replace") if isinstance(start, bytes) else start
-        super().__init__(f"{problem}: {shown!r}" if shown else problem)
 
 
 class _Fields:
@@ -108,18 +94,8 @@ class SegmentJob:
     settings: Mapping[str, Any]
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            **self.settings,
-            "seed": self.seed,
-            "folder": self.folder,
-            "facts": dict(self.facts),
-            "job": self.job,
-            "number": self.number,
-            "token": self.token,
-            "params": dict(self.params),
-            "first_step": self.first_step,
-            "last_step": self.last_step,
-        }
+        fields = vars(self) | {"job": self.job}
+        return {**fields.pop("settings"), **fields}
 
     @classmethod
     def from_json(cls, message: Mapping[str, Any]) -> SegmentJob:
@@ -151,14 +127,8 @@ class TestJob:
     settings: Mapping[str, Any]
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            **self.settings,
-            "job": self.job,
-            "params": dict(self.params),
-            "seed": self.seed,
-            "folder": self.folder,
-            "facts": dict(self.facts),
-        }
+        fields = vars(self) | {"job": self.job}
+        return {**fields.pop("settings"), **fields}
 
     @classmethod
     def from_json(cls, message: Mapping[str, Any]) -> TestJob:
@@ -186,8 +156,7 @@ class CheckJob:
     measure: bool
 
     def to_json(self) -> dict[str, Any]:
-        candidates = [dict(params) for params in self.candidates]
-        return {"job": self.job, "data": dict(self.data), "candidates": candidates, "measure": self.measure}
+        return {"job": self.job, **vars(self)}
 
     @classmethod
     def from_json(cls, message: Mapping[str, Any]) -> CheckJob:
@@ -216,14 +185,9 @@ class ProgressEvent:
     seconds: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        values = {
-            "loss": self.loss,
-            "learning_rate": self.learning_rate,
-            "grad_norm": self.grad_norm,
-            "seconds": self.seconds,
-        }
-        present = {name: value for name, value in values.items() if value is not None}
-        return {"event": self.event, "step": self.step, **present}
+        """Without what is not known."""
+        known = {name: value for name, value in vars(self).items() if value is not None}
+        return {"event": self.event, **known}
 
     @classmethod
     def from_json(cls, message: Mapping[str, Any]) -> ProgressEvent:
@@ -247,7 +211,7 @@ class Fact:
     value: Any
 
     def to_json(self) -> dict[str, Any]:
-        return {"event": self.event, "key": self.key, "value": self.value}
+        return {"event": self.event, **vars(self)}
 
     @classmethod
     def from_json(cls, message: Mapping[str, Any]) -> Fact:
@@ -265,7 +229,7 @@ class Limit:
     value: float
 
     def to_json(self) -> dict[str, Any]:
-        return {"event": self.event, "key": self.key, "value": self.value}
+        return {"event": self.event, **vars(self)}
 
     @classmethod
     def from_json(cls, message: Mapping[str, Any]) -> Limit:
@@ -283,7 +247,7 @@ class SegmentResult:
     metrics: Mapping[str, Any]
 
     def to_json(self) -> dict[str, Any]:
-        return {"event": self.event, "value": self.value, "metrics": dict(self.metrics)}
+        return {"event": self.event, **vars(self)}
 
     @classmethod
     def from_json(cls, message: Mapping[str, Any]) -> SegmentResult:
@@ -302,12 +266,7 @@ class Checked:
     flops_per_second: float | None
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "event": self.event,
-            "data": dict(self.data),
-            "models": dict(self.models),
-            "flops_per_second": self.flops_per_second,
-        }
+        return {"event": self.event, **vars(self)}
 
     @classmethod
     def from_json(cls, message: Mapping[str, Any]) -> Checked:
@@ -327,13 +286,7 @@ class Tested:
     words: tuple[int, ...]
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "event": self.event,
-            "wer": self.wer,
-            "wer_raw": self.wer_raw,
-            "errors": list(self.errors),
-            "words": list(self.words),
-        }
+        return {"event": self.event, **vars(self)}
 
     @classmethod
     def from_json(cls, message: Mapping[str, Any]) -> Tested:
@@ -355,7 +308,7 @@ class SegmentStopped:
     step: int | None
 
     def to_json(self) -> dict[str, Any]:
-        return {"event": self.event, "step": self.step}
+        return {"event": self.event, **vars(self)}
 
     @classmethod
     def from_json(cls, message: Mapping[str, Any]) -> SegmentStopped:
@@ -372,7 +325,7 @@ class Failure:
     reason: str
 
     def to_json(self) -> dict[str, Any]:
-        return {"event": self.event, "failure": self.failure, "reason": self.reason}
+        return {"event": self.event, **vars(self)}
 
     @classmethod
     def from_json(cls, message: Mapping[str, Any]) -> Failure:
@@ -415,68 +368,3 @@ def event_from_json(message: Mapping[str, Any]) -> Event:
     if not isinstance(kind, str) or kind not in _EVENTS:
         raise MessageError("unknown event", json.dumps(dict(message)))
     return _EVENTS[kind].from_json(message)
-
-
-def encode(message: Mapping[str, Any]) -> bytes:
-    """The message as one line; raises MessageError where it is not plain finite JSON or too long."""
-    problem = _problem_inside(message)
-    if problem:
-        raise MessageError(problem, reprlib.repr(message))
-    try:
-        line = json.dumps(message).encode() + b"\n"
-    except (TypeError, ValueError) as error:
-        raise MessageError(f"not JSON ({error})", reprlib.repr(message)) from None
-    if len(line) > MAX_LINE_BYTES:
-        raise MessageError(_TOO_LONG, line)
-    return line
-
-
-def decode(line: bytes) -> dict[str, Any]:
-    """The JSON object of one line; raises MessageError for anything else."""
-    if len(line) > MAX_LINE_BYTES:
-        raise MessageError(_TOO_LONG, line)
-    try:
-        message = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError:
-        raise MessageError("not UTF-8", line) from None
-    except RecursionError:
-        raise MessageError("nested too deep", line) from None
-    except ValueError:
-        raise MessageError("not JSON", line) from None
-    if not isinstance(message, dict):
-        raise MessageError("not a JSON object", line)
-    problem = _problem_inside(message)
-    if problem:
-        raise MessageError(problem, line)
-    return message
-
-
-def read_lines(stream: BinaryIO) -> Iterator[bytes]:
-    """Complete lines of a stream. A longer one than MAX_LINE_BYTES is cut there, so that `decode` refuses it.
-
-    What follows the last line end is the beginning of a line whose writer was killed, and is dropped.
-    """
-    while line := stream.readline(MAX_LINE_BYTES + 1):
-        if not line.endswith(b"\n") and len(line) <= MAX_LINE_BYTES:
-            return
-        yield line
-        while line and not line.endswith(b"\n"):
-            line = stream.readline(MAX_LINE_BYTES)
-
-
-def _problem_inside(message: Mapping[str, Any]) -> str | None:
-    """What is wrong with the values anywhere within the message: level by level, without recursion."""
-    level: list[Any] = [message]
-    for _ in range(MAX_DEPTH):
-        inner: list[Any] = []
-        for value in level:
-            if isinstance(value, float) and not math.isfinite(value):
-                return "NaN or infinity"
-            if isinstance(value, Mapping):
-                inner += value.values()
-            elif isinstance(value, list | tuple):
-                inner += value
-        if not inner:
-            return None
-        level = inner
-    return "nested too deep"

@@ -6,18 +6,18 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
-from search.execution import messages
+from search.execution import messages, wire
 from search.execution.messages import (
     CheckJob,
     Event,
     Failure,
     Job,
     JobAnswer,
-    MessageError,
     SegmentStopped,
     StopRequest,
     TestJob,
 )
+from search.execution.wire import MessageError
 from tmsearch import job_server
 from tmsearch.errors import InputError
 from tmsearch.trial import check, jobs
@@ -63,11 +63,11 @@ def _first_line(error: BaseException) -> str:
 
 def requests(stream: BinaryIO, write: job_server.Write, stop: Callable[[], None]) -> Iterator[Job]:
     """Jobs of a stream; ends after a message that cannot be read, with a Failure."""
-    for line in messages.read_lines(stream):
+    for line in wire.read_lines(stream):
         try:
-            message = messages.job_from_json(messages.decode(line))
+            message = messages.job_from_json(wire.decode(line))
         except MessageError as error:
-            write(messages.encode(Failure("bug", f"a message of the supervisor cannot be read: {error}").to_json()))
+            write(wire.encode(Failure("bug", f"a message of the supervisor cannot be read: {error}").to_json()))
             return
         if isinstance(message, StopRequest):
             stop()
@@ -77,9 +77,9 @@ def requests(stream: BinaryIO, write: job_server.Write, stop: Callable[[], None]
 
 def _encoded(event: JobAnswer) -> bytes:
     try:
-        return messages.encode(event.to_json())
+        return wire.encode(event.to_json())
     except MessageError as error:
-        return messages.encode(Failure("bug", f"the answer cannot be sent: {error}").to_json())
+        return wire.encode(Failure("bug", f"the answer cannot be sent: {error}").to_json())
 
 
 def main() -> None:
@@ -87,7 +87,7 @@ def main() -> None:
     bench = Workbench()
 
     def serve(job: Job, write: job_server.Write, stop: Callable[[], bool]) -> bytes:
-        return _encoded(answer(bench, job, lambda event: write(messages.encode(event.to_json())), stop))
+        return _encoded(answer(bench, job, lambda event: write(wire.encode(event.to_json())), stop))
 
     job_server.serve(requests, serve)
 

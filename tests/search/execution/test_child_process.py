@@ -6,7 +6,7 @@ import time
 import pytest
 
 from search.errors import RunError
-from search.execution import messages
+from search.execution import messages, wire
 from search.execution.child_process import Child, run_job
 from search.execution.messages import CheckJob, Failure
 from tests.support.toy_study import toy_space, toy_storage, toy_study, work
@@ -44,7 +44,7 @@ def misbehaving(name: str) -> Child:
 
 @pytest.fixture(autouse=True)
 def short_lines(monkeypatch):
-    monkeypatch.setattr(messages, "MAX_LINE_BYTES", 2**19)
+    monkeypatch.setattr(wire, "MAX_LINE_BYTES", 2**19)
 
 
 @pytest.mark.parametrize("name", ANSWERS)

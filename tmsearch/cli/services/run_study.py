@@ -149,7 +149,7 @@ def _alone(
         folder,
         _settings(space, StudyFacts.from_json(summary.facts), folder).to_json(),
         display,
-        place=os.environ.get(LOCATION_VARIABLE) or _place(),
+        location=os.environ.get(LOCATION_VARIABLE) or _place(),
         version=code_version(),
         checkpoint_store=CheckpointStore(url, ledger.study, display.notice) if url else None,
         annotator=StudyAnnotator(ledger, display.notice),
