@@ -8,15 +8,14 @@ import shutil
 from pathlib import Path
 
 from search.imported import without_imported
+from search.paths import CHECKPOINTS, DISCARDED_SUFFIX, claim_folder, discarded, trial_folder
 from search.records import ENDED
 from search.schedulers import scheduler
 from search.schedulers.asha import promising
 from search.storage.claims import Ledger
-from search.study import CHECKPOINTS, claim_folder, trial_folder
 
 # Where no budget is given, paused configurations take this share of what the disk has to give.
 DISK_SHARE = 0.5
-_SUFFIX = ".discarded"
 
 
 def sweep(
@@ -68,7 +67,7 @@ def discard_claim(trial_folder: Path, token: int) -> None:
     """Remove the checkpoints of a claim that was lost: nobody's, if the holder has gone on from them or not."""
     folder = claim_folder(trial_folder, token)
     discard(folder)
-    shutil.rmtree(folder.with_name(folder.name + _SUFFIX), ignore_errors=True)
+    shutil.rmtree(discarded(folder), ignore_errors=True)
     with contextlib.suppress(OSError):
         folder.parent.rmdir()  # the last one there
 
@@ -86,14 +85,14 @@ def discard(folder: Path) -> None:
     """Rename it, so that nobody finds half of it; nothing happens where it is not there."""
     with contextlib.suppress(FileNotFoundError):
         try:
-            folder.rename(folder.with_name(folder.name + _SUFFIX))
+            folder.rename(discarded(folder))
         except OSError:  # an earlier one was not removed yet
-            shutil.rmtree(folder.with_name(folder.name + _SUFFIX), ignore_errors=True)
-            os.rename(folder, folder.with_name(folder.name + _SUFFIX))
+            shutil.rmtree(discarded(folder), ignore_errors=True)
+            os.rename(folder, discarded(folder))
 
 
 def clear_discarded(study_folder: Path) -> None:
     """Remove what was discarded, by whoever it was."""
-    for pattern in (f"trials/*/*{_SUFFIX}", f"trials/*/{CHECKPOINTS}/*{_SUFFIX}"):
+    for pattern in (f"trials/*/*{DISCARDED_SUFFIX}", f"trials/*/{CHECKPOINTS}/*{DISCARDED_SUFFIX}"):
         for path in study_folder.glob(pattern):
             shutil.rmtree(path, ignore_errors=True)

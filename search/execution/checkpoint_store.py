@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from search.errors import UserError
-from search.study import CHECKPOINTS, claim_folder
-
-_PENDING = ".pending-"  # as everywhere: never read
+from search.paths import CHECKPOINTS, PENDING_PREFIX, claim_folder
 
 
 class CheckpointStore:
@@ -68,7 +66,7 @@ class CheckpointStore:
             target = folder / CHECKPOINTS / name
             if target.exists():
                 continue
-            pending = target.with_name(f"{_PENDING}{target.name}-{uuid.uuid4().hex}")
+            pending = target.with_name(f"{PENDING_PREFIX}{target.name}-{uuid.uuid4().hex}")
             pending.parent.mkdir(parents=True, exist_ok=True)
             self._files.get(f"{self._place(number)}/{name}/", str(pending), recursive=True)
             os.rename(pending, target)

@@ -19,6 +19,7 @@ from search.execution.child_process import ChildExitError, ChildProcess
 from search.execution.lease import Interrupts, LeaseLostError, Listener, Segment
 from search.execution.messages import Failure, JobAnswer, SegmentJob, SegmentResult, SegmentStopped
 from search.imported import without_imported
+from search.paths import trial_folder
 from search.process_id import ProcessId
 from search.records import CRASHES_ALLOWED, KILLS_ALLOWED, Claim
 from search.samplers import sampler
@@ -28,7 +29,6 @@ from search.space.knobs import Knob
 from search.space.search_space import Space
 from search.storage.claims import Ledger
 from search.storage.retry import Retry
-from search.study import trial_folder
 
 __all__ = ["Interrupts", "Listener", "Outcome", "Worker", "rule_of"]
 
