@@ -8,13 +8,15 @@ import reprlib
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
+from search.errors import EngineError
+
 MAX_LINE_BYTES = 64 * 2**20
 MAX_DEPTH = 50  # of nested arrays and objects; a study's facts take 4
 _SHOWN_BYTES = 80  # of an unreadable line, in the error
 _TOO_LONG = f"longer than {MAX_LINE_BYTES // 2**20} MiB"
 
 
-class MessageError(ValueError):
+class MessageError(EngineError):
     """A message that cannot be sent or read: what is wrong with it, and how it starts."""
 
     def __init__(self, problem: str, text: bytes | str = b"") -> None:

@@ -24,6 +24,7 @@ from search.execution.lease import Interrupts
 from search.execution.monitor import Monitor
 from search.execution.worker import Outcome, Worker
 from search.execution.worker_pool import WorkerPool
+from search.paths import study_folder
 from search.records import StudyRecord
 from search.space.search_space import Choice, Space
 from search.storage.claims import Ledger
@@ -93,7 +94,7 @@ def run_study(
     deadline = time.monotonic() + timeout if timeout else math.inf
     summary = study.summarize(ledger)
     record, space = summary.record, Space.from_json(dict(summary.record.space))
-    folder = study.study_folder(ledger.storage, record.name)
+    folder = study_folder(ledger.storage.folder, record.name)
     folder.mkdir(parents=True, exist_ok=True)
     _keep_space(folder, record)
     interrupts = Interrupts()
