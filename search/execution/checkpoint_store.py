@@ -56,9 +56,7 @@ class CheckpointStore:
         with self._reporting_failure():
             checkpoints = folder / CHECKPOINTS
             local = {
-                str(path.relative_to(checkpoints))
-                for path in checkpoints.glob("*/*")
-                if not path.name.startswith(".")
+                str(path.relative_to(checkpoints)) for path in checkpoints.glob("*/*") if not path.name.startswith(".")
             }
             stored = self._stored_names(number)
             for name in sorted(local - stored):

@@ -58,7 +58,7 @@ class Interrupts:
 
     @contextmanager
     def handle_signals(self) -> Iterator[None]:
-        """Within the block SIGINT, SIGTERM and SIGUSR2 count; Slurm sends the last one when a job's time is nearly up."""
+        """Count SIGINT, SIGTERM and SIGUSR2 within the block; Slurm sends SIGUSR2 when a job's time is nearly up."""
         numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
         handlers = {number: signal.signal(number, lambda *_: self.signal()) for number in numbers}
         try:

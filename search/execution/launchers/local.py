@@ -17,7 +17,7 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; read from the driver's files, not torch."""
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; needs no torch."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         names = [name.strip() for name in visible.split(",")]
@@ -68,7 +68,7 @@ class LocalLauncher:
         """Nothing is held."""
 
     def _assignment(self, slot: int) -> dict[str, str]:
-        """The worker's GPU, in turn where there are fewer than workers; on a machine without, its share of the cores."""
+        """Variables that give the worker a GPU, shared if there are too few, or on a machine without its share of cores."""
         parent = {PARENT_VARIABLE: str(os.getpid())}
         cards = gpus()
         if cards:

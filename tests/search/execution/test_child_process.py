@@ -6,7 +6,7 @@ import time
 import pytest
 
 from search.errors import RunError
-from search.execution import messages, wire
+from search.execution import wire
 from search.execution.child_process import Child, run_job
 from search.execution.messages import CheckJob, Failure
 from tests.support.toy_study import toy_space, toy_storage, toy_study, work

@@ -67,7 +67,9 @@ def test_a_search_on_ray_that_loses_a_node(tmp_path, nodes, cluster):
         while len(ledger.workers()) < 2 and time.monotonic() < until:
             time.sleep(0.2)
         locations.update(worker.place for worker in ledger.workers())
-        lost_node = next(node for node in added if any(node.node_id.startswith(location.split()[-1]) for location in locations))
+        lost_node = next(
+            node for node in added if any(node.node_id.startswith(location.split()[-1]) for location in locations)
+        )
         ray_cluster.remove_node(lost_node, allow_graceful=False)
 
     thread = threading.Thread(target=lose, daemon=True)
