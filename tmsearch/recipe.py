@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from typing import Any
 import yaml
 
 from tmsearch.config import DataConfig, TrainConfig
+from tmsearch.files import write_atomically
 
 
 @dataclass(frozen=True)
@@ -104,14 +104,3 @@ def recipe_text(recipe: Recipe) -> str:
     """The recipe as YAML; every knob is written, so that a later default changes nothing."""
     kept = {**_whole(recipe), "hash": recipe.hash}
     return "# `tmsearch train THIS_FILE` trains it.\n" + yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
-
-
-def write_atomically(file: Path, content: str | bytes) -> None:
-    """Replace `file` as a whole: a kill leaves the old one or the new one."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    scratch = file.with_name(f".{file.name}.{os.getpid()}")
-    with scratch.open("wb") as stream:
-        stream.write(content.encode() if isinstance(content, str) else content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    scratch.replace(file)

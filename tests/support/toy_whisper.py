@@ -23,7 +23,8 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 from tmsearch.config import DataConfig, TrainConfig
 from tmsearch.data import corpus as clips
 from tmsearch.data.splits import Split
-from tmsearch.training.train import Speech, Stretch
+from tmsearch.features.dataset import Speech
+from tmsearch.training.train import Stretch
 
 SECONDS = 2  # context of the toy's encoder
 SPECIALS = (

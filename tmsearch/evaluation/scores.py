@@ -1,4 +1,4 @@
-"""What an evaluation found, clip by clip, and the table that it is kept in: JSON lines, read without torch."""
+"""The scores of an evaluation, clip by clip, and their table on disk: JSON lines, read without torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tmsearch.recipe import write_atomically
+from tmsearch.files import write_atomically
+from tmsearch.quoting import markdown
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class ClipScore:
 
     @property
     def wer(self) -> float:
-        """Of this clip alone; of one without words in its reference 0, or 1 where something was heard."""
+        """Of this clip alone. Where its reference has no words: 0, or 1 if the hypothesis has some."""
         return self.edits / self.words if self.words else float(self.edits > 0)
 
 
@@ -47,17 +48,17 @@ class Scores:
 
 
 def baseline_folder(study_folder: Path, model: str) -> Path:
-    """Where the table of the untouched checkpoint is, at step 0."""
+    """The folder of the zero-shot baseline's table, which is at step 0."""
     return study_folder / "baselines" / model.replace("/", "--")
 
 
 def scores_file(folder: Path, step: int) -> Path:
-    """Where the table of the evaluation at `step` is."""
+    """The file of the evaluation at `step`."""
     return folder / f"clips-{step:06d}.jsonl"
 
 
 def write_scores(folder: Path, step: int, scores: Sequence[ClipScore]) -> Path:
-    """The per-clip table of one evaluation: name, reference, hypothesis and edit counts."""
+    """Writes the table of one evaluation, a ClipScore a line, and returns its file."""
     file = scores_file(folder, step)
     lines = (json.dumps(dataclasses.asdict(score), ensure_ascii=False) for score in scores)
     write_atomically(file, "".join(f"{line}\n" for line in lines))
@@ -65,7 +66,7 @@ def write_scores(folder: Path, step: int, scores: Sequence[ClipScore]) -> Path:
 
 
 def read_scores(folder: Path, step: int) -> tuple[ClipScore, ...]:
-    """The table of the evaluation at `step`; empty where there is none here, as after training on another machine."""
+    """The table of the evaluation at `step`; empty where the file is not here, as after training on another machine."""
     file = scores_file(folder, step)
     if not file.is_file():
         return ()
@@ -73,5 +74,14 @@ def read_scores(folder: Path, step: int) -> tuple[ClipScore, ...]:
 
 
 def worst_first(clips: Sequence[ClipScore]) -> list[ClipScore]:
-    """By word errors, the most first; equal ones by rate, then by name."""
+    """The clips by word errors, the most first; equal ones by rate, then by name."""
     return sorted(clips, key=lambda clip: (-clip.edits, -clip.wer, clip.name))
+
+
+def worst_clips_table(clips: Sequence[ClipScore], limit: int) -> str:
+    """The `limit` worst clips as a Markdown table of their texts and errors."""
+    rows = ["| clip | errors | words | said | heard |", "|---|---|---|---|---|"]
+    for clip in worst_first(clips)[:limit]:
+        texts = f"{markdown(clip.reference)} | {markdown(clip.hypothesis)}"
+        rows.append(f"| {markdown(clip.name)} | {clip.edits} | {clip.words} | {texts} |")
+    return "\n".join(rows)

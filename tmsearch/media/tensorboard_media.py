@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tmsearch.data.audio_file import SAMPLE_RATE, Samples
+from tmsearch.files import write_atomically
 from tmsearch.media.sounds import wav
 
 _NAME = "events.out.tfevents.{at:.0f}.{end}"  # TensorBoard reads a folder's files in the order of their names
@@ -50,11 +50,7 @@ def write(folder: Path, step: int, clips: Sequence[TensorboardClip], *, failed: 
         records.write(event.SerializeToString())
     last = int(there[-1].name.split(".")[3]) if there else 0
     file = folder / _NAME.format(at=max(now, last + 1), end=end)
-    # Not under a name that TensorBoard would read before it is whole.
-    scratch = folder / f".{end}.{os.getpid()}"
-    folder.mkdir(parents=True, exist_ok=True)
-    scratch.write_bytes(held.getvalue())
-    scratch.replace(file)
+    write_atomically(file, held.getvalue())
     return file
 
 

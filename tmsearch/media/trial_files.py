@@ -19,10 +19,10 @@ from tmsearch.data.sources import Source, open_source
 from tmsearch.errors import InputError
 from tmsearch.evaluation import bootstrap
 from tmsearch.evaluation.scores import ClipScore, read_scores, worst_first
+from tmsearch.files import write_atomically
 from tmsearch.media import images, sounds, tensorboard_media, trial_note
 from tmsearch.media.trial_note import MEDIA_FOLDER, MEDIA_LIST, NoteMedia, TrialNote
 from tmsearch.quoting import cell, file_name, markdown
-from tmsearch.recipe import write_atomically
 
 MAX_BYTES = 2_000_000  # bytes of a trial's exhibits, all together
 ROWS = 20  # worst clips in the table

@@ -27,7 +27,8 @@ from tmsearch.trial.workbench import Workbench
 def answer(bench: Workbench, job: Job, report: Callable[[Event], None], stop: Callable[[], bool]) -> JobAnswer:
     """The job's last word, failures by class among them."""
     from tmsearch.training import micro_batch
-    from tmsearch.training.train import DivergenceError, TrainingStoppedError
+    from tmsearch.training.state import DivergenceError
+    from tmsearch.training.train import TrainingStoppedError
 
     try:
         if isinstance(job, CheckJob):

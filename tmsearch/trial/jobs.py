@@ -26,7 +26,8 @@ from tmsearch.trial.workbench import Workbench
 
 if TYPE_CHECKING:
     from tmsearch.features.dataset import Speech
-    from tmsearch.training.train import Result, StepMetrics
+    from tmsearch.training.state import StepMetrics
+    from tmsearch.training.train import Result
 
 Report = Callable[[Event], None]
 
@@ -47,7 +48,7 @@ def segment(bench: Workbench, job: SegmentJob, report: Report, stop: Callable[[]
     from tmsearch import devices
     from tmsearch.evaluation.scores import scores_file, write_scores
     from tmsearch.export import weights
-    from tmsearch.training import checkpoints, claims
+    from tmsearch.training import checkpoints
     from tmsearch.training.tensorboard import TrialLog
 
     settings = TrialSettings.from_json(job.settings)
@@ -62,20 +63,20 @@ def segment(bench: Workbench, job: SegmentJob, report: Report, stop: Callable[[]
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache / "compiled"))
     _baseline(bench, config, speech, facts, folder.parents[1], report)
     saved = folder / "checkpoints"
-    checkpoint = claims.latest(saved, job.last_step)
+    checkpoint = checkpoints.latest_of_claims(saved, job.last_step)
     begun = checkpoints.step_of(checkpoint) if checkpoint else 0
     with TrialLog(Path(settings.tensorboard) / folder.name, begun, job.params, settings.choices) as logbook:
 
         def log(progress: StepMetrics) -> None:
-            logbook.progress(progress)
+            logbook.add_step(progress)
             report(ProgressEvent(**dataclasses.asdict(progress)))
 
         result, clips = _trained(bench, config, speech, job, log, report, stop)
         metrics: dict[str, Any] = {name: getattr(result, name) for name in ("wer", "wer_raw", "cer", "loops")}
         # What ended between this and its commit is done again, from its last checkpoint: its events are there.
         if begun < result.step or not scores_file(folder, result.step).is_file():
-            logbook.rung(result.step, metrics, result.scores)
-    claims.keep_only(saved, job.token, result.step)
+            logbook.add_evaluation(result.step, metrics, result.scores)
+    checkpoints.keep_only_claimed(saved, job.token, result.step)
     if settings.keep_weights and result.step == config.max_steps:
         weights.keep(result.checkpoint, folder)
     write_scores(folder, result.step, result.scores)
@@ -98,7 +99,7 @@ def test(bench: Workbench, job: TestJob) -> Tested:
     recipe = _recipe(job, settings, facts)
     devices.configure_device(settings.threads)
     speech = bench.speech(recipe.data, facts.known_data, Path(settings.cache))
-    scores = weights.on_test(recipe.train, Path(job.folder), speech)
+    scores = weights.score_on_test(recipe.train, Path(job.folder), speech)
     return Tested(
         wer=scores.wer,
         wer_raw=scores.wer_raw,
@@ -117,14 +118,14 @@ def _trained(
     stop: Callable[[], bool],
 ) -> tuple[Result, int]:
     """The segment's training with as many clips a forward pass as memory takes, and how many: the study remembers."""
-    from tmsearch.training import claims, micro_batch, train
+    from tmsearch.training import checkpoints, micro_batch, train
 
     saved = Path(job.folder) / "checkpoints"
     settings = TrialSettings.from_json(job.settings)
     key = micro_batch_key(config, micro_batch.device_name())
     clips = StudyFacts.from_json(job.facts).micro_batches.get(key)
     if clips is None:
-        clips = micro_batch.find(config, speech, bench.warm)
+        clips = micro_batch.find(config, speech, bench.model_cache)
         report(Limit(key, clips))
     while True:
         stretch = train.Stretch(
@@ -132,19 +133,19 @@ def _trained(
             last_step=job.last_step,
             threads=settings.threads,
             micro_batch=clips,
-            checkpoint=claims.latest(saved, job.last_step),
-            save_to=claims.folder(saved, job.token),
+            checkpoint=checkpoints.latest_of_claims(saved, job.last_step),
+            save_to=checkpoints.claim_folder(saved, job.token),
             save_seconds=train.SAVE_SECONDS,
         )
         try:
-            return train.train(config, speech, stretch, log, stop=stop, warm=bench.warm), clips
+            return train.train(config, speech, stretch, log, stop=stop, model_cache=bench.model_cache), clips
         except (RuntimeError, MemoryError) as error:
             if clips == 1 or not micro_batch.is_out_of_memory(error):
                 raise
         # Out of the except block, whose error holds the tensors that there was no more room beside.
-        bench.warm.forget()
-        micro_batch.release()
-        clips = micro_batch.halved(clips)
+        bench.model_cache.clear()
+        micro_batch.free_memory()
+        clips = micro_batch.halve(clips)
         report(Limit(key, clips))
 
 
@@ -160,7 +161,7 @@ def _baseline(
     untouched = TrainConfig(
         model=config.model, model_revision=config.model_revision, eval_batch_size=config.eval_batch_size
     )
-    scores = evaluate.zero_shot(untouched, speech, bench.warm.whisper(untouched))
+    scores = evaluate.zero_shot(untouched, speech, bench.model_cache.whisper(untouched))
     write_scores(baseline_folder(study_folder, config.model), 0, scores.clips)
     baseline = Baseline(
         wer=scores.wer,

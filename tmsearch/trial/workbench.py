@@ -13,7 +13,7 @@ from tmsearch.trial.facts import DataFacts
 if TYPE_CHECKING:
     from tmsearch.data.corpus import Corpus
     from tmsearch.features.dataset import Speech
-    from tmsearch.training.warm import ModelCache
+    from tmsearch.training.train import ModelCache
 
 
 class Workbench:
@@ -21,15 +21,15 @@ class Workbench:
 
     def __init__(self) -> None:
         self._corpora: dict[DataConfig, Corpus] = {}
-        self._warm: ModelCache | None = None
+        self._model_cache: ModelCache | None = None
 
     @property
-    def warm(self) -> ModelCache:
-        """The last model and its run."""
-        from tmsearch.training.warm import ModelCache
+    def model_cache(self) -> ModelCache:
+        """The last model and its training state."""
+        from tmsearch.training.train import ModelCache
 
-        self._warm = self._warm or ModelCache()
-        return self._warm
+        self._model_cache = self._model_cache or ModelCache()
+        return self._model_cache
 
     def corpus(self, data: DataConfig) -> Corpus:
         """Loaded once; a child works on one study."""

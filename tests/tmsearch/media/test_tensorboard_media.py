@@ -14,8 +14,8 @@ from search.space.search_space import Space
 from tests.cli.commands.test_serve import ended, served
 from tests.support.made_up import DEFAULT, OTHER, RUNS, made_up, scores
 from tmsearch.cli.services.annotator import StudyAnnotator
+from tmsearch.training.state import StepMetrics
 from tmsearch.training.tensorboard import TrialLog
-from tmsearch.training.train import StepMetrics
 
 
 def trained(folder, params, *steps, begun=0, beyond=0):
@@ -23,9 +23,9 @@ def trained(folder, params, *steps, begun=0, beyond=0):
     choices = {"model": ["demo/nano", "demo/micro"], "normalize_audio": [True, False]}
     with TrialLog(folder, begun, {**params, "normalize_audio": True}, choices) as logbook:
         for step in range(begun + 1, steps[-1] + beyond + 1 if steps else beyond + 1):
-            logbook.progress(StepMetrics(step, 1.0 / step, 1e-3, 1.0, 0.1))
+            logbook.add_step(StepMetrics(step, 1.0 / step, 1e-3, 1.0, 0.1))
             if step in steps:
-                logbook.rung(step, dict.fromkeys(("wer", "wer_raw", "cer"), 1.0 / step), scores(1))
+                logbook.add_evaluation(step, dict.fromkeys(("wer", "wer_raw", "cer"), 1.0 / step), scores(1))
 
 
 @pytest.fixture(scope="module")

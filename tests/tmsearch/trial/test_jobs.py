@@ -10,7 +10,8 @@ from search.execution.messages import Failure, SegmentJob, SegmentStopped
 from tmsearch.config import DataConfig
 from tmsearch.data.splits import split
 from tmsearch.errors import InputError
-from tmsearch.training.train import DivergenceError, TrainingStoppedError
+from tmsearch.training.state import DivergenceError
+from tmsearch.training.train import TrainingStoppedError
 from tmsearch.trial import jobs
 from tmsearch.trial.__main__ import answer
 from tmsearch.trial.facts import DataFacts

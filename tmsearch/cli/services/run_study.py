@@ -34,7 +34,7 @@ from tmsearch.cli.services.annotator import StudyAnnotator
 from tmsearch.cli.services.knobs import TRAIN
 from tmsearch.cli.services.plan import data_line
 from tmsearch.cli.view.progress import ProgressPrinter, closing_lines
-from tmsearch.recipe import write_atomically
+from tmsearch.files import write_atomically
 from tmsearch.trial.facts import StudyFacts
 from tmsearch.trial.settings import TrialSettings
 from tmsearch.version import code_version

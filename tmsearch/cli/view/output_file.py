@@ -6,7 +6,7 @@ from pathlib import Path
 
 from search.errors import UserError
 from search.space.errors import printable
-from tmsearch.recipe import write_atomically
+from tmsearch.files import write_atomically
 
 
 def write_output(file: Path, text: str, option: str = "-o", *, make_folder: bool = False) -> None:
