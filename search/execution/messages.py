@@ -54,12 +54,6 @@ class _Fields:
             raise self._error(f"{key!r} is not an array of objects")
         return tuple(items)
 
-    def integers(self, key: str) -> tuple[int, ...]:
-        items = self._typed(key, (list,), "an array of integers")
-        if not all(type(item) is int for item in items):
-            raise self._error(f"{key!r} is not an array of integers")
-        return tuple(items)
-
     def optional_number(self, key: str) -> float | None:
         return None if self._message.get(key) is None else self.number(key)
 
@@ -73,12 +67,33 @@ class _Fields:
         return MessageError(problem, json.dumps(self._message))
 
 
+class _TrialJob:
+    """A job with settings: the application's own fields, which the engine passes on unread.
+
+    On the wire they stand beside the job's other fields.
+    """
+
+    job: ClassVar[str]
+
+    def to_json(self) -> dict[str, Any]:
+        fields = vars(self) | {"job": self.job}
+        return {**fields.pop("settings"), **fields}
+
+
+class _Event:
+    """What the training process reports."""
+
+    event: ClassVar[str]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"event": self.event, **vars(self)}
+
+
 @dataclass(frozen=True)
-class SegmentJob:
+class SegmentJob(_TrialJob):
     """Train one configuration from `first_step` to `last_step` and score it.
 
-    `token` fences the claim; its checkpoints go to a folder of their own. `facts` are the study's, `settings` the
-    application's own fields, which the engine passes on unread; on the wire they stand beside the others.
+    `token` fences the claim; its checkpoints go to a folder of their own. `facts` are what the study found out so far.
     """
 
     job: ClassVar[str] = "segment"
@@ -92,10 +107,6 @@ class SegmentJob:
     folder: str
     facts: Mapping[str, Any]
     settings: Mapping[str, Any]
-
-    def to_json(self) -> dict[str, Any]:
-        fields = vars(self) | {"job": self.job}
-        return {**fields.pop("settings"), **fields}
 
     @classmethod
     def from_json(cls, message: Mapping[str, Any]) -> SegmentJob:
@@ -114,7 +125,7 @@ class SegmentJob:
 
 
 @dataclass(frozen=True)
-class TestJob:
+class TestJob(_TrialJob):
     """Score the kept model of a finished training on the test split."""
 
     __test__: ClassVar[bool] = False  # not a test class of pytest's
@@ -125,10 +136,6 @@ class TestJob:
     folder: str
     facts: Mapping[str, Any]
     settings: Mapping[str, Any]
-
-    def to_json(self) -> dict[str, Any]:
-        fields = vars(self) | {"job": self.job}
-        return {**fields.pop("settings"), **fields}
 
     @classmethod
     def from_json(cls, message: Mapping[str, Any]) -> TestJob:
@@ -173,7 +180,7 @@ class StopRequest:
 
 
 @dataclass(frozen=True)
-class ProgressEvent:
+class ProgressEvent(_Event):
     """One update of the model: mean loss, learning rate, gradient norm before clipping, and its time in seconds."""
 
     event: ClassVar[str] = "progress"
@@ -202,16 +209,13 @@ class ProgressEvent:
 
 
 @dataclass(frozen=True)
-class Fact:
+class Fact(_Event):
     """Something that holds for the whole study; the first value reported is kept."""
 
     event: ClassVar[str] = "fact"
 
     key: str
     value: Any
-
-    def to_json(self) -> dict[str, Any]:
-        return {"event": self.event, **vars(self)}
 
     @classmethod
     def from_json(cls, message: Mapping[str, Any]) -> Fact:
@@ -220,16 +224,13 @@ class Fact:
 
 
 @dataclass(frozen=True)
-class Limit:
+class Limit(_Event):
     """An upper limit that holds for the whole study; the smallest value reported is kept."""
 
     event: ClassVar[str] = "limit"
 
     key: str
     value: float
-
-    def to_json(self) -> dict[str, Any]:
-        return {"event": self.event, **vars(self)}
 
     @classmethod
     def from_json(cls, message: Mapping[str, Any]) -> Limit:
@@ -238,16 +239,13 @@ class Limit:
 
 
 @dataclass(frozen=True)
-class SegmentResult:
+class SegmentResult(_Event):
     """The objective at the segment's last step, and what else was measured."""
 
     event: ClassVar[str] = "result"
 
     value: float
     metrics: Mapping[str, Any]
-
-    def to_json(self) -> dict[str, Any]:
-        return {"event": self.event, **vars(self)}
 
     @classmethod
     def from_json(cls, message: Mapping[str, Any]) -> SegmentResult:
@@ -256,7 +254,7 @@ class SegmentResult:
 
 
 @dataclass(frozen=True)
-class Checked:
+class Checked(_Event):
     """The answer to CheckJob: what the study keeps of its data, each model by name, the machine's rate if measured."""
 
     event: ClassVar[str] = "checked"
@@ -265,9 +263,6 @@ class Checked:
     models: Mapping[str, Any]
     flops_per_second: float | None
 
-    def to_json(self) -> dict[str, Any]:
-        return {"event": self.event, **vars(self)}
-
     @classmethod
     def from_json(cls, message: Mapping[str, Any]) -> Checked:
         fields = _Fields(message)
@@ -275,40 +270,25 @@ class Checked:
 
 
 @dataclass(frozen=True)
-class Tested:
-    """The answer to TestJob: error rates, and by clip the errors and the reference words."""
+class Tested(_Event):
+    """The answer to TestJob: scores in the application's own form."""
 
     event: ClassVar[str] = "tested"
 
-    wer: float
-    wer_raw: float
-    errors: tuple[int, ...]
-    words: tuple[int, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        return {"event": self.event, **vars(self)}
+    scores: Mapping[str, Any]
 
     @classmethod
     def from_json(cls, message: Mapping[str, Any]) -> Tested:
-        fields = _Fields(message)
-        return cls(
-            wer=fields.number("wer"),
-            wer_raw=fields.number("wer_raw"),
-            errors=fields.integers("errors"),
-            words=fields.integers("words"),
-        )
+        return cls(_Fields(message).mapping("scores"))
 
 
 @dataclass(frozen=True)
-class SegmentStopped:
+class SegmentStopped(_Event):
     """Stopped on request after `step`; None where the process was ended before it could say."""
 
     event: ClassVar[str] = "stopped"
 
     step: int | None
-
-    def to_json(self) -> dict[str, Any]:
-        return {"event": self.event, **vars(self)}
 
     @classmethod
     def from_json(cls, message: Mapping[str, Any]) -> SegmentStopped:
@@ -316,16 +296,13 @@ class SegmentStopped:
 
 
 @dataclass(frozen=True)
-class Failure:
+class Failure(_Event):
     """The job failed: which kind of failure, and why in one line."""
 
     event: ClassVar[str] = "failure"
 
     failure: FailureKind
     reason: str
-
-    def to_json(self) -> dict[str, Any]:
-        return {"event": self.event, **vars(self)}
 
     @classmethod
     def from_json(cls, message: Mapping[str, Any]) -> Failure:
@@ -347,7 +324,7 @@ _EVENTS: dict[str, type[Event]] = {
 }
 
 
-def _settings(job: type[SegmentJob | TestJob], message: Mapping[str, Any]) -> dict[str, Any]:
+def _settings(job: type[SegmentJob] | type[TestJob], message: Mapping[str, Any]) -> dict[str, Any]:
     named = {"job", *job.__dataclass_fields__}
     return {key: value for key, value in message.items() if key not in named}
 

@@ -20,7 +20,7 @@ from search.execution.messages import (
 )
 from tmsearch.config import TrainConfig
 from tmsearch.recipe import save_recipe, trial_recipe
-from tmsearch.trial.facts import Baseline, StudyFacts, baseline_key, micro_batch_key, words_key
+from tmsearch.trial.facts import Baseline, StudyFacts, TestScores, baseline_key, micro_batch_key, words_key
 from tmsearch.trial.settings import TrialSettings
 from tmsearch.trial.workbench import Workbench
 
@@ -123,12 +123,12 @@ def run_test(workbench: Workbench, job: TestJob) -> Tested:
     trial = _Trial(workbench, job)
     devices.configure_device(trial.settings.threads)
     scores = weights.score_on_test(trial.config, trial.folder, trial.speech)
-    return Tested(
-        wer=scores.wer,
-        wer_raw=scores.wer_raw,
+    test_scores = TestScores(
         errors=tuple(clip.edits for clip in scores.clips),
         words=tuple(clip.words for clip in scores.clips),
+        wer_raw=scores.wer_raw,
     )
+    return Tested(test_scores.to_json())
 
 
 def _train(

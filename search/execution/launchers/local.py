@@ -68,7 +68,7 @@ class LocalLauncher:
         """Nothing is held."""
 
     def _assignment(self, slot: int) -> dict[str, str]:
-        """Variables that give the worker a GPU, shared if there are too few, or on a machine without its share of cores."""
+        """Variables that assign the worker a GPU, or its share of the cores on a machine without GPUs."""
         parent = {PARENT_VARIABLE: str(os.getpid())}
         cards = gpus()
         if cards:

@@ -134,7 +134,7 @@ class JobQueue:
         self._queried = -QUERY_SECONDS
 
     def state(self, job: str, since: float) -> str | None:
-        """PENDING, RUNNING, ...; None if the controller does not list the job when queried after `since` (monotonic)."""
+        """PENDING, RUNNING, ...; None if the controller, queried after `since` (monotonic), does not list the job."""
         if time.monotonic() - self._queried > QUERY_SECONDS:
             query = subprocess.run(
                 ["squeue", "--noheader", "--me", "--states=all", "--format=%i %T"], capture_output=True, text=True

@@ -23,7 +23,7 @@ EVENTS = [
     messages.Limit("micro_batch:model", 8),
     messages.SegmentResult(0.25, {"train_seconds": 1.0, "cer": None, "errors": [0, 1]}),
     messages.Checked({"clips": 3}, {"model": {"parameters": 5}}, None),
-    messages.Tested(0.5, 0.75, (1, 0), (2, 2)),
+    messages.Tested({"errors": [1, 0], "words": [2, 2]}),
     messages.SegmentStopped(5),
     messages.Failure("oom", "out of memory"),
 ]
@@ -103,7 +103,7 @@ def test_a_missing_field_and_a_wrong_type_are_named(message):
         ({"event": "progress", "step": 1, "loss": "low"}, "'loss' is not a number"),
         ({"event": "result", "value": 10**400, "metrics": {}}, "'value' is too large"),
         ({"event": "result", "value": 0.5, "metrics": [1]}, "'metrics' is not an object"),
-        ({"event": "tested", "wer": 1, "wer_raw": 1, "errors": [1.5], "words": [1]}, "'errors' is not an array of int"),
+        ({"event": "tested", "scores": [1]}, "'scores' is not an object"),
         ({"event": "failure", "failure": "mood", "reason": "bad"}, "unknown failure"),
         ({"event": "song"}, "unknown event"),
         ({"event": ["result"]}, "unknown event"),
