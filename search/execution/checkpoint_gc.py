@@ -12,7 +12,7 @@ from search.paths import CHECKPOINTS, DISCARDED_SUFFIX, claim_folder, discarded,
 from search.records import ENDED
 from search.schedulers import scheduler
 from search.schedulers.asha import promising
-from search.storage.claims import Ledger
+from search.storage.ledger import Ledger
 
 # Where no budget is given, paused configurations take this share of what the disk has to give.
 DISK_SHARE = 0.5

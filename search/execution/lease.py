@@ -25,9 +25,8 @@ from search.execution.messages import (
     StopRequest,
 )
 from search.records import Claim
-from search.storage.claims import Ledger
 from search.storage.reader import LEASE_SECONDS
-from search.storage.retry import Retry
+from search.storage.retry import RetryingLedger
 
 
 class Listener(Protocol):
@@ -81,11 +80,10 @@ class Segment:
 
     RENEW_SECONDS: ClassVar[float] = LEASE_SECONDS / 10
 
-    def __init__(self, ledger: Ledger, child: ChildProcess, listener: Listener, patience: Retry) -> None:
+    def __init__(self, ledger: RetryingLedger, child: ChildProcess, listener: Listener) -> None:
         self._ledger = ledger
         self._child = child
         self._listener = listener
-        self._patience = patience
         self._progress: ProgressEvent | None = None
 
     def run(
@@ -140,22 +138,22 @@ class Segment:
             self._progress = event
             self._listener.progress(claim.number, event)
         elif isinstance(event, Fact):
-            self._patience.call(lambda again: self._ledger.add_fact(event.key, event.value))
+            self._ledger.add_fact(event.key, event.value)
             self._listener.fact(event.key, event.value)
         elif isinstance(event, Limit):
-            self._patience.call(lambda again: self._ledger.lower_fact(event.key, event.value))
+            self._ledger.lower_fact(event.key, event.value)
 
     def _renew(self, claim: Claim, signed_in: Callable[[], None]) -> bool:
         """Keep the lease; whether the study is asked to stop. Raises Lost."""
         try:
             progress = self._progress.to_json() if self._progress else {}
-            ours, asked = self._ledger.renew(claim, progress)
+            ours, asked = self._ledger.ledger.renew(claim, progress)
             if ours:
                 signed_in()
-        except StorageUnavailableError as gone:
-            self._patience.report_outage(gone)
+        except StorageUnavailableError as error:
+            self._ledger.retry.report_outage(error)
             return False
-        self._patience.report_recovery()
+        self._ledger.retry.report_recovery()
         if not ours:
             raise LeaseLostError
         return asked

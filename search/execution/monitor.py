@@ -9,7 +9,7 @@ from search.errors import StorageUnavailableError
 from search.execution.lease import Listener
 from search.execution.messages import ProgressEvent
 from search.records import Configuration
-from search.storage.claims import Ledger
+from search.storage.ledger import Ledger
 
 
 class Monitor:

@@ -27,8 +27,8 @@ from search.schedulers import scheduler
 from search.schedulers.scheduler import SchedulerConfig
 from search.space.knobs import Knob
 from search.space.search_space import Space
-from search.storage.claims import Ledger
-from search.storage.retry import Retry
+from search.storage.ledger import Ledger
+from search.storage.retry import Retry, RetryingLedger
 
 __all__ = ["Interrupts", "Listener", "Outcome", "Worker", "rule_of"]
 
@@ -61,7 +61,7 @@ class Worker:
         checkpoint_store: CheckpointStore | None = None,
         annotator: Annotator | None = None,
     ) -> None:
-        self._ledger = ledger
+        self._plain_ledger = ledger
         self._space = space
         self._knobs = knobs
         self._child = child
@@ -84,24 +84,25 @@ class Worker:
         Raises UserError where the data or the model cannot be used, RunError where the program is at fault.
         """
         self._interrupts, self._deadline = interrupts, deadline
-        self._patience = Retry(self._listener.notice, lambda: interrupts.stop)
+        self._retry = Retry(self._listener.notice, lambda: interrupts.stop)
+        self._ledger = RetryingLedger(self._plain_ledger, self._retry)
         self._herald.start()
         try:
             outcome = self._until_done()
             self._sweep()
             return outcome
         finally:
-            self._herald.close(self._patience)
+            self._herald.close(self._retry)
             self._sign_out()
 
     def _sign_out(self) -> None:
         try:
-            self._ledger.sign_out(self._me)
+            self._plain_ledger.sign_out(self._me)
         except StorageUnavailableError:  # nobody will have seen us for a lease's time: that says it as well
             return
 
     def _sign_in(self) -> None:
-        self._patience.call(lambda again: self._ledger.sign_in(self._me, self._place, self._version))
+        self._ledger.sign_in(self._me, self._place, self._version)
 
     def _until_done(self) -> Outcome:
         waited, signed = False, -math.inf
@@ -116,7 +117,7 @@ class Worker:
                 self._sign_in()
                 signed = time.monotonic()
             closing = self._closing()
-            claim = self._claim(closing)
+            claim = self._ledger.claim(self._me, self._rule, closing)
             if claim is not None:
                 self._segment(claim)
                 waited = False
@@ -129,9 +130,6 @@ class Worker:
                 waited = True
             self._pause()
 
-    def _claim(self, closing: bool) -> Claim | None:
-        return self._patience.call(lambda again: self._ledger.claim(self._me, self._rule, closing, again=again))
-
     def _pause(self) -> None:
         until = min(time.monotonic() + POLL_SECONDS, self._deadline)
         while time.monotonic() < until and not self._interrupts.stop:
@@ -141,14 +139,14 @@ class Worker:
         """Whether the time that is left is only enough to bring the leader to its end."""
         if self._deadline == math.inf:
             return False
-        history = self._patience.call(lambda again: self._ledger.history())
+        history = self._ledger.history()
         return self._deadline - time.monotonic() < scheduler.seconds_to_finish(self._rule, history)
 
     def _nothing_to_do(self, closing: bool) -> Outcome | None:
         """How it ended, where nothing could be claimed; None: others are at something that may come back."""
-        if self._patience.call(lambda again: self._ledger.record()).stopping:
+        if self._ledger.record().stopping:
             return "stopped"
-        history = self._patience.call(lambda again: self._ledger.history())
+        history = self._ledger.history()
         if all(one.ended for one in history):
             return "done"
         if closing and not any(one.state == "running" for one in history):
@@ -156,11 +154,11 @@ class Worker:
         return None
 
     def _sweep(self) -> None:
-        swept = self._patience.call(
-            lambda again: checkpoint_gc.sweep(self._ledger, self._rule, self._folder, self._space.budget.disk_gb)
+        swept = self._retry.call(
+            lambda again: checkpoint_gc.sweep(self._plain_ledger, self._rule, self._folder, self._space.budget.disk_gb)
         )
         if self._depot is not None:
-            history = self._patience.call(lambda again: self._ledger.history())
+            history = self._ledger.history()
             over = {one.number for one in history if one.ended} - self._cleared
             self._depot.remove(over | set(swept))
             self._cleared |= over
@@ -183,10 +181,10 @@ class Worker:
     def _trained(self, claim: Claim) -> JobAnswer:
         """The child's last word on the segment; its checkpoints are where the next worker finds them."""
         folder, checkpoint_store = trial_folder(self._folder, claim.number), self._depot
-        segment = Segment(self._ledger, self._child, self._listener, self._patience)
+        segment = Segment(self._ledger, self._child, self._listener)
         if checkpoint_store is not None and claim.token > 1:
             segment.meanwhile(claim, lambda: checkpoint_store.fetch(claim.number, folder), self._sign_in)
-        facts = self._patience.call(lambda again: self._ledger.facts())
+        facts = self._ledger.facts()
         job = SegmentJob(
             number=claim.number,
             token=claim.token,
@@ -213,10 +211,10 @@ class Worker:
         reason = f"the training process ended: {death}"
         if death.told_to_end:
             state = "paused"
-            self._patience.call(lambda again: self._ledger.release(claim))
+            self._ledger.release(claim)
         else:
             allowed = KILLS_ALLOWED if death.killed else CRASHES_ALLOWED
-            state = self._patience.call(lambda again: self._ledger.crashed(claim, reason, allowed))
+            state = self._ledger.crashed(claim, reason, allowed)
         if state is None:
             self._lost(claim, f"and {reason}")  # as after its checkpoint was taken over under its hands
         elif state == "failed":
@@ -227,13 +225,13 @@ class Worker:
 
     def _all_crash(self, reason: str) -> None:
         """Where nothing ever came to a result, it is not the configuration that crashes: the study stops."""
-        history = self._patience.call(lambda again: self._ledger.history())
+        history = self._ledger.history()
         crashed = [one.number for one in history if one.failure == "crashed"]
         if len(crashed) > 1 and not any(one.rungs for one in history):
             numbers = ", ".join(map(str, crashed))
             log = self._folder / "worker.log"
             said = f"trials {numbers} crashed and none has a result: {reason}; the details are in {log}"
-            self._patience.call(lambda again: self._ledger.request_stop(said))
+            self._ledger.request_stop(said)
             raise RunError(f"{said}; `tmsearch retry {self._ledger.study}` queues them again")
 
     def _with_params(self, claim: Claim) -> Claim:
@@ -253,7 +251,7 @@ class Worker:
         )
         params = self._space.resolve(drawn, self._knobs)
         origin = "start" if start else "sampled"
-        if not self._patience.call(lambda again: self._ledger.set_params(claim, drawn, params, origin)):
+        if not self._ledger.set_params(claim, drawn, params, origin):
             raise LeaseLostError
         return dataclasses.replace(claim, drawn=drawn, params=params)
 
@@ -261,7 +259,7 @@ class Worker:
         if not (isinstance(answer, Failure) and answer.failure == "disk"):
             self._out_of_disk = False
         if isinstance(answer, SegmentStopped):
-            self._patience.call(lambda again: self._ledger.release(claim))
+            self._ledger.release(claim)
         elif isinstance(answer, SegmentResult):
             self._commit(claim, answer.value, answer.metrics)
         elif isinstance(answer, Failure) and answer.failure in ("diverged", "oom"):
@@ -272,16 +270,14 @@ class Worker:
             self._give_up(claim, Failure("bug", f"unexpected answer {answer}"))
 
     def _commit(self, claim: Claim, value: float, metrics: Mapping[str, Any]) -> None:
-        state = self._patience.call(
-            lambda again: self._ledger.commit(claim, value, metrics, self._rule, version=self._version, again=again)
-        )
+        state = self._ledger.commit(claim, value, metrics, self._rule, version=self._version)
         if state is None:
             self._lost(claim, "its result was not recorded")
         else:
             self._listener.rung(claim.number, claim.last_step, value, metrics, state)
 
     def _fail(self, claim: Claim, failure: str, reason: str) -> None:
-        if self._patience.call(lambda again: self._ledger.fail(claim, failure, reason) or again):
+        if self._ledger.fail(claim, failure, reason):
             self._listener.failed(claim.number, failure, reason)
         else:
             self._lost(claim, f"and it failed: {reason}")
@@ -292,7 +288,7 @@ class Worker:
         A full disk is this machine's own: this worker leaves, after one more try with what could be swept.
         """
         reason = f"trial {claim.number}: {failure.reason}"
-        if not self._patience.call(lambda again: self._ledger.release(claim, failure.reason)):
+        if not self._ledger.release(claim, failure.reason):
             self._lost(claim, f"and it ended: {failure.reason}")  # two at one checkpoint: no bug, no full disk
             return
         if failure.failure == "disk" and not self._out_of_disk:
@@ -300,7 +296,7 @@ class Worker:
             self._listener.notice(f"{reason}; it is tried once more")
             return
         if failure.failure != "disk":
-            self._patience.call(lambda again: self._ledger.request_stop(reason))
+            self._ledger.request_stop(reason)
         if failure.failure == "input":
             raise UserError(failure.reason)
         raise RunError(f"{reason}; the details are in {self._folder / 'worker.log'}")

@@ -16,7 +16,7 @@ from search.execution.lease import Interrupts
 from search.execution.monitor import Monitor
 from search.execution.worker import Outcome
 from search.records import StudyRecord
-from search.storage.claims import Ledger
+from search.storage.ledger import Ledger
 from search.storage.retry import Retry
 
 TICK_SECONDS = 0.2
