@@ -18,8 +18,8 @@ from search.schedulers.scheduler import leader
 from search.space.budget import Budget
 from search.space.search_space import Space
 from search.storage import schema
-from search.storage.claims import Ledger
 from search.storage.database import Storage
+from search.storage.ledger import Ledger
 from search.storage.reader import clock, study_row
 from search.storage.schema import facts, studies
 

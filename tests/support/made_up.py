@@ -10,8 +10,8 @@ from search import study
 from search.paths import study_folder, trial_folder
 from search.records import Rung
 from search.storage import entries
-from search.storage.claims import Ledger
 from search.storage.database import open_storage
+from search.storage.ledger import Ledger
 from tests.support.audio_files import wav
 from tmsearch.cli.services.knobs import load_space
 from tmsearch.config import DataConfig, TrainConfig

@@ -12,8 +12,8 @@ from search.samplers import sampler
 from search.space import search_space
 from search.space.errors import Location
 from search.space.search_space import Space
-from search.storage.claims import Ledger
 from search.storage.database import open_storage
+from search.storage.ledger import Ledger
 from tmsearch.cli.services.knobs import TRAIN, absolute
 from tmsearch.cli.view.format import searched_knobs
 

@@ -18,7 +18,7 @@ from search.paths import study_folder, trial_folder
 from search.process_id import ProcessId
 from search.records import IMPORTED, Configuration, StudyRecord, default
 from search.space.search_space import Space
-from search.storage.claims import Ledger
+from search.storage.ledger import Ledger
 from tmsearch.cli.services.plan import data_line, models
 from tmsearch.cli.view.format import model_of
 from tmsearch.media.trial_note import (

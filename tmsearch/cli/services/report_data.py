@@ -17,7 +17,7 @@ from search.records import IMPORTED, Configuration, code_versions
 from search.schedulers import racing
 from search.space.search_space import Space
 from search.storage import timeline
-from search.storage.claims import Ledger
+from search.storage.ledger import Ledger
 from search.study import Summary
 from tmsearch.cli.services import report_answer
 from tmsearch.cli.services.plan import data_line

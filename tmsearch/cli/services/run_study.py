@@ -27,8 +27,8 @@ from search.execution.worker_pool import WorkerPool
 from search.paths import study_folder
 from search.records import StudyRecord
 from search.space.search_space import Choice, Space
-from search.storage.claims import Ledger
 from search.storage.database import open_storage
+from search.storage.ledger import Ledger
 from search.study import Summary
 from tmsearch.cli.services.annotator import StudyAnnotator
 from tmsearch.cli.services.knobs import TRAIN

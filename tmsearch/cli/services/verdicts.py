@@ -12,7 +12,7 @@ from search.execution.messages import Failure, Tested, TestJob
 from search.paths import study_folder, trial_folder
 from search.records import Configuration
 from search.schedulers import racing
-from search.storage.claims import Ledger
+from search.storage.ledger import Ledger
 from search.study import Summary
 from tmsearch.cli.services.run_study import cache_folder
 from tmsearch.cli.view import intervals
