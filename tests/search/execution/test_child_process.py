@@ -7,7 +7,7 @@ import pytest
 
 from search.errors import RunError
 from search.execution import wire
-from search.execution.child_process import Child, run_job
+from search.execution.child_process import ChildProcess, run_job
 from search.execution.messages import CheckJob, Failure
 from tests.support.toy_study import toy_space, toy_storage, toy_study, work
 
@@ -37,9 +37,9 @@ while True:
 """
 
 
-def misbehaving(name: str) -> Child:
+def misbehaving(name: str) -> ChildProcess:
     answer = ANSWERS[name][0]
-    return Child([sys.executable, "-c", ENDLESS if answer is None else ANSWERING.format(answer)])
+    return ChildProcess([sys.executable, "-c", ENDLESS if answer is None else ANSWERING.format(answer)])
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +73,7 @@ def test_a_check_by_a_misbehaving_process_fails_and_the_next_job_starts_another(
 
 
 def test_a_job_that_cannot_be_sent_is_a_failure_and_starts_nothing():
-    child = Child([sys.executable, "-c", "raise SystemExit('started')"])
+    child = ChildProcess([sys.executable, "-c", "raise SystemExit('started')"])
     answer = run_job(child, CheckJob({"share": float("nan")}, (), measure=False))
     assert isinstance(answer, Failure)
     assert "NaN" in answer.reason

@@ -272,10 +272,9 @@ def test_a_search_out_of_time_brings_its_leader_to_the_end(tmp_path):
 
 def test_a_lost_lease_cannot_commit(tmp_path):
     ledger, space, _folder = fresh(tmp_path, trials=1)
-    from search.execution.worker import rule_of
     from search.process_id import ProcessId
 
-    scheduler_config = rule_of(space)
+    scheduler_config = space.budget.scheduler_config
     slow = ledger.claim(ProcessId("elsewhere", "m", 1, "1"), scheduler_config)
     assert ledger.claim(ProcessId.current(), scheduler_config) is None, "it is held"
     with ledger.storage.write() as connection:
