@@ -1,4 +1,4 @@
-"""What all tests share: the tiers that they are marked with, a PostgreSQL server, and signals as a shell delivers them."""
+"""What all tests share: the tiers that mark them, a PostgreSQL server, and signals as a shell delivers them."""
 
 import shutil
 import signal

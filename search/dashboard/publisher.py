@@ -21,7 +21,7 @@ from search.process_id import ProcessId
 from search.records import BAD_PARAMETERS, Configuration
 from search.samplers.sampler import MEMORY, distributions, holds
 from search.space.search_space import Space
-from search.storage.claims import Ledger
+from search.storage.ledger import Ledger
 from search.storage.reader import LEASE_SECONDS, clock, study_row
 from search.storage.schema import configurations, studies
 

@@ -27,7 +27,7 @@ from search.records import Configuration, Rung
 from search.space import distributions
 from search.space.distributions import Range
 from search.space.search_space import Space
-from search.storage.claims import Ledger
+from search.storage.ledger import Ledger
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from search.records import Rung, State
-from search.storage.claims import Ledger
+from search.storage.ledger import Ledger
 from search.storage.reader import clock, study_row
 from search.storage.schema import configurations, facts, segments
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from search.process_id import ProcessId
 from search.records import IMPORTED
-from search.storage.claims import Ledger
+from search.storage.ledger import Ledger
 from search.storage.schema import configurations, segments, studies
 
 

@@ -1,4 +1,4 @@
-"""The documents say what the code says: folders, commands, knobs, links. Run as a program, it prints the tree of folders."""
+"""The documents say what the code says: folders, commands, knobs, links. Run as a program, it prints the folders."""
 
 import ast
 import re

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from search import study
-from search.study import study_folder
+from search.paths import study_folder
 from tests.support.command import environment
 from tests.support.made_study import Plan, make
 from tmsearch.cli import main
@@ -134,7 +134,7 @@ def test_a_dataset_that_is_gone_or_changed(storage, tmp_path):
 
 
 def test_trials_of_another_machine(copied):
-    shutil.rmtree(study_folder(copied, "made"))
+    shutil.rmtree(study_folder(copied.folder, "made"))
     html = page(copied, "made")
     assert "was trained on another machine, or its files were removed" in words(html)
     assert "There is no table of clips to count them in" in words(html)
@@ -142,7 +142,7 @@ def test_trials_of_another_machine(copied):
 
 
 def test_a_broken_table(copied):
-    for file in (study_folder(copied, "made") / "trials").rglob("clips-*.jsonl"):
+    for file in (study_folder(copied.folder, "made") / "trials").rglob("clips-*.jsonl"):
         file.write_text("{half")
     assert "cannot be read" in words(page(copied, "made"))
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from search import study
 from search.errors import UserError
 from search.records import Configuration
-from search.storage.claims import Ledger
 from search.storage.database import Storage, open_storage
+from search.storage.ledger import Ledger
 from search.study import Summary
 from tmsearch.cli.view.output_file import write_output
 from tmsearch.config import DataConfig

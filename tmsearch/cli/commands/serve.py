@@ -12,6 +12,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from search import study
 from search.errors import UserError
+from search.paths import study_folder
 from search.storage.database import open_storage
 
 
@@ -79,7 +80,7 @@ def dashboard(arguments: argparse.Namespace) -> int:
 def tensorboard(arguments: argparse.Namespace) -> int:
     """Serve TensorBoard until Ctrl-C."""
     ledger = study.open_study(open_storage(arguments.storage), arguments.study)
-    folder = study.study_folder(ledger.storage, arguments.study) / "tensorboard"
+    folder = study_folder(ledger.storage.folder, arguments.study) / "tensorboard"
     if not folder.is_dir():
         raise UserError(f"{arguments.study}: no trial has begun yet, so there is nothing to show")
     _free(arguments.host, arguments.port)

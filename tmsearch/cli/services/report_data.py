@@ -10,13 +10,14 @@ from pathlib import Path
 
 import yaml
 
-from search import imported, study
+from search import imported
 from search.dashboard import importances
+from search.paths import study_folder, trial_folder
 from search.records import IMPORTED, Configuration, code_versions
 from search.schedulers import racing
 from search.space.search_space import Space
 from search.storage import timeline
-from search.storage.claims import Ledger
+from search.storage.ledger import Ledger
 from search.study import Summary
 from tmsearch.cli.services import report_answer
 from tmsearch.cli.services.plan import data_line
@@ -220,5 +221,5 @@ def _size(model: str) -> str:
 
 def best_folder(ledger: Ledger, one: Configuration) -> tuple[Path, Path]:
     """Where the tables of clips are: of the configuration, and of its model untrained."""
-    top = study.study_folder(ledger.storage, ledger.study)
-    return study.trial_folder(top, one.number), baseline_folder(top, model_of(one))
+    top = study_folder(ledger.storage.folder, ledger.study)
+    return trial_folder(top, one.number), baseline_folder(top, model_of(one))
