@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,6 @@ from tmsearch.data.corpus import Corpus
 from tmsearch.data_quality import signal
 from tmsearch.data_quality.signal import ClipMeasures, Floats
 from tmsearch.data_quality.summary import Description, describe
-from tmsearch.report.clip_cards import ClipCard, shown
 
 CLIPPED = 1e-3  # of a clip's samples: from here on it can be heard
 NOISY = 10.0  # dB of SNR
@@ -70,15 +69,6 @@ def reasons(clips: Sequence[ClipMeasures]) -> dict[str, tuple[str, ...]]:
 def _hum(one: ClipMeasures) -> str:
     hum = one.hum
     return f"{hum.frequency:.0f} Hz hum at {hum.level:.0f} dBFS, {hum.prominence:.0f} dB above its neighbours"
-
-
-def exhibits(
-    corpus: Corpus, odd: Mapping[str, Sequence[str]], most: int, first: Callable[[str], float] | None = None
-) -> tuple[ClipCard, ...]:
-    """The odd clips to hear, those with the most reasons first; `first` orders equal ones, the lowest first."""
-    by_name = {clip.name: clip for clip in corpus.clips}
-    order = sorted(odd, key=lambda name: (-len(odd[name]), first(name) if first else 0.0, name))
-    return tuple(shown(by_name[name], corpus.decode(name), odd[name]) for name in order[:most] if name in by_name)
 
 
 def _findings(described: Description, clips: Sequence[ClipMeasures]) -> tuple[str, ...]:

@@ -51,44 +51,47 @@ def candidate(number, on, rate, errors, model="m", **more):
     return MatchCandidate(number, on, model, {"learning_rate": rate, **more}, errors)
 
 
+def match(candidates, words):
+    return matched_pairs.match_pairs("normalize_audio", ("true", "false"), candidates, words)
+
+
 def test_pairs_are_near_and_of_one_model():
     words = [10] * 8
-    found = matched_pairs.paired(
-        [
-            candidate(0, True, 1e-4, [1] * 8),
-            candidate(1, False, 1.1e-4, [2] * 8),
-            candidate(2, True, 1e-6, [3] * 8),
-            candidate(3, False, 1.2e-6, [4] * 8),
-            candidate(4, True, 1e-4, [9] * 8, model="other"),
-            candidate(5, False, 1e-2, [9] * 8),  # too far from any
-            candidate(6, True, 1e-4, [9] * 3),  # of other clips
-        ],
-        words,
-    )
-    assert sorted((one.on, one.off) for one in found.pairs) == [(0, 1), (2, 3)]
-    assert found.difference == pytest.approx(-0.1)
-    assert found.low == pytest.approx(-0.1)
-    assert found.left == 3
-    assert "factor" in found.how
-    assert matched_pairs.paired([candidate(0, True, 1e-4, [1] * 8)], words) is None
+    similar = []
+    for number, rate in enumerate([1e-8, 1e-7, 1e-6, 1e-5, 1e-4]):
+        similar.append(candidate(2 * number, True, rate, [number] * 8))
+        similar.append(candidate(2 * number + 1, False, 1.2 * rate, [number + 1] * 8))
+    without_partner = [
+        candidate(10, True, 1e-4, [9] * 8, model="other"),
+        candidate(11, False, 1e-2, [9] * 8),  # too far from any
+        candidate(12, True, 1e-4, [9] * 3),  # of other clips
+    ]
+    comparison = match([*similar, *without_partner], words)
+    assert sorted((pair.first, pair.second) for pair in comparison.pairs) == [(0, 1), (2, 3), (4, 5), (6, 7), (8, 9)]
+    assert comparison.difference == pytest.approx(-0.1)
+    assert comparison.low == pytest.approx(-0.1)
+    assert comparison.unmatched == 3
+    assert "factor" in comparison.method
+    assert match(similar[2:], words) is None, "four pairs say nothing"
+    assert match([candidate(0, True, 1e-4, [1] * 8)], words) is None
 
 
 def test_an_interval_over_pairs_is_wider_than_one_over_clips():
     words = [10] * 30
     apart = [
         candidate(2 * n + side, bool(side), 1e-4 * 10**n, [3 + (n if side else 0)] * 30)
-        for n in range(4)
+        for n in range(5)
         for side in (0, 1)
     ]
-    found = matched_pairs.paired(apart, words)
-    assert all(one.low == pytest.approx(one.high) for one in found.pairs)
-    assert found.low < found.difference < found.high
-    assert found.difference == pytest.approx(0.15)
+    comparison = match(apart, words)
+    assert all(pair.low == pytest.approx(pair.high) for pair in comparison.pairs)
+    assert comparison.low < comparison.difference < comparison.high
+    assert comparison.difference == pytest.approx(0.2)
 
 
 def test_one_that_diverged_does_not_flatten_the_rest():
-    assert charts.heights([0.3] * 99 + [50.0], ())["range"][1] < 1
-    assert charts.heights([0.3, 0.4, 0.5], ())["range"][1] > 0.5
+    assert charts.wer_range([0.3] * 99 + [50.0], ())["range"][1] < 1
+    assert charts.wer_range([0.3, 0.4, 0.5], ())["range"][1] > 0.5
 
 
 def test_sizes_of_models():
@@ -111,11 +114,11 @@ def test_the_test_split_is_nowhere(storage):
 def test_a_large_page_has_the_sounds_of_the_worst_alone(storage, monkeypatch):
     whole = page(storage, "made")
     assert "with the most errors: all would" not in whole
-    monkeypatch.setattr(clip_cards, "LARGEST", 30_000)
+    monkeypatch.setattr(clip_cards, "MAX_MEDIA", 30_000)
     less = page(storage, "made")
     count = less.count("data:audio/mpeg")
     assert 0 < count < whole.count("data:audio/mpeg")
-    assert f"those of the {count} with the most errors" in less
+    assert f"Only the {count} with the most errors" in less
 
 
 def test_a_dataset_that_is_gone_or_changed(storage, tmp_path):
@@ -185,13 +188,13 @@ def test_a_report_imports_no_torch(storage, tmp_path):
 def test_a_study_without_a_result(tmp_path):
     storage = make(tmp_path, Plan(configurations=1, clips=12, validation=3, running=True, seconds=0.3))
     said = words(page(storage, "made"))
-    for part in ("No configuration has a result yet", "There is no result to draw yet", "Nothing has been spent yet"):
+    for part in ("No configuration has a result yet", "There is no result to draw yet", "No time has been spent yet"):
         assert part in said
 
 
 def test_hovering_shows_text():
     line = TrialRow(1, "pruned", {"model": "<b>x</b>"}, "", ((1, 0.5),), 1.0)
-    assert "&lt;b&gt;x" in charts.hover(line, 1, 0.5)
+    assert "&lt;b&gt;x" in charts.hover_text(line, 1, 0.5)
 
 
 def test_a_datasets_page(storage, tmp_path, capsys):
