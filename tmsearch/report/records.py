@@ -35,7 +35,7 @@ class TrialRow:
 
 
 @dataclass(frozen=True)
-class RungSummary:
+class JudgedRung:
     """How many configurations were judged at a rung, how many of them were promoted, and their WERs."""
 
     step: int
@@ -122,7 +122,7 @@ class StudyPage:
     data: str
     answer: StudyAnswer
     trials: tuple[TrialRow, ...]
-    rungs: tuple[RungSummary, ...]
+    rungs: tuple[JudgedRung, ...]
     zero_shot: tuple[ReferenceScore, ...]
     results: tuple[SpentResult, ...]
     importances: KnobImportances

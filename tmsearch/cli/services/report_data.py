@@ -31,11 +31,11 @@ from tmsearch.model import sizes
 from tmsearch.recipe import versions as libraries
 from tmsearch.report.matched_pairs import MatchCandidate, MatchedPairs, match_pairs
 from tmsearch.report.records import (
+    JudgedRung,
     KnobImportances,
     KnobSlices,
     KnobWeight,
     ReferenceScore,
-    RungSummary,
     SpentResult,
     StudyPage,
     TrialRow,
@@ -120,14 +120,14 @@ def _data(summary: Summary, facts: StudyFacts) -> str:
     return f"Data: {line}."
 
 
-def _rungs(space: Space, summary: Summary) -> tuple[RungSummary, ...]:
+def _rungs(space: Space, summary: Summary) -> tuple[JudgedRung, ...]:
     own, found = imported.without_imported(summary.history), []
     for step in space.budget.rungs:
         here = [one for one in own if step in one.curve and math.isfinite(one.curve[step])]
         if here:
             values = [one.curve[step] for one in here]
             on = sum(one.steps > step or one.target > step for one in here)
-            found.append(RungSummary(step, len(here), on, min(values), statistics.median(values)))
+            found.append(JudgedRung(step, len(here), on, min(values), statistics.median(values)))
     return tuple(found)
 
 
