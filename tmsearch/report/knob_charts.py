@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections import defaultdict
 from collections.abc import Sequence
 
 from tmsearch.report.charts import Chart, hover_text, wer_range
@@ -59,20 +60,20 @@ def by_rate(slices: KnobSlices) -> Chart | None:
     if not results:
         return None
     searches_level = "normalize_audio" in results[0][0].knobs
-    models = [name for name, _ in slices.models]
+    groups = defaultdict(list)
+    for row, wer in results:
+        groups[_model(row, slices), _is_normalized(row)].append((row, wer))
     traces = []
-    for index, model in enumerate(models):
-        symbol = SYMBOLS[index % len(SYMBOLS)]
-        of_model = [(row, wer) for row, wer in results if _model(row, models) == model]
-        for is_level in (True, False):
-            drawn = [(row, wer) for row, wer in of_model if _is_normalized(row) is is_level]
-            if not drawn:
+    for index, (model, _) in enumerate(slices.models):
+        for is_normalized in (True, False):
+            if not groups[model, is_normalized]:
                 continue
             name = label(short_name(model))
+            symbol = SYMBOLS[index % len(SYMBOLS)]
             if searches_level:
-                name += ", normalized" if is_level else ", as recorded"
-            is_open = searches_level and not is_level
-            traces.append(_points(name, drawn, f"{symbol}-open" if is_open else symbol, index))
+                name += ", normalized" if is_normalized else ", as recorded"
+                symbol += "" if is_normalized else "-open"
+            traces.append(_points(name, groups[model, is_normalized], symbol, index))
     layout: Chart = {
         "xaxis": {"title": {"text": "learning rate"}, "type": "log", "exponentformat": "power", "dtick": 1},
         "yaxis": _wer_axis(slices, results),
@@ -86,8 +87,9 @@ def short_name(model: str) -> str:
     return model.rstrip("/").rpartition("/")[2]
 
 
-def _model(row: TrialRow, models: Sequence[str]) -> str:
-    return str(row.knobs.get("model", models[0]))
+def _model(row: TrialRow, slices: KnobSlices) -> str:
+    """The row's model; the study's only one where none is searched."""
+    return str(row.knobs.get("model", slices.models[0][0]))
 
 
 def _is_normalized(row: TrialRow) -> bool:
@@ -122,14 +124,16 @@ def _points(name: str, results: Results, symbol: str, index: int) -> Chart:
 
 def by_model(slices: KnobSlices) -> Chart | None:
     """WER by model size: every configuration, and each model's median as a stroke; None with a single model."""
-    models = [name for name, _ in slices.models]
-    if len(models) < 2:
+    if len(slices.models) < 2:
         return None
+    groups = defaultdict(list)
+    for row, wer in slices.results:
+        groups[_model(row, slices)].append((row, wer))
     traces: list[Chart] = []
     ticks = []
     for index, (model, millions) in enumerate(slices.models):
         ticks.append(label(short_name(model)) + (f"<br>{millions:.3g} M" if millions else ""))
-        results = [(row, wer) for row, wer in slices.results if _model(row, models) == model]
+        results = groups[model]
         if not results:
             continue
         # Side by side in order of their numbers, so that no point hides another.
@@ -140,10 +144,10 @@ def by_model(slices: KnobSlices) -> Chart | None:
     layout: Chart = {
         "xaxis": {
             "tickmode": "array",
-            "tickvals": list(range(len(models))),
+            "tickvals": list(range(len(slices.models))),
             "ticktext": ticks,
             "zeroline": False,
-            "range": [-0.55, len(models) - 0.45],
+            "range": [-0.55, len(slices.models) - 0.45],
         },
         "yaxis": _wer_axis(slices, slices.results),
         "hovermode": "closest",

@@ -1,6 +1,5 @@
-"""The report's parts: text, pairs, reasons; and the command where something is missing."""
+"""The command report and its page: where something is missing, broken or large; and the page of a dataset."""
 
-import json
 import re
 import shutil
 import subprocess
@@ -15,9 +14,7 @@ from tests.support.made_study import Plan, make
 from tmsearch.cli import main
 from tmsearch.cli.commands.report import page
 from tmsearch.model import sizes
-from tmsearch.report import charts, clip_cards, matched_pairs, sanitize
-from tmsearch.report.matched_pairs import MatchCandidate
-from tmsearch.report.records import TrialRow
+from tmsearch.report import clip_cards
 
 
 @pytest.fixture(scope="module")
@@ -38,62 +35,6 @@ def words(html):
     return re.sub(r"\s+", " ", re.sub(r"<(script|style)\b.*?</\1>|<[^>]+>", " ", html, flags=re.S))
 
 
-def test_what_hides_is_shown():
-    assert sanitize.visible("a\x00b\u202ec\ud800") == "a\\x00b\\u202ec\\ud800"
-    for kept in ("\u05e9\u05dc\u05d5\u05dd", "\U0001f469\u200d\U0001f680", "don't", "\u4e2d\u6587"):
-        assert sanitize.visible(kept) == kept
-    assert sanitize.label("<b>" + "x" * 100) == "&lt;b&gt;" + "x" * 56 + "\u2026"
-    assert "<" not in sanitize.script_json({"a": "</script>&"})
-    assert json.loads(sanitize.script_json({"a": "</script>&\u2028"})) == {"a": "</script>&\u2028"}
-
-
-def candidate(number, on, rate, errors, model="m", **more):
-    return MatchCandidate(number, on, model, {"learning_rate": rate, **more}, errors)
-
-
-def match(candidates, words):
-    return matched_pairs.match_pairs("normalize_audio", ("true", "false"), candidates, words)
-
-
-def test_pairs_are_near_and_of_one_model():
-    words = [10] * 8
-    similar = []
-    for number, rate in enumerate([1e-8, 1e-7, 1e-6, 1e-5, 1e-4]):
-        similar.append(candidate(2 * number, True, rate, [number] * 8))
-        similar.append(candidate(2 * number + 1, False, 1.2 * rate, [number + 1] * 8))
-    without_partner = [
-        candidate(10, True, 1e-4, [9] * 8, model="other"),
-        candidate(11, False, 1e-2, [9] * 8),  # too far from any
-        candidate(12, True, 1e-4, [9] * 3),  # of other clips
-    ]
-    comparison = match([*similar, *without_partner], words)
-    assert sorted((pair.first, pair.second) for pair in comparison.pairs) == [(0, 1), (2, 3), (4, 5), (6, 7), (8, 9)]
-    assert comparison.difference == pytest.approx(-0.1)
-    assert comparison.low == pytest.approx(-0.1)
-    assert comparison.unmatched == 3
-    assert "factor" in comparison.method
-    assert match(similar[2:], words) is None, "four pairs say nothing"
-    assert match([candidate(0, True, 1e-4, [1] * 8)], words) is None
-
-
-def test_an_interval_over_pairs_is_wider_than_one_over_clips():
-    words = [10] * 30
-    apart = [
-        candidate(2 * n + side, bool(side), 1e-4 * 10**n, [3 + (n if side else 0)] * 30)
-        for n in range(5)
-        for side in (0, 1)
-    ]
-    comparison = match(apart, words)
-    assert all(pair.low == pytest.approx(pair.high) for pair in comparison.pairs)
-    assert comparison.low < comparison.difference < comparison.high
-    assert comparison.difference == pytest.approx(0.2)
-
-
-def test_one_that_diverged_does_not_flatten_the_rest():
-    assert charts.wer_range([0.3] * 99 + [50.0], ())["range"][1] < 1
-    assert charts.wer_range([0.3, 0.4, 0.5], ())["range"][1] > 0.5
-
-
 def test_sizes_of_models():
     assert 1 < sizes.parameters("demo/micro") < 2
     assert sizes.parameters("openai/whisper-large-v3") > sizes.parameters("openai/whisper-tiny.en") == 39
@@ -109,6 +50,10 @@ def test_the_test_split_is_nowhere(storage):
         assert name not in html
     assert all(name in html for name in split["validation"])
     assert "devices NVIDIA H100 " in words(html)
+
+
+def test_fewer_than_five_matched_pairs_are_not_shown(storage):
+    assert "pairs_normalize_audio" not in page(storage, "made")
 
 
 def test_a_large_page_has_the_sounds_of_the_worst_alone(storage, monkeypatch):
@@ -190,11 +135,6 @@ def test_a_study_without_a_result(tmp_path):
     said = words(page(storage, "made"))
     for part in ("No configuration has a result yet", "There is no result to draw yet", "No time has been spent yet"):
         assert part in said
-
-
-def test_hovering_shows_text():
-    line = TrialRow(1, "pruned", {"model": "<b>x</b>"}, "", ((1, 0.5),), 1.0)
-    assert "&lt;b&gt;x" in charts.hover_text(line, 1, 0.5)
 
 
 def test_a_datasets_page(storage, tmp_path, capsys):
