@@ -49,7 +49,7 @@ def main() -> None:
         plan = Plan(
             configurations=said.configurations, validation=said.clips, clips=round(said.clips * 3.5), seconds=2.6
         )
-        storage = random_study(folder, plan)
+        storage = random_study(folder, plan).storage
         began = time.perf_counter()
         text = page(storage, plan.study)
         print(f"{said.configurations} configurations, {said.clips} clips: made in {time.perf_counter() - began:.1f} s")

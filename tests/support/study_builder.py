@@ -44,7 +44,7 @@ def wer(scores: Sequence[ClipScore]) -> float:
 
 
 def rung(step: int, scores: Sequence[ClipScore], seconds: float) -> Rung:
-    """A result as the training process reports it; `seconds` of training since the rung before."""
+    """A result as the training process reports it, after `seconds` of training since the rung before."""
     errors = [score.edits for score in scores]
     metrics = {"wer_raw": wer(scores), "cer": wer(scores) / 2, "train_seconds": seconds, "eval_seconds": 5.0}
     return Rung(step, wer(scores), metrics | {"errors": errors, "clips": len(errors)})
@@ -87,16 +87,23 @@ class StudyBuilder:
         *,
         reason: str | None = None,
         failure: str | None = None,
-        seconds_per_step: float = 0.5,
+        rung_seconds: float | None = None,
     ) -> StudyBuilder:
-        """One more configuration; the first is a start entry, the others are sampled."""
+        """One more configuration; the first is a start entry, the others are sampled.
+
+        Args:
+            params: its parameters, all of them drawn.
+            curve: every validation clip's score by step.
+            state: a configuration's state, as the ledger has it.
+            reason: why it ended.
+            failure: the class of its failure.
+            rung_seconds: of training to each rung; None: half a second a step.
+        """
         number = len(self._entries)
         origin = "start" if number == 0 else "sampled"
         rungs = []
-        previous_step = 0
         for step, scores in curve.items():
-            rungs.append(rung(step, scores, seconds_per_step * (step - previous_step)))
-            previous_step = step
+            rungs.append(rung(step, scores, 0.5 * step if rung_seconds is None else rung_seconds))
         self._entries.append(
             entries.Entry(str(number), origin, params, params, state, tuple(rungs), reason, failure)  # type: ignore[arg-type]
         )
@@ -310,7 +317,11 @@ def hostile_scores(errors: int) -> list[ClipScore]:
 
 
 def hostile_study(folder: Path, *, over: bool = True, name: str = "made_up") -> Ledger:
-    """Four trials on tones with hostile texts and names: 0 pruned, 1 finished, 2 failed, 3 pruned or, not `over`, paused."""
+    """Four trials on tones with hostile texts and names: 0 is pruned, 1 finished, 2 failed, 3 pruned.
+
+    Args:
+        over: whether the study has ended; else trial 3 is paused.
+    """
     tones = []
     for index, (clip, text) in enumerate(HOSTILE_TEXTS.items()):
         tones.append(RecordedClip(f"{clip}.wav", text, tone(1.0 + 0.2 * index, 200.0 + 100 * index)))
@@ -319,13 +330,13 @@ def hostile_study(folder: Path, *, over: bool = True, name: str = "made_up") -> 
     builder = StudyBuilder(folder, HOSTILE_SPACE, name).recordings(tones)
     builder.facts({"data": data_fact("f", 8, split), "words:0": [9] * 8, "baseline:demo/micro": baseline})
     finished = {20: hostile_scores(3), 40: hostile_scores(2), 80: hostile_scores(1)}
-    builder.trial(HOSTILE_DEFAULT, {20: hostile_scores(6)}, "pruned", reason="not promoted", seconds_per_step=3.0)
-    builder.trial(HOSTILE_SAMPLED, finished, "finished", reason="trained in full, 80 steps", seconds_per_step=3.0)
+    builder.trial(HOSTILE_DEFAULT, {20: hostile_scores(6)}, "pruned", reason="not promoted", rung_seconds=60.0)
+    builder.trial(HOSTILE_SAMPLED, finished, "finished", reason="trained in full, 80 steps", rung_seconds=60.0)
     builder.trial(HOSTILE_SAMPLED, {}, "failed", reason="out of memory", failure="oom")
     if over:
-        builder.trial(HOSTILE_SAMPLED, {20: hostile_scores(5)}, "pruned", reason="not promoted", seconds_per_step=3.0)
+        builder.trial(HOSTILE_SAMPLED, {20: hostile_scores(5)}, "pruned", reason="not promoted", rung_seconds=60.0)
     else:
-        builder.trial(HOSTILE_SAMPLED, {20: hostile_scores(5)}, "paused", seconds_per_step=3.0)
+        builder.trial(HOSTILE_SAMPLED, {20: hostile_scores(5)}, "paused", rung_seconds=60.0)
     return builder.build()
 
 

@@ -114,7 +114,7 @@ def test_made_once(ledger):
 
 def test_a_dataset_that_is_gone(tmp_path):
     ledger = hostile_study(tmp_path)
-    shutil.rmtree(tmp_path / "data")
+    shutil.rmtree(tmp_path / "clips")
     publish(ledger)
     note, files = shown(ledger, 1)
     assert sorted(files) == ["1-learning-curve.png", "config.yaml", "worst-8-clips.csv"]
