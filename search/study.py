@@ -13,9 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from search.errors import UserError
-from search.records import Configuration, StudyRecord, WorkerRecord
-from search.schedulers.scheduler import leader
-from search.space.budget import Budget
+from search.records import Configuration, StudyRecord, WorkerRecord, best_configuration
 from search.space.search_space import Space
 from search.storage import schema
 from search.storage.claims import Ledger
@@ -35,7 +33,7 @@ class Summary:
 
     @property
     def best(self) -> Configuration | None:
-        return leader(Budget.from_json(self.record.space["budget"], self.record.name).scheduler_config, self.history)
+        return best_configuration(self.history)
 
     @property
     def spent(self) -> float:

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from search.process_id import ProcessId
-from search.records import Claim, Configuration
+from search.records import Claim, Configuration, best_configuration
 from search.samplers import sampler as sampling
 from search.schedulers import paired_test
-from search.schedulers.scheduler import SchedulerConfig, leader
+from search.schedulers.scheduler import SchedulerConfig
 from search.simulation.benchmark_table import BenchmarkTable, Curve
 from search.simulation.memory_ledger import MemoryLedger
 from search.space import encoding
@@ -118,7 +118,7 @@ class SimulatedSearch:
 
     def found(self) -> float:
         """The value in full of the configuration that a person would take now; infinite where there is none."""
-        one = leader(self.scheduler_config, self.ledger.history())
+        one = best_configuration(self.ledger.history())
         return math.inf if one is None else self.table.full(self.table.curves[self.taken[one.number]])
 
     def _outcome(self, spent: float, now: float, reached: bool) -> SimulationResult:
