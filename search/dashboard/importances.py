@@ -19,7 +19,7 @@ from search.dashboard.publisher import FACTOR
 from search.imported import without_imported
 from search.optuna_logging import quiet_optuna
 from search.records import Configuration
-from search.samplers.sampler import distributions, holds
+from search.samplers.optuna_space import can_hold_all, to_distributions
 from search.space.search_space import Space
 
 # PED-ANOVA compares where the best lie with where all lie. Its authors want five among the best; with fewer than twice
@@ -138,10 +138,10 @@ def slices(space: Space, found: ComparableResults | None, value: str) -> str | N
 
 def _trials(space: Space, found: ComparableResults | None) -> list[FrozenTrial]:
     """The comparable results as complete trials; what was added by hand outside the ranges is left out."""
-    known, trials = distributions(space.search), []
+    known, trials = to_distributions(space.search), []
     for one, value in found.results if found else ():
         drawn = one.drawn or {}
-        if set(drawn) != set(known) or not all(holds(known[name], drawn[name]) for name in known):
+        if not can_hold_all(known, drawn):
             continue
         params = {shown_name(space, name): drawn[name] for name in known}
         named: dict[str, BaseDistribution] = {shown_name(space, name): dist for name, dist in known.items()}

@@ -19,7 +19,7 @@ from search.errors import StorageUnavailableError
 from search.optuna_logging import quiet_optuna
 from search.process_id import ProcessId
 from search.records import BAD_PARAMETERS, Configuration
-from search.samplers.sampler import MEMORY, distributions, holds
+from search.samplers.optuna_space import MEMORY_CONSTRAINT, can_hold, to_distributions
 from search.space.search_space import Space
 from search.storage.claims import Ledger
 from search.storage.reader import LEASE_SECONDS, clock, study_row
@@ -237,8 +237,8 @@ class Publisher:
         """Searched values under their own names; a factor on the recommended value under a name that says so."""
         params, space = {}, {}
         assert one.drawn is not None
-        for name, dist in distributions(self._space.search).items():
-            if name not in one.drawn or not holds(dist, one.drawn[name]):
+        for name, dist in to_distributions(self._space.search).items():
+            if name not in one.drawn or not can_hold(dist, one.drawn[name]):
                 continue  # added by hand, outside the range: it stands in the attributes
             value = one.drawn[name]
             shown = FACTOR.format(name) if getattr(self._space.search[name], "times", None) else name
@@ -270,7 +270,7 @@ def _limits(one: Configuration) -> Mapping[str, float]:
     if one.failure != "oom":
         return {}
     probe = create_trial(state=TrialState.RUNNING)
-    probe.set_constraint(MEMORY, 1.0)
+    probe.set_constraint(MEMORY_CONSTRAINT, 1.0)
     return dict(probe.system_attrs)
 
 

@@ -58,8 +58,8 @@ def wrong_prior(table: BenchmarkTable, factor: float = WRONG_BY) -> Mapping[str,
     wrong = value / factor if value / rate.low > rate.high / value else value * factor
     told = {**drawn, "learning_rate": min(max(wrong, rate.low), rate.high)}
     # The nearest curve over all knobs may be the best itself: it shares all the others.
-    place = encoding.point(table.search, told)
-    points = {index: encoding.point(table.search, one.drawn) for index, one in enumerate(table.curves)}
+    place = encoding.features(table.search, told)
+    points = {index: encoding.features(table.search, one.drawn) for index, one in enumerate(table.curves)}
     rates = [one.drawn["learning_rate"] for one in table.curves]
     off = [abs(math.log(each / told["learning_rate"])) for each in rates]
     close = [index for index in points if off[index] <= max(math.log(2.0), min(off))]

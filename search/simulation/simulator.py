@@ -79,7 +79,7 @@ class SimulatedSearch:
         self.ledger = MemoryLedger(table.study, min(way.trials or len(table.curves), len(table.curves)))
         self.taken: dict[int, int] = {}  # configuration -> curve
         self.prior = prior
-        self._points = np.stack([encoding.point(table.search, one.drawn) for one in table.curves])
+        self._points = np.stack([encoding.features(table.search, one.drawn) for one in table.curves])
         self._free = np.ones(len(table.curves), dtype=bool)
 
     def run(self, good: frozenset[int], once: bool = False) -> SimulationResult:
@@ -144,7 +144,7 @@ class SimulatedSearch:
         return replace(claim, drawn=drawn, params=drawn)
 
     def _nearest(self, drawn: Mapping[str, Any]) -> int:
-        distance = ((self._points - encoding.point(self.table.search, drawn)) ** 2).sum(1)
+        distance = ((self._points - encoding.features(self.table.search, drawn)) ** 2).sum(1)
         distance[~self._free] = np.inf
         return int(distance.argmin())
 

@@ -170,9 +170,9 @@ def test_points_and_values_are_each_others_inverse():
 
     generator = np.random.default_rng(0)
     for _ in range(50):
-        drawn = encoding.drawn(search, np.array([rng.random() for _ in search]))
+        drawn = encoding.from_unit_cube(search, np.array([rng.random() for _ in search]))
         assert drawn["count"] in (0, 4, 8, 12)
-        again = encoding.drawn(search, encoding.places(search, drawn, generator))
+        again = encoding.from_unit_cube(search, encoding.to_unit_cube(search, drawn, generator))
         assert again == {**drawn, "log": pytest.approx(drawn["log"])}
-    one, other = (encoding.point(search, {**drawn, "kind": kind}) for kind in (True, 1))
+    one, other = (encoding.features(search, {**drawn, "kind": kind}) for kind in (True, 1))
     assert ((one - other) ** 2).sum() == pytest.approx(1.0)

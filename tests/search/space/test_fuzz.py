@@ -8,7 +8,7 @@ import warnings
 import pytest
 
 from search.errors import UserError
-from search.samplers.sampler import distributions
+from search.samplers.optuna_space import can_hold, to_distributions
 from search.space import search_space
 from tests.support.toy_space import DATA, FACTOR, GOOD, TRAIN, load_text
 
@@ -57,10 +57,10 @@ def outcome(*arguments):
         return "refused"
     assert search_space.Space.from_json(found.to_json()) == found
     with warnings.catch_warnings(action="error"):
-        ranges = distributions(found.search)  # Optuna accepts what was accepted here, and each start entry
+        ranges = to_distributions(found.search)  # Optuna accepts what was accepted here, and each start entry
     for entry in found.start:
         for name, value in found.drawn_from_start(entry, TRAIN).items():
-            assert ranges[name]._contains(ranges[name].to_internal_repr(value))
+            assert can_hold(ranges[name], value)
     return "loaded"
 
 
