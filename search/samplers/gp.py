@@ -28,8 +28,8 @@ _NEAR_CANDIDATES = 200
 _BEST_BASES = 5  # trials around which the near candidates lie
 _NEAR_DISTANCE = 0.12  # standard deviation, of the unit cube
 # Prior of each length scale, in units of the cube: centre, and spread in e-folds. Most knobs of a training matter
-# little, so half of the range and more is the rule; learning rates end near a fifth of it. Longer ones do as well on our
-# two tables and no longer find the valley of a single knob (studies/README.md, 2026-11-25).
+# little, so half of the range and more is the rule; learning rates end near a fifth of it. Longer ones do as well on
+# our two tables and no longer find the valley of a single knob (studies/README.md, 2026-11-25).
 _LENGTH = 0.7
 _LENGTH_SPREAD = 0.8
 _NOISE = 0.15  # of the values' standard deviation

@@ -94,9 +94,10 @@ def _guided(request: _Request) -> dict[str, Any]:
     """Quasi-random draws first; from GUIDED_FROM on a Gaussian process chooses."""
     if request.number >= GUIDED_FROM:
         distributions = to_distributions(request.search)
-        history = [
-            trial for trial in request.history if trial.drawn is None or can_hold_all(distributions, trial.drawn)
-        ]
+        history = []
+        for trial in request.history:
+            if trial.drawn is None or can_hold_all(distributions, trial.drawn):
+                history.append(trial)
         random = np.random.default_rng(request.trial_seed)
         drawn = gp.draw(request.search, history, request.last_rung, random)
         if drawn:
