@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tmsearch.data.audio_file import Samples
-from tmsearch.data.corpus import Clip
+from tmsearch.data.corpus import Clip, Corpus
 from tmsearch.data_quality.summary import decibels
 from tmsearch.evaluation import alignment
 from tmsearch.evaluation.alignment import AlignedSpan
@@ -108,6 +108,18 @@ def shown(clip: Clip, samples: Samples, reasons: Sequence[str]) -> ClipCard:
         picture=picture(samples),
         reasons=tuple(reasons),
     )
+
+
+def odd_clip_cards(
+    corpus: Corpus,
+    reasons: Mapping[str, Sequence[str]],
+    limit: int,
+    quality: Callable[[str], float] = lambda name: 0.0,
+) -> tuple[ClipCard, ...]:
+    """At most `limit` of the clips that have `reasons`, by name: most reasons first, then the lowest `quality`."""
+    by_name = {clip.name: clip for clip in corpus.clips}
+    order = sorted(reasons, key=lambda name: (-len(reasons[name]), quality(name), name))
+    return tuple(shown(by_name[name], corpus.decode(name), reasons[name]) for name in order[:limit] if name in by_name)
 
 
 def sound(samples: Samples) -> str:

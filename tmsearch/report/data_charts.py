@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tmsearch.data_quality.health import Health, nyquist_bins
+from tmsearch.data_quality.health import Health
+from tmsearch.data_quality.signal import spectrum_frequencies
 from tmsearch.report.charts import Chart
 
 _BINS = 24
@@ -55,7 +56,7 @@ def spectrum(health: Health) -> Chart:
     line: Chart = {
         "type": "scatter",
         "mode": "lines",
-        "x": nyquist_bins().round(1).tolist()[1:],
+        "x": spectrum_frequencies().round(1).tolist()[1:],
         "y": level.round(2).tolist()[1:],
         "line": {"color": "$accent", "width": 2},
         "hovertemplate": "%{x:.0f} Hz: %{y:.1f} dB<extra></extra>",
