@@ -38,7 +38,8 @@ class _Loader(yaml.SafeLoader):
         self._keys: dict[int, set[str]] = {}  # by the id of the mapping's node
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        event: Any = self.peek_event()
+        loader: Any = self  # PyYAML's own methods are untyped
+        event = loader.peek_event()
         if isinstance(event, yaml.AliasEvent):
             raise _RefusedError(event, f"an alias (*{shown(event.anchor)}); write the value out")
         if event.tag is not None:
@@ -107,7 +108,7 @@ def parse(text: str, source: str) -> Any:
         line = text.count("\n", 0, tab.start()) + 1
         raise UserError(f"{source}: line {line}: a tab; indent with spaces")
     try:
-        loader = _Loader(text)
+        loader: Any = _Loader(text)
         value = loader.get_data()
         if loader.check_data():
             raise _RefusedError(loader.peek_event(), "a second document (---); keep one a file")

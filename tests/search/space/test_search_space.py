@@ -167,9 +167,10 @@ def test_differences_in_words():
 
 @pytest.mark.parametrize("path", sorted((ROOT / "spaces").glob("*.yaml")), ids=lambda path: path.stem)
 def test_a_shipped_space_loads(path):
-    from tmsearch.config import DataConfig, TrainConfig, knobs
+    from tmsearch.cli.services.knobs import DATA as data
+    from tmsearch.cli.services.knobs import TRAIN as train
+    from tmsearch.config import DataConfig, TrainConfig
 
-    train, data = knobs(TrainConfig), knobs(DataConfig)
     found = search_space.load(path, train=train, data=data)
     assert found.study == path.stem
     assert found.start
