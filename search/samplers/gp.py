@@ -27,7 +27,7 @@ _WIDE_CANDIDATES = 600
 _NEAR_CANDIDATES = 200
 _BEST_BASES = 5  # trials around which the near candidates lie
 _NEAR_DISTANCE = 0.12  # standard deviation, of the unit cube
-# Prior of each length scale, in units of the cube: centre, and spread in e-folds. Most knobs of a training matter
+# Prior of each length scale, in units of the cube: center, and spread in e-folds. Most knobs of a training matter
 # little, so half of the range and more is the rule; learning rates end near a fifth of it. Longer ones do as well on
 # our two tables and no longer find the valley of a single knob (studies/README.md, 2026-11-25).
 _LENGTH = 0.7
@@ -47,9 +47,15 @@ def draw(
     same corner (simulated on recorded curves: studies/README.md). Running trials are assumed to give what the model
     expects of them, so that workers beside each other spread out.
     """
-    judged = [
-        trial for trial in history if trial.drawn is not None and (trial.rungs or trial.failure in BAD_PARAMETERS)
-    ]
+    judged = []
+    running = []
+    for trial in history:
+        if trial.drawn is None:
+            continue
+        if trial.rungs or trial.failure in BAD_PARAMETERS:
+            judged.append(trial)
+        elif trial.failure is None:
+            running.append(trial)
     if sum(bool(trial.rungs) and trial.failure is None for trial in judged) < 2:
         return None
     finals, variances = final_values(judged, last_rung)
@@ -60,7 +66,6 @@ def draw(
         variances=variances / spread**2,
     )
     process = fit(data, random)
-    running = [trial for trial in history if trial.drawn is not None and not trial.rungs and trial.failure is None]
     if running:
         expected_at = _features(search, running)
         data_with_running = data.extended(expected_at, process.posterior(expected_at)[0])
@@ -135,10 +140,10 @@ def _line(early: Mapping[int, float], later: Mapping[int, float]) -> tuple[float
         return 1.0, -0.1, 0.25**2
     x = np.array([early[number] for number in both])
     y = np.array([later[number] for number in both])
-    centred = x - x.mean()
+    centered = x - x.mean()
     prior = 2 * 0.3**2
-    slope = float((centred @ (y - y.mean()) + prior) / (centred @ centred + prior))
-    residuals = y - y.mean() - slope * centred
+    slope = float((centered @ (y - y.mean()) + prior) / (centered @ centered + prior))
+    residuals = y - y.mean() - slope * centered
     variance = float((residuals @ residuals + 2 * 0.25**2) / (len(both) + 2))
     return slope, float(y.mean() - slope * x.mean()), variance
 
@@ -202,16 +207,16 @@ def fit(data: _Data, random: np.random.Generator) -> Process:
     fitted = data
     if len(data.values) > _MOST_FITTED:  # a study of hundreds would wait a second for each draw
         fitted = data.subset(np.linspace(0, len(data.values) - 1, _MOST_FITTED).astype(int))
-    centre = np.concatenate([np.full(features, math.log(_LENGTH)), [math.log(_NOISE)]])  # [features + 1]
+    center = np.concatenate([np.full(features, math.log(_LENGTH)), [math.log(_NOISE)]])  # [features + 1]
     spreads = np.concatenate([np.full(features, _LENGTH_SPREAD), [_NOISE_SPREAD]])
-    best = centre
-    best_process, best_evidence = _condition_log(fitted, centre)
+    best = center
+    best_process, best_evidence = _condition_log(fitted, center)
     for attempt in range(1, _HYPERPARAMETER_DRAWS):
-        is_wide = attempt < _HYPERPARAMETER_DRAWS // 2
-        origin = centre if is_wide else best
-        width = spreads if is_wide else 0.4 * spreads
-        candidate = origin + width * random.standard_normal(features + 1)
-        prior = -0.5 * float((((candidate - centre) / spreads) ** 2).sum())
+        normal = random.standard_normal(features + 1)
+        candidate = center + spreads * normal
+        if attempt >= _HYPERPARAMETER_DRAWS // 2:
+            candidate = best + 0.4 * spreads * normal
+        prior = -0.5 * float((((candidate - center) / spreads) ** 2).sum())
         process, evidence = _condition_log(fitted, candidate)
         if evidence + prior > best_evidence:
             best = candidate

@@ -149,13 +149,20 @@ def frozen_trial(
     is_bad = trial.failure in BAD_PARAMETERS
     if not is_bad and (trial.failure is not None or not trial.curve):
         return None
-    is_complete = not is_bad and trial.steps >= last_rung
+    state = TrialState.PRUNED
+    value = None
+    curve = trial.curve
+    if is_bad:
+        curve = {trial.steps or 1: worst}
+    elif trial.steps >= last_rung:
+        state = TrialState.COMPLETE
+        value = trial.value
     frozen = create_trial(
-        state=TrialState.COMPLETE if is_complete else TrialState.PRUNED,
-        value=trial.value if is_complete else None,
+        state=state,
+        value=value,
         params=dict(trial.drawn),
         distributions=dict(distributions),
-        intermediate_values={trial.steps or 1: worst} if is_bad else trial.curve,
+        intermediate_values=curve,
     )
     if trial.failure == "oom":
         frozen.set_constraint(MEMORY_CONSTRAINT, 1.0)

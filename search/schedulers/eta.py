@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,10 +27,10 @@ class RungSummary:
 
 def rung_summaries(config: SchedulerConfig, history: Sequence[Configuration]) -> list[RungSummary]:
     """A summary of every rung, in rising order; imported trainings do not count."""
-    curves = [trial.curve for trial in without_imported(history)]
+    trials = without_imported(history)
     summaries = []
     for rung in config.rungs:
-        values = [curve[rung] for curve in curves if rung in curve]
+        values = [trial.curve[rung] for trial in trials if rung in trial.curve]
         best = min(filter(math.isfinite, values), default=None)
         summaries.append(RungSummary(len(values), best))
     return summaries
@@ -50,10 +51,14 @@ def seconds_left(
     if len(trials) >= total and all(trial.ended for trial in trials):
         return 0.0
     state = SchedulerState(config, trials, max(total, len(trials)))
-    spent = sum(_last_step(trial) for trial in trials if trial.failure is None) / config.last_rung
-    running = [trial.target - _last_step(trial) for trial in trials if trial.state == "running"]
-    beyond_shares = spent - _shared_equivalents(state)
-    parallel = max(-beyond_shares, sum(running) / config.last_rung)
+    spent = 0
+    running = 0
+    for trial in trials:
+        step = _last_step(trial)
+        spent += step if trial.failure is None else 0
+        running += trial.target - step if trial.state == "running" else 0
+    beyond_shares = spent / config.last_rung - _shared_equivalents(state)
+    parallel = max(-beyond_shares, running / config.last_rung)
     # One worker trains one trial at a time, and in the finish each trial waits for the result of the one before.
     longest = min(parallel, 1 - config.rungs[0] / config.last_rung)
     serial = _finish_equivalents(state, beyond_shares)
@@ -72,10 +77,12 @@ def _full_training_seconds(config: SchedulerConfig, trials: Sequence[Configurati
     trained = [trial for trial in trials if trial.steps]
     if not trained:
         return None
-    step_seconds = math.fsum(trial.total("train_seconds") / trial.steps for trial in trained) / len(trained)
-    evaluations = sum(len(trial.rungs) for trial in trained)
-    evaluation_seconds = math.fsum(trial.total("eval_seconds") for trial in trained) / evaluations
-    return step_seconds * config.last_rung + evaluation_seconds * len(config.rungs)
+    step_seconds = 0.0
+    evaluation_seconds = 0.0
+    for trial in trained:
+        step_seconds += trial.total("train_seconds") / trial.steps
+        evaluation_seconds += trial.total("eval_seconds") / len(trial.rungs)
+    return (step_seconds * config.last_rung + evaluation_seconds * len(config.rungs)) / len(trained)
 
 
 def _shared_equivalents(state: SchedulerState) -> float:
@@ -85,7 +92,7 @@ def _shared_equivalents(state: SchedulerState) -> float:
     count = state.total - sum(trial.failure is not None for trial in state.history)
     if policy.share is None:
         ended = [trial.steps for trial in state.history if trial.ended and trial.failure is None]
-        return count * (sum(ended) / len(ended) if ended else last) / last
+        return count * statistics.fmean(ended or [last]) / last
     steps = 0
     start = 0
     for rung in state.config.rungs:

@@ -116,7 +116,9 @@ def choose(policy: Policy, state: SchedulerState) -> NextSegment | None:
     trial = _interrupted(state) or policy.promote(state)
     if trial is not None:
         return NextSegment(trial.number, trial.steps, next_rung(state.config, trial.steps))
-    return None if state.is_full else NextSegment(None, 0, state.config.rungs[0])
+    if state.is_full:
+        return None
+    return NextSegment(None, 0, state.config.rungs[0])
 
 
 def history_for_draw(policy: Policy, history: Sequence[Configuration], number: int | None) -> tuple[Configuration, ...]:
@@ -141,9 +143,12 @@ def decide(
     before = next(trial for trial in history if trial.number == claim.number)
     rungs = (*before.rungs, Rung(claim.last_step, value, metrics))
     after = replace(before, rungs=rungs, state="paused", drawn=claim.drawn, params=claim.params)
-    updated = [after if trial.number == claim.number else trial for trial in without_imported(history)]
+    updated = without_imported(history)
+    updated[updated.index(before)] = after
     verdict = policy.verdict(SchedulerState(config, updated, total), after)
-    return verdict, pruning_reason(config, after) if verdict == "pruned" else None
+    if verdict == "pruned":
+        return verdict, pruning_reason(config, after)
+    return verdict, None
 
 
 def pruning_reason(config: SchedulerConfig, trial: Configuration) -> str:

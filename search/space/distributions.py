@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any, TypeAlias
 
 from search.space.errors import Location, shown
-from search.space.knobs import Knob, check, check_keys, same
+from search.space.knobs import Knob, check, check_keys, is_among
 
 RECOMMENDED = "recommended"  # the one legal value of `times`
 _MOST_VALUES = 1_000_000  # values on a stepped range; Optuna lists them in places
@@ -68,21 +68,21 @@ def to_json(searched: Range) -> dict[str, Any]:
 
 def from_json(raw: Mapping[str, Any]) -> Range:
     """The inverse of to_json."""
-    given = {key: value for key, value in raw.items() if key != "kind"}
-    if raw["kind"] == "choice":
+    given = dict(raw)
+    kind = given.pop("kind")
+    if kind == "choice":
         return Choice(tuple(given["values"]))
-    number = int if raw["kind"] == "int" else float
     for key in ("low", "high", "step"):
         if key in given:
-            given[key] = number(given[key])
-    return IntRange(**given) if raw["kind"] == "int" else FloatRange(**given)
+            given[key] = int(given[key]) if kind == "int" else float(given[key])
+    return IntRange(**given) if kind == "int" else FloatRange(**given)
 
 
 def inside(searched: Range, value: Any, location: Location) -> Any:
     """A start entry's `value` as a drawn one; a UserError at `location` if the range cannot give it."""
     if isinstance(searched, Choice):
-        if not any(same(value, choice) for choice in searched.values):
-            legal = ", ".join(shown(choice) for choice in searched.values)
+        if not is_among(value, searched.values):
+            legal = ", ".join(map(shown, searched.values))
             raise location.error(f"{shown(value)} is not among the choices {legal}; add it to them or take one of them")
         return value
     low = searched.low
@@ -111,7 +111,7 @@ def _choice(knob: Knob, raw: list[Any], location: Location) -> Choice:
     values: list[Any] = []
     for number, item in enumerate(raw):
         value = check(knob, item, location.at(number))
-        if any(same(value, earlier) for earlier in values):
+        if is_among(value, values):
             raise location.at(number).error(f"{shown(value)} is repeated; keep one of the two")
         values.append(value)
     return Choice(tuple(values))

@@ -16,12 +16,12 @@ _LONGEST_LIST = 800  # characters of legal names that an error lists
 
 def printable(text: str) -> str:
     """`text` on one line and harmless to a terminal: control characters, line ends and bidi marks as escapes."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else _escaped(char) for char in text)
+    return text if text.isprintable() else "".join(map(_printable_char, text))
 
 
-def _escaped(char: str) -> str:
+def _printable_char(char: str) -> str:
+    if char.isprintable():
+        return char
     return char.encode("unicode_escape", "replace").decode("ascii")
 
 
@@ -36,6 +36,13 @@ def shown(value: Any) -> str:
         return "a number of more than 60 digits"
     text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
     return printable(shortened(text))
+
+
+def kind_of(value: Any) -> str:
+    """`a list`, `a mapping`, or the value itself, for an error about something else that belongs there."""
+    if isinstance(value, list):
+        return "a list"
+    return "a mapping" if isinstance(value, dict) else shown(value)
 
 
 def nearest(name: str, legal: Iterable[str]) -> str | None:
@@ -68,14 +75,19 @@ class Location:
 
     def at(self, name: str | int) -> Location:
         """The location of an entry of this mapping (by name) or list (by number)."""
-        short = f"[{name}]" if isinstance(name, int) else shortened(name)
-        dot = "." if self.key and isinstance(name, str) else ""
-        return Location(self.source, f"{self.key}{dot}{short}", self.typed)
+        if isinstance(name, int):
+            key = f"{self.key}[{name}]"
+        else:
+            dot = "." if self.key else ""
+            key = f"{self.key}{dot}{shortened(name)}"
+        return Location(self.source, key, self.typed)
 
     def blame(self, *names: str) -> Location:
         """Of several entries that contradict each other: one that a `--set` gave, else the last."""
-        locations = [self.at(name) for name in names]
-        return next((location for location in locations if location._override() is not None), locations[-1])
+        for name in names:
+            if self.at(name)._override() is not None:
+                return self.at(name)
+        return self.at(names[-1])
 
     def _override(self) -> str | None:
         """The `--set` key that this location comes from: the longest above it, else the first below it."""
@@ -92,4 +104,4 @@ class Location:
         else:
             below = self.key[len(override) :].lstrip(".")
             parts = [f"--set {self.typed[override]}", below]
-        return UserError(printable(": ".join(part for part in [*parts, problem] if part)))
+        return UserError(printable(": ".join(filter(None, [*parts, problem]))))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from search.space.errors import Location, shown, suggestion
+from search.space.errors import Location, kind_of, shown, suggestion
 
 # YAML 1.1's other spellings, for knobs that are true or false; a knob of text keeps them as text (no: Norwegian).
 _SPELLINGS = {"yes": True, "on": True, "true": True, "no": False, "off": False, "false": False}
@@ -46,6 +46,11 @@ def same(first: Any, second: Any) -> bool:
     return type(first) is type(second) and bool(first == second)
 
 
+def is_among(value: Any, choices: Iterable[Any]) -> bool:
+    """Whether one of `choices` is the same value."""
+    return any(same(value, choice) for choice in choices)
+
+
 def check(knob: Knob, value: Any, location: Location) -> Any:
     """`value` as the knob's own type; whole floats and numbers in text become numbers.
 
@@ -57,11 +62,10 @@ def check(knob: Knob, value: Any, location: Location) -> Any:
             return None
         raise location.error(f"no value; give {_expected(knob)}")
     if isinstance(value, list | dict):
-        what = "a list" if isinstance(value, list) else "a mapping"
-        raise location.error(f"{what} where one value belongs; give {_expected(knob)}")
+        raise location.error(f"{kind_of(value)} where one value belongs; give {_expected(knob)}")
     converted = _converted(knob, value, location)
-    if knob.choices is not None and not any(same(converted, choice) for choice in knob.choices):
-        legal = [shown(choice) for choice in knob.choices]
+    if knob.choices is not None and not is_among(converted, knob.choices):
+        legal = list(map(shown, knob.choices))
         raise location.error(f"{shown(value)} is not one of {', '.join(legal)}; {suggestion(shown(value), legal)}")
     if isinstance(converted, int | float) and not isinstance(converted, bool):
         _check_limits(knob, converted, location)
@@ -87,7 +91,7 @@ def check_keys(
 
 def _expected(knob: Knob) -> str:
     if knob.choices is not None:
-        return "one of " + ", ".join(shown(choice) for choice in knob.choices)
+        return "one of " + ", ".join(map(shown, knob.choices))
     kinds = [kind for kind in knob.kinds if not (kind is int and float in knob.kinds)]
     return " or ".join(_KIND_NAMES.get(kind, kind.__name__) for kind in kinds)
 

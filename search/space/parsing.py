@@ -10,7 +10,7 @@ from typing import Any
 from search.space import distributions, recommended, yaml_loader
 from search.space.budget import KEYS as BUDGET_KEYS
 from search.space.distributions import FloatRange, IntRange, Range
-from search.space.errors import Location, printable, shortened, shown, suggestion
+from search.space.errors import Location, kind_of, printable, shortened, shown, suggestion
 from search.space.knobs import Knob, check, check_keys
 
 SECTIONS = ("study", "data", "budget", "train", "search", "start")
@@ -57,8 +57,12 @@ def _override_path(name: str, train: Collection[str], data: Collection[str], loc
     for section, names in (("budget", BUDGET_KEYS), ("data", data)):
         if name in names:
             raise location.error(f"belongs to {section}; say --set {section}.{name}=VALUE")
-    legal = [*(knob for knob in train if knob not in BUDGET_KEYS), *SECTIONS]
-    raise location.error(f"no such key; {suggestion(name, legal)}")
+    raise location.error(f"no such key; {suggestion(name, [*_tunable(train), *SECTIONS])}")
+
+
+def _tunable(train: Iterable[str]) -> list[str]:
+    """Names of knobs that do not belong to the budget."""
+    return [name for name in train if name not in BUDGET_KEYS]
 
 
 def _put(raw: dict[str, Any], path: list[str], value: Any, location: Location) -> None:
@@ -103,8 +107,7 @@ def parse_mapping(raw: Any, location: Location) -> dict[str, Any]:
     if raw is None:
         return {}
     if not isinstance(raw, dict):
-        what = "a list" if isinstance(raw, list) else shown(raw)
-        raise location.error(f"{what} where a mapping belongs; write lines of the form `key: value` below it")
+        raise location.error(f"{kind_of(raw)} where a mapping belongs; write lines of the form `key: value` below it")
     return raw
 
 
@@ -127,7 +130,7 @@ def parse_data(
     raw: Mapping[str, Any], knobs: Mapping[str, Knob], location: Location, homes: Mapping[str, str]
 ) -> dict[str, Any]:
     """The data section, checked; `homes` is what sections_of_keys gives."""
-    check_keys(raw, list(knobs), location, homes=_other_sections(homes, knobs))
+    check_keys(raw, list(knobs), location, homes=homes)
     for name, knob in knobs.items():
         if name not in raw and knob.default is None and not knob.optional:
             raise location.at(name).error(f"missing; give the {knob.help}")
@@ -138,7 +141,7 @@ def parse_fixed(
     raw: Mapping[str, Any], knobs: Mapping[str, Knob], location: Location, homes: Mapping[str, str]
 ) -> dict[str, Any]:
     """The knobs held fixed."""
-    check_keys(raw, list(knobs), location, "knob", _other_sections(homes, knobs))
+    check_keys(raw, list(knobs), location, "knob", homes)
     for name, value in raw.items():
         if isinstance(value, list | dict):
             raise location.at(name).error("several values; move it to search, or give one value")
@@ -149,7 +152,7 @@ def parse_search(
     raw: Mapping[str, Any], knobs: Mapping[str, Knob], location: Location, homes: Mapping[str, str]
 ) -> dict[str, Range]:
     """The ranges of the searched knobs; at least one."""
-    check_keys(raw, list(knobs), location, "knob", _other_sections(homes, knobs))
+    check_keys(raw, list(knobs), location, "knob", homes)
     if not raw:
         raise location.error("nothing to search; add a knob, such as learning_rate: {low: 1e-6, high: 5e-5, log: true}")
     for name in raw:
@@ -157,24 +160,25 @@ def parse_search(
             raise location.at(name).error(
                 "has one value for a whole study, since results with different ones do not compare; put it under train"
             )
-    return {
-        name: distributions.parse(knob, raw[name], location.at(name)) for name, knob in knobs.items() if name in raw
-    }
-
-
-def _other_sections(homes: Mapping[str, str], knobs: Mapping[str, Knob]) -> dict[str, str]:
-    return {name: home for name, home in homes.items() if name not in knobs}
+    search = {}
+    for name, knob in knobs.items():
+        if name in raw:
+            search[name] = distributions.parse(knob, raw[name], location.at(name))
+    return search
 
 
 def _checked_values(raw: Mapping[str, Any], knobs: Mapping[str, Knob], location: Location) -> dict[str, Any]:
     """The given values in the knobs' order and types."""
-    return {name: check(knob, raw[name], location.at(name)) for name, knob in knobs.items() if name in raw}
+    checked = {}
+    for name, knob in knobs.items():
+        if name in raw:
+            checked[name] = check(knob, raw[name], location.at(name))
+    return checked
 
 
 def check_knob_names(names: Iterable[str], knobs: Mapping[str, Knob], location: Location) -> None:
     """Raises a UserError for a name that is no knob's, or belongs to the budget."""
-    legal = [name for name in knobs if name not in BUDGET_KEYS]
-    check_keys(dict.fromkeys(names), legal, location, "knob", dict.fromkeys(BUDGET_KEYS, "budget"))
+    check_keys(dict.fromkeys(names), _tunable(knobs), location, "knob", dict.fromkeys(BUDGET_KEYS, "budget"))
 
 
 def check_together(
@@ -203,8 +207,7 @@ def parse_start(
     if raw is None:
         return ()
     if not isinstance(raw, list):
-        what = "a mapping" if isinstance(raw, dict) else shown(raw)
-        raise location.error(f"{what} where a list belongs; put `- ` before each entry")
+        raise location.error(f"{kind_of(raw)} where a list belongs; put `- ` before each entry")
     entries = []
     for number, item in enumerate(raw):
         here = location.at(number)

@@ -111,8 +111,8 @@ def _check_at(knob: Knob, params: _RecordedReads, search: Mapping[str, Range], l
         value = absolute(factor, center)
         if low <= value <= high:
             continue
-        reads = ", ".join(f"{name} {shown(params[name])}" for name in sorted(params.read & set(search)))
-        condition = f" for {reads}" if reads else ""
+        reads = [f"{name} {shown(params[name])}" for name in sorted(params.read & set(search))]
+        condition = f" for {', '.join(reads)}" if reads else ""
         raise location.at(end).error(
             f"{factor:g} times the recommended {center:g}{condition} is {value:g}; "
             f"{knob.name} takes {low:g} to {high:g}: change the factor"

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from search.errors import UserError
-from search.space.errors import printable, shortened, shown
+from search.space.errors import kind_of, printable, shortened, shown
 
 MOST_BYTES = 256 * 1024  # a space file has some 2 KB
 _DEEPEST = 20  # nested lists and mappings; a space file has 3
@@ -94,8 +94,7 @@ def read(path: str | Path) -> dict[str, Any]:
     if value is None:
         raise UserError(f"{source}: the file is empty; write the space into it")
     if not isinstance(value, dict):
-        what = "a list" if isinstance(value, list) else shown(value)
-        raise UserError(f"{source}: {what} where a mapping belongs; write lines of the form `key: value`")
+        raise UserError(f"{source}: {kind_of(value)} where a mapping belongs; write lines of the form `key: value`")
     return value
 
 
@@ -152,5 +151,5 @@ def _syntax(error: yaml.MarkedYAMLError, text: str) -> str:
     where = f"line {mark.line + 1}: " if mark else ""
     if mark and text[mark.index : mark.index + 1] == "\t":
         return f"{where}a tab; use spaces"
-    what = "; ".join(part for part in (error.context, error.problem) if part)
+    what = "; ".join(filter(None, (error.context, error.problem)))
     return f"{where}not YAML ({shortened(printable(what), 120)}); check quotes, brackets and indentation"
