@@ -1,14 +1,10 @@
-"""Every strategy and sampler on fake curves; Optuna's pruners decide as they do inside Optuna."""
+"""Every strategy and sampler on made-up curves."""
 
-import math
-
-import optuna
 import pytest
 
 from search.process_id import ProcessId
 from search.samplers import sampler as sampling
-from search.schedulers.asha import OPTUNA_POLICIES, POLICIES
-from search.schedulers.paired_test import paired_z
+from search.schedulers.asha import POLICIES
 from search.schedulers.scheduler import SchedulerConfig
 from search.simulation.memory_ledger import MemoryLedger
 from search.space.budget import SAMPLERS
@@ -95,35 +91,3 @@ def test_guidance_finds_the_minimum():
 def test_guidance_learns_from_what_fails():
     history = searched(SchedulerConfig(RUNGS, "none"), 20, "guided", fails=lambda drawn: drawn["x"] > 4.0)
     assert sum(trial.state == "failed" for trial in history[8:]) < sum(trial.state == "failed" for trial in history[:8])
-
-
-@pytest.mark.parametrize("name", OPTUNA_POLICIES)
-def test_optunas_pruners_decide_as_inside_optuna(name):
-    from search.schedulers import optuna_pruners
-
-    scheduler_config = SchedulerConfig((1, 2, 4, 8), name, 2)
-    for seed in range(5):
-        history = searched(scheduler_config, 20, seed=seed)
-        drawn = iter([trial.drawn for trial in history])
-
-        def objective(trial, drawn=drawn):
-            drawn_params = next(drawn)
-            for step in scheduler_config.rungs:
-                trial.report(value(drawn_params, step), step)
-                if step < scheduler_config.rungs[-1] and trial.should_prune():
-                    raise optuna.TrialPruned
-            return value(drawn_params, scheduler_config.rungs[-1])
-
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        optuna_study = optuna.create_study(pruner=optuna_pruners.pruner(name, scheduler_config), study_name="study")
-        optuna_study.optimize(objective, n_trials=20)
-        assert [trial.curve for trial in history] == [trial.intermediate_values for trial in optuna_study.trials]
-        assert any(trial.state == "pruned" for trial in history)
-
-
-def test_paired_differences_count_in_standard_errors():
-    assert paired_z([1, 0, 2], [1, 0, 2]) == 0.0
-    assert paired_z([1, 0, 2], [2, 1, 3]) == math.inf
-    # Differences 1, 0, 0, 1: mean .5, deviation .577, four clips.
-    assert paired_z([0, 0, 0, 0], [1, 0, 0, 1]) == pytest.approx(0.5 / (0.57735 / 2), rel=1e-4)
-    assert paired_z([1, 0, 0, 1], [0, 0, 0, 0]) < -1.7

@@ -46,7 +46,7 @@ def structure(chance, depth=0):
 
 def outcome(*arguments):
     try:
-        found = load_text(*arguments)
+        space = load_text(*arguments)
     except UserError as error:
         line = str(error)
     else:
@@ -55,11 +55,11 @@ def outcome(*arguments):
         assert line.isprintable()
         assert len(line) < 1000
         return "refused"
-    assert search_space.Space.from_json(found.to_json()) == found
+    assert search_space.Space.from_json(space.to_json()) == space
     with warnings.catch_warnings(action="error"):
-        ranges = to_distributions(found.search)  # Optuna accepts what was accepted here, and each start entry
-    for entry in found.start:
-        for name, value in found.drawn_from_start(entry, TRAIN).items():
+        ranges = to_distributions(space.search)  # Optuna accepts what was accepted here, and each start entry
+    for entry in space.start:
+        for name, value in space.drawn_from_start(entry, TRAIN).items():
             assert can_hold(ranges[name], value)
     return "loaded"
 
