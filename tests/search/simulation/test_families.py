@@ -75,11 +75,10 @@ def share(name, seeds=16):
     logarithms = []
     for seed in range(seeds):
         table = family(name, seed)
-        mine, theirs = simulator.simulate(
-            table, [comparison.own_method(), comparison.baseline_methods(table)[0]], [seed], within=0.1
-        )
-        found.append(math.log(mine.cost / theirs.cost))
-    return math.exp(np.mean(found))
+        methods = [comparison.own_method(), comparison.baseline_methods(table)[0]]
+        own, random_search = simulator.simulate(table, methods, [seed], within=0.1)
+        logarithms.append(math.log(own.cost / random_search.cost))
+    return math.exp(np.mean(logarithms))
 
 
 def test_better_than_random_unless_early_rungs_say_nothing():
