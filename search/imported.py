@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from search.records import IMPORTED, Configuration
 
-# A rung's metrics name the measure of its value (`MEASURE`: one of the study's own metrics, or "value") and whether the rung
-# is one of the study's own, under its own budget and data (`COMPARES`).
+# A rung's metrics name the measure of its value (`MEASURE`: one of the study's own metrics, or "value") and whether the
+# rung is one of the study's own, under its own budget and data (`COMPARES`).
 MEASURE = "measure"
 COMPARES = "compares"
 
