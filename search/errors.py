@@ -15,3 +15,9 @@ class RunError(EngineError):
 
 class StorageUnavailableError(RunError):
     """The database did not answer, or it cancelled this transaction; the caller may try again."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of the error's text; its class where it has none."""
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -47,10 +47,11 @@ def _state(one: Diagnosis, mended: list[Diagnosis]) -> str:
 
 def broken(checkpoint: Path) -> str | None:
     """What is wrong with a checkpoint; None where every file agrees with its checksum."""
+    from tmsearch.errors import CheckpointError
     from tmsearch.training import checkpoints
 
     try:
         checkpoints.verify(checkpoint)
-    except checkpoints.CheckpointError as error:
+    except CheckpointError as error:
         return str(error)
     return None

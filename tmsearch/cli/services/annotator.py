@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from search.dashboard.annotator import Annotation, Attachment
 from search.execution.child_process import ChildExitError, ChildProcess
-from search.execution.messages import MessageError
+from search.execution.wire import MessageError
 from search.paths import study_folder, trial_folder
 from search.process_id import ProcessId
 from search.records import IMPORTED, Configuration, StudyRecord, default_configuration

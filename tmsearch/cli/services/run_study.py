@@ -34,7 +34,7 @@ from tmsearch.cli.services.annotator import StudyAnnotator
 from tmsearch.cli.services.knobs import TRAIN
 from tmsearch.cli.services.plan import data_line
 from tmsearch.cli.view.progress import ProgressPrinter, closing_lines
-from tmsearch.recipe import write_atomically
+from tmsearch.files import write_atomically
 from tmsearch.trial.facts import StudyFacts
 from tmsearch.trial.settings import TrialSettings
 from tmsearch.version import code_version
@@ -150,7 +150,7 @@ def _alone(
         folder,
         _settings(space, StudyFacts.from_json(summary.facts), folder).to_json(),
         display,
-        place=os.environ.get(LOCATION_VARIABLE) or _place(),
+        location=os.environ.get(LOCATION_VARIABLE) or _place(),
         version=code_version(),
         checkpoint_store=CheckpointStore(url, ledger.study, display.notice) if url else None,
         annotator=StudyAnnotator(ledger, display.notice),

@@ -137,6 +137,6 @@ def _scored(ledger: Ledger, summary: Summary, child: ChildProcess, one: Configur
     except ChildExitError as death:
         raise RunError(f"trial {one.number} on the test split: the process ended: {death}") from None
     if isinstance(answer, Tested):
-        return TestScores(answer.errors, answer.words, answer.wer_raw)
+        return TestScores.from_json(answer.scores)
     reason = answer.reason if isinstance(answer, Failure) else f"unexpected answer {answer}"
     raise RunError(f"trial {one.number} on the test split: {reason}")
