@@ -20,7 +20,6 @@ from search.schedulers.scheduler import SchedulerConfig
 from search.storage.reader import LEASE_SECONDS
 from search.storage.schema import configurations, segments, studies
 
-
 _HELD = {"state": "running", "progress": None, "reason": None}
 
 
