@@ -125,7 +125,7 @@ class WorkerRecord:
     """A worker that signed in. Times are the database's, in seconds since 1970."""
 
     identity: str  # a ProcessId
-    place: str  # where it runs, in words: a GPU, a Slurm job, a node of Ray
+    location: str  # where it runs, in words: a GPU, a Slurm job, a node of Ray
     version: str
     since: float
     seen: float
@@ -135,7 +135,7 @@ class WorkerRecord:
     def display_name(self) -> str:
         """host:pid, and where that is."""
         process = ProcessId.parse(self.identity)
-        return f"{process.display_name if process else self.identity} ({self.place})"
+        return f"{process.display_name if process else self.identity} ({self.location})"
 
 
 @dataclass(frozen=True)
