@@ -231,18 +231,18 @@ class Publisher:
 
     def _write_study_note(self, study: optuna.Study, annotator: Annotator) -> None:
         set_value_name(study, annotator.value_name)
-        note = self._made(f"study {self._ledger.study}", annotator.study_note)
+        note = self._try_to_make(f"study {self._ledger.study}", annotator.study_note)
         if note is not None:
             write_study_note(study, note)
 
     def _annotate(self, study: optuna.Study, trial_id: int, configuration: Configuration, annotator: Annotator) -> None:
         """Write note and artifacts before the trial is finished: after that it takes none."""
-        annotation = self._made(f"trial {configuration.number}", lambda: annotator.annotate(configuration))
+        annotation = self._try_to_make(f"trial {configuration.number}", lambda: annotator.annotate(configuration))
         if annotation is not None:
             ArtifactFolder(self._ledger.storage, self._ledger.record()).upload(trial_id, annotation.attachments)
             write_note(optuna.Trial(study, trial_id), annotation.note)
 
-    def _made(self, subject: str, make: Callable[[], T]) -> T | None:
+    def _try_to_make(self, subject: str, make: Callable[[], T]) -> T | None:
         """What the annotator made; None, and a notice, where it failed: a search must not end for want of a picture."""
         try:
             return make()

@@ -97,7 +97,7 @@ def report(url: str, said: argparse.Namespace, folder: Path) -> str:
     file = folder / "claims.yaml"
     file.write_text(SPACE.replace("SAMPLER", said.sampler))
     space = spaces.load(file, train=KNOBS, data={"dataset": Knob("dataset", (str,))})
-    ledger = study.create(open_storage(url), space, seed=0, trials=10**6, version="bench", known={})
+    ledger = study.create(open_storage(url), space, seed=0, trials=10**6, version="bench", facts={})
     context = multiprocessing.get_context("fork")  # what is imported is imported once
     ready, queue = context.Barrier(said.workers), context.Queue()
     ledger.storage.engine.dispose()

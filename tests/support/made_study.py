@@ -102,7 +102,7 @@ def make(folder: Path, plan: Plan = Plan()) -> Storage:
         "words:0": [one.words for one in before],
         **{f"baseline:{model}": {"wer": _wer(before), "errors": [one.edits for one in before]} for model in MODELS},
     }
-    study.create(storage, space, seed=0, trials=plan.configurations, version="test", known=facts)
+    study.create(storage, space, seed=0, trials=plan.configurations, version="test", facts=facts)
     _fill(storage, plan, [(name, heard[name]) for name in split.validation])
     for model in MODELS:
         write_scores(study_folder(storage.folder, plan.study) / "baselines" / model.replace("/", "--"), 0, before)

@@ -75,7 +75,7 @@ def made_up(folder: Path, *, over: bool = True, name: str = "made_up") -> Ledger
     storage = open_storage(f"sqlite:///{folder}/studies/tmsearch.db")
     split = {"train": [], "validation": [one.name for one in scores(1)], "test": []}
     kept = {"fingerprint": "f", "clips": 8, "seconds": 12.0, "longest": 2.4, "split": split, "dropped": []}
-    ledger = study.create(storage, space, seed=0, trials=4, version="1", known={"data": kept, "threads": 1})
+    ledger = study.create(storage, space, seed=0, trials=4, version="1", facts={"data": kept, "threads": 1})
     ledger.add_fact("words:0", [9] * 8)
     ledger.add_fact("baseline:demo/micro", {"wer": 1.0, "errors": [9] * 8, "wer_raw": 1.0, "cer": 1.0, "clips": 8})
     rungs = {0: (rung(20, 6),), 1: (rung(20, 3), rung(40, 2), rung(80, 1)), 2: (), 3: (rung(20, 5),)}

@@ -40,7 +40,7 @@ def made(folder, trials, results=None):
     storage = open_storage(f"sqlite:///{folder}/studies/tmsearch.db")
     known = {"data": {"clips": CLIPS}, "words:0": [8] * CLIPS}
     known["baseline:openai/whisper-small"] = {"wer": 0.8, "errors": [6, 7] * (CLIPS // 2)}
-    ledger = study.create(storage, space, seed=0, trials=trials, version="test", known=known)
+    ledger = study.create(storage, space, seed=0, trials=trials, version="test", facts=known)
     scheduler_config, done = space.budget.scheduler_config, 0
     while (claim := ledger.claim(ME, scheduler_config)) is not None:
         params = params_of(claim.number)

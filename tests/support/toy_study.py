@@ -70,7 +70,7 @@ def toy_storage(folder: Path) -> Storage:
 
 
 def toy_study(storage: Storage, space: spaces.Space, trials: int, seed: int = 0):
-    return study.create(storage, space, seed=seed, trials=trials, version="test", known={"data": {"clips": 1}})
+    return study.create(storage, space, seed=seed, trials=trials, version="test", facts={"data": {"clips": 1}})
 
 
 def work(ledger, space, folder: Path, *, interrupts=None, deadline=float("inf"), watcher=None, child=None, **job):

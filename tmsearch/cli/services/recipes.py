@@ -117,7 +117,7 @@ def evidence(summary: Summary, confirmed: Summary | None, one: Configuration) ->
 
 def _default(summary: Summary) -> dict[str, Any] | None:
     """The default recipe's own result in the search."""
-    first = records.default(summary.history)
+    first = records.default_configuration(summary.history)
     if first is None:
         return None
     interval = intervals.as_json(intervals.interval(StudyFacts.from_json(summary.facts), first))
