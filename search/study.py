@@ -81,8 +81,10 @@ def open_study(storage: Storage, name: str) -> Ledger:
 
 
 def summarize(ledger: Ledger) -> Summary:
-    """Read all records of a study."""
-    return Summary(ledger.record(), ledger.history(), ledger.facts(), ledger.workers())
+    """Read all records of a study; raises UserError if this version cannot run it."""
+    record = ledger.record()
+    Space.from_json(dict(record.space))
+    return Summary(record, ledger.history(), ledger.facts(), ledger.workers())
 
 
 def create(storage: Storage, space: Space, *, seed: int, trials: int, version: str, facts: Mapping[str, Any]) -> Ledger:
