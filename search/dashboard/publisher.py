@@ -19,7 +19,7 @@ from search.errors import StorageUnavailableError
 from search.optuna_logging import quiet_optuna
 from search.process_id import ProcessId
 from search.records import BAD_PARAMETERS, Configuration
-from search.samplers.sampler import MEMORY, distributions, holds
+from search.samplers.optuna_space import MEMORY_CONSTRAINT, can_hold, to_distributions
 from search.space.search_space import Space
 from search.storage.ledger import Ledger
 from search.storage.reader import LEASE_SECONDS, clock, study_row
@@ -231,18 +231,18 @@ class Publisher:
 
     def _write_study_note(self, study: optuna.Study, annotator: Annotator) -> None:
         set_value_name(study, annotator.value_name)
-        note = self._made(f"study {self._ledger.study}", annotator.study_note)
+        note = self._try_to_make(f"study {self._ledger.study}", annotator.study_note)
         if note is not None:
             write_study_note(study, note)
 
     def _annotate(self, study: optuna.Study, trial_id: int, configuration: Configuration, annotator: Annotator) -> None:
         """Write note and artifacts before the trial is finished: after that it takes none."""
-        annotation = self._made(f"trial {configuration.number}", lambda: annotator.annotate(configuration))
+        annotation = self._try_to_make(f"trial {configuration.number}", lambda: annotator.annotate(configuration))
         if annotation is not None:
             ArtifactFolder(self._ledger.storage, self._ledger.record()).upload(trial_id, annotation.attachments)
             write_note(optuna.Trial(study, trial_id), annotation.note)
 
-    def _made(self, subject: str, make: Callable[[], T]) -> T | None:
+    def _try_to_make(self, subject: str, make: Callable[[], T]) -> T | None:
         """What the annotator made; None, and a notice, where it failed: a search must not end for want of a picture."""
         try:
             return make()
@@ -273,8 +273,8 @@ class Publisher:
         params = {}
         ranges = {}
         assert configuration.drawn is not None
-        for name, distribution in distributions(self._space.search).items():
-            if name not in configuration.drawn or not holds(distribution, configuration.drawn[name]):
+        for name, distribution in to_distributions(self._space.search).items():
+            if name not in configuration.drawn or not can_hold(distribution, configuration.drawn[name]):
                 continue  # added by hand, outside the range: it stands in the attributes
             published = published_name(self._space, name)
             params[published] = configuration.drawn[name]
@@ -305,7 +305,7 @@ def _constraints(configuration: Configuration) -> Mapping[str, float]:
     if configuration.failure != "oom":
         return {}
     probe = create_trial(state=TrialState.RUNNING)
-    probe.set_constraint(MEMORY, 1.0)
+    probe.set_constraint(MEMORY_CONSTRAINT, 1.0)
     return dict(probe.system_attrs)
 
 

@@ -116,7 +116,7 @@ def test_help_and_status_answer_fast(folder):
     assert fastest(folder, "--help") < 0.5
     one = search_space.load(folder / "space.yaml", train=TRAIN, data=DATA)
     there = database.open_storage(f"sqlite:///{folder}/studies/tmsearch.db")
-    ledger = study.create(there, one, seed=0, trials=50, version="test", known={})
+    ledger = study.create(there, one, seed=0, trials=50, version="test", facts={})
     for number in range(50):
         ledger.append("added", {}, {"learning_rate": 1e-4 * number, "normalize_audio": True})
     assert fastest(folder, "status", "small") < 1.0

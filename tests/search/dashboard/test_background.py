@@ -51,11 +51,11 @@ def soon(monkeypatch):
 
 def test_a_database_that_is_away_is_waited_for(unpublished):
     ledger, space = unpublished
-    said = []
-    publish_remaining(Away(3, ledger, space, said.append), Retry(said.append, lambda: False))
+    notices = []
+    publish_remaining(Away(3, ledger, space, notices.append), Retry(notices.append, lambda: False))
     assert states(ledger) == [True] * 3
-    assert said[0].startswith("the server closed the connection; training continues, its results wait")
-    assert said[1:] == ["the database answers again"]
+    assert notices[0].startswith("the server closed the connection; training continues, its results wait")
+    assert notices[1:] == ["the database answers again"]
 
 
 def test_somebody_who_wants_to_leave_does_not_wait(unpublished):

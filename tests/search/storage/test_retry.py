@@ -29,9 +29,9 @@ def test_training_goes_on_while_the_database_is_away(tmp_path, cluster, monkeypa
     watcher.on_progress = away
     assert work(ledger, space, tmp_path / "toy", watcher=watcher, step_seconds=0.1)[0] == "done"
     assert told(ledger) == told(calm)
-    said = "\n".join(watcher.notices)
-    assert "its results wait" in said
-    assert "the database answers again" in said
+    notices = "\n".join(watcher.notices)
+    assert "its results wait" in notices
+    assert "the database answers again" in notices
     steps = (tmp_path / "toy" / "trials" / "steps.log").read_text().splitlines()
     assert len(steps) == len(set(steps)), "nothing was trained twice"
 

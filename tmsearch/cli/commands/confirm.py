@@ -109,7 +109,7 @@ def _created(storage: Storage, parent: Summary, arguments: argparse.Namespace) -
         seed=parent.record.seed,
         trials=trials,
         version=__version__,
-        known={**known, CONFIRMS: plan.to_json()},
+        facts={**known, CONFIRMS: plan.to_json()},
     )
     return ledger, plan
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from search.errors import UserError
 from search.execution.launchers.local import gpus
-from search.space import overrides, parsing
+from search.space import parsing
 from search.space.errors import Location, nearest, printable
 from search.space.search_space import check_study_name
 from tmsearch.cli.services.knobs import DATA, TRAIN, load_space
@@ -91,12 +91,12 @@ def _asked(arguments: argparse.Namespace) -> dict[str, Any]:
     raw: dict[str, Any] = {"data": {"dataset": arguments.dataset}}
     if arguments.language:
         raw["data"]["language"] = arguments.language
-    typed = overrides.apply(raw, arguments.set, TRAIN, DATA)
+    typed = parsing.apply_overrides(raw, arguments.set, TRAIN, DATA)
     other = next((key for key in typed if key.partition(".")[0] != "data"), None)
     if other is not None:
         raise UserError(f"--set {printable(other)}: init takes data.KEY=VALUE; change the rest in the file it writes")
     place = Location("tmsearch init", "", typed)
-    return dict(parsing.data(raw["data"], DATA, place.at("data"), parsing.homes(TRAIN, DATA)))
+    return dict(parsing.parse_data(raw["data"], DATA, place.at("data"), parsing.sections_of_keys(TRAIN, DATA)))
 
 
 def _look(arguments: argparse.Namespace) -> tuple[DataConfig, Corpus, str]:

@@ -105,7 +105,7 @@ def _disk(folder: Path, checked: Checked) -> None:
 
 def _create(storage: Storage, space: Space, checked: Checked, trials: int, seed: int, hands: WorkerPlan) -> Ledger:
     known = {facts.DATA: checked.data, facts.THREADS: hands.threads}
-    return study.create(storage, space, seed=seed, trials=trials, version=code_version(), known=known)
+    return study.create(storage, space, seed=seed, trials=trials, version=code_version(), facts=known)
 
 
 def created(storage: Storage, space: Space) -> Ledger:

@@ -13,7 +13,6 @@ from search.errors import UserError
 from search.paths import study_folder, trial_folder
 from search.records import Configuration
 from search.space.errors import printable
-from search.space.search_space import Space
 from search.storage.database import Storage, open_storage
 from search.study import Summary
 from tmsearch.cli.view import intervals, terminal
@@ -94,16 +93,13 @@ def list_studies(arguments: argparse.Namespace) -> int:
 
 
 def _readable(storage: Storage) -> list[Summary]:
-    """The studies that this version can read; what is wrong with another is one line on the error stream."""
+    """The studies that this version can read; what is wrong with the others goes to the error stream, a line each."""
     summaries = []
     for name in study.names(storage):
-        summary = study.summarize(study.open_study(storage, name))
         try:
-            Space.from_json(dict(summary.record.space))
+            summaries.append(study.summarize(study.open_study(storage, name)))
         except UserError as error:
             print(f"tmsearch: {error}", file=sys.stderr)
-            continue
-        summaries.append(summary)
     return summaries
 
 

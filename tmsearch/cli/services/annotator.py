@@ -16,7 +16,7 @@ from search.execution.child_process import ChildExitError, ChildProcess
 from search.execution.wire import MessageError
 from search.paths import study_folder, trial_folder
 from search.process_id import ProcessId
-from search.records import IMPORTED, Configuration, StudyRecord, default
+from search.records import IMPORTED, Configuration, StudyRecord, default_configuration
 from search.space.search_space import Space
 from search.storage.ledger import Ledger
 from tmsearch.cli.services.plan import data_line, models
@@ -163,7 +163,7 @@ class StudyAnnotator:
         """The default recipe's own training in this search; a confirmation compares in its own way."""
         if self._facts.confirms:
             return None
-        return default(self._history)
+        return default_configuration(self._history)
 
     def _rivals(self, one: Configuration) -> list[tuple[TrialComparison, list[Any] | None]]:
         """The untouched checkpoint and the default recipe, each with errors, its errors and words by clip."""

@@ -13,7 +13,7 @@ from search.records import IMPORTED, Configuration
 from search.schedulers import racing
 from search.space import yaml_loader
 from search.space.errors import Location
-from search.space.knobs import check, check_keys
+from search.space.knobs import Knob, check, check_keys
 from search.storage.database import Storage
 from search.study import Summary
 from tmsearch.cli.commands.confirm import SUFFIX
@@ -21,7 +21,7 @@ from tmsearch.cli.services.knobs import DATA, TRAIN
 from tmsearch.cli.services.verdicts import lines, recipes, verdict
 from tmsearch.cli.view import intervals
 from tmsearch.cli.view.format import model_of
-from tmsearch.config import DataConfig, Knob, TrainConfig
+from tmsearch.config import DataConfig, TrainConfig
 from tmsearch.recipe import Recipe, split_facts, versions
 from tmsearch.trial.facts import StudyFacts
 
@@ -117,7 +117,7 @@ def evidence(summary: Summary, confirmed: Summary | None, one: Configuration) ->
 
 def _default(summary: Summary) -> dict[str, Any] | None:
     """The default recipe's own result in the search."""
-    first = records.default(summary.history)
+    first = records.default_configuration(summary.history)
     if first is None:
         return None
     interval = intervals.as_json(intervals.interval(StudyFacts.from_json(summary.facts), first))

@@ -73,7 +73,7 @@ def _against(summary: Summary, best: Configuration) -> tuple[ReferenceScore, ...
         found.append(
             ReferenceScore(f"untrained {short_value(model)} (zero-shot)", baseline.wer, at, _fewer(wer, baseline.wer))
         )
-    default = records.default(summary.history)
+    default = records.default_configuration(summary.history)
     if default is not None and default.number == best.number:
         found.append(ReferenceScore("the default recipe", wer, None, "is the best itself"))
     elif default is not None and default.value is not None:

@@ -66,7 +66,7 @@ def test_a_search_on_ray_that_loses_a_node(tmp_path, nodes, cluster):
         until = time.monotonic() + 90
         while len(ledger.workers()) < 2 and time.monotonic() < until:
             time.sleep(0.2)
-        locations.update(worker.place for worker in ledger.workers())
+        locations.update(worker.location for worker in ledger.workers())
         lost_node = next(
             node for node in added if any(node.node_id.startswith(location.split()[-1]) for location in locations)
         )
