@@ -101,7 +101,9 @@ class Publisher:
         if not self._lease(LEASE_SECONDS):
             return False
         try:
-            self._mark_unpublished(self._changed(history))
+            changed = self._changed(history)
+            if changed:
+                self._set_published(changed, 0)
         finally:
             self._lease(0.0)
         return True
@@ -131,21 +133,18 @@ class Publisher:
             self._notice(f"finished in the dashboard, continued from the ledger in a successor trial: {numbers}")
         return deleted + finished_by_hand
 
-    def _mark_unpublished(self, numbers: list[int]) -> None:
-        if not numbers:
-            return
-        with self._ledger.storage.write() as connection:
-            changed = self._is_of_study() & configurations.c.number.in_(numbers)
-            connection.execute(sa.update(configurations).where(changed).values(published=0))
-
     def _mark_published(self, configuration: Configuration) -> None:
-        with self._ledger.storage.write() as connection:
-            row = self._is_of_study() & (configurations.c.number == configuration.number)
-            connection.execute(sa.update(configurations).where(row).values(published=configuration.revision))
+        self._set_published([configuration.number], configuration.revision)
 
-    def _is_of_study(self) -> sa.ColumnElement[bool]:
+    def _set_published(self, numbers: list[int], revision: int) -> None:
+        """Record which revision of these configurations Optuna has; 0: none."""
         study_id = sa.select(studies.c.id).where(studies.c.name == self._ledger.study).scalar_subquery()
-        return configurations.c.study_id == study_id
+        with self._ledger.storage.write() as connection:
+            connection.execute(
+                sa.update(configurations)
+                .where(configurations.c.study_id == study_id, configurations.c.number.in_(numbers))
+                .values(published=revision)
+            )
 
     def _lease(self, seconds: float) -> bool:
         """Become the study's only publisher for some seconds, or (0) stop being it. False: another worker is."""

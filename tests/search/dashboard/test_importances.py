@@ -1,4 +1,4 @@
-"""Importances say what is known and how well; slices and the order of results come from the ledger's own history."""
+"""Importances tell which knobs matter and how well that is known; slices are Optuna's."""
 
 import json
 import math
@@ -8,8 +8,7 @@ import pytest
 
 from search.dashboard import importances
 from search.records import IMPORTED, Configuration, Rung
-from search.storage import timeline
-from tests.support.toy_study import KNOBS, toy_space, toy_storage, toy_study, work
+from tests.support.toy_study import toy_space
 
 
 @pytest.fixture
@@ -87,15 +86,3 @@ def test_slices_are_optunas(space):
     assert len(drawn["data"]) == 2
     assert all(len(trace["x"]) == 6 for trace in drawn["data"])
     assert importances.slices(space, importances.comparable_results(history(1)), "loss") is None
-
-
-def test_results_in_the_order_they_came(tmp_path, space):
-    ledger = toy_study(toy_storage(tmp_path), space, 3)
-    work(ledger, space, tmp_path / "toy")
-    results = timeline.recorded_results(ledger)
-    assert sorted((result.number, result.step) for result in results) == sorted(
-        (trial.number, rung.step) for trial in ledger.history() for rung in trial.rungs
-    )
-    assert [result.committed for result in results] == sorted(result.committed for result in results)
-    assert results[-1].spent == pytest.approx(sum(trial.seconds for trial in ledger.history()))
-    assert set(KNOBS) == {"x", "kind"}
