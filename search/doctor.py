@@ -144,7 +144,7 @@ class Doctor:
                 if not isinstance(number, int):
                     continue
                 exhibits = self._curator.annotate(self._history[number]).attachments
-                for artifact_id, exhibit in shelf.named(trial_id, exhibits):
+                for artifact_id, exhibit in shelf.with_ids(trial_id, exhibits):
                     if artifact_id in gone:
                         shelf.put(artifact_id, exhibit.content)
         finally:

@@ -267,7 +267,7 @@ class Ledger:
             return claims.commit(connection, study, history, claim, value, metrics, config, version)
 
     def fail(self, claim: Claim, failure: str, reason: str) -> bool:
-        """End the configuration as failed; `failure` is the class: diverged, oom, crashed. False: the claim was lost."""
+        """End the configuration as failed, for `failure`: diverged, oom or crashed. False: the claim was lost."""
         with self.storage.write() as connection:
             return claims.update_if_held(connection, claim, **claims.released("failed", reason), failure=failure)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from search.records import Rung
 from search.storage import entries
 from search.storage.database import open_storage
 from search.storage.ledger import Ledger
-from tests.support.audio_files import wav
+from tests.support.audio_files import RecordedClip, tone, write_recordings
 from tmsearch.cli.services.knobs import load_space
 from tmsearch.config import DataConfig, TrainConfig
 from tmsearch.evaluation.scores import ClipScore, write_scores
@@ -44,14 +43,10 @@ OTHER = {"learning_rate": 3e-4, "model": "demo/micro"}
 
 
 def dataset(folder: Path) -> Path:
-    folder.mkdir(parents=True)
-    with (folder / "metadata.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["file_name", "text"])
-        for index, (name, text) in enumerate(TEXTS.items()):
-            (folder / f"{name}.wav").write_bytes(wav(seconds=1.0 + 0.2 * index, frequency=200.0 + 100 * index))
-            writer.writerow([f"{name}.wav", text])
-    return folder
+    clips = []
+    for index, (name, text) in enumerate(TEXTS.items()):
+        clips.append(RecordedClip(f"{name}.wav", text, tone(1.0 + 0.2 * index, 200.0 + 100 * index)))
+    return write_recordings(folder, clips)
 
 
 def scores(wrong: int) -> list[ClipScore]:

@@ -102,7 +102,7 @@ def compare(
     if not default.trainings or not trained:
         return None
     compared = [default, *trained]
-    counts = {contender.name: arm for contender, arm in zip(compared, aligned(compared), strict=True)}
+    counts = dict(zip([contender.name for contender in compared], aligned(compared), strict=True))
     finishers = [contender for contender in trained if not contender.fate] or trained
     winner = min(finishers, key=lambda contender: counts[contender.name].mean)
     winner_counts = counts[winner.name]
@@ -123,7 +123,10 @@ def compare(
 
 def aligned(contenders: Sequence[Contender]) -> list[ErrorCounts]:
     """All trainings on one axis of clips, fold after fold, with no words where a training was not scored."""
-    fold_clips = {training.fold: len(training.words) for contender in contenders for training in contender.trainings}
+    fold_clips = {}
+    for contender in contenders:
+        for training in contender.trainings:
+            fold_clips[training.fold] = len(training.words)
     fold_slices = {}
     clips = 0
     for fold in sorted(fold_clips):

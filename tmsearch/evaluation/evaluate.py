@@ -63,19 +63,19 @@ class WordErrors(hub_evaluate.Metric):  # type: ignore[misc]  # evaluate is not 
         )
 
     def _compute(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
-        edits = [_word_edits(*pair) for pair in zip(references, predictions, strict=True)]
+        edits = list(map(_word_edits, references, predictions))
         return {"wer": _rate(edits), "edits": edits}
 
 
 def score(names: Sequence[str], references: Sequence[str], hypotheses: Sequence[str], language: str) -> Scores:
     """Compares texts clip by clip, both after the normalizer of `language` and as they are."""
     normalize = normalizer(language)
-    normal_references = [normalize(text) for text in references]
-    normal_hypotheses = [normalize(text) for text in hypotheses]
+    normal_references = list(map(normalize, references))
+    normal_hypotheses = list(map(normalize, hypotheses))
     metric = WordErrors(keep_in_memory=True)
     words = metric.compute(predictions=normal_hypotheses, references=normal_references)
     raw = metric.compute(predictions=list(hypotheses), references=list(references))
-    characters = [_character_edits(*pair) for pair in zip(normal_references, normal_hypotheses, strict=True)]
+    characters = list(map(_character_edits, normal_references, normal_hypotheses))
     clips = []
     rows = zip(names, references, hypotheses, words["edits"], raw["edits"], strict=True)
     for name, reference, hypothesis, edits, raw_edits in rows:
@@ -165,8 +165,11 @@ def _transcripts(
             if stop():
                 raise EvaluationInterruptedError
             batch = by_length[first : first + config.eval_batch_size]
-            groups = rule.length_groups(speech.seconds(batch))  # sorted by length already, so the order stays
-            yield [mels.batch([batch[index] for index in indices], frames) for frames, indices in groups]
+            groups = []
+            # Sorted by length already, so the order stays.
+            for frames, indices in rule.length_groups(speech.seconds(batch)):
+                groups.append(mels.batch([batch[index] for index in indices], frames))
+            yield groups
 
     prompt = prompt_ids(whisper, speech.language, speech.task)
     max_tokens = int(CAP_FACTOR * longest) + CAP_MARGIN

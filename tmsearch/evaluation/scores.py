@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tmsearch.files import write_atomically
-from tmsearch.quoting import markdown
 
 
 @dataclass(frozen=True)
 class ClipScore:
-    """One clip's texts as they are, and the edits between them after normalisation."""
+    """One clip's texts as they are, and the edits between them after normalization."""
 
     name: str
     reference: str
@@ -22,7 +21,7 @@ class ClipScore:
     substitutions: int
     deletions: int
     insertions: int
-    words: int  # of the normalised reference
+    words: int  # of the normalized reference
     raw_edits: int = 0  # between the texts as they are
     raw_words: int = 0
 
@@ -38,7 +37,7 @@ class ClipScore:
 
 @dataclass(frozen=True)
 class Scores:
-    """Error rates over clips, edits summed before dividing: `wer` and `cer` normalised, `wer_raw` as written."""
+    """Error rates over clips, edits summed before dividing: `wer` and `cer` normalized, `wer_raw` as written."""
 
     wer: float
     wer_raw: float
@@ -60,8 +59,8 @@ def scores_file(folder: Path, step: int) -> Path:
 def write_scores(folder: Path, step: int, scores: Sequence[ClipScore]) -> Path:
     """Writes the table of one evaluation, a ClipScore a line, and returns its file."""
     file = scores_file(folder, step)
-    lines = (json.dumps(dataclasses.asdict(score), ensure_ascii=False) for score in scores)
-    write_atomically(file, "".join(f"{line}\n" for line in lines))
+    lines = [json.dumps(dataclasses.asdict(score), ensure_ascii=False) + "\n" for score in scores]
+    write_atomically(file, "".join(lines))
     return file
 
 
@@ -76,12 +75,3 @@ def read_scores(folder: Path, step: int) -> tuple[ClipScore, ...]:
 def worst_first(clips: Sequence[ClipScore]) -> list[ClipScore]:
     """The clips by word errors, the most first; equal ones by rate, then by name."""
     return sorted(clips, key=lambda clip: (-clip.edits, -clip.wer, clip.name))
-
-
-def worst_clips_table(clips: Sequence[ClipScore], limit: int) -> str:
-    """The `limit` worst clips as a Markdown table of their texts and errors."""
-    rows = ["| clip | errors | words | said | heard |", "|---|---|---|---|---|"]
-    for clip in worst_first(clips)[:limit]:
-        texts = f"{markdown(clip.reference)} | {markdown(clip.hypothesis)}"
-        rows.append(f"| {markdown(clip.name)} | {clip.edits} | {clip.words} | {texts} |")
-    return "\n".join(rows)

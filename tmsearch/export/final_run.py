@@ -82,10 +82,25 @@ def train(
             raise
         say("failed: out of memory; lower train.micro_batch_size in the recipe, or set train.low_memory")
         return FAILED
+    _export(recipe, options, speech, folder, weights, result, say)
+    shutil.rmtree(folder / "training", ignore_errors=True)
+    return 0
+
+
+def _export(
+    recipe: Recipe,
+    options: FinalRunOptions,
+    speech: Speech,
+    folder: Path,
+    weights: Mapping[int, Path],
+    result: training.Result,
+    say: PrintLine,
+) -> None:
+    """Chooses the final weights by the validation split, and writes the model folder."""
     trained_on = ", which it was trained on" if options.on_all else ""
     say(f"validation WER {result.wer:.3f} (raw {result.wer_raw:.3f}, CER {result.cer:.3f}){trained_on}")
     chosen, tried = _chosen(recipe, options, speech, folder, weights, result, say)
-    metrics = {"validation": rates(chosen.scores)}
+    metrics: dict[str, Any] = {"validation": rates(chosen.scores)}
     if options.on_all:
         metrics["validation"]["trained_on"] = True
     if tried:
@@ -93,8 +108,6 @@ def train(
     metrics["train_seconds"] = result.train_seconds
     whisper = weight_files.trained_model(recipe.train, chosen.weights)
     finish(recipe, speech, folder, options.dtype, whisper, metrics, say)
-    shutil.rmtree(folder / "training", ignore_errors=True)
-    return 0
 
 
 def _finished_metrics(folder: Path, recipe: Recipe, options: FinalRunOptions) -> dict[str, Any] | None:
@@ -149,7 +162,7 @@ def _trained(
     config = recipe.train
     save_to = folder / "training"
     steps = _averaged_steps(config.max_steps, options.average)
-    kept = {step: save_to / f"weights-{step:06d}" for step in steps}
+    weights = {step: save_to / f"weights-{step:06d}" for step in steps}
     checkpoint = checkpoints.latest(save_to, at_most=config.max_steps)
     first_step = checkpoints.step_of(checkpoint) if checkpoint else 0
     if first_step:
@@ -163,7 +176,7 @@ def _trained(
             say(f"step {metrics.step} of {config.max_steps}  loss {metrics.loss:.3f}", passing=True)
 
         for step in steps:
-            if step != steps[-1] and (kept[step] / weight_files.WEIGHTS).is_file():
+            if step != steps[-1] and (weights[step] / weight_files.WEIGHTS).is_file():
                 continue
             stretch = training.Stretch(
                 first_step=0,
@@ -177,11 +190,11 @@ def _trained(
             result = training.train(config, speech, stretch, report, stop=stop, model_cache=model_cache)
             logged = {"wer": result.wer, "wer_raw": result.wer_raw, "cer": result.cer}
             log.add_evaluation(result.step, logged, result.scores)
-            weight_files.keep(result.checkpoint, kept[step])
+            weight_files.keep(result.checkpoint, weights[step])
             checkpoints.keep_only(save_to, [step])
     assert result is not None
     write_scores(folder, result.step, result.scores)
-    return result, kept
+    return result, weights
 
 
 def _chosen(
@@ -189,12 +202,14 @@ def _chosen(
     options: FinalRunOptions,
     speech: Speech,
     folder: Path,
-    kept: Mapping[int, Path],
+    weights: Mapping[int, Path],
     result: training.Result,
     say: PrintLine,
 ) -> tuple[SoupCandidate, dict[str, float]]:
     """The last weights, or an average or soup of a lower validation WER; and the WERs of all that were tried."""
-    points = [Ingredient(f"step {step}", weight_files.read(kept[step] / weight_files.WEIGHTS)) for step in sorted(kept)]
+    points = []
+    for step in sorted(weights):
+        points.append(Ingredient(f"step {step}", weight_files.read(weights[step] / weight_files.WEIGHTS)))
     last = points[-1].weights
     last_scores = Scores(result.wer, result.wer_raw, result.cer, result.scores, result.loops)
     candidates = [SoupCandidate("the last weights", last, last_scores)]

@@ -10,8 +10,10 @@ from typing import Any
 import yaml
 
 from tmsearch.config import TrainConfig
-from tmsearch.evaluation.scores import ClipScore, worst_clips_table
+from tmsearch.evaluation.scores import ClipScore
+from tmsearch.evaluation.worst_clips import markdown_table
 from tmsearch.features.dataset import Speech
+from tmsearch.formatting import duration
 from tmsearch.model.tokens import language_code
 from tmsearch.recipe import Recipe
 
@@ -35,7 +37,7 @@ def text(recipe: Recipe, metrics: Mapping[str, Any], clips: Sequence[ClipScore],
         f"## Recipe\n\n{_recipe(recipe, metrics)}",
     ]
     if clips:
-        parts.append(f"## Worst test clips\n\n{worst_clips_table(clips, WORST_CLIPS)}")
+        parts.append(f"## Worst test clips\n\n{markdown_table(clips, WORST_CLIPS)}")
     return f"---\n{head}---\n\n" + "\n\n".join(parts) + "\n"
 
 
@@ -133,7 +135,7 @@ def _search(recipe: Recipe) -> str:
         return "By hand: no search stands behind the recipe."
     paragraphs = [
         f"{evidence.get('configurations', '?')} configurations of study `{evidence.get('study')}` in "
-        f"{_time(evidence.get('search_seconds', 0.0))} of training and evaluation; searched: "
+        f"{duration(evidence.get('search_seconds', 0.0))} of training and evaluation; searched: "
         f"{', '.join(evidence.get('searched', [])) or 'nothing'}. This is trial {evidence.get('trial')}, validation "
         f"WER {evidence.get('validation_wer', float('nan')):.3f} {_interval(evidence.get('validation_interval'))}."
     ]
@@ -142,7 +144,7 @@ def _search(recipe: Recipe) -> str:
         paragraphs.append("Not confirmed with other seeds: the lowest of many WERs is partly luck.")
         return "\n\n".join(paragraphs)
     paragraphs.append(
-        f"Confirmed with other seeds in {_time(confirmation['seconds'])}: {confirmation['sentence']} "
+        f"Confirmed with other seeds in {duration(confirmation['seconds'])}: {confirmation['sentence']} "
         f"{confirmation['cross_check']}."
     )
     paragraphs.append("\n".join(f"- {line}" for line in confirmation["recipes"]))
@@ -166,13 +168,6 @@ def _recipe(recipe: Recipe, metrics: Mapping[str, Any]) -> str:
 
 def _interval(bounds: Sequence[float] | None) -> str:
     return f"[{bounds[0]:.3f}, {bounds[1]:.3f}]" if bounds else ""
-
-
-def _time(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    if minutes >= 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes} min" if minutes else f"{seconds:.0f} s"
 
 
 def _is_hub_id(name: str) -> bool:

@@ -40,14 +40,14 @@ def depth(name: str, encoder_layers: int, decoder_layers: int) -> int:
     """
     if name.startswith("proj_out."):  # a checkpoint that does not tie it to the token table
         return 0
-    _, stack, *rest = name.split(".")
+    _, stack, child, *deeper = name.split(".")
     if stack == "encoder":
-        if rest[0] == "layers":
-            return decoder_layers + encoder_layers - int(rest[1])
-        return decoder_layers + 1 if rest[0] == "layer_norm" else decoder_layers + encoder_layers + 1
-    if rest[0] == "layers":
-        return decoder_layers - int(rest[1])
-    return 0 if rest[0] == "layer_norm" else decoder_layers + 1
+        if child == "layers":
+            return decoder_layers + encoder_layers - int(deeper[0])
+        return decoder_layers + 1 if child == "layer_norm" else decoder_layers + encoder_layers + 1
+    if child == "layers":
+        return decoder_layers - int(deeper[0])
+    return 0 if child == "layer_norm" else decoder_layers + 1
 
 
 def adamw(whisper: Whisper, config: TrainConfig) -> torch.optim.Optimizer:

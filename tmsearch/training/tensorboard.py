@@ -11,7 +11,8 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from tmsearch.evaluation.scores import ClipScore, worst_clips_table
+from tmsearch.evaluation.scores import ClipScore
+from tmsearch.evaluation.worst_clips import markdown_table
 from tmsearch.files import write_atomically
 from tmsearch.training.state import StepMetrics
 
@@ -67,7 +68,7 @@ class TrialLog:
         """Adds the error rates of an evaluation and the worst clips as text; sounds and pictures come at the end."""
         for name in METRICS:
             self._scalar(name, metrics[name], step)
-        self._writer.add_text("worst_clips", worst_clips_table(clips, _WORST_CLIPS), step)
+        self._writer.add_text("worst_clips", markdown_table(clips, _WORST_CLIPS), step)
 
     def _scalar(self, tag: str, value: float, step: int) -> None:
         self._writer.add_scalar(tag, value, step)
@@ -92,11 +93,11 @@ def drop_events_after(folder: Path, step: int) -> None:
             file.unlink(missing_ok=True)
             continue
         records = list(RawEventFileLoader(str(file)).Load())
-        kept = [record for record in records if Event.FromString(record).step <= step]
-        if len(kept) < len(records):
+        valid = [record for record in records if Event.FromString(record).step <= step]
+        if len(valid) < len(records):
             content = io.BytesIO()
             writer = RecordWriter(content)
-            for record in kept:
+            for record in valid:
                 writer.write(record)
             write_atomically(file, content.getvalue())
 

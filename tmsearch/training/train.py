@@ -13,7 +13,7 @@ from tmsearch import devices
 from tmsearch.config import TrainConfig
 from tmsearch.errors import TmsearchError
 from tmsearch.evaluation import evaluate
-from tmsearch.evaluation.scores import ClipScore
+from tmsearch.evaluation.scores import ClipScore, Scores
 from tmsearch.features.dataset import Speech
 from tmsearch.model import trainable
 from tmsearch.model import whisper as model
@@ -152,13 +152,12 @@ def train(
 ) -> Result:
     """Trains up to `stretch.last_step`, saves a checkpoint there, and scores it on the validation split.
 
-    The schedule spans `config.max_steps` whatever `last_step` is. On a CPU a training stopped anywhere and resumed
-    is bit-equal to the unbroken one, at equal threads and micro-batch.
+    The schedule spans `config.max_steps` whatever `last_step` is. Stopped anywhere and resumed on a CPU, a training is
+    bit-equal to the unbroken one, at equal threads and micro-batch.
 
     Args:
         report: called with the metrics of every optimizer step, in order.
         stop: asked after every step and between two batches of the evaluation.
-        model_cache: what the process keeps from one call to the next.
 
     Raises:
         DivergenceError: the loss or its gradient is not finite, or has run away.
@@ -168,6 +167,7 @@ def train(
     """
     device = devices.configure_device(stretch.threads)
     model_cache = model_cache or ModelCache()
+    checkpoint = stretch.save_to / checkpoints.folder_name(stretch.last_step)
     try:
         state = model_cache.state(config, speech, device, stretch.checkpoint, stretch.first_step)
         with CheckpointWriter(stretch.save_to) as writer:
@@ -175,13 +175,15 @@ def train(
             # The checkpoint is written meanwhile; leaving the block waits for it.
             scores, seconds = evaluate.evaluate(state.whisper, speech, speech.split.validation, config, stop=stop)
     except evaluate.EvaluationInterruptedError:
-        folder = stretch.save_to / checkpoints.folder_name(stretch.last_step)
-        raise TrainingStoppedError(stretch.last_step, folder) from None
+        raise TrainingStoppedError(stretch.last_step, checkpoint) from None
     finally:
         if device.type == "cuda":
             torch.cuda.empty_cache()
-    saved = stretch.save_to / checkpoints.folder_name(state.step)
-    model_cache.keep(state, saved)
+    model_cache.keep(state, checkpoint)
+    return _result(state, scores, seconds, checkpoint)
+
+
+def _result(state: TrainState, scores: Scores, eval_seconds: float, checkpoint: Path) -> Result:
     return Result(
         step=state.step,
         wer=scores.wer,
@@ -189,8 +191,8 @@ def train(
         cer=scores.cer,
         loops=scores.loops,
         train_seconds=state.seconds,
-        eval_seconds=seconds,
-        checkpoint=saved,
+        eval_seconds=eval_seconds,
+        checkpoint=checkpoint,
         scores=scores.clips,
     )
 

@@ -6,12 +6,12 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
-from search.errors import first_line
 from search.execution import messages, wire
 from search.execution.messages import CheckJob, Event, Failure, Job, JobAnswer, SegmentStopped, StopRequest, TestJob
 from search.execution.wire import MessageError
 from tmsearch import job_server
 from tmsearch.errors import InputError
+from tmsearch.formatting import first_line
 from tmsearch.trial import check, jobs
 from tmsearch.trial.workbench import Workbench
 

@@ -14,7 +14,7 @@ from search import study
 from search.errors import RunError, UserError
 from search.process_id import ProcessId
 from search.space.search_space import Space
-from search.storage import filesystems, schema
+from search.storage import database, schema
 from search.storage.database import open_storage
 from tests.support.toy_study import toy_space, toy_storage, toy_study
 
@@ -40,12 +40,11 @@ def test_sqlite_on_a_network_file_system_is_refused(tmp_path, monkeypatch):
     shared.mkdir()
     escaped = str(shared).replace(" ", "\\040")
     mounts.write_text(f"/dev/vda / ext4 rw 0 0\nserver:/x {escaped} nfs4 rw 0 0\nbroken\n")
-    assert filesystems.kind(shared / "studies", str(mounts)) == "nfs4"
-    assert filesystems.kind(tmp_path, str(mounts)) == "ext4"
-    assert filesystems.kind(tmp_path, str(tmp_path / "none")) is None
-    known = filesystems.kind
-    monkeypatch.setattr(filesystems, "kind", lambda path: known(path, str(mounts)))
-    monkeypatch.setattr(filesystems, "is_network", lambda path: filesystems.kind(path) in filesystems.NETWORK)
+    assert database.filesystem_type(shared / "studies", str(mounts)) == "nfs4"
+    assert database.filesystem_type(tmp_path, str(mounts)) == "ext4"
+    assert database.filesystem_type(tmp_path, str(tmp_path / "none")) is None
+    filesystem_type = database.filesystem_type
+    monkeypatch.setattr(database, "filesystem_type", lambda path: filesystem_type(path, str(mounts)))
     with pytest.raises(UserError, match=r"network file system \(nfs4\)") as caught:
         schema.create(open_storage(f"sqlite:///{shared}/studies/db.sqlite"))
     assert "\n" not in str(caught.value)

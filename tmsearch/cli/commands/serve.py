@@ -54,7 +54,7 @@ def _free(host: str, port: int) -> None:
 
 def dashboard(arguments: argparse.Namespace) -> int:
     """Serve optuna-dashboard until Ctrl-C."""
-    from search.dashboard.dashboard import application
+    from search.dashboard.artifacts import dashboard_application
     from tmsearch.cli.commands.report import page
     from tmsearch.cli.services.dashboard_site import Site, is_local
 
@@ -64,7 +64,7 @@ def dashboard(arguments: argparse.Namespace) -> int:
     _free(arguments.host, arguments.port)
     server_class = _Server6 if ":" in arguments.host else _Server
     local = is_local(arguments.host)
-    site = Site(storage, application(storage), page, local=local)
+    site = Site(storage, dashboard_application(storage), page, local=local)
     with make_server(arguments.host, arguments.port, site, server_class, _Quiet) as server:
         host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
         print(

@@ -41,7 +41,7 @@ REPORTS = "/reports/"  # where the dashboard's server has each study's report
 class StudyAnnotator:
     """The curator of one study. A process makes what needs pictures and sounds, and lasts for one round."""
 
-    value = "WER"
+    value_name = "WER"
 
     def __init__(self, ledger: Ledger, notice: Callable[[str], None]) -> None:
         self._ledger = ledger
@@ -60,7 +60,7 @@ class StudyAnnotator:
             self._child.close()
             self._child = None
 
-    def study(self) -> str:
+    def study_note(self) -> str:
         space = Space.from_json(dict(self._record.space))
         return study_note(
             StudyNote(
