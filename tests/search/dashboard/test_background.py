@@ -90,7 +90,7 @@ class Gone:
         pass
 
 
-def test_a_crew_publishes_what_its_workers_left(unpublished):
+def test_a_pool_publishes_what_its_workers_left(unpublished):
     ledger, space = unpublished
     watcher = Watcher()
     pool = WorkerPool(
