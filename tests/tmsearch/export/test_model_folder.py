@@ -10,7 +10,7 @@ import torch
 from transformers import WhisperForConditionalGeneration, WhisperProcessor, pipeline
 from transformers.utils.logging import warning_once
 
-from tests.support import toy_whisper as toy_whisper
+from tests.support import toy_whisper
 from tmsearch.errors import InputError
 from tmsearch.evaluation import evaluate
 from tmsearch.export import model_folder

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support import toy_whisper as toy_whisper
+from tests.support import toy_whisper
 from tmsearch.config import TrainConfig
 from tmsearch.features import augment, log_mel
 from tmsearch.model import whisper

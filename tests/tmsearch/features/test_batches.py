@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tests.support import toy_whisper as toy_whisper
+from tests.support import toy_whisper
 from tmsearch.features.batches import Batches, order, padded
 from tmsearch.model import whisper as model
 

@@ -4,7 +4,7 @@ import soundfile
 import torch
 from transformers import WhisperFeatureExtractor
 
-from tests.support import toy_whisper as toy_whisper
+from tests.support import toy_whisper
 from tmsearch import demo
 from tmsearch.config import TrainConfig
 from tmsearch.model import forward, trainable

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
-from tests.support import toy_whisper as toy_whisper
+from tests.support import toy_whisper
 from tmsearch.config import TrainConfig
 from tmsearch.errors import InputError
 from tmsearch.model import whisper as model

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from tests.support import toy_whisper as toy_whisper
+from tests.support import toy_whisper
 from tmsearch.model import whisper
 from tmsearch.model.vocabulary import TokenTable
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import WhisperForConditionalGeneration
 
-from tests.support import toy_whisper as toy_whisper
+from tests.support import toy_whisper
 from tests.support.hub_server import Hub, hub_environment, refusing_url
 from tmsearch.config import TrainConfig
 from tmsearch.errors import InputError

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from search.execution.messages import CheckJob, Limit, ProgressEvent, SegmentJob, SegmentResult
-from tests.support import toy_whisper as toy_whisper
+from tests.support import toy_whisper
 from tmsearch.training import micro_batch, train, update
 from tmsearch.training.warm import ModelCache
 from tmsearch.trial.__main__ import answer

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from tests.support import toy_whisper as toy_whisper
+from tests.support import toy_whisper
 from tmsearch.config import TrainConfig
 from tmsearch.model import trainable
 from tmsearch.model import whisper as model

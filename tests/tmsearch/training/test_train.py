@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from tests.support import toy_whisper as toy_whisper
+from tests.support import toy_whisper
 from tmsearch.data.splits import Split
 from tmsearch.errors import InputError
 from tmsearch.training import checkpoints, train

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.support import toy_whisper as toy_whisper
+from tests.support import toy_whisper
 from tmsearch.model import whisper
 from tmsearch.training import checkpoints, train, warm
 from tmsearch.training.checkpoints import CheckpointError
