@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 import yaml
 
-from tmsearch.config import DataConfig, recommended_learning_rate
+from tmsearch.config import DataConfig
 from tmsearch.data.corpus import Corpus
 from tmsearch.data.splits import Split
 from tmsearch.errors import InputError
-from tmsearch.model.heard import context_needed
+from tmsearch.model.context import context_needed
+from tmsearch.model_sizes import BASIC_SIZES, recommended_learning_rate
 
 WIDTH = 110  # columns of a comment in the file
 PASSES = 20  # over the training clips; the seed's runs made 14 (884 clips) to 26 (480 clips), DESIGN.md, section 4
 STEPS = (40, 2000)
 CONTEXTS = (1.0, 30.0)  # seconds: what the knob takes, and what every released Whisper hears at most
-# Published parameters; a full fine-tune holds weights, gradients and AdamW's two moments in float32.
-SIZES = {"tiny": 39e6, "base": 74e6, "small": 244e6, "medium": 769e6, "large-v3": 1550e6}
+# A full fine-tune holds weights, gradients and AdamW's two moments in float32.
 STATE_BYTES, BESIDE_GB = 16, 2.0
 # openai/whisper's README: English-only models tend to do better, above all these two.
 BETTER_IN_ENGLISH = ("tiny", "base")
@@ -202,8 +202,8 @@ def _models(config: DataConfig, gpu_gb: float, gpu_why: str) -> tuple[list[str],
         return ["demo/nano", "demo/micro"], "embedded, so that the demo needs no network"
     if not gpu_gb:
         return [_named(one, config) for one in ("tiny", "base")], f"{gpu_why}; larger ones take hours on a CPU"
-    need = {name: STATE_BYTES * count / 1e9 + BESIDE_GB for name, count in SIZES.items()}
-    fitting = [name for name in SIZES if need[name] <= 0.9 * gpu_gb] or ["tiny"]
+    need = {size.name: STATE_BYTES * size.millions / 1e3 + BESIDE_GB for size in BASIC_SIZES}
+    fitting = [name for name, gigabytes in need.items() if gigabytes <= 0.9 * gpu_gb] or ["tiny"]
     largest = fitting[-1]
     chosen = ["small", largest] if largest in ("medium", "large-v3") else fitting[-2:]
     why = f"{gpu_why}; full training of {largest} takes about {need[largest]:.0f} GB"

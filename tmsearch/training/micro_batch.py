@@ -11,8 +11,8 @@ import torch
 from tmsearch import devices
 from tmsearch.config import TrainConfig
 from tmsearch.features.dataset import Speech
+from tmsearch.model.forward import MicroBatch
 from tmsearch.training.state import TrainState
-from tmsearch.training.update import MicroBatch
 from tmsearch.training.warm import ModelCache
 
 # Of a GPU's memory; the rest is for what a probe does not see: fragments, evaluation, other processes' contexts.

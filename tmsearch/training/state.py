@@ -20,11 +20,12 @@ from tmsearch.features import augment
 from tmsearch.features.batches import Batches
 from tmsearch.features.dataset import Speech
 from tmsearch.model import trainable
+from tmsearch.model.forward import MicroBatch
 from tmsearch.model.whisper import Whisper
 from tmsearch.training import checkpoints, optimizer
 from tmsearch.training.checkpoints import Checkpoint, CheckpointError
 from tmsearch.training.loss import DivergenceMonitor
-from tmsearch.training.update import MicroBatch, PendingStep, Stepper
+from tmsearch.training.update import PendingStep, Stepper
 
 
 @dataclass(frozen=True)

@@ -13,20 +13,9 @@ from transformers import WhisperForConditionalGeneration
 from tmsearch import devices
 from tmsearch.config import TrainConfig
 from tmsearch.model import forward, trainable
-from tmsearch.model.vocabulary import TokenTable
+from tmsearch.model.forward import MicroBatch, TokenTable
 from tmsearch.model.whisper import Whisper
 from tmsearch.training import optimizer
-
-
-@dataclass(frozen=True)
-class MicroBatch:
-    """Clips of one forward pass, those that are heard longer behind those that are heard shorter."""
-
-    mels: tuple[torch.Tensor, ...]  # runs of clips heard equally long, each [clips, n_mels, frames] float32
-    decoder_inputs: torch.Tensor  # [clips, places] decoder input ids
-    label_positions: torch.Tensor  # [labels] which of the clips * places have a label
-    labels: torch.Tensor  # [labels] ids
-    batch_label_count: int  # labels in the whole batch that this is a part of
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from tests.support.command import environment
 from tests.support.made_study import Plan, make
 from tmsearch.cli import main
 from tmsearch.cli.commands.report import page
-from tmsearch.model import sizes
 from tmsearch.report import charts, clip_cards, matched_pairs, sanitize
 from tmsearch.report.matched_pairs import MatchCandidate
 from tmsearch.report.records import TrialRow
@@ -94,12 +93,6 @@ def test_an_interval_over_pairs_is_wider_than_one_over_clips():
 def test_one_that_diverged_does_not_flatten_the_rest():
     assert charts.heights([0.3] * 99 + [50.0], ())["range"][1] < 1
     assert charts.heights([0.3, 0.4, 0.5], ())["range"][1] > 0.5
-
-
-def test_sizes_of_models():
-    assert 1 < sizes.parameters("demo/micro") < 2
-    assert sizes.parameters("openai/whisper-large-v3") > sizes.parameters("openai/whisper-tiny.en") == 39
-    assert sizes.parameters("someone/else") is None
 
 
 def test_the_test_split_is_nowhere(storage):
