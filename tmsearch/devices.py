@@ -103,10 +103,10 @@ def _cpu_bf16_is_faster() -> bool:
     best = {torch.float32: math.inf, torch.bfloat16: math.inf}
     for _ in range(8):
         for dtype in best:
-            left = states.to(dtype)
-            right = weight.to(dtype)
+            cast_states = states.to(dtype)
+            cast_weight = weight.to(dtype)
             started = time.perf_counter()
-            left @ right
+            cast_states @ cast_weight
             best[dtype] = min(best[dtype], time.perf_counter() - started)
     return best[torch.float32] > CPU_BF16_GAIN * best[torch.bfloat16]
 

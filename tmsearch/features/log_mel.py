@@ -9,8 +9,6 @@ import contextlib
 import hashlib
 import json
 import math
-import os
-import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +20,7 @@ import torch
 import transformers
 from transformers import WhisperFeatureExtractor
 
+from tmsearch import files
 from tmsearch.config import NORMALIZATIONS
 from tmsearch.data.audio_file import SAMPLE_RATE, Samples
 from tmsearch.data.corpus import Corpus
@@ -217,25 +216,19 @@ CachedMels = dict[str, tuple[Samples, float]]  # by clip name: trimmed log-mel [
 
 
 def _write(path: Path, cached: CachedMels) -> None:
-    """Under a temporary name first: a reader sees a whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Writes a file that a reader sees complete or not at all."""
     _remove_abandoned(path.parent)
     mels = [mel for mel, _ in cached.values()]
     paddings = np.array([padding for _, padding in cached.values()], dtype=np.float32)  # [clips]
     tensors = {f"{index:06d}": mel for index, mel in enumerate(mels)}
     tensors["padding"] = paddings
-    temporary = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
-    try:
-        safetensors.numpy.save_file(tensors, temporary, metadata={"sha256": _digest([*mels, paddings])})
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with files.replacing(path) as scratch:
+        safetensors.numpy.save_file(tensors, scratch, metadata={"sha256": _digest([*mels, paddings])})
 
 
 def _remove_abandoned(folder: Path) -> None:
     """Files that a killed process left half written."""
-    for part in folder.glob("mels-*.part"):
+    for part in folder.glob(files.SCRATCH):
         with contextlib.suppress(OSError):
             if time.time() - part.stat().st_mtime > _ABANDONED:
                 part.unlink()

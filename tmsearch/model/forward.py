@@ -322,19 +322,19 @@ class TokenTable:
             self.inputs.grad = self._gradient_buffer(self.inputs).zero_()
         self.inputs.grad.index_add_(0, ids.flatten(), embedded.grad.flatten(0, -2))
 
-    def _add_product(self, table: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
-        """table.grad += left @ right, in one pass where the formats are the same."""
+    def _add_product(self, table: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> None:
+        """table.grad += rows @ columns, in one pass where the formats are the same."""
         is_first = table.grad is None
         if is_first:
             table.grad = self._gradient_buffer(table)
         assert table.grad is not None
-        if left.dtype != table.grad.dtype:
-            product = torch.mm(left, right, out=self._buffer("product", len(table), table.shape[1], left.dtype))
+        if rows.dtype != table.grad.dtype:
+            product = torch.mm(rows, columns, out=self._buffer("product", len(table), table.shape[1], rows.dtype))
             table.grad.copy_(product) if is_first else table.grad.add_(product)
         elif is_first:
-            torch.mm(left, right, out=table.grad)
+            torch.mm(rows, columns, out=table.grad)
         else:
-            table.grad.addmm_(left, right)
+            table.grad.addmm_(rows, columns)
 
     def _gradient_buffer(self, table: torch.Tensor) -> torch.Tensor:
         return self._gradients.setdefault(id(table), torch.empty_like(table, requires_grad=False))

@@ -75,8 +75,8 @@ class KVCache:
             if not in_group:
                 continue
             selected = torch.tensor(in_group, device=device)
-            for kept, cached in zip(cross_kv, self.cross_kv, strict=True):
-                kept.append(cached[index].select(selected))
+            for layer, cached in zip(cross_kv, self.cross_kv, strict=True):
+                layer.append(cached[index].select(selected))
             log_counts.append(self.log_counts[index])
             ranges.append(slice(first, first + len(in_group)))
             first += len(in_group)

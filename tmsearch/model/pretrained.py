@@ -10,6 +10,7 @@ from typing import Any
 from tmsearch import hub
 from tmsearch.demo.paths import DEMO
 from tmsearch.errors import InputError
+from tmsearch.formatting import first_line
 
 # All files of a Whisper folder besides its weights.
 _SMALL_FILES = ["*.json", "merges.txt"]
@@ -31,7 +32,7 @@ class PretrainedFolder:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except (ValueError, OSError) as error:
-            raise InputError(f"{path}: not readable as JSON ({_first_line(error)}); fetch it again") from error
+            raise InputError(f"{path}: not readable as JSON ({first_line(error, 100)}); fetch it again") from error
         if not isinstance(content, dict):
             raise InputError(f"{path}: holds no JSON object; fetch it again")
         return content
@@ -112,8 +113,3 @@ def _weight_patterns(name: str, present: set[str]) -> list[str]:
     if _INDEX in present:
         return ["model-*.safetensors"]
     raise InputError(f"{name}: no model.safetensors on the hub; pickled weights are never loaded, choose another copy")
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:100] if lines else type(error).__name__
