@@ -128,7 +128,7 @@ class StudyBuilder:
             space = dataclasses.replace(space, study=self._name)
         storage = open_storage(f"sqlite:///{self.folder}/studies/tmsearch.db")
         total = self._trials or len(self._entries)
-        ledger = study.create(storage, space, seed=0, trials=total, version="test", known=self._facts)
+        ledger = study.create(storage, space, seed=0, trials=total, version="test", facts=self._facts)
         entries.enter(ledger, self._entries)
         fixed = {key: value for key, value in space.train.items() if key not in space.search}
         for number, (entry, curve) in enumerate(zip(self._entries, self._curves, strict=True)):

@@ -13,19 +13,19 @@ from typing import Any
 import numpy as np
 import yaml
 
-from tmsearch.config import DataConfig, recommended_learning_rate
+from tmsearch.config import DataConfig
 from tmsearch.data.corpus import Corpus
 from tmsearch.data.splits import Split
 from tmsearch.errors import InputError
-from tmsearch.model.heard import context_needed
+from tmsearch.model.context import context_needed
+from tmsearch.model_sizes import BASIC_SIZES, recommended_learning_rate
 
 WIDTH = 110  # columns of a comment in the file
 # The seed of this project, github.com/pauljunsukhan/whisper_finetuning: 14 passes over 884 clips to 26 over 480.
 PASSES = 20  # over the training clips
 STEPS = (40, 2000)
 CONTEXTS = (1.0, 30.0)  # seconds: the least that the knob takes, and the context of every released Whisper
-# Published parameters; a full fine-tune holds weights, gradients and AdamW's two moments in float32.
-SIZES = {"tiny": 39e6, "base": 74e6, "small": 244e6, "medium": 769e6, "large-v3": 1550e6}
+# A full fine-tune holds weights, gradients and AdamW's two moments in float32.
 STATE_BYTES = 16  # a parameter
 ACTIVATIONS_GB = 2.0
 # openai/whisper's README: English-only models tend to do better, above all these two.
@@ -249,8 +249,8 @@ def _models(config: DataConfig, gpu_gb: float, gpu_why: str) -> tuple[list[str],
     if not gpu_gb:
         names = [_hub_name(size, config) for size in ("tiny", "base")]
         return names, f"{gpu_why}; larger ones take hours on a CPU"
-    needed_gb = {size: STATE_BYTES * parameters / 1e9 + ACTIVATIONS_GB for size, parameters in SIZES.items()}
-    fitting = [size for size in SIZES if needed_gb[size] <= 0.9 * gpu_gb] or ["tiny"]
+    needed_gb = {size.name: STATE_BYTES * size.millions / 1e3 + ACTIVATIONS_GB for size in BASIC_SIZES}
+    fitting = [name for name, gigabytes in needed_gb.items() if gigabytes <= 0.9 * gpu_gb] or ["tiny"]
     largest = fitting[-1]
     sizes = ["small", largest] if largest in ("medium", "large-v3") else fitting[-2:]
     why = f"{gpu_why}; full training of {largest} takes about {needed_gb[largest]:.0f} GB"

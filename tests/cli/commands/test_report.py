@@ -13,7 +13,6 @@ from tests.support.command import environment
 from tests.support.study_builder import Plan, random_study
 from tmsearch.cli import main
 from tmsearch.cli.commands.report import page
-from tmsearch.model import sizes
 from tmsearch.report import clip_cards
 
 
@@ -34,12 +33,6 @@ def copied(storage, tmp_path):
 
 def words(html):
     return re.sub(r"\s+", " ", re.sub(r"<(script|style)\b.*?</\1>|<[^>]+>", " ", html, flags=re.S))
-
-
-def test_sizes_of_models():
-    assert 1 < sizes.parameters("demo/micro") < 2
-    assert sizes.parameters("openai/whisper-large-v3") > sizes.parameters("openai/whisper-tiny.en") == 39
-    assert sizes.parameters("someone/else") is None
 
 
 def test_the_test_split_is_nowhere(storage):

@@ -220,7 +220,7 @@ def test_metadata_that_cannot_be_read_is_one_line(tmp_path, name, content, expec
 def test_metadata_named_itself_and_the_demo(tmp_path, monkeypatch):
     folder_of(tmp_path / "corpus", {"a.wav": ("hello", tone(), 16_000, "PCM_16")})
     assert len(open_folder(tmp_path / "corpus/metadata.csv").clips) == 1
-    monkeypatch.setattr(sources, "DEMO", tmp_path / "corpus")
+    monkeypatch.setattr(sources, "CORPUS", tmp_path / "corpus")
     assert len(load(DataConfig(dataset="demo")).clips) == 1
 
 

@@ -24,9 +24,10 @@ from tmsearch.cli.services import verdicts
 from tmsearch.cli.services.knobs import TRAIN
 from tmsearch.cli.services.run_study import new_trial_process, run_study, worker_plan
 from tmsearch.cli.view.format import searched_knobs
-from tmsearch.config import TrainConfig, recommended_learning_rate
+from tmsearch.config import TrainConfig
 from tmsearch.errors import InputError
 from tmsearch.formatting import clock_time
+from tmsearch.model_sizes import recommended_learning_rate
 from tmsearch.trial.facts import CONFIRMS, ArmPlan, ConfirmationPlan, StudyFacts
 
 SUFFIX = "-confirm"

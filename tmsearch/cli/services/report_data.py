@@ -28,7 +28,7 @@ from tmsearch.cli.view import intervals
 from tmsearch.cli.view.format import model_of, searched_knobs, short_value
 from tmsearch.config import TrainConfig
 from tmsearch.evaluation.scores import baseline_folder
-from tmsearch.model import sizes
+from tmsearch.model_sizes import millions_of_parameters
 from tmsearch.recipe import versions as libraries
 from tmsearch.report.matched_pairs import MatchCandidate, MatchedPairs, match_pairs
 from tmsearch.report.records import (
@@ -156,7 +156,7 @@ def _slices(
     results = tuple((rows[configuration.number], value) for configuration, value in comparable.results)
     fixed = str(space.train.get("model", TrainConfig.model))
     names = {str(row.knobs.get("model", fixed)) for row, _ in results}
-    models = {name: sizes.parameters(name) for name in names}
+    models = {name: millions_of_parameters(name) for name in names}
     order = sorted(models.items(), key=lambda one: (one[1] or 0.0, one[0]))
     return KnobSlices(comparable.where, results, tuple(order), importances.slices(space, comparable, "WER"))
 
@@ -243,7 +243,7 @@ def _environment(
 
 
 def _size(model: str) -> str:
-    millions = sizes.parameters(model)
+    millions = millions_of_parameters(model)
     return f"{millions:.3g} M parameters" if millions else "of unknown size"
 
 
