@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import math
 import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from tmsearch.errors import InputError
+from tmsearch.model_sizes import recommended_learning_rate
 
 NORMALIZATIONS = ("none", "peak", "rms", "loudness")
 
@@ -49,45 +46,6 @@ def knob(
     if default is dataclasses.MISSING:
         return field(metadata=limits)
     return field(default=default, metadata=limits)
-
-
-# 1/40 of the pre-training rate, the centre that fine-tuning recipes for Whisper agree on (DESIGN.md, section 4);
-# large-v2 and large-v3 were pre-trained longer and take 5e-6. By d_model, since folders have no telling name.
-_RECOMMENDED_BY_WIDTH = {384: 3.75e-5, 512: 2.5e-5, 768: 1.25e-5, 1024: 6.25e-6, 1280: 5e-6}
-_RECOMMENDED_BY_NAME = {
-    "large-v1": 4.4e-6,
-    "large-v2": 5e-6,
-    "large-v3": 5e-6,
-    "large": 4.4e-6,
-    "medium": 6.25e-6,
-    "small": 1.25e-5,
-    "base": 2.5e-5,
-    "tiny": 3.75e-5,
-    # Measured on the demo corpus, 120 steps of batch 16 at rates from 1e-5 to 1e-2 (2026-11-23).
-    "demo/micro": 4e-4,
-    "demo/nano": 1e-3,
-}
-# The middle, on a log scale, of the range that LoRA recipes use: 5e-5 to 2e-3 (DESIGN.md, section 4).
-_RECOMMENDED_LORA = math.sqrt(5e-5 * 2e-3)
-
-
-def recommended_learning_rate(params: Mapping[str, Any]) -> float:
-    """The centre of the known recipes for `params["model"]`; raises InputError for a model of unknown size."""
-    model = str(params["model"])
-    if params.get("lora_r"):
-        return _RECOMMENDED_LORA
-    config_file = Path(model) / "config.json"
-    if config_file.is_file():
-        width = json.loads(config_file.read_text()).get("d_model")
-        if width in _RECOMMENDED_BY_WIDTH:
-            return _RECOMMENDED_BY_WIDTH[width]
-    for part, rate in _RECOMMENDED_BY_NAME.items():
-        if part in model.lower():
-            return rate
-    raise InputError(
-        f"{model}: no recommended learning_rate is known for a model of this size; "
-        "give search.learning_rate as absolute low and high, without `times`"
-    )
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,7 @@ def evaluate(
         raise InputError("no clips to score; raise data.validation (or data.test)")
     started = time.perf_counter()
     was_training = whisper.model.training
-    rule = speech.context_rule(whisper, config) if context == "study" else full_context(whisper)
+    rule = speech.context_rule(whisper, config) if context == "study" else full_context(whisper.positions)
     whisper.model.train(False)
     try:
         transcripts = _transcripts(whisper, speech, names, config, rule, stop)

@@ -16,9 +16,9 @@ import soundfile
 from optuna.artifacts import get_all_artifact_meta
 from optuna_dashboard import get_note
 
-from search import study as studies
 from search.dashboard.artifacts import artifacts_folder
 from search.dashboard.publisher import Publisher
+from search.paths import study_folder, trial_folder
 from search.space.search_space import Space
 from tests.support.command import ROOT
 from tests.support.made_up import TEXTS, made_up, scores
@@ -86,7 +86,7 @@ def test_the_files(ledger):
 
 
 def folder_of(ledger, number):
-    return studies.trial_folder(studies.study_folder(ledger.storage, ledger.study), number)
+    return trial_folder(study_folder(ledger.storage.folder, ledger.study), number)
 
 
 def test_no_cell_of_the_table_is_a_formula(ledger):

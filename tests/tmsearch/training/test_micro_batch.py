@@ -79,9 +79,9 @@ def test_a_trial_that_runs_out_of_memory_resumes_with_half_the_clips(tmp_path, m
     monkeypatch.setattr(Stepper, "backward", limited)
     monkeypatch.setattr(train, "SAVE_SECONDS", 1e-9)
     monkeypatch.setattr(train, "SAVE_SHARE", float("inf"))
-    bench = Workbench()
+    workbench = Workbench()
     data = {"dataset": str(corpus), "validation": 2, "test": 0}
-    checked = answer(bench, CheckJob(data, ({"model": str(toy)},), measure=False), events.append, lambda: False)
+    checked = answer(workbench, CheckJob(data, ({"model": str(toy)},), measure=False), events.append, lambda: False)
 
     def report(event):
         events.append(event)
@@ -100,7 +100,7 @@ def test_a_trial_that_runs_out_of_memory_resumes_with_half_the_clips(tmp_path, m
         facts={"data": checked.data, f"baseline:{toy}": {"wer": 1.0}},
         settings=settings.to_json(),
     )
-    result = answer(bench, job, report, lambda: False)
+    result = answer(workbench, job, report, lambda: False)
     assert isinstance(result, SegmentResult), result
     assert result.metrics["micro_batch"] == 2
     limits = [event for event in events if isinstance(event, Limit)]
@@ -112,5 +112,5 @@ def test_a_trial_that_runs_out_of_memory_resumes_with_half_the_clips(tmp_path, m
     events.clear()
     facts = {**job.facts, limits[0].key: 2}
     job = dataclasses.replace(job, facts=facts, folder=str(tmp_path / "study/trials/1"))
-    assert answer(bench, job, report, lambda: False).metrics["micro_batch"] == 2
+    assert answer(workbench, job, report, lambda: False).metrics["micro_batch"] == 2
     assert not [event for event in events if isinstance(event, Limit)]

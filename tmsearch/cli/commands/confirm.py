@@ -15,18 +15,19 @@ from search.records import IMPORTED, Configuration
 from search.schedulers import racing
 from search.space.search_space import Space
 from search.storage import entries
-from search.storage.claims import Ledger
 from search.storage.database import Storage, open_storage
 from search.storage.entries import Entry
+from search.storage.ledger import Ledger
 from search.study import Summary
 from tmsearch import __version__
 from tmsearch.cli.services import verdicts
 from tmsearch.cli.services.knobs import TRAIN
 from tmsearch.cli.services.run_study import new_trial_process, run_study, worker_plan
 from tmsearch.cli.view.format import searched_knobs
-from tmsearch.config import TrainConfig, recommended_learning_rate
+from tmsearch.config import TrainConfig
 from tmsearch.errors import InputError
 from tmsearch.formatting import clock_time
+from tmsearch.model_sizes import recommended_learning_rate
 from tmsearch.trial.facts import CONFIRMS, ArmPlan, ConfirmationPlan, StudyFacts
 
 SUFFIX = "-confirm"

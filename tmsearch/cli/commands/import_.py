@@ -17,14 +17,14 @@ from search.space.errors import Location
 from search.space.knobs import check
 from search.space.search_space import Space
 from search.storage import entries
-from search.storage.claims import Ledger
 from search.storage.database import Storage, open_storage
 from search.storage.entries import Entry
+from search.storage.ledger import Ledger
 from tmsearch.cli.commands.run import created
 from tmsearch.cli.services.knobs import TRAIN, absolute, load_space
 from tmsearch.errors import InputError
 from tmsearch.importers import hand_runs
-from tmsearch.importers.hand_runs import HandRun
+from tmsearch.importers.record import HandRun, in_fractions
 from tmsearch.trial.facts import StudyFacts
 
 # A validation WER in a log counts case and punctuation, or it is our own kind.
@@ -36,9 +36,9 @@ _ALIKE = 0.1
 def import_logs(arguments: argparse.Namespace) -> int:
     """Enter every training that the logs tell of and the study does not have yet."""
     given = _given(arguments.set)
-    read = [(Path(log), run) for log in arguments.logs for run in hand_runs.read(Path(log))]
+    read = [(Path(log), run) for log in arguments.logs for run in hand_runs.read(Path(log), TRAIN)]
     # All are looked at before anything is written.
-    runs = [(file, hand_runs.in_fractions(run, file, arguments.percent)) for file, run in read]
+    runs = [(file, in_fractions(run, file, arguments.percent)) for file, run in read]
     for file, run in runs:
         if run.measure is None and arguments.wer is None:
             raise UserError(
