@@ -1,6 +1,5 @@
 """Folders of audio: every rate and format, what is dropped and why, and a fingerprint that notices a change."""
 
-import json
 import os
 import subprocess
 import sys
@@ -9,11 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 
 from tests.support.audio_files import RecordedClip, write_recordings
 from tmsearch.config import DataConfig
-from tmsearch.data import sources
 from tmsearch.data.corpus import load, sentence_key
 from tmsearch.errors import InputError
 
@@ -165,63 +162,6 @@ def test_fingerprint_follows_names_texts_and_audio_but_not_order(tmp_path):
     prints.add(open_folder(folder_of(tmp_path / "x", louder)).fingerprint)
     prints.add(open_folder(folder_of(tmp_path / "x", {"a.wav": clips["a.wav"]})).fingerprint)
     assert len(prints) == 4
-
-
-def test_folders_in_folders_json_lines_and_other_columns(tmp_path):
-    folder_of(tmp_path / "one", {"a.wav": ("turn left", tone(), 16_000, "PCM_16")})
-    folder_of(tmp_path / "two/clips", {"a.wav": ("second", tone(), 16_000, "PCM_16")})
-    (tmp_path / "two/clips/metadata.csv").unlink()
-    rows = [{"file_name": "clips/a.wav", "transcription": "turn\u2028right", "speaker": 7, "room": "x"}]
-    (tmp_path / "two/metadata.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n\n")
-    soundfile.write(tmp_path / "two/unlisted.wav", tone(), 16_000)
-    corpus = open_folder(tmp_path)
-    assert [(clip.name, clip.group) for clip in corpus.clips] == [
-        ("one/a.wav", ("turn left",)),
-        ("two/clips/a.wav", ("turn right", "speaker=7")),
-    ]
-    assert any(note.startswith("1 audio files have no line") for note in corpus.notes)
-    by_room = open_folder(tmp_path / "two", group_column="room")
-    assert by_room.clips[0].group == ("turn right", "room=x")
-
-
-def test_text_with_quotes_commas_and_line_ends(tmp_path):
-    tmp_path.joinpath("metadata.csv").write_bytes(
-        '\ufefffile_name,text\r\na.wav,"He said ""no"",\r\nthen left."\r\n'.encode()
-    )
-    soundfile.write(tmp_path / "a.wav", tone(), 16_000)
-    assert open_folder(tmp_path).clips[0].text == 'He said "no", then left.'
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "expected"),
-    [
-        ("metadata.csv", b"file_name,words\na.wav,x\n", "no column of text is known"),
-        ("metadata.csv", b"clip,text\na.wav,x\n", "no column of audio is known"),
-        ("metadata.csv", b"file_name;text\na.wav;x\n", "its columns are file_name;text"),
-        ("metadata.csv", b"file_name,text\na.wav,caf\xe9\n", "metadata.csv:2: not UTF-8"),
-        ("metadata.csv", b"file_name,text,text\na.wav,x,y\n", "named twice"),
-        ("metadata.csv", b'file_name,text\na.wav,"x" y\n', "metadata.csv:2"),
-        ("metadata.csv", b"file_name,text\n", "not one row"),
-        ("metadata.csv", b"", "no column of audio"),
-        ("metadata.jsonl", b'{"file_name": "a.wav"', "metadata.jsonl:1: not JSON"),
-        ("metadata.jsonl", b"[1, 2]\n", "metadata.jsonl:1: a list"),
-    ],
-)
-def test_metadata_that_cannot_be_read_is_one_line(tmp_path, name, content, expected):
-    (tmp_path / name).write_bytes(content)
-    soundfile.write(tmp_path / "a.wav", tone(), 16_000)
-    with pytest.raises(InputError) as error:
-        open_folder(tmp_path)
-    assert expected in str(error.value)
-    assert str(tmp_path) in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-def test_metadata_named_itself_and_the_demo(tmp_path, monkeypatch):
-    folder_of(tmp_path / "corpus", {"a.wav": ("hello", tone(), 16_000, "PCM_16")})
-    assert len(open_folder(tmp_path / "corpus/metadata.csv").clips) == 1
-    monkeypatch.setattr(sources, "DEMO", tmp_path / "corpus")
-    assert len(load(DataConfig(dataset="demo")).clips) == 1
 
 
 def test_sentences_that_sound_alike_share_a_key():
