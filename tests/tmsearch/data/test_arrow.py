@@ -58,9 +58,9 @@ class TestTables:
         single.save_to_disk(str(tmp_path / "single"))
         datasets.DatasetDict(train=single, extra=single).save_to_disk(str(tmp_path / "several"))
         capfd.readouterr()
-        one = load(DataConfig(dataset=str(tmp_path / "single")))
+        single = load(DataConfig(dataset=str(tmp_path / "single")))
         several = load(DataConfig(dataset=str(tmp_path / "several")))
-        assert [clip.name for clip in one.clips] == ["a.wav", "b.wav"]
+        assert [clip.name for clip in single.clips] == ["a.wav", "b.wav"]
         assert [clip.name for clip in several.clips] == ["extra/a.wav", "extra/b.wav", "train/a.wav", "train/b.wav"]
         assert capfd.readouterr() == ("", "")
 
