@@ -12,11 +12,11 @@ import numpy as np
 import sqlalchemy as sa
 
 from search import study
+from search.paths import study_folder, trial_folder
 from search.space import search_space as spaces
 from search.storage.database import Storage, open_storage
 from search.storage.reader import study_row
 from search.storage.schema import configurations, segments
-from search.study import study_folder, trial_folder
 from tests.support.audio_files import RecordedClip, voice, write_recordings
 from tmsearch.cli.services.knobs import DATA, TRAIN
 from tmsearch.config import DataConfig
@@ -105,7 +105,7 @@ def make(folder: Path, plan: Plan = Plan()) -> Storage:
     study.create(storage, space, seed=0, trials=plan.configurations, version="test", known=facts)
     _fill(storage, plan, [(name, heard[name]) for name in split.validation])
     for model in MODELS:
-        write_scores(study_folder(storage, plan.study) / "baselines" / model.replace("/", "--"), 0, before)
+        write_scores(study_folder(storage.folder, plan.study) / "baselines" / model.replace("/", "--"), 0, before)
     return storage
 
 
@@ -190,4 +190,4 @@ def _fill(storage: Storage, plan: Plan, clips: list[tuple[str, str]]) -> None:
                 if state != "failed" and (-step, _wer(scores)) < (-best[2], best[1]):
                     best, tables = (number, _wer(scores), step), {(number, step): scores}
     for (number, step), scores in tables.items():
-        write_scores(trial_folder(study_folder(storage, plan.study), number), step, scores)
+        write_scores(trial_folder(study_folder(storage.folder, plan.study), number), step, scores)

@@ -6,10 +6,11 @@ import dataclasses
 from pathlib import Path
 
 from search import study
+from search.paths import study_folder, trial_folder
 from search.records import Rung
 from search.storage import entries
-from search.storage.claims import Ledger
 from search.storage.database import open_storage
+from search.storage.ledger import Ledger
 from tests.support.audio_files import RecordedClip, tone, write_recordings
 from tmsearch.cli.services.knobs import load_space
 from tmsearch.config import DataConfig, TrainConfig
@@ -98,7 +99,7 @@ def made_up(folder: Path, *, over: bool = True, name: str = "made_up") -> Ledger
         ],
     )
     for number, results in rungs.items():
-        trial = study.trial_folder(study.study_folder(storage, name), number)
+        trial = trial_folder(study_folder(storage.folder, name), number)
         recipe = Recipe(DataConfig(dataset=str(data)), TrainConfig(**(OTHER if number else DEFAULT)), 1)
         save_recipe(trial / "config.yaml", recipe)
         for result in results:

@@ -22,7 +22,8 @@ from tests.support.audio_files import RecordedClip, write_recordings
 from tmsearch.config import DataConfig, TrainConfig
 from tmsearch.data import corpus as clips
 from tmsearch.data.splits import Split
-from tmsearch.training.train import Speech, Stretch
+from tmsearch.features.dataset import Speech
+from tmsearch.training.train import Stretch
 
 SECONDS = 2  # context of the toy's encoder
 SPECIALS = (

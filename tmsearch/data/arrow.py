@@ -19,6 +19,7 @@ import soundfile
 from tmsearch.config import DataConfig
 from tmsearch.data.columns import Columns, Row, as_groups, as_text, find_columns
 from tmsearch.errors import InputError
+from tmsearch.formatting import first_line
 
 _SPLIT = re.compile(r"(train|validation|valid|val|dev|test|eval)(?![A-Za-z])")
 
@@ -82,7 +83,7 @@ def _check_parquet(file: Path) -> None:
     try:
         pyarrow.parquet.read_metadata(file)
     except (OSError, pyarrow.ArrowException) as error:
-        raise InputError(f"{file}: not readable as parquet: {_first_line(error)}") from None
+        raise InputError(f"{file}: not readable as parquet: {first_line(error, 160)}") from None
 
 
 def _open(path: Path, dataset: str, parquet: Sequence[Path]) -> Mapping[str, Any]:
@@ -100,7 +101,7 @@ def _open(path: Path, dataset: str, parquet: Sequence[Path]) -> Mapping[str, Any
             loaded = datasets.load_dataset(str(path))
     except Exception as error:  # a builder raises whatever its format's library does
         cause = error.__cause__ or error
-        raise InputError(f"{dataset}: the datasets library cannot load it: {_first_line(cause)}") from None
+        raise InputError(f"{dataset}: the datasets library cannot load it: {first_line(cause, 160)}") from None
     return loaded if isinstance(loaded, dict) else {"": loaded}
 
 
@@ -118,11 +119,6 @@ def _by_split(files: Sequence[Path]) -> dict[str, list[str]]:
         split = match[1] if match else "train"
         splits[split].append(glob.escape(str(file)))
     return dict(splits)
-
-
-def _first_line(error: BaseException) -> str:
-    line = next(iter(str(error).splitlines()), "") or type(error).__name__
-    return line if len(line) <= 160 else f"{line[:157]}..."
 
 
 def _columns(table: Any, config: DataConfig) -> Columns:

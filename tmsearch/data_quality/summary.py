@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tmsearch import formatting
 from tmsearch.data.audio_file import SAMPLE_RATE, Samples
 from tmsearch.data.corpus import Clip, Corpus
 from tmsearch.data.splits import Split
@@ -185,7 +186,7 @@ def _lines(summary: Description) -> list[str]:
         lines += _entry(column, f"{values} different{_grouping(column, summary)}")
     lines += _entry("dropped", *_dropped(summary))
     for title, part in summary.parts:
-        lines += _entry(title, f"{part.clips} clips, {_time(part.seconds)}, {part.sentences} sentences")
+        lines += _entry(title, f"{part.clips} clips, {formatting.duration(part.seconds)}, {part.sentences} sentences")
     return [*lines, "", f"fingerprint {summary.fingerprint}"]
 
 
@@ -197,7 +198,7 @@ def _recording_lines(summary: Description) -> list[str]:
     rates = ", ".join(f"{rate} Hz ({count})" for rate, count in summary.sample_rates)
     channels = ", ".join(f"{number} ({count})" for number, count in summary.channels)
     return [
-        *_entry("clips", f"{summary.clips}, {_time(summary.seconds)} in all; {summary.words} words"),
+        *_entry("clips", f"{summary.clips}, {formatting.duration(summary.seconds)} in all; {summary.words} words"),
         *_entry(
             "durations", f"median {duration.median:.1f} s, 90 % within {duration.low:.1f} to {duration.high:.1f} s"
         ),
@@ -245,14 +246,6 @@ def _long_label(label: Label) -> str:
 def _entry(title: str, *lines: str) -> list[str]:
     """Lines with the title to the left of the first."""
     return [f"{'' if index else title:<15}{line}" for index, line in enumerate(lines)]
-
-
-def _time(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    if seconds < 3600:
-        return f"{seconds / 60:.1f} min"
-    return f"{seconds / 3600:.2f} h"
 
 
 def _shorten(line: str) -> str:

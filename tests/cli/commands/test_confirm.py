@@ -65,7 +65,7 @@ def test_the_same_command_again_trains_nothing(folder, confirmed):
     before = trainings(folder)
     again = tmsearch(folder, "confirm", "small")
     assert again.returncode == 0
-    assert "begins" not in again.stdout
+    assert "starts" not in again.stdout
     assert trainings(folder) == before
     assert again.stdout.splitlines()[-3:] == confirmed.splitlines()[-3:]
 

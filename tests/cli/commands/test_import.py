@@ -44,7 +44,7 @@ def test_hand_runs_become_trials_once_and_the_study_goes_on_beside_them(folder):
     assert tmsearch(folder, "best", "small").returncode == 2, "what was trained elsewhere is not the study's best"
     ran = tmsearch(folder, "run", "--space", "space.yaml", "--trials", "2")
     assert ran.returncode == 0, ran.stderr + ran.stdout
-    assert "trial 3: begins; learning_rate=0.001" in ran.stdout, "the start entry is still the first"
+    assert "trial 3: starts; learning_rate=0.001" in ran.stdout, "the start entry is still the first"
     assert "2 configurations:" in ran.stdout
     assert len(status(folder)["configurations"]) == 5
     plain = tmsearch(folder, "status", "small").stdout

@@ -56,7 +56,7 @@ def page(corpus: Corpus, config: DataConfig, transcribe: str | None) -> str:
 
     found = health.examine(corpus)
     level = {one.name: one.snr for one in found.clips}
-    odd = clip_cards.odd_clip_cards(corpus, found.reasons, HEARD, level.__getitem__)
+    odd = clip_cards.odd_cards(corpus, found.reasons, HEARD, level.__getitem__)
     made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     doubts = _doubts(corpus, config, transcribe, found) if transcribe else None
     return dataset_page(config.dataset, made, found, odd, doubts)
@@ -79,6 +79,6 @@ def _doubts(corpus: Corpus, config: DataConfig, name: str, found: Health) -> Dou
     )
     if heard.too_long:
         how += f" {heard.too_long} clips are longer than it hears and were left out."
-    shown = clip_cards.scored(worst, (), by_name, corpus.decode, language)
+    shown = clip_cards.scored_cards(worst, (), by_name, corpus.decode, language)
     reasons = [dataclasses.replace(one, reasons=tuple(found.reasons.get(one.name, ()))) for one in shown]
     return DoubtfulTranscripts(tuple(reasons), how)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from search import study
 from search.doctor import Diagnosis, Doctor
+from search.paths import study_folder
 from search.space.errors import printable
 from search.storage.database import open_storage
 from tmsearch.cli.services.annotator import StudyAnnotator
@@ -16,7 +17,7 @@ from tmsearch.cli.services.annotator import StudyAnnotator
 def doctor(arguments: argparse.Namespace) -> int:
     """Say what is wrong with a study, and mend what can be mended."""
     ledger = study.open_study(open_storage(arguments.storage), arguments.study)
-    folder = study.study_folder(ledger.storage, arguments.study)
+    folder = study_folder(ledger.storage.folder, arguments.study)
     findings = Doctor(ledger, folder, broken, StudyAnnotator(ledger, print)).examine()
     mended = _mended(findings) if arguments.repair else []
     left = [one for one in findings if one.state == "bad" and one not in mended]
@@ -46,10 +47,11 @@ def _state(one: Diagnosis, mended: list[Diagnosis]) -> str:
 
 def broken(checkpoint: Path) -> str | None:
     """What is wrong with a checkpoint; None where every file agrees with its checksum."""
+    from tmsearch.errors import CheckpointError
     from tmsearch.training import checkpoints
 
     try:
         checkpoints.verify(checkpoint)
-    except checkpoints.CheckpointError as error:
+    except CheckpointError as error:
         return str(error)
     return None

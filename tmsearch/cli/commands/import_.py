@@ -17,9 +17,9 @@ from search.space.errors import Location
 from search.space.knobs import check
 from search.space.search_space import Space
 from search.storage import entries
-from search.storage.claims import Ledger
 from search.storage.database import Storage, open_storage
 from search.storage.entries import Entry
+from search.storage.ledger import Ledger
 from tmsearch.cli.commands.run import created
 from tmsearch.cli.services.knobs import TRAIN, absolute, load_space
 from tmsearch.errors import InputError

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from search import study
 from search.errors import UserError
 from search.records import Configuration
-from search.storage.claims import Ledger
 from search.storage.database import Storage, open_storage
+from search.storage.ledger import Ledger
 from search.study import Summary
 from tmsearch.cli.view.output_file import write_output
 from tmsearch.config import DataConfig
@@ -21,6 +21,7 @@ from tmsearch.data.audio_file import Samples
 from tmsearch.data.corpus import Corpus
 from tmsearch.errors import InputError
 from tmsearch.evaluation.scores import ClipScore, read_scores
+from tmsearch.formatting import file_size
 from tmsearch.trial.facts import StudyFacts
 
 if TYPE_CHECKING:
@@ -38,13 +39,13 @@ def report(arguments: argparse.Namespace) -> int:
 
 def write(output: str, made: Callable[[], str], option: str = "-o") -> None:
     """Write what `made` gives as a whole, and its size; raises UserError before it is made where that cannot be."""
-    from tmsearch.report.sanitize import size, visible
+    from tmsearch.report.sanitize import visible
 
     file = Path(output)
     _may_write(file, option)
     text = made()
     write_output(file, text, option)
-    print(f"{visible(output)}: {size(len(text.encode()))}; open it in any browser")
+    print(f"{visible(output)}: {file_size(len(text.encode()))}; open it in any browser")
 
 
 def _may_write(file: Path, option: str) -> None:
@@ -68,32 +69,17 @@ def page(storage: Storage, name: str) -> str:
     """The study's page as HTML, of what the database and the study's folder hold just now; raises UserError."""
     from tmsearch.cli.services.report_data import collect_report
     from tmsearch.data_quality import health
-    from tmsearch.report import matched_pairs
     from tmsearch.report.page import study_page
 
     ledger = study.open_study(storage, name)
     summary = study.summarize(ledger)
-    found, candidates = collect_report(ledger, summary)
-    corpus, why = _corpus(summary)
-    fold = summary.record.space["data"].get("fold", 0)
-    words = StudyFacts.from_json(summary.facts).words.get(fold, ())
-    pairs = matched_pairs.paired(candidates, words)
+    corpus, problem = _corpus(summary)
     return study_page(
-        found,
-        _heard(ledger, summary, corpus, why),
+        collect_report(ledger, summary),
+        _scored_clips(ledger, summary, corpus, problem),
         health.examine(corpus) if corpus else None,
-        why,
-        pairs,
-        "" if pairs else _unpaired(summary, len(candidates)),
+        problem,
     )
-
-
-def _unpaired(summary: Summary, candidates: int) -> str:
-    if "normalize_audio" not in summary.record.space["search"]:
-        return "This study does not search normalize_audio, so nothing can be said about it."
-    if not candidates:
-        return "Errors by clip are not known yet, so nothing can be paired."
-    return "Too few to tell: no two configurations of the same model and a similar learning rate differ in it."
 
 
 def _corpus(summary: Summary) -> tuple[Corpus | None, str]:
@@ -110,33 +96,33 @@ def _corpus(summary: Summary) -> tuple[Corpus | None, str]:
         return None, f"No sound and no pictures: the dataset cannot be read here ({error})."
     if corpus.fingerprint != known.fingerprint:
         return None, (
-            f"No sound and no pictures: the dataset changed since the study began ({known.clips} clips then, "
+            f"No sound and no pictures: the dataset changed since the study started ({known.clips} clips then, "
             f"{len(corpus.clips)} now)."
         )
     locked = set(known.test)
     return dataclasses.replace(corpus, clips=tuple(clip for clip in corpus.clips if clip.name not in locked)), ""
 
 
-def _heard(ledger: Ledger, summary: Summary, corpus: Corpus | None, why: str) -> ScoredClips:
+def _scored_clips(ledger: Ledger, summary: Summary, corpus: Corpus | None, problem: str) -> ScoredClips:
     from tmsearch.report import clip_cards
     from tmsearch.report.page import ScoredClips
 
     best = summary.best
     if best is None:
-        return ScoredClips(why="No configuration has been scored yet.")
+        return ScoredClips(problem="No configuration has been scored yet.")
     scores, before, missing = _tables(ledger, summary, best)
     if missing:
-        return ScoredClips(why=missing)
+        return ScoredClips(problem=missing)
     data = summary.record.space["data"]
     language = "en" if data.get("task") == "translate" else data.get("language", DataConfig.language)
     clips = {clip.name: clip for clip in corpus.clips} if corpus else {}
-    where = f"The {len(scores)} validation clips as trial {best.number} heard them at step {best.steps}."
+    where = f"The {len(scores)} validation clips with the hypotheses of trial {best.number} at step {best.steps}."
     try:
-        shown = clip_cards.scored(scores, before, clips, corpus.decode if corpus else _mute, language)
+        shown = clip_cards.scored_cards(scores, before, clips, corpus.decode if corpus else _mute, language)
     except InputError as error:
-        why = f"No sound and no pictures: {error}."
-        shown = clip_cards.scored(scores, before, {}, _mute, language)
-    return ScoredClips(shown, " ".join(filter(None, (where, clip_cards.left_out(shown)))), why)
+        problem = f"No sound and no pictures: {error}."
+        shown = clip_cards.scored_cards(scores, before, {}, _mute, language)
+    return ScoredClips(shown, " ".join(filter(None, (where, clip_cards.silent_clips_note(shown)))), problem)
 
 
 def _mute(name: str) -> Samples:

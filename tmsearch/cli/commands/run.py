@@ -12,8 +12,8 @@ from search.execution.child_process import ChildExitError, ChildProcess, run_job
 from search.execution.messages import Checked, CheckJob, Failure
 from search.records import StudyRecord
 from search.space.search_space import Space, differences
-from search.storage.claims import Ledger
 from search.storage.database import Storage, open_storage
+from search.storage.ledger import Ledger
 from tmsearch.cli.services.knobs import load_space
 from tmsearch.cli.services.plan import candidates, print_plan
 from tmsearch.cli.services.run_study import WorkerPlan, new_trial_process, run_study, worker_plan

@@ -10,11 +10,12 @@ from typing import Any
 
 from search import imported, study
 from search.errors import UserError
+from search.paths import study_folder, trial_folder
 from search.records import Configuration
 from search.space.errors import printable
 from search.space.search_space import Space
 from search.storage.database import Storage, open_storage
-from search.study import Summary, trial_folder
+from search.study import Summary
 from tmsearch.cli.view import intervals, terminal
 from tmsearch.cli.view.table import STATE_STYLES
 from tmsearch.evaluation.scores import ClipScore, read_scores, worst_first
@@ -126,7 +127,7 @@ def show(arguments: argparse.Namespace) -> int:
     storage, summary = _summary(arguments)
     facts = StudyFacts.from_json(summary.facts)
     one = _one(summary, arguments.number)
-    folder = trial_folder(study.study_folder(storage, summary.record.name), one.number)
+    folder = trial_folder(study_folder(storage.folder, summary.record.name), one.number)
     if arguments.json:
         curve = [{"step": rung.step, "wer": rung.value, **rung.metrics} for rung in one.rungs]
         more = {"origin": one.origin, "curve": curve, "folder": str(folder)}

@@ -14,9 +14,10 @@ from search.storage.database import open_storage
 from search.study import Summary
 from tmsearch.cli.commands.show import configuration_json, noise_lines, print_json
 from tmsearch.cli.view import intervals, terminal
-from tmsearch.cli.view.format import about, cost_line, rungs, seconds_left, short_value
+from tmsearch.cli.view.format import cost_line, rungs, seconds_left, short_value
 from tmsearch.cli.view.table import table, truncate
 from tmsearch.cli.view.terminal import StyledLine
+from tmsearch.formatting import estimated_duration
 from tmsearch.trial.facts import StudyFacts
 
 
@@ -91,7 +92,7 @@ def _below(summary: Summary) -> list[str]:
     alive = [one for one in summary.workers if one.alive]
     left = seconds_left(summary, len(alive)) if alive else None
     if left:
-        found.append(f"{about(left)} left with {len(alive)} worker{'s' if len(alive) > 1 else ''}")
+        found.append(f"{estimated_duration(left)} left with {len(alive)} worker{'s' if len(alive) > 1 else ''}")
     for worker in alive:
         doing = f"trial {trials[worker.identity]}" if worker.identity in trials else "waits"
         found.append(f"worker {worker.display_name}: {doing}")

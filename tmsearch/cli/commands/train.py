@@ -10,6 +10,7 @@ from pathlib import Path
 
 from search import study
 from search.errors import UserError
+from search.paths import study_folder, trial_folder
 from search.storage.database import open_storage
 from tmsearch.cli.services import recipes
 from tmsearch.cli.view.output_file import write_output
@@ -97,10 +98,10 @@ def _soup(arguments: argparse.Namespace) -> dict[str, str]:
     if confirmed is None:
         name = arguments.soup
         raise UserError(f"{name}: --soup: has no finished confirmation; `tmsearch confirm {name}` first")
-    folder = study.study_folder(storage, confirmed.record.name)
+    folder = study_folder(storage.folder, confirmed.record.name)
     found = {}
     for one in confirmed.history:
-        file = study.trial_folder(folder, one.number) / "weights.safetensors"
+        file = trial_folder(folder, one.number) / "weights.safetensors"
         # Of another fold, it has been trained on clips that are to judge the soup.
         if one.state == "finished" and not (one.params or {}).get("fold") and file.is_file():
             found[f"{confirmed.record.name} trial {one.number}"] = str(file.resolve())

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from search import study
 from search.errors import RunError, StorageUnavailableError
-from search.storage.claims import Ledger
+from search.storage.ledger import Ledger
 from search.study import Summary
 from tmsearch.cli.commands import status
 from tmsearch.cli.view import terminal

@@ -20,17 +20,16 @@ from tmsearch.report.records import ReferenceScore, StudyAnswer, TrialRow
 from tmsearch.trial.facts import CONFIRMS, StudyFacts
 
 
-def answer(storage: Storage, summary: Summary, lines: Mapping[int, TrialRow]) -> StudyAnswer:
+def answer(storage: Storage, summary: Summary, rows: Mapping[int, TrialRow]) -> StudyAnswer:
     """The study's, or its confirmation's where there is one."""
     best = summary.best
     confirmed = None if _is_confirmation(summary) else confirmation(storage, summary)
     return StudyAnswer(
-        best=lines[best.number] if best else None,
-        what=_what(summary, best) if best else "",
-        against=(*(_against(summary, best) if best else ()), *_means(summary)),
+        best=rows[best.number] if best else None,
+        headline=_what(summary, best) if best else "",
+        references=(*(_against(summary, best) if best else ()), *_means(summary)),
         recipe=_recipe(summary, best) if best else (),
-        sure=_sure(summary, confirmed, best),
-        confirmed=confirmed is not None,
+        certainty=_sure(summary, confirmed, best),
         cost=_cost(summary, confirmed),
         commands=_commands(summary, confirmed),
     )

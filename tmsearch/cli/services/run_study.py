@@ -24,16 +24,17 @@ from search.execution.lease import Interrupts
 from search.execution.monitor import Monitor
 from search.execution.worker import Outcome, Worker
 from search.execution.worker_pool import WorkerPool
+from search.paths import study_folder
 from search.records import StudyRecord
 from search.space.search_space import Choice, Space
-from search.storage.claims import Ledger
 from search.storage.database import open_storage
+from search.storage.ledger import Ledger
 from search.study import Summary
 from tmsearch.cli.services.annotator import StudyAnnotator
 from tmsearch.cli.services.knobs import TRAIN
 from tmsearch.cli.services.plan import data_line
 from tmsearch.cli.view.progress import ProgressPrinter, closing_lines
-from tmsearch.recipe import write_atomically
+from tmsearch.files import write_atomically
 from tmsearch.trial.facts import StudyFacts
 from tmsearch.trial.settings import TrialSettings
 from tmsearch.version import code_version
@@ -93,7 +94,7 @@ def run_study(
     deadline = time.monotonic() + timeout if timeout else math.inf
     summary = study.summarize(ledger)
     record, space = summary.record, Space.from_json(dict(summary.record.space))
-    folder = study.study_folder(ledger.storage, record.name)
+    folder = study_folder(ledger.storage.folder, record.name)
     folder.mkdir(parents=True, exist_ok=True)
     _keep_space(folder, record)
     interrupts = Interrupts()
@@ -149,7 +150,7 @@ def _alone(
         folder,
         _settings(space, StudyFacts.from_json(summary.facts), folder).to_json(),
         display,
-        place=os.environ.get(LOCATION_VARIABLE) or _place(),
+        location=os.environ.get(LOCATION_VARIABLE) or _place(),
         version=code_version(),
         checkpoint_store=CheckpointStore(url, ledger.study, display.notice) if url else None,
         annotator=StudyAnnotator(ledger, display.notice),

@@ -9,10 +9,11 @@ from search import study
 from search.errors import RunError, UserError
 from search.execution.child_process import ChildExitError, ChildProcess, run_job
 from search.execution.messages import Failure, Tested, TestJob
+from search.paths import study_folder, trial_folder
 from search.records import Configuration
 from search.schedulers import racing
-from search.storage.claims import Ledger
-from search.study import Summary, trial_folder
+from search.storage.ledger import Ledger
+from search.study import Summary
 from tmsearch.cli.services.run_study import cache_folder
 from tmsearch.cli.view import intervals
 from tmsearch.evaluation.comparison import Contender, Training, Verdict, compare, interval, required_sample_size, spread
@@ -117,7 +118,7 @@ def test(ledger: Ledger, child: ChildProcess) -> None:
 
 
 def _scored(ledger: Ledger, summary: Summary, child: ChildProcess, one: Configuration) -> TestScores:
-    folder = study.study_folder(ledger.storage, summary.record.name)
+    folder = study_folder(ledger.storage.folder, summary.record.name)
     settings = TrialSettings(
         data=dict(summary.record.space["data"]),
         max_steps=summary.record.space["budget"]["max_steps"],
@@ -136,6 +137,6 @@ def _scored(ledger: Ledger, summary: Summary, child: ChildProcess, one: Configur
     except ChildExitError as death:
         raise RunError(f"trial {one.number} on the test split: the process ended: {death}") from None
     if isinstance(answer, Tested):
-        return TestScores(answer.errors, answer.words, answer.wer_raw)
+        return TestScores.from_json(answer.scores)
     reason = answer.reason if isinstance(answer, Failure) else f"unexpected answer {answer}"
     raise RunError(f"trial {one.number} on the test split: {reason}")
