@@ -146,13 +146,6 @@ def test_a_datasets_page(storage, tmp_path, capsys):
 
 
 def test_transcripts_that_a_model_disagrees_with(storage, tmp_path, capsys):
-    from tmsearch.data_quality import label_errors
-    from tmsearch.evaluation.scores import ClipScore
-
-    right = ClipScore("right", "a b c d", "a b c e", 1, 0, 0, 4)
-    loop = ClipScore("loop", "a b c d", "a b c d" + " d" * 90, 0, 0, 90, 4)
-    wrong = ClipScore("wrong", "a b c d", "w x y z v w", 4, 0, 2, 4)
-    assert [one.name for one in label_errors.ranked([right, loop, wrong])] == ["wrong", "loop", "right"]
     data, file = storage.folder.parent / "clips", tmp_path / "data.html"
     code, _, err = run(capsys, "data", str(data), "--html", str(file), "--transcribe", "demo/nano")
     assert (code, err) == (0, "")
