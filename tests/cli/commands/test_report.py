@@ -12,7 +12,7 @@ from search import study
 from search.study import study_folder
 from tests.support.command import environment
 from tests.support.made_study import Plan, make
-from tmsearch.cli import main
+from tmsearch.cli.main import main
 from tmsearch.cli.commands.report import page
 from tmsearch.model import sizes
 from tmsearch.report import charts, clip_cards, matched_pairs, sanitize
@@ -176,7 +176,7 @@ def test_the_command_says_where_and_writes_over_its_own_only(storage, tmp_path, 
 
 def test_a_report_imports_no_torch(storage, tmp_path):
     program = (
-        "import sys; from tmsearch.cli import main\n"
+        "import sys; from tmsearch.cli.main import main\n"
         f"assert main(['report', 'made', '-o', 'page.html', '--storage', 'sqlite:///{storage.file}']) == 0\n"
         "print([name for name in ('torch', 'transformers', 'datasets') if name in sys.modules])"
     )
