@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 
 import argcomplete
-from argcomplete.completers import FilesCompleter
+from argcomplete.completers import BaseCompleter, FilesCompleter
 from argcomplete.shell_integration import shellcode
 
 from tmsearch.cli.arguments import DEFAULT_URL
@@ -24,25 +24,26 @@ def completion(arguments: argparse.Namespace) -> int:
 
 
 def complete(parser: argparse.ArgumentParser, commands: Mapping[str, str]) -> None:
-    """Answer the shell and end the process.
+    """Answer the shell and end the process; `commands` says what each command does, by name."""
+    argcomplete.autocomplete(parser, default_completer=_ValueCompleter(commands))
 
-    Args:
-        parser: the program's.
-        commands: what each command does, by name.
-    """
 
-    def complete_value(
-        prefix: str, action: argparse.Action, parsed_args: argparse.Namespace, **_: object
+class _ValueCompleter(BaseCompleter):
+    """Completes the value of an argument that has no fixed choices."""
+
+    def __init__(self, commands: Mapping[str, str]) -> None:
+        self._commands = commands
+
+    def __call__(
+        self, *, prefix: str, action: argparse.Action, parser: argparse.ArgumentParser, parsed_args: argparse.Namespace
     ) -> Iterable[str]:
         if action.metavar == "STUDY":
             return study_names(parsed_args)
         if action.dest == "about":
-            return commands
+            return self._commands
         if action.dest in ("space", "recipe"):
             return FilesCompleter(YAML)(prefix)
-        return FilesCompleter()(prefix) if action.metavar in FILES else []
-
-    argcomplete.autocomplete(parser, default_completer=complete_value)
+        return FilesCompleter()(prefix) if action.metavar in FILES else ()
 
 
 def study_names(arguments: argparse.Namespace | None) -> list[str]:

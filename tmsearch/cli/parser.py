@@ -277,7 +277,7 @@ def new_parser() -> argparse.ArgumentParser:
         "  tmsearch export demo -o best.yaml\n  tmsearch train best.yaml\n\n"
         "`tmsearch COMMAND --help` has each command's options and an example; --version prints the version\n"
         f"exit codes: {DONE} done, {FAILED} the run failed, {BAD_INPUT} bad input, {INTERRUPTED} interrupted with "
-        "everything saved",
+        "everything kept",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

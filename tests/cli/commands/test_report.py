@@ -12,8 +12,8 @@ from search import study
 from search.study import study_folder
 from tests.support.command import environment
 from tests.support.made_study import Plan, make
-from tmsearch.cli.main import main
 from tmsearch.cli.commands.report import page
+from tmsearch.cli.main import main
 from tmsearch.model import sizes
 from tmsearch.report import charts, clip_cards, matched_pairs, sanitize
 from tmsearch.report.matched_pairs import MatchCandidate
