@@ -13,12 +13,12 @@ from search.dashboard.annotator import Annotator
 from search.dashboard.artifacts import ArtifactFolder
 from search.dashboard.publisher import CONFIGURATION, Publisher
 from search.execution import checkpoint_gc
+from search.paths import CHECKPOINTS, trial_folder
 from search.process_id import ProcessId
 from search.records import Configuration, code_versions
 from search.space.search_space import Space
 from search.storage import schema
-from search.storage.claims import Ledger
-from search.study import CHECKPOINTS, trial_folder
+from search.storage.ledger import Ledger
 
 # Clocks that differ by less are equal enough to read times by; leases use the database's clock whatever they say.
 SKEW_SECONDS = 5.0
@@ -144,7 +144,7 @@ class Doctor:
                 if not isinstance(number, int):
                     continue
                 exhibits = self._curator.annotate(self._history[number]).attachments
-                for artifact_id, exhibit in shelf.named(trial_id, exhibits):
+                for artifact_id, exhibit in shelf.with_ids(trial_id, exhibits):
                     if artifact_id in gone:
                         shelf.put(artifact_id, exhibit.content)
         finally:

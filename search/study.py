@@ -7,19 +7,19 @@ import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
 from search.errors import UserError
+from search.paths import study_folder
 from search.records import Configuration, StudyRecord, WorkerRecord
 from search.schedulers.scheduler import leader
 from search.space.budget import Budget
 from search.space.search_space import Space
 from search.storage import schema
-from search.storage.claims import Ledger
 from search.storage.database import Storage
+from search.storage.ledger import Ledger
 from search.storage.reader import clock, study_row
 from search.storage.schema import facts, studies
 
@@ -121,7 +121,7 @@ def delete(ledger: Ledger) -> None:
     ArtifactFolder(storage, ledger.record()).clear()
     with contextlib.suppress(KeyError):
         optuna.delete_study(study_name=ledger.study, storage=storage.optuna)
-    shutil.rmtree(study_folder(storage, ledger.study), ignore_errors=True)
+    shutil.rmtree(study_folder(storage.folder, ledger.study), ignore_errors=True)
     with storage.write() as connection:
         row = study_row(connection, ledger.study, lock=True)
         connection.execute(sa.delete(schema.workers).where(schema.workers.c.study_id == row.id))
@@ -130,20 +130,3 @@ def delete(ledger: Ledger) -> None:
         connection.execute(sa.delete(schema.segments).where(schema.segments.c.configuration_id.in_(owned)))
         connection.execute(sa.delete(schema.configurations).where(schema.configurations.c.study_id == row.id))
         connection.execute(sa.delete(studies).where(studies.c.id == row.id))
-
-
-def study_folder(storage: Storage, name: str) -> Path:
-    """Where the study's files are: its trials' configurations, checkpoints, per-clip tables and TensorBoard events."""
-    return storage.folder / name
-
-
-def trial_folder(study_folder: Path, number: int) -> Path:
-    return study_folder / "trials" / f"{number:04d}"
-
-
-CHECKPOINTS = "checkpoints"
-
-
-def claim_folder(trial_folder: Path, token: int) -> Path:
-    """Where one claim's checkpoints are: a worker that lost its lease without knowing writes beside nobody."""
-    return trial_folder / CHECKPOINTS / f"claim-{token:06d}"

@@ -1,6 +1,71 @@
-"""What all tests need of the process that they run in."""
+"""What all tests share: the tiers that mark them, a PostgreSQL server, and signals as a shell delivers them."""
 
+import shutil
 import signal
+import tempfile
+from pathlib import Path
 
-# A shell starts what it puts in the background deaf to Ctrl-C, and every program that a test starts would inherit that.
+import pytest
+
+from tests.support.postgres import Cluster, missing
+
+ROOT = Path(__file__).parents[1]
+# Where tests are not fast, and why: the longest path that fits decides. All others are marked `fast`.
+TIERS = {
+    "tests/architecture/test_wheel.py": "process",
+    "tests/bench": "slow",
+    "tests/cli/commands": "process",
+    "tests/cli/commands/test_dashboard.py": "browser",
+    "tests/cli/test_completion.py": "process",
+    "tests/cli/test_parser.py": "process",
+    "tests/search/execution/launchers": "cluster",
+    "tests/search/execution/test_worker.py": "process",
+    "tests/search/execution/test_worker_pool.py": "process",
+    "tests/search/simulation/test_families.py": "slow",
+    "tests/search/simulation/test_simulator.py": "slow",
+    "tests/search/storage/test_database.py": "process",
+    "tests/tmsearch/evaluation/test_comparison.py": "slow",
+    "tests/tmsearch/export": "process",
+    "tests/tmsearch/model/test_whisper.py": "process",
+    "tests/tmsearch/report/test_page.py": "browser",
+    "tests/tmsearch/test_hub.py": "process",
+}
+
+# A shell starts background jobs with SIGINT ignored, and every program that a test starts would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def tier_of(item: pytest.Item) -> str:
+    """The tier of one test: `database` where it asks for a server, else what TIERS says of its file, else `fast`."""
+    if {"cluster", "postgres"} & set(getattr(item, "fixturenames", ())):
+        return "database"
+    path = item.path.relative_to(ROOT)
+    for candidate in (path, *path.parents):
+        if candidate.as_posix() in TIERS:
+            return TIERS[candidate.as_posix()]
+    return "fast"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test with its tier, so that `pytest -m fast` and its like select by it."""
+    for item in items:
+        item.add_marker(tier_of(item))
+
+
+@pytest.fixture
+def cluster():
+    """A PostgreSQL server of its own; not in pytest's folders, which another pytest shuts for other users."""
+    why = missing()
+    if why:
+        pytest.skip(why)
+    folder = Path(tempfile.mkdtemp(prefix="tmsearch-"))
+    cluster = Cluster(folder / "pg")
+    yield cluster
+    cluster.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def postgres(cluster):
+    """Its URL."""
+    return cluster.url

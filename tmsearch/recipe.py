@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,48 +16,48 @@ from typing import Any
 import yaml
 
 from tmsearch.config import DataConfig, TrainConfig
+from tmsearch.files import write_atomically
+
+_LIBRARIES = ("tmsearch", "torch", "transformers", "peft", "numpy", "soundfile", "soxr", "whisper-normalizer")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One training run. `fingerprint` is the data's, `evidence` what a search found out about it.
-
-    `split` says what the split must come out as (see `split_facts`), `versions` of which libraries gave the evidence.
-    """
+    """One training run, and what a search found out about it."""
 
     data: DataConfig
     train: TrainConfig
     threads: int
-    fingerprint: str | None = None
-    split: Mapping[str, Any] = field(default_factory=dict)
-    versions: Mapping[str, str] = field(default_factory=dict)
+    fingerprint: str | None = None  # of the data; None where any will do
+    split: Mapping[str, Any] = field(default_factory=dict)  # what the split must come out as, see `split_facts`
+    versions: Mapping[str, str] = field(default_factory=dict)  # of the libraries that gave the evidence
     evidence: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def hash(self) -> str:
-        """sha256, in hex, of all of it: a recipe that was changed by hand is not the one of its evidence."""
-        return hashlib.sha256(json.dumps(_as_numbers(_whole(self)), sort_keys=True).encode()).hexdigest()
+        """A sha256, in hex, of all fields, by which a recipe changed by hand is told from that of its evidence."""
+        return hashlib.sha256(json.dumps(_as_floats(_to_json(self)), sort_keys=True).encode()).hexdigest()
 
 
 def split_facts(train: Sequence[str], validation: Sequence[str], test: Sequence[str]) -> dict[str, Any]:
-    """How many clips each part has, and a sha256 over their names in order."""
+    """How many clips each part of a split has, and a sha256 over their names in order."""
     parts = {"train": list(train), "validation": list(validation), "test": list(test)}
     digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-    return {**{name: len(names) for name, names in parts.items()}, "sha256": digest}
+    return {**{name: len(clips) for name, clips in parts.items()}, "sha256": digest}
 
 
 def versions() -> dict[str, str]:
-    """Of Python and the libraries that a training's result depends on, without importing them."""
-    names = ("tmsearch", "torch", "transformers", "peft", "numpy", "soundfile", "soxr", "whisper-normalizer")
-    found = {"python": platform.python_version()}
-    for name in names:
+    """The versions of Python and of the libraries that a training's result depends on, without importing them."""
+    installed = {"python": platform.python_version()}
+    for name in _LIBRARIES:
         with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
+            installed[name] = metadata.version(name)
+    return installed
 
 
-def _whole(recipe: Recipe) -> dict[str, Any]:
-    whole = {
+def _to_json(recipe: Recipe) -> dict[str, Any]:
+    """The fields in the order of the YAML file, without empty ones."""
+    fields = {
         "data": dataclasses.asdict(recipe.data),
         "train": dataclasses.asdict(recipe.train),
         "threads": recipe.threads,
@@ -67,15 +66,15 @@ def _whole(recipe: Recipe) -> dict[str, Any]:
         "versions": dict(recipe.versions),
         "evidence": dict(recipe.evidence),
     }
-    return {key: value for key, value in whole.items() if value not in (None, {})}
+    return {key: value for key, value in fields.items() if value not in (None, {})}
 
 
-def _as_numbers(value: Any) -> Any:
-    """1 and 1.0 are one value, as YAML and JSON mix them up."""
+def _as_floats(value: Any) -> Any:
+    """`value` with every integer as a float: 1 and 1.0 count as the same, since YAML and JSON mix them up."""
     if isinstance(value, dict):
-        return {key: _as_numbers(one) for key, one in value.items()}
+        return {key: _as_floats(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_as_numbers(one) for one in value]
+        return [_as_floats(item) for item in value]
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
@@ -95,23 +94,12 @@ def trial_recipe(
 
 
 def save_recipe(file: Path, recipe: Recipe) -> None:
-    """A trial's config.yaml, written before it trains: alone it reproduces the trial, `tmsearch train` reads it."""
+    """Writes a trial's config.yaml, unless it exists: it alone reproduces the trial, with `tmsearch train`."""
     if not file.exists():
         write_atomically(file, recipe_text(recipe))
 
 
 def recipe_text(recipe: Recipe) -> str:
     """The recipe as YAML; every knob is written, so that a later default changes nothing."""
-    kept = {**_whole(recipe), "hash": recipe.hash}
-    return "# `tmsearch train THIS_FILE` trains it.\n" + yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
-
-
-def write_atomically(file: Path, content: str | bytes) -> None:
-    """Replace `file` as a whole: a kill leaves the old one or the new one."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    scratch = file.with_name(f".{file.name}.{os.getpid()}")
-    with scratch.open("wb") as stream:
-        stream.write(content.encode() if isinstance(content, str) else content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    scratch.replace(file)
+    fields = {**_to_json(recipe), "hash": recipe.hash}
+    return "# `tmsearch train THIS_FILE` trains it.\n" + yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)

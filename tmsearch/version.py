@@ -11,10 +11,10 @@ from tmsearch import __version__
 
 @functools.cache
 def code_version() -> str:
-    """`0.1.0+1a2b3c4d`: the release, and the first 8 hex digits of sha256 over both packages' sources."""
+    """The release and the first 8 hex digits of a sha256 over both packages' sources: `0.1.0+1a2b3c4d`."""
     digest = hashlib.sha256()
-    packages = Path(__file__).resolve().parent, Path(__file__).resolve().parents[1] / "search"
-    for package in packages:
-        for file in sorted(package.rglob("*.py")):
-            digest.update(file.relative_to(package.parent).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
+    root = Path(__file__).resolve().parents[1]
+    for package in ("tmsearch", "search"):
+        for file in sorted((root / package).rglob("*.py")):
+            digest.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
     return f"{__version__}+{digest.hexdigest()[:8]}"

@@ -1,4 +1,4 @@
-"""What there is to be read, seen and heard of a study beside its numbers, and who makes it: the application's side."""
+"""What a dashboard shows of a study beside its numbers, and who makes it: the application implements `Annotator`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from search.records import Configuration
 
 @dataclass(frozen=True)
 class Attachment:
-    """A file that a dashboard shows in place; `mimetype` says how."""
+    """A file that a dashboard shows in place; `mimetype` tells how."""
 
     name: str
     mimetype: str
@@ -20,25 +20,25 @@ class Attachment:
 
 @dataclass(frozen=True)
 class Annotation:
-    """Of a configuration that has ended: a note (Markdown) and its exhibits."""
+    """What belongs to a configuration that has ended: a note (Markdown) and its attachments."""
 
     note: str
     attachments: tuple[Attachment, ...] = ()
 
 
 class Annotator(Protocol):
-    """Asked in the order `begin`, then the others as often as needed, then `rest`; all by one thread."""
+    """Called in the order `open`, then the others as often as needed, then `close`; all from one thread."""
 
-    value: str  # what the value of a configuration is called, where Optuna would say "Objective 0"
+    value_name: str  # what the value of a configuration is called, where Optuna would say "Objective 0"
 
     def open(self, history: Sequence[Configuration]) -> None:
-        """A round of publishing begins, with the study as it is now."""
+        """Prepare a round of publishing, with the study as it is now."""
 
-    def study(self) -> str:
+    def study_note(self) -> str:
         """The study's note, Markdown: the same each time."""
 
-    def annotate(self, one: Configuration) -> Annotation:
-        """Of a configuration that has ended: the same each time, so that a kill between two uploads leaves no trace."""
+    def annotate(self, configuration: Configuration) -> Annotation:
+        """The annotation of a configuration that has ended: the same each time, so that a round may be repeated."""
 
     def close(self) -> None:
-        """The round is over: let go of what was held for it."""
+        """End the round: release what was held for it."""

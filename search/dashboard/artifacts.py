@@ -1,4 +1,4 @@
-"""A study's files in Optuna's artifact store: each uploaded once, whatever is killed on the way."""
+"""A study's files in Optuna's artifact store, each uploaded once whatever is killed; the dashboard that shows them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from optuna.artifacts import ArtifactMeta
 
 from search.dashboard.annotator import Attachment
+from search.paths import write_atomically
 from search.records import StudyRecord
 from search.storage.database import Storage
 
@@ -21,95 +21,111 @@ PREFIX = "artifacts:"  # of the trial attribute that names an artifact, as Optun
 
 
 def artifacts_folder(storage: Storage) -> Path:
-    """Where the artifacts of all studies are."""
+    """The folder of all studies' artifacts."""
     return storage.folder / "artifacts"
+
+
+def dashboard_application(storage: Storage) -> Callable[..., Any]:
+    """optuna-dashboard on every study of the storage, as a WSGI application."""
+    from optuna.artifacts import FileSystemArtifactStore
+    from optuna_dashboard import wsgi
+
+    folder = artifacts_folder(storage)
+    folder.mkdir(parents=True, exist_ok=True)
+    application: Callable[..., Any] = wsgi(storage.optuna, artifact_store=FileSystemArtifactStore(str(folder)))
+    return application
 
 
 class ArtifactFolder:
     """One study's artifacts.
 
-    Optuna's own upload draws a random id and names it in the database before the file is there: killed in between, it
-    leaves a name without a file; repeated, a second copy. Here an id is made of what it stands for (study, trial, name
-    and content), the file comes first and as a whole, and then its name.
+    Optuna's own upload draws a random id and names it in the database before the file exists: killed in between, it
+    leaves a name without a file; repeated, a second copy. Here an id is a digest of what it stands for (study, trial,
+    name and content), and the file is written before its name.
     """
 
     def __init__(self, storage: Storage, record: StudyRecord) -> None:
         self._storage = storage
         self._study = record.name
         self._folder = artifacts_folder(storage)
-        # Another study of the same name, made later or in another database of this folder, has another.
-        self._mark = _digest(record.name, repr(record.created), record.fingerprint)[:12]
+        # A study of the same name that is made later, or in another database of this folder, has another prefix.
+        self._study_prefix = _digest(record.name, repr(record.created), record.fingerprint)[:12]
 
-    def upload(self, trial_id: int, exhibits: Sequence[Attachment]) -> None:
-        """Put a trial's exhibits on the shelf; the trial must not have been told yet."""
-        known = self._storage.optuna.get_trial_system_attrs(trial_id)
-        named = set(known)
-        for artifact_id, exhibit in self.named(trial_id, exhibits):
-            self.put(artifact_id, exhibit.content)
+    def upload(self, trial_id: int, attachments: Sequence[Attachment]) -> None:
+        """Upload a trial's attachments; the trial must still be running in Optuna."""
+        attributes = self._storage.optuna.get_trial_system_attrs(trial_id)
+        keys = set(attributes)
+        for artifact_id, attachment in self.with_ids(trial_id, attachments):
+            self.put(artifact_id, attachment.content)
             key = PREFIX + artifact_id
-            if key not in known:
-                meta = ArtifactMeta(artifact_id, exhibit.name, exhibit.mimetype, None)
+            if key not in attributes:
+                meta = ArtifactMeta(artifact_id, attachment.name, attachment.mimetype, None)
                 self._storage.optuna.set_trial_system_attr(trial_id, key, json.dumps(dataclasses.asdict(meta)))
-            named.add(key)
-        for path in self._files(f"{self._mark}-{trial_id:08d}-"):
-            if PREFIX + path.name not in named:  # left by an upload that was killed, of content that has changed since
+            keys.add(key)
+        for path in self._files(f"{self._study_prefix}-{trial_id:08d}-"):
+            if PREFIX + path.name not in keys:  # left by an upload that was killed, of content that has changed since
                 path.unlink(missing_ok=True)
 
-    def named(self, trial_id: int, exhibits: Sequence[Attachment]) -> Iterator[tuple[str, Attachment]]:
-        """Each with its id: hexadecimal, as the dashboard's addresses want it, and in the order of their showing."""
-        for place, one in enumerate(exhibits):
-            digest = _digest(one.name, one.mimetype, hashlib.sha256(one.content).hexdigest())
-            yield f"{self._mark}-{trial_id:08d}-{place:02d}{digest[:18]}", one
+    def with_ids(self, trial_id: int, attachments: Sequence[Attachment]) -> Iterator[tuple[str, Attachment]]:
+        """Each attachment with its id: hexadecimal, as the dashboard's addresses need it, in the order of display."""
+        for index, attachment in enumerate(attachments):
+            content_digest = hashlib.sha256(attachment.content).hexdigest()
+            digest = _digest(attachment.name, attachment.mimetype, content_digest)
+            yield f"{self._study_prefix}-{trial_id:08d}-{index:02d}{digest[:18]}", attachment
 
     def put(self, artifact_id: str, content: bytes) -> None:
-        """The file as a whole, or none; one that is there is the same, as its name tells its content."""
-        file = self._folder / artifact_id
-        if file.exists():
-            return
-        self._folder.mkdir(parents=True, exist_ok=True)
-        scratch = self._folder / f".{artifact_id}.{os.getpid()}"
-        with scratch.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        scratch.replace(file)
+        """Write the file, unless it exists: its name is a digest of its content."""
+        path = self._folder / artifact_id
+        if not path.exists():
+            write_atomically(path, content)
 
     def orphans(self) -> list[Path]:
         """Files of this study that no trial names: of a trial deleted in the dashboard, or of an upload cut short."""
-        named = set(self._named())
-        return [path for path in self._files(self._mark) if path.name not in named]
+        names = self._names()
+        return [path for path in self._files(self._study_prefix) if path.name not in names]
 
     def dangling(self) -> Mapping[str, tuple[int, str]]:
         """By id, the trial (Optuna's id) and name of artifacts whose file is gone."""
-        return {key: value for key, value in self._named().items() if not (self._folder / key).is_file()}
+        return {
+            artifact_id: trial_and_name
+            for artifact_id, trial_and_name in self._names().items()
+            if not (self._folder / artifact_id).is_file()
+        }
 
     def clear(self) -> None:
         """Remove every file of the study, also those that a person uploaded in the dashboard."""
-        for name in [*self._named(of_study=True), *(path.name for path in self._files(self._mark))]:
+        file_names = {path.name for path in self._files(self._study_prefix)}
+        for name in {*self._names(), *self._study_artifact_ids(), *file_names}:
             if Path(name).name == name:
                 (self._folder / name).unlink(missing_ok=True)
 
-    def _files(self, begin: str) -> list[Path]:
-        """Whole ones, and what was cut short while it was written."""
-        return sorted([*self._folder.glob(f"{begin}*"), *self._folder.glob(f".{begin}*")])
+    def _files(self, prefix: str) -> list[Path]:
+        """Finished files, and those cut short while they were written."""
+        return sorted([*self._folder.glob(f"{prefix}*"), *self._folder.glob(f".{prefix}*")])
 
-    def _named(self, *, of_study: bool = False) -> dict[str, tuple[int, str]]:
-        """What the database names, by id: the trial (-1: the study itself) and the file's name."""
-        found: dict[str, tuple[int, str]] = {}
+    def _names(self) -> dict[str, tuple[int, str]]:
+        """What the trials name in the database, by artifact id: Optuna's id of the trial, and the file's name."""
+        names = {}
         storage = self._storage.optuna
-        with contextlib.suppress(KeyError):  # deleted in the dashboard
+        with contextlib.suppress(KeyError):  # the study was deleted in the dashboard
             study_id = storage.get_study_id_from_name(self._study)
-            if of_study:
-                found |= {meta["artifact_id"]: (-1, "") for meta in _metas(storage.get_study_system_attrs(study_id))}
             for trial in storage.get_all_trials(study_id, deepcopy=False):
-                attrs = storage.get_trial_system_attrs(trial._trial_id)
-                found |= {meta["artifact_id"]: (trial._trial_id, meta["filename"]) for meta in _metas(attrs)}
-        return found
+                for meta in _metas(storage.get_trial_system_attrs(trial._trial_id)):
+                    names[meta["artifact_id"]] = (trial._trial_id, meta["filename"])
+        return names
+
+    def _study_artifact_ids(self) -> list[str]:
+        """What the published study itself names: a person's uploads."""
+        storage = self._storage.optuna
+        with contextlib.suppress(KeyError):  # the study was deleted in the dashboard
+            study_id = storage.get_study_id_from_name(self._study)
+            return [meta["artifact_id"] for meta in _metas(storage.get_study_system_attrs(study_id))]
+        return []
 
 
-def _metas(attrs: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """One deleted in the dashboard is left as null."""
-    for key, value in attrs.items():
+def _metas(attributes: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The artifacts among attributes; one that was deleted in the dashboard is left there as null."""
+    for key, value in attributes.items():
         if key.startswith(PREFIX):
             meta = json.loads(value)
             if isinstance(meta, dict):

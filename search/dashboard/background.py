@@ -1,4 +1,4 @@
-"""Publishes to Optuna beside the training, so that no segment waits for it."""
+"""Publishes to Optuna in a thread beside the training, so that no segment waits for it."""
 
 from __future__ import annotations
 
@@ -15,35 +15,40 @@ AGAIN_SECONDS = 5.0
 
 
 class BackgroundPublisher:
-    """One thread of a worker. `wake` says that something changed; `close` publishes what is left."""
+    """One thread of a worker. `wake` tells it that something changed; `close` publishes what remains."""
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
         self._due = threading.Event()
         self._closing = False
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="herald", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
 
     def start(self) -> None:
+        """Start the thread."""
         self._thread.start()
 
     def wake(self) -> None:
-        """Something changed. Raises what publishing raised, if that was no database that is away."""
+        """Tell that something changed. Raises what publishing raised, unless the database was away."""
         if self._error is not None:
             raise self._error
         self._due.set()
 
-    def close(self, patience: Retry) -> None:
-        """Publish what is left; where a person wants to leave, or the database stays away, whoever comes next does."""
+    def close(self, retry: Retry) -> None:
+        """End the thread and publish what remains; raises as `wake` does.
+
+        If a person wants to leave, or the database stays away, the next worker publishes it.
+        """
         self._closing = True
         self._due.set()
         self._thread.join()
         if self._error is not None:
             raise self._error
-        publish_remaining(self._publisher, patience)
+        publish_remaining(self._publisher, retry)
 
     def _run(self) -> None:
-        checked = done = False
+        checked = False
+        done = False
         while True:
             self._due.clear()
             try:
@@ -51,7 +56,7 @@ class BackgroundPublisher:
                 done = self._publisher.publish()
             except (StorageUnavailableError, optuna.exceptions.StorageInternalError):
                 done = False
-            except BaseException as error:  # shown by whoever wakes or closes us: a thread has nobody to tell
+            except BaseException as error:  # raised again in the thread that calls `wake` or `close`
                 self._error = error
                 return
             if self._closing:
@@ -59,16 +64,17 @@ class BackgroundPublisher:
             self._due.wait(None if done and checked else AGAIN_SECONDS)
 
 
-def publish_remaining(publisher: Publisher, patience: Retry) -> None:
-    """What the last worker could not publish: it may have been killed at it, or the database away."""
+def publish_remaining(publisher: Publisher, retry: Retry) -> None:
+    """Publish what the last worker could not: it may have been killed meanwhile, or the database away."""
 
     def finish(again: bool) -> None:
         try:
             publisher.finish()
         except optuna.exceptions.StorageInternalError as error:
-            raise StorageUnavailableError((str(error).splitlines() or ["the database cannot be used"])[0]) from None
+            lines = str(error).splitlines() or ["the database cannot be used"]
+            raise StorageUnavailableError(lines[0]) from None
 
     try:
-        patience.call(finish)
+        retry.call(finish)
     except StorageUnavailableError:
         return

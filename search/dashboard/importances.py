@@ -1,4 +1,7 @@
-"""What a study's results tell of its knobs, by Optuna: importances with their uncertainty, and slices."""
+"""Which knobs matter, by Optuna: PED-ANOVA importances with their uncertainty, and slices.
+
+PED-ANOVA: Watanabe et al., 2023, arXiv 2304.10255.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,10 @@ from typing import Any
 import numpy as np
 import optuna
 from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution
 from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search.dashboard.publisher import FACTOR
+from search.dashboard.publisher import published_name
 from search.imported import without_imported
 from search.optuna_logging import quiet_optuna
 from search.records import Configuration
@@ -24,8 +26,9 @@ from search.space.search_space import Space
 
 # PED-ANOVA compares where the best lie with where all lie. Its authors want five among the best; with fewer than twice
 # as many beside them there is nothing to compare with.
-TOP, TOP_SHARE = 5, 0.25
-FEWEST = 15
+TOP = 5
+TOP_SHARE = 0.25
+FEWEST = 15  # configurations
 RESAMPLES = 40  # of the trials, and as many shuffles of their results: 200 trials take 2 s
 EVALUATOR = "PED-ANOVA (optuna.importance)"
 
@@ -41,9 +44,9 @@ class ComparableResults:
 
 @dataclass(frozen=True)
 class Importance:
-    """A knob's share of all importances. `low` to `high`: 95 % over bootstrap resamples of the configurations.
+    """A knob's share of all importances; `low` to `high` is its 95 % interval over resamples of the configurations.
 
-    `chance`, on the same scale, is what 95 of 100 shuffles of the results stay below: no more than that may be nothing.
+    `chance`, on the same scale, is what 95 of 100 shuffles of the results stay below.
     """
 
     name: str
@@ -54,81 +57,94 @@ class Importance:
 
     @property
     def above_chance(self) -> bool:
+        """Whether the share is more than what chance alone gives."""
         return self.share > self.chance
 
 
 @dataclass(frozen=True)
 class Importances:
-    """Of the knobs, the largest first; none, and `why`, where the configurations are too few to tell."""
+    """The knobs' importances, the largest first; none, and `why`, if the configurations are too few to tell."""
 
     knobs: tuple[Importance, ...]
     configurations: int
-    best: int  # how many count as the best
+    best: int  # how many of them count as the best
     where: str
     why: str = ""
 
 
 def comparable_results(history: Sequence[Configuration]) -> ComparableResults | None:
-    """The results that can be held against each other; None where there is none. Imported ones stay out."""
-    seen = [one for one in without_imported(history) if one.failure is None]
-    reached = {
-        step: [(one, one.curve[step]) for one in seen if math.isfinite(one.curve.get(step, math.nan))]
-        for step in sorted({step for one in seen for step in one.curve})
-    }
-    if not any(reached.values()):
+    """The results at the rung that most configurations reached; None if there are none.
+
+    Imported configurations and failed ones are left out.
+    """
+    results_at: dict[int, list[tuple[Configuration, float]]] = {}
+    for configuration in without_imported(history):
+        if configuration.failure is not None:
+            continue
+        for step, value in configuration.curve.items():
+            if math.isfinite(value):
+                results_at.setdefault(step, []).append((configuration, value))
+    if not results_at:
         return None
-    step = max(reached, key=lambda each: (len(reached[each]), each))
-    return ComparableResults(step, f"step {step}", tuple(reached[step]))
+    step = max(results_at, key=lambda step: (len(results_at[step]), step))
+    return ComparableResults(step, f"step {step}", tuple(results_at[step]))
 
 
-def shown_name(space: Space, name: str) -> str:
-    """A knob as the published study names it: a factor says that it is one."""
-    return FACTOR.format(name) if getattr(space.search[name], "times", None) else name
-
-
-def importances(space: Space, found: ComparableResults | None) -> Importances:
-    """PED-ANOVA's, each with its spread over resamples and with what chance alone gives."""
-    trials = _trials(space, found)
-    where = found.where if found else ""
-    if len(trials) < FEWEST or len(space.search) < 2:
-        few = f"{len(trials)} configurations have comparable results, and fewer than {FEWEST} tell nothing"
-        why = few if len(trials) < FEWEST else "only one knob is searched"
+def importances(space: Space, comparable: ComparableResults | None) -> Importances:
+    """PED-ANOVA's importances, each with its spread over resamples and with what chance alone gives."""
+    trials = _trials(space, comparable)
+    where = comparable.where if comparable else ""
+    if len(trials) < FEWEST:
+        why = f"{len(trials)} configurations have comparable results, and fewer than {FEWEST} tell nothing"
         return Importances((), len(trials), 0, where, why)
-    share = max(TOP_SHARE, TOP / len(trials))
-    best = math.ceil(share * len(trials))
-    values = np.array([trial.values[0] for trial in trials])
+    if len(space.search) < 2:
+        return Importances((), len(trials), 0, where, "only one knob is searched")
+    top_share = max(TOP_SHARE, TOP / len(trials))
+    best = math.ceil(top_share * len(trials))
+    values = np.array([trial.values[0] for trial in trials])  # [trials]
     if len(set(values)) == 1:
         return Importances((), len(trials), best, where, "all results are equal")
-    rng = np.random.default_rng(len(trials))
     names = list(trials[0].params)
-    measured = _divergences(trials, values, names, share)
-    total = float(measured.sum()) or 1.0
-    resampled, shuffled = [], []
+    divergences = _divergences(trials, values, names, top_share)  # [knobs]
+    total = float(divergences.sum()) or 1.0
+    shares = divergences / total
+    half_widths, chances = _spread(trials, values, names, top_share, total)
+    knobs = []
+    for name, share, half_width, chance in zip(
+        names, shares.tolist(), half_widths.tolist(), chances.tolist(), strict=True
+    ):
+        low = max(0.0, share - half_width)
+        high = min(1.0, share + half_width)
+        knobs.append(Importance(name, share, low, high, chance))
+    knobs.sort(key=lambda knob: -knob.share)
+    return Importances(tuple(knobs), len(trials), best, where)
+
+
+def _spread(
+    trials: Sequence[FrozenTrial], values: NDArray[np.float64], names: Sequence[str], top_share: float, total: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Half of each share's 95 % interval, and the share that 95 of 100 shuffles of the results stay below [knobs]."""
+    rng = np.random.default_rng(len(trials))
+    resampled = []
+    shuffled = []
     for _ in range(RESAMPLES):
-        drawn = rng.integers(len(trials), size=len(trials))
-        one = _divergences([trials[place] for place in drawn], values[drawn], names, share)
-        resampled.append(one / (one.sum() or 1.0))
-        shuffled.append(_divergences(trials, rng.permutation(values), names, share) / total)
-    # The normal interval: a resample holds trials twice, which shifts its divergences, and less so their spread.
-    half = 1.96 * np.std(resampled, axis=0)
-    chance = np.quantile(shuffled, 0.95, axis=0)
-    knobs = [
-        Importance(name, one, max(0.0, one - wide), min(1.0, one + wide), luck)
-        for name, one, wide, luck in zip(
-            names, (measured / total).tolist(), half.tolist(), chance.tolist(), strict=True
-        )
-    ]
-    return Importances(tuple(sorted(knobs, key=lambda one: -one.share)), len(trials), best, where)
+        indices = rng.integers(len(trials), size=len(trials))  # [trials]
+        sample = [trials[index] for index in indices]
+        divergences = _divergences(sample, values[indices], names, top_share)  # [knobs]
+        resampled.append(divergences / (divergences.sum() or 1.0))
+        shuffled.append(_divergences(trials, rng.permutation(values), names, top_share) / total)
+    # The normal interval: a resample has some trials twice, which shifts its divergences, and less so their spread.
+    return 1.96 * np.std(resampled, axis=0), np.quantile(shuffled, 0.95, axis=0)
 
 
-def slices(space: Space, found: ComparableResults | None, value: str) -> str | None:
+def slices(space: Space, comparable: ComparableResults | None, value: str) -> str | None:
     """optuna.visualization's slices through every searched knob, as plotly's JSON; None without two results.
 
     `value` is what the results are called.
     """
     from optuna.visualization import plot_slice
 
-    trials = _trials(space, found)
+    trials = _trials(space, comparable)
     if len(trials) < 2:
         return None
     figure: dict[str, Any] = json.loads(plot_slice(_study(trials), target_name=value).to_json())
@@ -136,33 +152,38 @@ def slices(space: Space, found: ComparableResults | None, value: str) -> str | N
     return json.dumps(figure)
 
 
-def _trials(space: Space, found: ComparableResults | None) -> list[FrozenTrial]:
+def _trials(space: Space, comparable: ComparableResults | None) -> list[FrozenTrial]:
     """The comparable results as complete trials; what was added by hand outside the ranges is left out."""
-    known, trials = distributions(space.search), []
-    for one, value in found.results if found else ():
-        drawn = one.drawn or {}
-        if set(drawn) != set(known) or not all(holds(known[name], drawn[name]) for name in known):
+    if comparable is None:
+        return []
+    ranges = distributions(space.search)
+    published_ranges = {published_name(space, name): distribution for name, distribution in ranges.items()}
+    trials = []
+    for configuration, value in comparable.results:
+        drawn = configuration.drawn or {}
+        if set(drawn) != set(ranges) or not all(holds(ranges[name], drawn[name]) for name in ranges):
             continue
-        params = {shown_name(space, name): drawn[name] for name in known}
-        named: dict[str, BaseDistribution] = {shown_name(space, name): dist for name, dist in known.items()}
-        trials.append(create_trial(state=TrialState.COMPLETE, value=value, params=params, distributions=named))
+        params = {published_name(space, name): drawn[name] for name in ranges}
+        trials.append(
+            create_trial(state=TrialState.COMPLETE, value=value, params=params, distributions=published_ranges)
+        )
     return trials
 
 
 def _study(trials: Sequence[FrozenTrial]) -> optuna.Study:
     with quiet_optuna():
-        made = optuna.create_study(direction="minimize")
-        made.add_trials(trials)
-    return made
+        study = optuna.create_study(direction="minimize")
+        study.add_trials(trials)
+    return study
 
 
 def _divergences(
-    trials: Sequence[FrozenTrial], values: NDArray[np.float64], names: Sequence[str], share: float
+    trials: Sequence[FrozenTrial], values: NDArray[np.float64], names: Sequence[str], top_share: float
 ) -> NDArray[np.float64]:
-    """How far the best lie from all, knob by knob [names], with `values` [trials] in place of the trials' own."""
-    told = [
+    """How far the best lie from all, by knob [knobs], with `values` [trials] in place of the trials' own."""
+    revalued = [
         create_trial(value=float(value), params=trial.params, distributions=trial.distributions)
         for trial, value in zip(trials, values, strict=True)
     ]
-    found = PedAnovaImportanceEvaluator(target_quantile=share).evaluate(_study(told))
-    return np.array([found.get(name, 0.0) for name in names])
+    by_name = PedAnovaImportanceEvaluator(target_quantile=top_share).evaluate(_study(revalued))
+    return np.array([by_name.get(name, 0.0) for name in names])

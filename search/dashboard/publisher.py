@@ -14,30 +14,32 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.dashboard.annotator import Annotator
 from search.dashboard.artifacts import ArtifactFolder
-from search.dashboard.notes import leave_note, leave_study_note, name_value
+from search.dashboard.notes import set_value_name, write_note, write_study_note
 from search.errors import StorageUnavailableError
 from search.optuna_logging import quiet_optuna
 from search.process_id import ProcessId
 from search.records import BAD_PARAMETERS, Configuration
 from search.samplers.sampler import MEMORY, distributions, holds
 from search.space.search_space import Space
-from search.storage.claims import Ledger
+from search.storage.ledger import Ledger
 from search.storage.reader import LEASE_SECONDS, clock, study_row
 from search.storage.schema import configurations, studies
 
-# The user attribute that ties a trial to its configuration. Optuna's own number may differ: a trial deleted or
-# told by a person in the dashboard gets a successor.
+# The user attribute that ties a trial to its configuration. Optuna's own number may differ: a trial that a person
+# deleted or finished in the dashboard gets a successor.
 CONFIGURATION = "configuration"
 SUCCEEDS = "succeeds_trial"
 FACTOR = "{}_times_recommended"
-MANY = 20  # trials to tell of at once: it takes long enough to say so
+MANY = 20  # trials to annotate at once: it takes long enough to tell a person
 T = TypeVar("T")
 
 
 class Publisher:
     """Brings the Optuna study to what the ledger says; may be killed anywhere and called again.
 
-    Notes and artifacts are the curator's; without one there are none.
+    Args:
+        notice: Shows one line to a person.
+        annotator: Makes notes and attachments; without it there are none.
     """
 
     def __init__(
@@ -46,121 +48,145 @@ class Publisher:
         self._ledger = ledger
         self._space = space
         self._notice = notice
-        self._curator = annotator
-        self._me = ProcessId.current()
+        self._annotator = annotator
+        self._process = ProcessId.current()
 
     def publish(self) -> bool:
-        """Publish every configuration that changed. False: another worker is at it and may not have seen them all."""
+        """Publish every configuration that changed. False: another worker is publishing, perhaps not all of them."""
         history = self._ledger.history()
-        due = [one for one in history if one.published < one.revision and one.drawn is not None]
+        due = [
+            configuration
+            for configuration in history
+            if configuration.published < configuration.revision and configuration.drawn is not None
+        ]
         if not due:
             return True
         if not self._lease(LEASE_SECONDS):
             return False
         try:
             study, trials = self._study()
-            if self._curator is not None:
-                self._curator.open(history)
-                if sum(one.ended for one in due) >= MANY:
-                    self._notice(f"notes, pictures and sounds of {sum(one.ended for one in due)} trials are made")
-                self._introduce(study, self._curator)
-            for one in due:
+            if self._annotator is not None:
+                self._annotator.open(history)
+                ended = sum(configuration.ended for configuration in due)
+                if ended >= MANY:
+                    self._notice(f"making notes, pictures and sounds of {ended} trials")
+                self._write_study_note(study, self._annotator)
+            for configuration in due:
                 if not self._lease(LEASE_SECONDS):
-                    return False  # it took so long that another worker is at it
-                self._one(study, trials.get(one.number), one)
-                self._done(one)
+                    return False  # it took so long that another worker publishes now
+                self._publish_trial(study, trials.get(configuration.number), configuration)
+                self._mark_published(configuration)
         finally:
-            if self._curator is not None:
-                self._curator.close()
+            if self._annotator is not None:
+                self._annotator.close()
             self._lease(0.0)
-            self._ledger.storage.close()
+            self._ledger.storage.close_optuna()
         return True
 
     def finish(self) -> None:
-        """Publish what is left when a worker leaves; waits a little for another one that is at it."""
+        """Publish what remains when a worker leaves; waits a little for another one that is publishing."""
         for _ in range(50):
             if self.publish():
                 return
             time.sleep(0.1)
 
     def check(self) -> bool:
-        """Notice what a person changed in the dashboard, and publish it again as the ledger has it.
+        """Notice what a person changed in the dashboard, so that it is published again as the ledger has it.
 
-        False: another worker publishes just now, and looks itself.
+        False: another worker is publishing, and checks itself.
         """
-        history = [one for one in self._ledger.history() if one.published]
+        history = [configuration for configuration in self._ledger.history() if configuration.published]
         if not history:
             return True
         if not self._lease(LEASE_SECONDS):
             return False
         try:
-            self._republish(self._changed(history))
+            self._mark_unpublished(self._changed(history))
         finally:
             self._lease(0.0)
         return True
 
     def _changed(self, history: list[Configuration]) -> list[int]:
-        """The published ones that Optuna no longer has, or has otherwise."""
+        """The published configurations that Optuna no longer has, or has in another state."""
         if self._ledger.study not in optuna.get_all_study_names(self._ledger.storage.optuna):
             self._notice("the published study was deleted in the dashboard; it is published again from the ledger")
-            return [one.number for one in history]
+            return [configuration.number for configuration in history]
         _, trials = self._study()
-        lost = [one.number for one in history if one.number not in trials]
-        told = [
-            one.number
-            for one in history
-            if one.number in trials
-            and one.published == one.revision
-            and trials[one.number].state.is_finished()
-            and trials[one.number].state != _final_state(one)
-        ]
-        if lost:
-            self._notice(f"deleted in the dashboard, published again from the ledger: {_listed(lost)}")
-        if told:
-            self._notice(f"told in the dashboard, the ledger goes on in a successor trial: {_listed(told)}")
-        return lost + told
+        deleted = []
+        finished_by_hand = []
+        for configuration in history:
+            trial = trials.get(configuration.number)
+            if trial is None:
+                deleted.append(configuration.number)
+            elif (
+                configuration.published == configuration.revision
+                and trial.state.is_finished()
+                and trial.state != _final_state(configuration)
+            ):
+                finished_by_hand.append(configuration.number)
+        if deleted:
+            self._notice(f"deleted in the dashboard, published again from the ledger: {_listed(deleted)}")
+        if finished_by_hand:
+            numbers = _listed(finished_by_hand)
+            self._notice(f"finished in the dashboard, continued from the ledger in a successor trial: {numbers}")
+        return deleted + finished_by_hand
 
-    def _republish(self, numbers: list[int]) -> None:
+    def _mark_unpublished(self, numbers: list[int]) -> None:
         if not numbers:
             return
         with self._ledger.storage.write() as connection:
-            study = sa.select(studies.c.id).where(studies.c.name == self._ledger.study).scalar_subquery()
-            here = (configurations.c.study_id == study) & configurations.c.number.in_(numbers)
-            connection.execute(sa.update(configurations).where(here).values(published=0))
+            changed = self._is_of_study() & configurations.c.number.in_(numbers)
+            connection.execute(sa.update(configurations).where(changed).values(published=0))
+
+    def _mark_published(self, configuration: Configuration) -> None:
+        with self._ledger.storage.write() as connection:
+            row = self._is_of_study() & (configurations.c.number == configuration.number)
+            connection.execute(sa.update(configurations).where(row).values(published=configuration.revision))
+
+    def _is_of_study(self) -> sa.ColumnElement[bool]:
+        study_id = sa.select(studies.c.id).where(studies.c.name == self._ledger.study).scalar_subquery()
+        return configurations.c.study_id == study_id
 
     def _lease(self, seconds: float) -> bool:
-        """Become the study's only publisher for some seconds, or (0) stop being it. False: somebody else is."""
+        """Become the study's only publisher for some seconds, or (0) stop being it. False: another worker is."""
         with self._ledger.storage.read() as connection:
-            if self._taken(connection):  # most times, with many workers: nobody's writing waits for this
+            if self._is_taken(connection):  # most times, with many workers: no writer waits for this
                 return False
         with self._ledger.storage.write() as connection:
             study_row(connection, self._ledger.study, lock=True)
-            if self._taken(connection):
+            if self._is_taken(connection):
                 return False
-            now = clock(connection)
-            values = {"publisher": str(self._me) if seconds else None, "publisher_until": now + seconds}
-            connection.execute(sa.update(studies).where(studies.c.name == self._ledger.study).values(**values))
+            publisher = str(self._process) if seconds else None
+            until = clock(connection) + seconds
+            connection.execute(
+                sa.update(studies)
+                .where(studies.c.name == self._ledger.study)
+                .values(publisher=publisher, publisher_until=until)
+            )
             return True
 
-    def _taken(self, connection: sa.Connection) -> bool:
+    def _is_taken(self, connection: sa.Connection) -> bool:
+        """Whether another live worker is the publisher."""
         row = study_row(connection, self._ledger.study)
         holder = ProcessId.parse(row.publisher or "")
-        if not holder or holder == self._me or (row.publisher_until or 0) <= row.now:
+        if not holder or holder == self._process or (row.publisher_until or 0) <= row.now:
             return False
         return not holder.known_dead()
 
     def _study(self) -> tuple[optuna.Study, dict[int, FrozenTrial]]:
         """The published study and, by configuration, its latest trial."""
-        storage = self._ledger.storage.optuna
         with quiet_optuna():
             study = optuna.create_study(
-                storage=storage, study_name=self._ledger.study, direction="minimize", load_if_exists=True
+                storage=self._ledger.storage.optuna,
+                study_name=self._ledger.study,
+                direction="minimize",
+                load_if_exists=True,
             )
         record = self._ledger.record()
         wanted = {"space": dict(record.space), "fingerprint": record.fingerprint, "tmsearch": record.version}
-        known = study.user_attrs
+        current = study.user_attrs
         for key, value in wanted.items():
-            if known.get(key) != value:
+            if current.get(key) != value:
                 study.set_user_attr(key, value)
         trials = {}
         for trial in study.get_trials(deepcopy=False):
@@ -169,122 +195,131 @@ class Publisher:
                 trials[number] = trial
         return study, trials
 
-    def _one(self, study: optuna.Study, trial: FrozenTrial | None, one: Configuration) -> None:
-        storage = self._ledger.storage.optuna
-        final = _final_state(one)
-        if trial is not None and trial.state.is_finished():
-            if trial.state == final and trial.intermediate_values == _curve(one):
-                return
-            trial_id = self._create(study, one, succeeds=trial.number)
-        elif trial is None:
-            trial_id = self._create(study, one, succeeds=None)
-        else:
+    def _publish_trial(self, study: optuna.Study, trial: FrozenTrial | None, configuration: Configuration) -> None:
+        """Create the configuration's trial or bring it to what the ledger says; a finished one gets a successor."""
+        final_state = _final_state(configuration)
+        if trial is None:
+            trial_id = self._create(study, configuration, succeeds=None)
+        elif not trial.state.is_finished():
             trial_id = trial._trial_id
-        known = storage.get_trial(trial_id)
-        for step, value in _curve(one).items():
-            if step not in known.intermediate_values:
+        elif trial.state == final_state and trial.intermediate_values == _curve(configuration):
+            return
+        else:
+            trial_id = self._create(study, configuration, succeeds=trial.number)
+        self._write_attributes(trial_id, configuration)
+        if final_state is None:
+            return
+        if self._annotator is not None:
+            self._annotate(study, trial_id, configuration, self._annotator)
+        value = configuration.value
+        values = None if value is None or final_state == TrialState.FAIL else [value]
+        self._ledger.storage.optuna.set_trial_state_values(trial_id, final_state, values)
+
+    def _write_attributes(self, trial_id: int, configuration: Configuration) -> None:
+        """Write the values, attributes and constraints that the trial lacks."""
+        storage = self._ledger.storage.optuna
+        trial = storage.get_trial(trial_id)
+        for step, value in _curve(configuration).items():
+            if step not in trial.intermediate_values:
                 storage.set_trial_intermediate_value(trial_id, step, value)
-        for key, attribute in attributes(one).items():
-            if known.user_attrs.get(key) != attribute:
+        for key, attribute in attributes(configuration).items():
+            if trial.user_attrs.get(key) != attribute:
                 storage.set_trial_user_attr(trial_id, key, attribute)
-        for key, limit in _limits(one).items():
-            if key not in known.system_attrs:
-                storage.set_trial_system_attr(trial_id, key, limit)
-        if final is not None:
-            if self._curator is not None:
-                self._explain(study, trial_id, one, self._curator)
-            values = None if one.value is None or final == TrialState.FAIL else [one.value]
-            storage.set_trial_state_values(trial_id, final, values)
+        for key, constraint in _constraints(configuration).items():
+            if key not in trial.system_attrs:
+                storage.set_trial_system_attr(trial_id, key, constraint)
 
-    def _introduce(self, study: optuna.Study, annotator: Annotator) -> None:
-        name_value(study, annotator.value)
-        note = self._asked(f"study {self._ledger.study}", annotator.study)
+    def _write_study_note(self, study: optuna.Study, annotator: Annotator) -> None:
+        set_value_name(study, annotator.value_name)
+        note = self._made(f"study {self._ledger.study}", annotator.study_note)
         if note is not None:
-            leave_study_note(study, note)
+            write_study_note(study, note)
 
-    def _explain(self, study: optuna.Study, trial_id: int, one: Configuration, annotator: Annotator) -> None:
-        """Note and artifacts, before the trial is told: after that it takes none."""
-        account = self._asked(f"trial {one.number}", lambda: annotator.annotate(one))
-        if account is not None:
-            ArtifactFolder(self._ledger.storage, self._ledger.record()).upload(trial_id, account.attachments)
-            leave_note(optuna.Trial(study, trial_id), account.note)
+    def _annotate(self, study: optuna.Study, trial_id: int, configuration: Configuration, annotator: Annotator) -> None:
+        """Write note and artifacts before the trial is finished: after that it takes none."""
+        annotation = self._made(f"trial {configuration.number}", lambda: annotator.annotate(configuration))
+        if annotation is not None:
+            ArtifactFolder(self._ledger.storage, self._ledger.record()).upload(trial_id, annotation.attachments)
+            write_note(optuna.Trial(study, trial_id), annotation.note)
 
-    def _asked(self, what: str, ask: Callable[[], T]) -> T | None:
+    def _made(self, subject: str, make: Callable[[], T]) -> T | None:
+        """What the annotator made; None, and a notice, where it failed: a search must not end for want of a picture."""
         try:
-            return ask()
+            return make()
         except StorageUnavailableError:
             raise
-        except Exception as error:  # a search must not end for want of a picture, whatever went wrong with it
-            self._notice(f"{what} is published without its note: {type(error).__name__}: {error}")
+        except Exception as error:
+            self._notice(f"{subject} is published without its note: {type(error).__name__}: {error}")
             return None
 
-    def _create(self, study: optuna.Study, one: Configuration, *, succeeds: int | None) -> int:
-        params, space = self._params(one)
-        # First of all its own number, in the transaction that makes the trial: a kill leaves none without it.
-        attrs: dict[str, Any] = {CONFIGURATION: one.number, **attributes(one)}
+    def _create(self, study: optuna.Study, configuration: Configuration, *, succeeds: int | None) -> int:
+        """Create a running trial; returns Optuna's id of it."""
+        params, ranges = self._params(configuration)
+        # Its number is written in the transaction that makes the trial: a kill leaves no trial without it.
+        user_attrs: dict[str, Any] = {CONFIGURATION: configuration.number, **attributes(configuration)}
         if succeeds is not None:
-            attrs[SUCCEEDS] = succeeds
+            user_attrs[SUCCEEDS] = succeeds
         template = create_trial(
             state=TrialState.RUNNING,
             params=params,
-            distributions=space,
-            user_attrs=attrs,
-            intermediate_values=_curve(one),
+            distributions=ranges,
+            user_attrs=user_attrs,
+            intermediate_values=_curve(configuration),
         )
         return self._ledger.storage.optuna.create_new_trial(study._study_id, template_trial=template)
 
-    def _params(self, one: Configuration) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
-        """Searched values under their own names; a factor on the recommended value under a name that says so."""
-        params, space = {}, {}
-        assert one.drawn is not None
-        for name, dist in distributions(self._space.search).items():
-            if name not in one.drawn or not holds(dist, one.drawn[name]):
+    def _params(self, configuration: Configuration) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
+        """Searched values and their ranges, by the names that the published study has for them."""
+        params = {}
+        ranges = {}
+        assert configuration.drawn is not None
+        for name, distribution in distributions(self._space.search).items():
+            if name not in configuration.drawn or not holds(distribution, configuration.drawn[name]):
                 continue  # added by hand, outside the range: it stands in the attributes
-            value = one.drawn[name]
-            shown = FACTOR.format(name) if getattr(self._space.search[name], "times", None) else name
-            params[shown], space[shown] = value, dist
-        return params, space
-
-    def _done(self, one: Configuration) -> None:
-        with self._ledger.storage.write() as connection:
-            study = sa.select(studies.c.id).where(studies.c.name == self._ledger.study).scalar_subquery()
-            here = (configurations.c.study_id == study) & (configurations.c.number == one.number)
-            connection.execute(sa.update(configurations).where(here).values(published=one.revision))
+            published = published_name(self._space, name)
+            params[published] = configuration.drawn[name]
+            ranges[published] = distribution
+        return params, ranges
 
 
-def _curve(one: Configuration) -> dict[int, float]:
-    return {step: value for step, value in one.curve.items() if math.isfinite(value)}
+def published_name(space: Space, name: str) -> str:
+    """A knob as the published study names it: a factor on the recommended value has a name that says so."""
+    return FACTOR.format(name) if getattr(space.search[name], "times", None) else name
 
 
-def _final_state(one: Configuration) -> TrialState | None:
-    """How Optuna is told that a configuration ended; None while it has not."""
-    if not one.ended:
+def _curve(configuration: Configuration) -> dict[int, float]:
+    return {step: value for step, value in configuration.curve.items() if math.isfinite(value)}
+
+
+def _final_state(configuration: Configuration) -> TrialState | None:
+    """The state in which Optuna shows a configuration that has ended; None while it has not."""
+    if not configuration.ended:
         return None
-    if one.state == "failed":
-        return TrialState.PRUNED if one.failure in BAD_PARAMETERS else TrialState.FAIL
-    return TrialState.COMPLETE if one.state == "finished" else TrialState.PRUNED
+    if configuration.state == "failed" and configuration.failure not in BAD_PARAMETERS:
+        return TrialState.FAIL
+    return TrialState.COMPLETE if configuration.state == "finished" else TrialState.PRUNED
 
 
-def _limits(one: Configuration) -> Mapping[str, float]:
-    """What Optuna calls constraints, as system attributes: above 0 is infeasible. One that memory cannot hold is."""
-    if one.failure != "oom":
+def _constraints(configuration: Configuration) -> Mapping[str, float]:
+    """Optuna's constraints as system attributes, above 0 where infeasible: a configuration that memory cannot hold."""
+    if configuration.failure != "oom":
         return {}
     probe = create_trial(state=TrialState.RUNNING)
     probe.set_constraint(MEMORY, 1.0)
     return dict(probe.system_attrs)
 
 
-def attributes(one: Configuration) -> Mapping[str, Any]:
+def attributes(configuration: Configuration) -> Mapping[str, Any]:
     """What a dashboard shows of a trial beside its parameters: resolved values, costs, steps, reason of the end."""
-    shown: dict[str, Any] = {"origin": one.origin, "steps": one.steps}
-    shown.update(one.params or {})
-    for key, value in one.metrics.items():
+    shown: dict[str, Any] = {"origin": configuration.origin, "steps": configuration.steps}
+    shown.update(configuration.params or {})
+    for key, value in configuration.metrics.items():
         if isinstance(value, (int, float, str, bool)) and not key.endswith("_seconds"):
             shown[key] = value
     for cost in ("train_seconds", "eval_seconds"):
-        shown[cost] = round(one.total(cost), 3)
-    if one.ended and one.reason:
-        shown["reason"] = one.reason
+        shown[cost] = round(configuration.total(cost), 3)
+    if configuration.ended and configuration.reason:
+        shown["reason"] = configuration.reason
     return shown
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints that nothing needs any more, or that are over the budget: taken out of the way, then removed."""
+"""Removal of checkpoints that nothing needs any more or that exceed the disk budget."""
 
 from __future__ import annotations
 
@@ -8,92 +8,100 @@ import shutil
 from pathlib import Path
 
 from search.imported import without_imported
+from search.paths import CHECKPOINTS, DISCARDED_SUFFIX, claim_folder, discarded, trial_folder
 from search.records import ENDED
-from search.schedulers import scheduler
 from search.schedulers.asha import promising
-from search.storage.claims import Ledger
-from search.study import CHECKPOINTS, claim_folder, trial_folder
+from search.schedulers.scheduler import SchedulerConfig, SchedulerState
+from search.storage.ledger import Ledger
 
-# Where no budget is given, paused configurations take this share of what the disk has to give.
+# Without a budget, paused trials take this share of the free disk space (their own checkpoints counted as free).
 DISK_SHARE = 0.5
-_SUFFIX = ".discarded"
 
 
-def sweep(
-    ledger: Ledger, scheduler_config: scheduler.SchedulerConfig, study_folder: Path, disk_gb: float | None
-) -> list[int]:
-    """Keep the checkpoints of the most promising paused configurations, as many as fit; the numbers of those let go.
+def sweep(ledger: Ledger, config: SchedulerConfig, study_folder: Path, disk_gb: float | None) -> list[int]:
+    """Keep the checkpoints of the most promising paused trials, as many as fit, and remove the others.
 
-    A configuration that is promoted without its checkpoint trains again from the start, to the same result. Repeated
-    until it is done.
+    A trial that is promoted without its checkpoint trains again from the start, to the same result. A sweep that was
+    interrupted is completed by the next one.
+
+    Args:
+        ledger: the study.
+        config: its rungs and policy.
+        study_folder: its files.
+        disk_gb: the budget in GB; None for DISK_SHARE of the disk.
+
+    Returns:
+        The numbers of the trials whose checkpoints were removed.
     """
     if not study_folder.exists():
         return []
-    # Looked at without the lock first: most times there is nothing to do, and nobody waits for the disk.
+    # Most times there is nothing to remove: without the lock first, so that no other worker waits for the disk.
     record = ledger.record()
-    doomed = _doomed(
-        scheduler.SchedulerState(scheduler_config, without_imported(ledger.history()), record.trials),
-        study_folder,
-        disk_gb,
-    )
-    if doomed:
+    state = SchedulerState(config, without_imported(ledger.history()), record.trials)
+    numbers = _removable(state, study_folder, disk_gb)
+    if numbers:
         with ledger.locked() as (history, total):
-            doomed = _doomed(
-                scheduler.SchedulerState(scheduler_config, without_imported(history), total), study_folder, disk_gb
-            )
-            for number in doomed:
-                # Renamed while nobody can claim it; what a kill leaves of it is found by its name.
+            state = SchedulerState(config, without_imported(history), total)
+            numbers = _removable(state, study_folder, disk_gb)
+            for number in numbers:
+                # Renamed while nobody can claim the trial; after a kill the next sweep finds it by its new name.
                 discard(trial_folder(study_folder, number) / CHECKPOINTS)
         clear_discarded(study_folder)
-    return doomed
+    return numbers
 
 
-def _doomed(study: scheduler.SchedulerState, study_folder: Path, disk_gb: float | None) -> list[int]:
-    """The configurations at rest whose checkpoints are there and not to be kept."""
-    folders = {one.number: trial_folder(study_folder, one.number) / CHECKPOINTS for one in study.history}
-    there = {number for number, folder in folders.items() if folder.exists()}
-    kept = [one for one in promising(study) if one.number in there]  # most promising first
-    sizes = {one.number: size_of(folders[one.number]) for one in kept}
-    given = shutil.disk_usage(study_folder).free + sum(sizes.values())
-    left, keep = given * DISK_SHARE if disk_gb is None else disk_gb * 1e9, set()
-    for one in kept:
-        if sizes[one.number] <= left:
-            keep.add(one.number)
-            left -= sizes[one.number]
-    resting = [one.number for one in study.history if one.state in ("paused", *ENDED) and not one.unfinished]
-    return [number for number in resting if number in there and number not in keep]
+def _removable(state: SchedulerState, study_folder: Path, disk_gb: float | None) -> list[int]:
+    """The trials that do not run, have checkpoints, and are not among those to keep."""
+    folders: dict[int, Path] = {}
+    for trial in state.history:
+        folder = trial_folder(study_folder, trial.number) / CHECKPOINTS
+        if folder.exists():
+            folders[trial.number] = folder
+    candidates = [trial.number for trial in promising(state) if trial.number in folders]  # most promising first
+    sizes = {number: size_of(folders[number]) for number in candidates}
+    budget = (shutil.disk_usage(study_folder).free + sum(sizes.values())) * DISK_SHARE  # bytes
+    if disk_gb is not None:
+        budget = disk_gb * 1e9
+    keep = set()
+    for number in candidates:
+        if sizes[number] <= budget:
+            keep.add(number)
+            budget -= sizes[number]
+    idle = [trial.number for trial in state.history if trial.state in ("paused", *ENDED) and not trial.unfinished]
+    return [number for number in idle if number in folders and number not in keep]
 
 
 def discard_claim(trial_folder: Path, token: int) -> None:
-    """Remove the checkpoints of a claim that was lost: nobody's, if the holder has gone on from them or not."""
+    """Remove the checkpoints of a lost claim; whoever holds the trial now has read what it needs of them."""
     folder = claim_folder(trial_folder, token)
     discard(folder)
-    shutil.rmtree(folder.with_name(folder.name + _SUFFIX), ignore_errors=True)
+    shutil.rmtree(discarded(folder), ignore_errors=True)
     with contextlib.suppress(OSError):
-        folder.parent.rmdir()  # the last one there
+        folder.parent.rmdir()  # if it was the last claim in there
 
 
 def size_of(folder: Path) -> int:
-    """Bytes of all files below; 0 where there is no such folder."""
+    """Bytes of all files below the folder; 0 if it does not exist."""
     total = 0
     for path in folder.rglob("*"):
         with contextlib.suppress(FileNotFoundError):  # another worker may be removing it
-            total += path.stat().st_size if path.is_file() else 0
+            if path.is_file():
+                total += path.stat().st_size
     return total
 
 
 def discard(folder: Path) -> None:
-    """Rename it, so that nobody finds half of it; nothing happens where it is not there."""
+    """Rename the folder, if it exists, so that nobody reads it while it is removed."""
     with contextlib.suppress(FileNotFoundError):
         try:
-            folder.rename(folder.with_name(folder.name + _SUFFIX))
+            folder.rename(discarded(folder))
         except OSError:  # an earlier one was not removed yet
-            shutil.rmtree(folder.with_name(folder.name + _SUFFIX), ignore_errors=True)
-            os.rename(folder, folder.with_name(folder.name + _SUFFIX))
+            shutil.rmtree(discarded(folder), ignore_errors=True)
+            os.rename(folder, discarded(folder))
 
 
 def clear_discarded(study_folder: Path) -> None:
-    """Remove what was discarded, by whoever it was."""
-    for pattern in (f"trials/*/*{_SUFFIX}", f"trials/*/{CHECKPOINTS}/*{_SUFFIX}"):
+    """Remove every discarded folder of the study, whichever worker renamed it."""
+    for pattern in (f"trials/*/*{DISCARDED_SUFFIX}", f"trials/*/{CHECKPOINTS}/*{DISCARDED_SUFFIX}"):
         for path in study_folder.glob(pattern):
             shutil.rmtree(path, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The process that trains: started, spoken to in JSON lines, and ended, without importing what it imports."""
+"""The training process: started, sent jobs and ended by its supervisor, which imports none of its libraries."""
 
 from __future__ import annotations
 
@@ -14,47 +14,52 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from search.execution import messages
+from search.errors import EngineError
+from search.execution import messages, wire
 from search.execution.messages import (
     Checked,
     CheckJob,
     Event,
     Failure,
-    MessageError,
+    Job,
     SegmentResult,
     SegmentStopped,
     Tested,
     TestJob,
 )
+from search.execution.wire import MessageError
 
-# How long a child that was told to stop may take to finish its step and save, seconds.
-STOP_PATIENCE = 600.0
+# Signals by which a person, a scheduler or a shutdown asks a process to end: no fault of the process.
+TERMINATION_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+CLOSE_SECONDS = 10.0  # for a process to exit once its standard input is closed
+_STDERR_LINES = 200  # kept for error messages
+# The training process never speaks to the database.
+_SUPERVISOR_SECRETS = ("TMSEARCH_STORAGE", "PGPASSWORD")
 
 
-# How a process is told to go, by a person, a scheduler or a machine that shuts down: no fault of what it did.
-TOLD_TO_END = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
-
-class ChildExitError(Exception):
-    """The child ended without an answer; the text says how. `code` as subprocess gives it: below 0, a signal."""
+class ChildExitError(EngineError):
+    """The process ended without an answer; `code` is subprocess's, negative for a signal."""
 
     def __init__(self, code: int) -> None:
         super().__init__(f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}")
         self.code = code
 
     @property
-    def told_to_end(self) -> bool:
-        return -self.code in TOLD_TO_END
+    def was_terminated(self) -> bool:
+        return -self.code in TERMINATION_SIGNALS
 
     @property
-    def killed(self) -> bool:
+    def was_killed(self) -> bool:
         return self.code == -signal.SIGKILL
 
 
 class ChildProcess:
-    """A warm child: one process that runs job after job. Started at the first job, again after a death.
+    """One process that runs job after job: started at the first job, and again after it died.
 
-    `environment` holds defaults: what a person set stands.
+    Args:
+        command: starts the process.
+        log: file that its stderr is appended to.
+        environment: defaults; variables that a person has set take precedence.
     """
 
     def __init__(
@@ -65,76 +70,87 @@ class ChildProcess:
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
         self._lines: queue.Queue[bytes | None] = queue.Queue()
-        self.stderr_lines: collections.deque[str] = collections.deque(maxlen=200)
+        self.stderr_lines: collections.deque[str] = collections.deque(maxlen=_STDERR_LINES)
 
     @property
     def pid(self) -> int | None:
         return self._process.pid if self._process else None
 
     def log_to(self, log: Path) -> None:
-        """Keep what the child says on stderr in this file from its next start on, and what it said till now."""
+        """Append the process's stderr to this file from now on."""
         self._log = log
 
     def send(self, message: Mapping[str, Any]) -> None:
-        """One message to the child; starts it if it does not run. Raises MessageError where it cannot be sent."""
-        line = messages.encode(message)
+        """Send one message; starts the process if it does not run. Raises MessageError where it cannot be sent."""
+        line = wire.encode(message)
         if self._process is None or self._process.poll() is not None:
             self._start()
         assert self._process is not None
         assert self._process.stdin is not None
-        # A child that died under the message is found dead by the next `receive`.
+        # If the process has died meanwhile, the next `receive` reports it.
         with contextlib.suppress(OSError):
             self._process.stdin.write(line)
             self._process.stdin.flush()
 
-    def receive(self, timeout: float) -> dict[str, Any] | None:
-        """The child's next message; None if none came within `timeout` seconds.
+    def send_job(self, job: Job) -> Failure | None:
+        """Send a job; a Failure where it cannot be sent."""
+        try:
+            self.send(job.to_json())
+        except MessageError as error:
+            return Failure("bug", f"the job cannot be sent to the training process: {error}")
+        return None
 
-        Raises ChildDied, and MessageError where it cannot be read.
+    def receive(self, timeout: float) -> dict[str, Any] | None:
+        """The process's next message; None if none came within `timeout` seconds.
+
+        Raises:
+            ChildExitError: the process has ended.
+            MessageError: the message cannot be read.
         """
         try:
             line = self._lines.get(timeout=timeout)
         except queue.Empty:
             return None
         if line is not None:
-            return messages.decode(line)
+            return wire.decode(line)
         assert self._process is not None
         code = self._process.wait()
         self._process = None
         raise ChildExitError(code)
 
     def event(self, timeout: float) -> Event | None:
-        """As `receive`, for a training process. One that sends what cannot be read is ended: a Failure."""
+        """As `receive`, for a training process. One whose message cannot be read is killed: a Failure."""
         try:
             message = self.receive(timeout)
             return None if message is None else messages.event_from_json(message)
         except MessageError as error:
             reason = f"a message of the training process cannot be read: {error}"
-            self._keep(f"{reason}\n")
+            self._record_stderr(f"{reason}\n")
             self.kill()
             return Failure("bug", reason)
 
     def kill(self) -> None:
-        """End it now. What it saved is on disk."""
+        """End the process now. What it has saved is on disk."""
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait()
         self._process = None
 
     def close(self) -> None:
-        """Let it end by itself: its standard input closes."""
+        """Let the process exit by closing its standard input."""
         if self._process is None or self._process.poll() is not None:
             return
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):
             self._process.stdin.close()
         try:
-            self._process.wait(timeout=10)
+            self._process.wait(timeout=CLOSE_SECONDS)
         except subprocess.TimeoutExpired:
             self.kill()
 
     def _start(self) -> None:
         self._lines = queue.Queue()
+        inherited = {name: value for name, value in os.environ.items() if name not in _SUPERVISOR_SECRETS}
         self._process = subprocess.Popen(
             self._command,
             stdin=subprocess.PIPE,
@@ -142,46 +158,39 @@ class ChildProcess:
             stderr=subprocess.PIPE,
             # Ctrl-C reaches the whole process group of a terminal: the supervisor alone answers it.
             start_new_session=True,
-            # No password of ours reaches the child: it never speaks to the database.
-            env={
-                **self._environment,
-                **{name: value for name, value in os.environ.items() if name not in _SECRETS_OF_THE_SUPERVISOR},
-            },
+            env={**self._environment, **inherited},
         )
         assert self._process.stdout is not None
         assert self._process.stderr is not None
-        threading.Thread(target=_listen, args=(self._process.stdout, self._lines), daemon=True).start()
-        threading.Thread(target=self._overhear, args=(self._process.stderr,), daemon=True).start()
+        threading.Thread(target=_queue_lines, args=(self._process.stdout, self._lines), daemon=True).start()
+        threading.Thread(target=self._read_stderr, args=(self._process.stderr,), daemon=True).start()
 
-    def _overhear(self, stream: BinaryIO) -> None:
+    def _read_stderr(self, stream: BinaryIO) -> None:
         for line in io.TextIOWrapper(stream, encoding="utf-8", errors="replace"):
-            self._keep(line)
+            self._record_stderr(line)
 
-    def _keep(self, line: str) -> None:
+    def _record_stderr(self, line: str) -> None:
         self.stderr_lines.append(line.rstrip("\n"))
         if self._log is not None:
             with contextlib.suppress(OSError), self._log.open("a", encoding="utf-8") as log:
                 log.write(line)
 
 
-def _listen(stream: BinaryIO, lines: queue.Queue[bytes | None]) -> None:
-    for line in messages.read_lines(stream):
+def _queue_lines(stream: BinaryIO, lines: queue.Queue[bytes | None]) -> None:
+    """Put the stream's lines on the queue, None at its end."""
+    for line in wire.read_lines(stream):
         lines.put(line)
     lines.put(None)
 
 
 def run_job(child: ChildProcess, job: CheckJob | TestJob) -> Checked | Tested | Failure:
-    """Run a job that belongs to no segment and give its answer. Raises ChildDied."""
-    try:
-        child.send(job.to_json())
-    except MessageError as error:
-        return Failure("bug", f"the job cannot be sent to the training process: {error}")
+    """Run a job that belongs to no segment and return its answer. Raises ChildExitError."""
+    failure = child.send_job(job)
+    if failure:
+        return failure
     while True:
         event = child.event(timeout=1.0)
         if isinstance(event, Checked | Tested | Failure):
             return event
         if isinstance(event, SegmentResult | SegmentStopped):
             return Failure("bug", f"unexpected answer {event}")
-
-
-_SECRETS_OF_THE_SUPERVISOR = ("TMSEARCH_STORAGE", "PGPASSWORD")

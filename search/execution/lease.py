@@ -1,4 +1,4 @@
-"""One claimed segment: the child trains it while the lease is renewed."""
+"""One claimed segment: the training process runs it while its lease is renewed."""
 
 from __future__ import annotations
 
@@ -8,16 +8,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
-from search.errors import StorageUnavailableError
+from search.errors import EngineError, StorageUnavailableError
 from search.execution.child_process import ChildProcess
 from search.execution.messages import (
     Fact,
-    Failure,
     JobAnswer,
-    Limit,
-    MessageError,
     PassingEvent,
     ProgressEvent,
     SegmentJob,
@@ -25,13 +22,15 @@ from search.execution.messages import (
     StopRequest,
 )
 from search.records import Claim
-from search.storage.claims import Ledger
 from search.storage.reader import LEASE_SECONDS
-from search.storage.retry import Retry
+from search.storage.retry import RetryingLedger
+
+RENEW_SECONDS = LEASE_SECONDS / 10
+_EVENT_SECONDS = 0.2  # between looks at interrupts and deadline
 
 
 class Listener(Protocol):
-    """Who watches a worker: the command line's display."""
+    """What follows a study's workers, such as the command line's display."""
 
     def claimed(self, number: int, params: Mapping[str, Any], first_step: int, last_step: int) -> None: ...
     def progress(self, number: int, event: ProgressEvent) -> None: ...
@@ -41,121 +40,132 @@ class Listener(Protocol):
     def notice(self, text: str) -> None: ...
 
     def at_work(self, running: Mapping[int, str]) -> None:
-        """Who is at what, where several work: each running configuration's number, and where in words."""
+        """The location of the worker of each running trial, by trial number."""
         ...
 
 
 @dataclass
 class Interrupts:
-    """What signals ask for: `stop` finishes the step and saves, `leave` goes at once."""
+    """What signals ask for: `stop` finishes the step and saves a checkpoint, `leave` exits at once."""
 
     stop: bool = False
     leave: bool = False
 
     def signal(self) -> None:
-        self.leave, self.stop = self.stop, True
+        """The first signal sets `stop`, the second `leave`."""
+        self.leave = self.stop
+        self.stop = True
 
     @contextmanager
     def handle_signals(self) -> Iterator[None]:
-        """Signals of the process count from now on: once finishes the step, saves, leaves; twice leaves now.
-
-        SIGUSR2 is how Slurm says that a job's time is nearly up.
-        """
-        before = {
-            number: signal.signal(number, lambda *_: self.signal())
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
-        }
+        """Count SIGINT, SIGTERM and SIGUSR2 within the block; Slurm sends SIGUSR2 when a job's time is nearly up."""
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+        handlers = {number: signal.signal(number, lambda *_: self.signal()) for number in numbers}
         try:
             yield
         finally:
-            for number, handler in before.items():
+            for number, handler in handlers.items():
                 signal.signal(number, handler)
 
 
-class LeaseLostError(Exception):
+class LeaseLostError(EngineError):
     """Another worker holds the claim now."""
 
 
-class Segment:
-    """The supervisor's conversation with the child, from the job to its last word."""
+class ClaimedSegment:
+    """Runs one claimed segment in the training process and renews its lease.
 
-    RENEW_SECONDS: ClassVar[float] = LEASE_SECONDS / 10
+    A database that does not answer stops nothing here: training continues, and the result waits for it.
 
-    def __init__(self, ledger: Ledger, child: ChildProcess, listener: Listener, patience: Retry) -> None:
+    Args:
+        claim: the segment, and the right to run it.
+        ledger: the study.
+        child: the training process.
+        listener: gets progress, facts and notices.
+        sign_in: called with every renewal: the worker itself is still alive.
+    """
+
+    def __init__(
+        self,
+        claim: Claim,
+        ledger: RetryingLedger,
+        child: ChildProcess,
+        listener: Listener,
+        sign_in: Callable[[], None],
+    ) -> None:
+        self._claim = claim
         self._ledger = ledger
         self._child = child
         self._listener = listener
-        self._patience = patience
+        self._sign_in = sign_in
         self._progress: ProgressEvent | None = None
 
-    def run(
-        self,
-        claim: Claim,
-        job: SegmentJob,
-        interrupts: Interrupts,
-        deadline: float,
-        signed_in: Callable[[], None],
-    ) -> JobAnswer:
-        """Run the segment in the child; its answer. Raises Lost and ChildDied.
+    def run(self, job: SegmentJob, interrupts: Interrupts, deadline: float) -> JobAnswer:
+        """Run the segment and return the training process's answer; it is stopped at time.monotonic() `deadline`.
 
-        A database that does not answer stops nothing here: the child trains on, and the result waits for it.
+        Raises:
+            LeaseLostError: another worker holds the claim now.
+            ChildExitError: the training process ended.
         """
-        try:
-            self._child.send(job.to_json())
-        except MessageError as error:
-            return Failure("bug", f"the job cannot be sent to the training process: {error}")
-        told_to_stop, shown, renewed = False, False, time.monotonic()
+        failure = self._child.send_job(job)
+        if failure:
+            return failure
+        is_progress_recorded = False
+        is_stopping = False
+        renewed = time.monotonic()
         while True:
-            event = self._child.event(timeout=0.2)
+            event = self._child.event(timeout=_EVENT_SECONDS)
             if isinstance(event, PassingEvent):
-                self._pass_on(claim, event)
+                self._pass_on(event)
             elif event is not None:
                 return event
             stop = interrupts.stop or time.monotonic() >= deadline
-            first = self._progress is not None and not shown  # said at once: it tells others what a step takes
-            if first or time.monotonic() - renewed > self.RENEW_SECONDS:
-                stop = self._renew(claim, signed_in) or stop
-                shown, renewed = self._progress is not None, time.monotonic()
+            # The first progress is recorded at once: it tells others how long a step takes.
+            is_first_progress = self._progress is not None and not is_progress_recorded
+            if is_first_progress or time.monotonic() - renewed > RENEW_SECONDS:
+                stop = self._renew() or stop
+                is_progress_recorded = self._progress is not None
+                renewed = time.monotonic()
             if interrupts.leave:
                 self._child.kill()
                 return SegmentStopped(None)
-            if stop and not told_to_stop:
+            if stop and not is_stopping:
+                is_stopping = True
                 self._child.send(StopRequest().to_json())
-                told_to_stop = True
                 self._listener.notice("finishing the step, then saving (Ctrl-C again leaves at once)")
 
-    def meanwhile(self, claim: Claim, call: Callable[[], None], signed_in: Callable[[], None]) -> None:
-        """Do something long beside the child, in a thread, while the lease is renewed. Raises Lost."""
+    def run_beside(self, call: Callable[[], None]) -> None:
+        """Run something long in a thread while the lease is renewed. Raises LeaseLostError."""
         thread = threading.Thread(target=call, daemon=True)
         thread.start()
         while True:
-            thread.join(self.RENEW_SECONDS)
+            thread.join(RENEW_SECONDS)
             if not thread.is_alive():
                 return
-            self._renew(claim, signed_in)
+            self._renew()
 
-    def _pass_on(self, claim: Claim, event: PassingEvent) -> None:
-        """Tell the ledger and the listener of an event that is no answer."""
+    def _pass_on(self, event: PassingEvent) -> None:
+        """Record an event that is not the answer, and tell the listener."""
         if isinstance(event, ProgressEvent):
             self._progress = event
-            self._listener.progress(claim.number, event)
+            self._listener.progress(self._claim.number, event)
         elif isinstance(event, Fact):
-            self._patience.call(lambda again: self._ledger.add_fact(event.key, event.value))
+            self._ledger.add_fact(event.key, event.value)
             self._listener.fact(event.key, event.value)
-        elif isinstance(event, Limit):
-            self._patience.call(lambda again: self._ledger.lower_fact(event.key, event.value))
+        else:
+            self._ledger.lower_fact(event.key, event.value)
 
-    def _renew(self, claim: Claim, signed_in: Callable[[], None]) -> bool:
-        """Keep the lease; whether the study is asked to stop. Raises Lost."""
+    def _renew(self) -> bool:
+        """Renew the lease; whether the study is asked to stop. Raises LeaseLostError."""
+        progress = self._progress.to_json() if self._progress else {}
         try:
-            progress = self._progress.to_json() if self._progress else {}
-            ours, asked = self._ledger.renew(claim, progress)
-            if ours:
-                signed_in()
-        except StorageUnavailableError as gone:
-            self._patience.report_outage(gone)
+            is_held, is_stop_requested = self._ledger.ledger.renew(self._claim, progress)
+            if is_held:
+                self._sign_in()
+        except StorageUnavailableError as error:
+            self._ledger.retry.report_outage(error)
             return False
-        self._patience.report_recovery()
-        if not ours:
+        self._ledger.retry.report_recovery()
+        if not is_held:
             raise LeaseLostError
-        return asked
+        return is_stop_requested

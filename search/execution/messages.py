@@ -1,33 +1,19 @@
-"""Messages between the supervisor and the training process: a JSON object a line, parsed strictly on both sides.
+"""Messages between the supervisor and the training process: frozen records with `to_json()` and `from_json()`.
 
-Each message is a frozen record with `to_json()` and `from_json()`. `encode` and `decode` convert between JSON objects
-and lines, `read_lines` splits a stream. Whatever does not parse raises MessageError.
+The supervisor sends jobs and requests to stop; the training process reports events on the way and answers each job
+with one event. What does not parse raises MessageError; wire.py has the lines themselves.
 """
 
 from __future__ import annotations
 
 import json
-import math
-import reprlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO, ClassVar, Literal, cast, get_args
+from typing import Any, ClassVar, Literal, cast, get_args
 
-MAX_LINE_BYTES = 64 * 2**20
-MAX_DEPTH = 50  # of nested arrays and objects; a study's facts take 4
-_SHOWN_BYTES = 80  # of an unreadable line, in the error
-_TOO_LONG = f"longer than {MAX_LINE_BYTES // 2**20} MiB"
+from search.execution.wire import MessageError
 
 FailureKind = Literal["diverged", "oom", "disk", "input", "bug"]
-
-
-class MessageError(ValueError):
-    """A message that cannot be sent or read: what is wrong with it, and how it starts."""
-
-    def __init__(self, problem: str, text: bytes | str = b"") -> None:
-        start = text[:_SHOWN_BYTES]
-        shown = start.decode("utf-8", "replace") if isinstance(start, bytes) else start
-        super().__init__(f"{problem}: {shown!r}" if shown else problem)
 
 
 class _Fields:
@@ -68,12 +54,6 @@ class _Fields:
             raise self._error(f"{key!r} is not an array of objects")
         return tuple(items)
 
-    def integers(self, key: str) -> tuple[int, ...]:
-        items = self._typed(key, (list,), "an array of integers")
-        if not all(type(item) is int for item in items):
-            raise self._error(f"{key!r} is not an array of integers")
-        return tuple(items)
-
     def optional_number(self, key: str) -> float | None:
         return None if self._message.get(key) is None else self.number(key)
 
@@ -87,12 +67,33 @@ class _Fields:
         return MessageError(problem, json.dumps(self._message))
 
 
+class _TrialJob:
+    """A job with settings: the application's own fields, which the engine passes on unread.
+
+    On the wire they stand beside the job's other fields.
+    """
+
+    job: ClassVar[str]
+
+    def to_json(self) -> dict[str, Any]:
+        fields = vars(self) | {"job": self.job}
+        return {**fields.pop("settings"), **fields}
+
+
+class _Event:
+    """What the training process reports."""
+
+    event: ClassVar[str]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"event": self.event, **vars(self)}
+
+
 @dataclass(frozen=True)
-class SegmentJob:
+class SegmentJob(_TrialJob):
     """Train one configuration from `first_step` to `last_step` and score it.
 
-    `token` fences the claim; its checkpoints go to a folder of their own. `facts` are the study's, `settings` the
-    application's own fields, which the engine passes on unread; on the wire they stand beside the others.
+    `token` fences the claim; its checkpoints go to a folder of their own. `facts` are what the study found out so far.
     """
 
     job: ClassVar[str] = "segment"
@@ -106,20 +107,6 @@ class SegmentJob:
     folder: str
     facts: Mapping[str, Any]
     settings: Mapping[str, Any]
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            **self.settings,
-            "seed": self.seed,
-            "folder": self.folder,
-            "facts": dict(self.facts),
-            "job": self.job,
-            "number": self.number,
-            "token": self.token,
-            "params": dict(self.params),
-            "first_step": self.first_step,
-            "last_step": self.last_step,
-        }
 
     @classmethod
     def from_json(cls, message: Mapping[str, Any]) -> SegmentJob:
@@ -138,7 +125,7 @@ class SegmentJob:
 
 
 @dataclass(frozen=True)
-class TestJob:
+class TestJob(_TrialJob):
     """Score the kept model of a finished training on the test split."""
 
     __test__: ClassVar[bool] = False  # not a test class of pytest's
@@ -149,16 +136,6 @@ class TestJob:
     folder: str
     facts: Mapping[str, Any]
     settings: Mapping[str, Any]
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            **self.settings,
-            "job": self.job,
-            "params": dict(self.params),
-            "seed": self.seed,
-            "folder": self.folder,
-            "facts": dict(self.facts),
-        }
 
     @classmethod
     def from_json(cls, message: Mapping[str, Any]) -> TestJob:
@@ -186,8 +163,7 @@ class CheckJob:
     measure: bool
 
     def to_json(self) -> dict[str, Any]:
-        candidates = [dict(params) for params in self.candidates]
-        return {"job": self.job, "data": dict(self.data), "candidates": candidates, "measure": self.measure}
+        return {"job": self.job, **vars(self)}
 
     @classmethod
     def from_json(cls, message: Mapping[str, Any]) -> CheckJob:
@@ -204,7 +180,7 @@ class StopRequest:
 
 
 @dataclass(frozen=True)
-class ProgressEvent:
+class ProgressEvent(_Event):
     """One update of the model: mean loss, learning rate, gradient norm before clipping, and its time in seconds."""
 
     event: ClassVar[str] = "progress"
@@ -216,14 +192,9 @@ class ProgressEvent:
     seconds: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        values = {
-            "loss": self.loss,
-            "learning_rate": self.learning_rate,
-            "grad_norm": self.grad_norm,
-            "seconds": self.seconds,
-        }
-        present = {name: value for name, value in values.items() if value is not None}
-        return {"event": self.event, "step": self.step, **present}
+        """Without what is not known."""
+        known = {name: value for name, value in vars(self).items() if value is not None}
+        return {"event": self.event, **known}
 
     @classmethod
     def from_json(cls, message: Mapping[str, Any]) -> ProgressEvent:
@@ -238,16 +209,13 @@ class ProgressEvent:
 
 
 @dataclass(frozen=True)
-class Fact:
+class Fact(_Event):
     """Something that holds for the whole study; the first value reported is kept."""
 
     event: ClassVar[str] = "fact"
 
     key: str
     value: Any
-
-    def to_json(self) -> dict[str, Any]:
-        return {"event": self.event, "key": self.key, "value": self.value}
 
     @classmethod
     def from_json(cls, message: Mapping[str, Any]) -> Fact:
@@ -256,16 +224,13 @@ class Fact:
 
 
 @dataclass(frozen=True)
-class Limit:
+class Limit(_Event):
     """An upper limit that holds for the whole study; the smallest value reported is kept."""
 
     event: ClassVar[str] = "limit"
 
     key: str
     value: float
-
-    def to_json(self) -> dict[str, Any]:
-        return {"event": self.event, "key": self.key, "value": self.value}
 
     @classmethod
     def from_json(cls, message: Mapping[str, Any]) -> Limit:
@@ -274,16 +239,13 @@ class Limit:
 
 
 @dataclass(frozen=True)
-class SegmentResult:
+class SegmentResult(_Event):
     """The objective at the segment's last step, and what else was measured."""
 
     event: ClassVar[str] = "result"
 
     value: float
     metrics: Mapping[str, Any]
-
-    def to_json(self) -> dict[str, Any]:
-        return {"event": self.event, "value": self.value, "metrics": dict(self.metrics)}
 
     @classmethod
     def from_json(cls, message: Mapping[str, Any]) -> SegmentResult:
@@ -292,7 +254,7 @@ class SegmentResult:
 
 
 @dataclass(frozen=True)
-class Checked:
+class Checked(_Event):
     """The answer to CheckJob: what the study keeps of its data, each model by name, the machine's rate if measured."""
 
     event: ClassVar[str] = "checked"
@@ -301,14 +263,6 @@ class Checked:
     models: Mapping[str, Any]
     flops_per_second: float | None
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "event": self.event,
-            "data": dict(self.data),
-            "models": dict(self.models),
-            "flops_per_second": self.flops_per_second,
-        }
-
     @classmethod
     def from_json(cls, message: Mapping[str, Any]) -> Checked:
         fields = _Fields(message)
@@ -316,46 +270,25 @@ class Checked:
 
 
 @dataclass(frozen=True)
-class Tested:
-    """The answer to TestJob: error rates, and by clip the errors and the reference words."""
+class Tested(_Event):
+    """The answer to TestJob: scores in the application's own form."""
 
     event: ClassVar[str] = "tested"
 
-    wer: float
-    wer_raw: float
-    errors: tuple[int, ...]
-    words: tuple[int, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "event": self.event,
-            "wer": self.wer,
-            "wer_raw": self.wer_raw,
-            "errors": list(self.errors),
-            "words": list(self.words),
-        }
+    scores: Mapping[str, Any]
 
     @classmethod
     def from_json(cls, message: Mapping[str, Any]) -> Tested:
-        fields = _Fields(message)
-        return cls(
-            wer=fields.number("wer"),
-            wer_raw=fields.number("wer_raw"),
-            errors=fields.integers("errors"),
-            words=fields.integers("words"),
-        )
+        return cls(_Fields(message).mapping("scores"))
 
 
 @dataclass(frozen=True)
-class SegmentStopped:
+class SegmentStopped(_Event):
     """Stopped on request after `step`; None where the process was ended before it could say."""
 
     event: ClassVar[str] = "stopped"
 
     step: int | None
-
-    def to_json(self) -> dict[str, Any]:
-        return {"event": self.event, "step": self.step}
 
     @classmethod
     def from_json(cls, message: Mapping[str, Any]) -> SegmentStopped:
@@ -363,16 +296,13 @@ class SegmentStopped:
 
 
 @dataclass(frozen=True)
-class Failure:
+class Failure(_Event):
     """The job failed: which kind of failure, and why in one line."""
 
     event: ClassVar[str] = "failure"
 
     failure: FailureKind
     reason: str
-
-    def to_json(self) -> dict[str, Any]:
-        return {"event": self.event, "failure": self.failure, "reason": self.reason}
 
     @classmethod
     def from_json(cls, message: Mapping[str, Any]) -> Failure:
@@ -394,7 +324,7 @@ _EVENTS: dict[str, type[Event]] = {
 }
 
 
-def _settings(job: type[SegmentJob | TestJob], message: Mapping[str, Any]) -> dict[str, Any]:
+def _settings(job: type[SegmentJob] | type[TestJob], message: Mapping[str, Any]) -> dict[str, Any]:
     named = {"job", *job.__dataclass_fields__}
     return {key: value for key, value in message.items() if key not in named}
 
@@ -415,68 +345,3 @@ def event_from_json(message: Mapping[str, Any]) -> Event:
     if not isinstance(kind, str) or kind not in _EVENTS:
         raise MessageError("unknown event", json.dumps(dict(message)))
     return _EVENTS[kind].from_json(message)
-
-
-def encode(message: Mapping[str, Any]) -> bytes:
-    """The message as one line; raises MessageError where it is not plain finite JSON or too long."""
-    problem = _problem_inside(message)
-    if problem:
-        raise MessageError(problem, reprlib.repr(message))
-    try:
-        line = json.dumps(message).encode() + b"\n"
-    except (TypeError, ValueError) as error:
-        raise MessageError(f"not JSON ({error})", reprlib.repr(message)) from None
-    if len(line) > MAX_LINE_BYTES:
-        raise MessageError(_TOO_LONG, line)
-    return line
-
-
-def decode(line: bytes) -> dict[str, Any]:
-    """The JSON object of one line; raises MessageError for anything else."""
-    if len(line) > MAX_LINE_BYTES:
-        raise MessageError(_TOO_LONG, line)
-    try:
-        message = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError:
-        raise MessageError("not UTF-8", line) from None
-    except RecursionError:
-        raise MessageError("nested too deep", line) from None
-    except ValueError:
-        raise MessageError("not JSON", line) from None
-    if not isinstance(message, dict):
-        raise MessageError("not a JSON object", line)
-    problem = _problem_inside(message)
-    if problem:
-        raise MessageError(problem, line)
-    return message
-
-
-def read_lines(stream: BinaryIO) -> Iterator[bytes]:
-    """Complete lines of a stream. A longer one than MAX_LINE_BYTES is cut there, so that `decode` refuses it.
-
-    What follows the last line end is the beginning of a line whose writer was killed, and is dropped.
-    """
-    while line := stream.readline(MAX_LINE_BYTES + 1):
-        if not line.endswith(b"\n") and len(line) <= MAX_LINE_BYTES:
-            return
-        yield line
-        while line and not line.endswith(b"\n"):
-            line = stream.readline(MAX_LINE_BYTES)
-
-
-def _problem_inside(message: Mapping[str, Any]) -> str | None:
-    """What is wrong with the values anywhere within the message: level by level, without recursion."""
-    level: list[Any] = [message]
-    for _ in range(MAX_DEPTH):
-        inner: list[Any] = []
-        for value in level:
-            if isinstance(value, float) and not math.isfinite(value):
-                return "NaN or infinity"
-            if isinstance(value, Mapping):
-                inner += value.values()
-            elif isinstance(value, list | tuple):
-                inner += value
-        if not inner:
-            return None
-        level = inner
-    return "nested too deep"

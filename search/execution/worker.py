@@ -1,4 +1,4 @@
-"""Claim -> run one segment in a child process -> commit -> publish -> again."""
+"""A worker: claim a segment, run it in the training process, commit its result, publish, repeat."""
 
 from __future__ import annotations
 
@@ -13,38 +13,44 @@ from search.dashboard.annotator import Annotator
 from search.dashboard.background import BackgroundPublisher
 from search.dashboard.publisher import Publisher
 from search.errors import RunError, StorageUnavailableError, UserError
-from search.execution import checkpoint_gc
+from search.execution import checkpoint_gc, lease
 from search.execution.checkpoint_store import CheckpointStore
 from search.execution.child_process import ChildExitError, ChildProcess
-from search.execution.lease import Interrupts, LeaseLostError, Listener, Segment
+from search.execution.lease import ClaimedSegment, Interrupts, LeaseLostError, Listener
 from search.execution.messages import Failure, JobAnswer, SegmentJob, SegmentResult, SegmentStopped
 from search.imported import without_imported
+from search.paths import trial_folder
 from search.process_id import ProcessId
 from search.records import CRASHES_ALLOWED, KILLS_ALLOWED, Claim
 from search.samplers import sampler
 from search.schedulers import scheduler
-from search.schedulers.scheduler import SchedulerConfig
 from search.space.knobs import Knob
 from search.space.search_space import Space
-from search.storage.claims import Ledger
-from search.storage.retry import Retry
-from search.study import trial_folder
+from search.storage.ledger import Ledger
+from search.storage.retry import Retry, RetryingLedger
 
-__all__ = ["Interrupts", "Listener", "Outcome", "Worker", "rule_of"]
-
-# How often a worker with nothing to claim looks whether another one died, seconds.
-POLL_SECONDS = 1.0
+POLL_SECONDS = 1.0  # how often a worker with nothing to claim looks again
+_SLEEP_SECONDS = 0.05  # between looks at interrupts meanwhile
 
 Outcome = Literal["done", "stopped", "interrupted", "timeout"]
 
 
-def rule_of(space: Space) -> SchedulerConfig:
-    """The ladder's part of the space's budget."""
-    return space.budget.scheduler_config
-
-
 class Worker:
-    """One supervisor and its child on one study. `place`: where it runs, in words; `version`: of the code."""
+    """One supervisor and its training process on one study.
+
+    Args:
+        ledger: the study.
+        space: what is searched and its budget.
+        knobs: all knobs of the application by name.
+        child: the training process.
+        folder: the study's files.
+        settings: the application's own fields of every segment's job.
+        listener: gets progress, results and notices.
+        location: where the worker runs, as a person reads it.
+        version: of the code, recorded with every result.
+        checkpoint_store: where checkpoints are copied for workers on other machines.
+        annotator: makes notes and attachments of published trials.
+    """
 
     def __init__(
         self,
@@ -53,254 +59,258 @@ class Worker:
         knobs: Mapping[str, Knob],
         child: ChildProcess,
         folder: Path,
-        job: Mapping[str, Any],
+        settings: Mapping[str, Any],
         listener: Listener,
         *,
-        place: str = "local",
+        location: str = "local",
         version: str = "",
         checkpoint_store: CheckpointStore | None = None,
         annotator: Annotator | None = None,
     ) -> None:
-        self._ledger = ledger
+        self._interrupts = Interrupts()
+        self._deadline = math.inf
+        self._ledger = RetryingLedger(ledger, Retry(listener.notice, lambda: self._interrupts.stop))
         self._space = space
         self._knobs = knobs
         self._child = child
         self._folder = folder
-        self._job = job
+        self._settings = settings
         self._listener = listener
-        self._place = place
+        self._location = location
         self._version = version
-        self._depot = checkpoint_store
-        self._rule = rule_of(space)
-        self._me = ProcessId.current()
-        self._herald = BackgroundPublisher(Publisher(ledger, space, listener.notice, annotator))
+        self._checkpoint_store = checkpoint_store
+        self._scheduler_config = space.budget.scheduler_config
+        self._process_id = ProcessId.current()
+        self._background_publisher = BackgroundPublisher(Publisher(ledger, space, listener.notice, annotator))
         self._seed = ledger.record().seed
-        self._out_of_disk = False
-        self._cleared: set[int] = set()  # whose checkpoints the depot holds no more
+        self._is_disk_full = False  # and the last segment failed for it
+        self._removed_from_store: set[int] = set()  # numbers of ended trials
 
     def run(self, interrupts: Interrupts, deadline: float = math.inf) -> Outcome:
-        """Work until nothing is left, somebody asks to stop, or time.monotonic() passes `deadline`.
+        """Work until nothing is left, a stop is requested, or time.monotonic() passes `deadline`.
 
-        Raises UserError where the data or the model cannot be used, RunError where the program is at fault.
+        Raises:
+            UserError: the data or the model cannot be used.
+            RunError: the program is at fault, or this machine is.
         """
-        self._interrupts, self._deadline = interrupts, deadline
-        self._patience = Retry(self._listener.notice, lambda: interrupts.stop)
-        self._herald.start()
+        self._interrupts = interrupts
+        self._deadline = deadline
+        self._background_publisher.start()
         try:
-            outcome = self._until_done()
-            self._sweep()
+            outcome = self._run_until_done()
+            self._remove_checkpoints()
             return outcome
         finally:
-            self._herald.close(self._patience)
+            self._background_publisher.close(self._ledger.retry)
             self._sign_out()
+
+    def _sign_in(self) -> None:
+        self._ledger.sign_in(self._process_id, self._location, self._version)
 
     def _sign_out(self) -> None:
         try:
-            self._ledger.sign_out(self._me)
-        except StorageUnavailableError:  # nobody will have seen us for a lease's time: that says it as well
+            self._ledger.ledger.sign_out(self._process_id)
+        except StorageUnavailableError:  # a worker that does not sign in for a lease's time counts as gone
             return
 
-    def _sign_in(self) -> None:
-        self._patience.call(lambda again: self._ledger.sign_in(self._me, self._place, self._version))
-
-    def _until_done(self) -> Outcome:
-        waited, signed = False, -math.inf
+    def _run_until_done(self) -> Outcome:
+        is_wait_announced = False
+        signed_in = -math.inf
         while True:
-            self._herald.wake()
-            self._sweep()
+            self._background_publisher.wake()
+            self._remove_checkpoints()
             if self._interrupts.stop:
                 return "interrupted"
             if time.monotonic() >= self._deadline:
                 return "timeout"
-            if time.monotonic() - signed > Segment.RENEW_SECONDS:
+            if time.monotonic() - signed_in > lease.RENEW_SECONDS:
                 self._sign_in()
-                signed = time.monotonic()
-            closing = self._closing()
-            claim = self._claim(closing)
+                signed_in = time.monotonic()
+            closing = self._is_closing()
+            claim = self._ledger.claim(self._process_id, self._scheduler_config, closing)
             if claim is not None:
-                self._segment(claim)
-                waited = False
+                self._run_claim(claim)
+                is_wait_announced = False
                 continue
-            outcome = self._nothing_to_do(closing)
+            outcome = self._outcome_without_claim(closing)
             if outcome is not None:
                 return outcome
-            if not waited:
+            if not is_wait_announced:
                 self._listener.notice("waiting for other workers of this study")
-                waited = True
+                is_wait_announced = True
             self._pause()
-
-    def _claim(self, closing: bool) -> Claim | None:
-        return self._patience.call(lambda again: self._ledger.claim(self._me, self._rule, closing, again=again))
 
     def _pause(self) -> None:
         until = min(time.monotonic() + POLL_SECONDS, self._deadline)
         while time.monotonic() < until and not self._interrupts.stop:
-            time.sleep(0.05)
+            time.sleep(_SLEEP_SECONDS)
 
-    def _closing(self) -> bool:
-        """Whether the time that is left is only enough to bring the leader to its end."""
+    def _is_closing(self) -> bool:
+        """Whether the remaining time is only enough to finish the leader."""
         if self._deadline == math.inf:
             return False
-        history = self._patience.call(lambda again: self._ledger.history())
-        return self._deadline - time.monotonic() < scheduler.seconds_to_finish(self._rule, history)
+        seconds = scheduler.seconds_to_finish(self._scheduler_config, self._ledger.history())
+        return self._deadline - time.monotonic() < seconds
 
-    def _nothing_to_do(self, closing: bool) -> Outcome | None:
-        """How it ended, where nothing could be claimed; None: others are at something that may come back."""
-        if self._patience.call(lambda again: self._ledger.record()).stopping:
+    def _outcome_without_claim(self, closing: bool) -> Outcome | None:
+        """How the work ended where nothing can be claimed; None while others run what may come back."""
+        if self._ledger.record().stopping:
             return "stopped"
-        history = self._patience.call(lambda again: self._ledger.history())
-        if all(one.ended for one in history):
+        history = self._ledger.history()
+        if all(trial.ended for trial in history):
             return "done"
-        if closing and not any(one.state == "running" for one in history):
+        if closing and not any(trial.state == "running" for trial in history):
             return "timeout"
         return None
 
-    def _sweep(self) -> None:
-        swept = self._patience.call(
-            lambda again: checkpoint_gc.sweep(self._ledger, self._rule, self._folder, self._space.budget.disk_gb)
+    def _remove_checkpoints(self) -> None:
+        """Remove checkpoints that nothing needs or that exceed the disk budget, here and in the store."""
+        disk_gb = self._space.budget.disk_gb
+        removed = self._ledger.retry.call(
+            lambda again: checkpoint_gc.sweep(self._ledger.ledger, self._scheduler_config, self._folder, disk_gb)
         )
-        if self._depot is not None:
-            history = self._patience.call(lambda again: self._ledger.history())
-            over = {one.number for one in history if one.ended} - self._cleared
-            self._depot.remove(over | set(swept))
-            self._cleared |= over
+        if self._checkpoint_store is not None:
+            ended = {trial.number for trial in self._ledger.history() if trial.ended}
+            ended -= self._removed_from_store
+            self._checkpoint_store.remove(ended | set(removed))
+            self._removed_from_store |= ended
 
-    def _segment(self, claim: Claim) -> None:
+    def _run_claim(self, claim: Claim) -> None:
         try:
             claim = self._with_params(claim)
-            self._herald.wake()
+            self._background_publisher.wake()
             assert claim.params is not None
             self._listener.claimed(claim.number, claim.params, claim.first_step, claim.last_step)
-            answer = self._trained(claim)
-        except ChildExitError as death:
-            self._died(claim, death)
+            answer = self._train(claim, claim.params)
+        except ChildExitError as error:
+            self._handle_exit(claim, error)
         except LeaseLostError:
             self._child.kill()
-            self._lost(claim, "another worker goes on with it")
+            self._handle_lost_lease(claim, "another worker continues it")
         else:
-            self._settle(claim, answer)
+            self._handle_answer(claim, answer)
 
-    def _trained(self, claim: Claim) -> JobAnswer:
-        """The child's last word on the segment; its checkpoints are where the next worker finds them."""
-        folder, checkpoint_store = trial_folder(self._folder, claim.number), self._depot
-        segment = Segment(self._ledger, self._child, self._listener, self._patience)
-        if checkpoint_store is not None and claim.token > 1:
-            segment.meanwhile(claim, lambda: checkpoint_store.fetch(claim.number, folder), self._sign_in)
-        facts = self._patience.call(lambda again: self._ledger.facts())
+    def _train(self, claim: Claim, params: Mapping[str, Any]) -> JobAnswer:
+        """The training process's answer; before and after, checkpoints come from the store and go there."""
+        folder = trial_folder(self._folder, claim.number)
+        store = self._checkpoint_store
+        segment = ClaimedSegment(claim, self._ledger, self._child, self._listener, self._sign_in)
+        if store is not None and claim.token > 1:
+            segment.run_beside(lambda: store.fetch(claim.number, folder))
         job = SegmentJob(
             number=claim.number,
             token=claim.token,
-            params=claim.params or {},
+            params=params,
             first_step=claim.first_step,
             last_step=claim.last_step,
             seed=self._seed,
             folder=str(folder),
-            facts=facts,
-            settings=self._job,
+            facts=self._ledger.facts(),
+            settings=self._settings,
         )
-        answer = segment.run(claim, job, self._interrupts, self._deadline, self._sign_in)
-        if checkpoint_store is not None and claim.last_step < self._rule.rungs[-1]:
-            segment.meanwhile(claim, lambda: checkpoint_store.store(claim.number, folder, claim.token), self._sign_in)
+        answer = segment.run(job, self._interrupts, self._deadline)
+        if store is not None and claim.last_step < self._scheduler_config.rungs[-1]:
+            segment.run_beside(lambda: store.store(claim.number, folder, claim.token))
         return answer
 
-    def _lost(self, claim: Claim, what: str) -> None:
+    def _handle_lost_lease(self, claim: Claim, consequence: str) -> None:
         checkpoint_gc.discard_claim(trial_folder(self._folder, claim.number), claim.token)
-        self._listener.notice(f"trial {claim.number}: the lease was lost, {what}")
+        self._listener.notice(f"trial {claim.number}: the lease was lost, {consequence}")
 
-    def _died(self, claim: Claim, death: ChildExitError) -> None:
-        """A child that was told to end did nothing wrong; one that crashed may do it again."""
-        state: str | None
-        reason = f"the training process ended: {death}"
-        if death.told_to_end:
-            state = "paused"
-            self._patience.call(lambda again: self._ledger.release(claim))
+    def _handle_exit(self, claim: Claim, error: ChildExitError) -> None:
+        """Release the claim of a process that was terminated; count the crash of another one."""
+        state: str | None = "paused"
+        reason = f"the training process ended: {error}"
+        if error.was_terminated:
+            self._ledger.release(claim)
         else:
-            allowed = KILLS_ALLOWED if death.killed else CRASHES_ALLOWED
-            state = self._patience.call(lambda again: self._ledger.crashed(claim, reason, allowed))
+            allowed = KILLS_ALLOWED if error.was_killed else CRASHES_ALLOWED
+            state = self._ledger.crashed(claim, reason, allowed)
         if state is None:
-            self._lost(claim, f"and {reason}")  # as after its checkpoint was taken over under its hands
+            # Probably because another worker removed the checkpoint that it was reading.
+            self._handle_lost_lease(claim, f"and {reason}")
         elif state == "failed":
             self._listener.failed(claim.number, "crashed", reason)
-            self._all_crash(reason)
+            self._stop_if_all_crash(reason)
         else:
-            self._listener.notice(f"trial {claim.number}: {reason}; it goes on from its last checkpoint")
+            self._listener.notice(f"trial {claim.number}: {reason}; it resumes from its last checkpoint")
 
-    def _all_crash(self, reason: str) -> None:
-        """Where nothing ever came to a result, it is not the configuration that crashes: the study stops."""
-        history = self._patience.call(lambda again: self._ledger.history())
-        crashed = [one.number for one in history if one.failure == "crashed"]
-        if len(crashed) > 1 and not any(one.rungs for one in history):
-            numbers = ", ".join(map(str, crashed))
-            log = self._folder / "worker.log"
-            said = f"trials {numbers} crashed and none has a result: {reason}; the details are in {log}"
-            self._patience.call(lambda again: self._ledger.request_stop(said))
-            raise RunError(f"{said}; `tmsearch retry {self._ledger.study}` queues them again")
+    def _stop_if_all_crash(self, reason: str) -> None:
+        """Where no trial has a result and two crashed, the configurations are not at fault: stop the study."""
+        history = self._ledger.history()
+        crashed = [trial.number for trial in history if trial.failure == "crashed"]
+        if len(crashed) < 2 or any(trial.rungs for trial in history):
+            return
+        numbers = ", ".join(map(str, crashed))
+        log = self._folder / "worker.log"
+        problem = f"trials {numbers} crashed and none has a result: {reason}; the details are in {log}"
+        self._ledger.request_stop(problem)
+        raise RunError(f"{problem}; `tmsearch retry {self._ledger.study}` queues them again")
 
     def _with_params(self, claim: Claim) -> Claim:
-        """Sample what the claim still lacks and record it before anything is trained with it."""
+        """Draw the claim's parameters if it has none, and record them before anything is trained with them."""
         if claim.params is not None:
             return claim
-        place = sum(one.number < claim.number for one in without_imported(claim.history))
-        start = self._space.start[place] if place < len(self._space.start) else None
+        position = sum(trial.number < claim.number for trial in without_imported(claim.history))
+        start = self._space.start[position] if position < len(self._space.start) else None
         drawn = sampler.draw(
             self._space.search,
             claim.history,
             seed=self._seed,
             number=claim.number,
-            last_rung=self._rule.last_rung,
+            last_rung=self._scheduler_config.last_rung,
             sampler=self._space.budget.sampler,
             given=self._space.drawn_from_start(start, self._knobs) if start else None,
         )
         params = self._space.resolve(drawn, self._knobs)
         origin = "start" if start else "sampled"
-        if not self._patience.call(lambda again: self._ledger.set_params(claim, drawn, params, origin)):
+        if not self._ledger.set_params(claim, drawn, params, origin):
             raise LeaseLostError
         return dataclasses.replace(claim, drawn=drawn, params=params)
 
-    def _settle(self, claim: Claim, answer: JobAnswer) -> None:
+    def _handle_answer(self, claim: Claim, answer: JobAnswer) -> None:
         if not (isinstance(answer, Failure) and answer.failure == "disk"):
-            self._out_of_disk = False
+            self._is_disk_full = False
         if isinstance(answer, SegmentStopped):
-            self._patience.call(lambda again: self._ledger.release(claim))
+            self._ledger.release(claim)
         elif isinstance(answer, SegmentResult):
-            self._commit(claim, answer.value, answer.metrics)
+            self._commit(claim, answer)
         elif isinstance(answer, Failure) and answer.failure in ("diverged", "oom"):
-            self._fail(claim, answer.failure, answer.reason)
+            self._fail(claim, answer)
         elif isinstance(answer, Failure):
             self._give_up(claim, answer)
         else:
             self._give_up(claim, Failure("bug", f"unexpected answer {answer}"))
 
-    def _commit(self, claim: Claim, value: float, metrics: Mapping[str, Any]) -> None:
-        state = self._patience.call(
-            lambda again: self._ledger.commit(claim, value, metrics, self._rule, version=self._version, again=again)
-        )
+    def _commit(self, claim: Claim, result: SegmentResult) -> None:
+        state = self._ledger.commit(claim, result.value, result.metrics, self._scheduler_config, version=self._version)
         if state is None:
-            self._lost(claim, "its result was not recorded")
+            self._handle_lost_lease(claim, "its result was not recorded")
         else:
-            self._listener.rung(claim.number, claim.last_step, value, metrics, state)
+            self._listener.rung(claim.number, claim.last_step, result.value, result.metrics, state)
 
-    def _fail(self, claim: Claim, failure: str, reason: str) -> None:
-        if self._patience.call(lambda again: self._ledger.fail(claim, failure, reason) or again):
-            self._listener.failed(claim.number, failure, reason)
+    def _fail(self, claim: Claim, failure: Failure) -> None:
+        if self._ledger.fail(claim, failure.failure, failure.reason):
+            self._listener.failed(claim.number, failure.failure, failure.reason)
         else:
-            self._lost(claim, f"and it failed: {reason}")
+            self._handle_lost_lease(claim, f"and it failed: {failure.reason}")
 
     def _give_up(self, claim: Claim, failure: Failure) -> None:
-        """Bad data or a bug would fail every trial: the study stops, and this one stays to be run.
+        """Stop the study for bad data or a bug, which would fail every trial; the claimed one is kept to be run.
 
-        A full disk is this machine's own: this worker leaves, after one more try with what could be swept.
+        A full disk concerns this machine alone: the worker tries once more, then leaves.
         """
         reason = f"trial {claim.number}: {failure.reason}"
-        if not self._patience.call(lambda again: self._ledger.release(claim, failure.reason)):
-            self._lost(claim, f"and it ended: {failure.reason}")  # two at one checkpoint: no bug, no full disk
+        if not self._ledger.release(claim, failure.reason):
+            # Two workers at one checkpoint explain it: neither a bug nor a full disk.
+            self._handle_lost_lease(claim, f"and it ended: {failure.reason}")
             return
-        if failure.failure == "disk" and not self._out_of_disk:
-            self._out_of_disk = True
+        if failure.failure == "disk" and not self._is_disk_full:
+            self._is_disk_full = True
             self._listener.notice(f"{reason}; it is tried once more")
             return
         if failure.failure != "disk":
-            self._patience.call(lambda again: self._ledger.request_stop(reason))
+            self._ledger.request_stop(reason)
         if failure.failure == "input":
             raise UserError(failure.reason)
         raise RunError(f"{reason}; the details are in {self._folder / 'worker.log'}")

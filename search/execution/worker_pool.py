@@ -1,4 +1,4 @@
-"""Several workers of one study: started, watched, replaced where they die, and told what a person asks."""
+"""Several workers of one study: started, watched, replaced when they die, and asked to stop."""
 
 from __future__ import annotations
 
@@ -16,132 +16,169 @@ from search.execution.lease import Interrupts
 from search.execution.monitor import Monitor
 from search.execution.worker import Outcome
 from search.records import StudyRecord
-from search.storage.claims import Ledger
+from search.storage.ledger import Ledger
 from search.storage.retry import Retry
 
 TICK_SECONDS = 0.2
-LOOK_SECONDS = 1.0  # how often the ledger is read for the display
-LEAVE_SECONDS = 10.0  # what workers get to leave by themselves once all is done
-# A worker that dies within so many seconds of its start, so many times in a row, will do it again.
-YOUNG_SECONDS, YOUNG_DEATHS = 60.0, 5
-DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
-KILLED = (INTERRUPTED, -signal.SIGTERM, -signal.SIGKILL)  # by somebody else: no fault of the worker's
+MONITOR_SECONDS = 1.0  # between reads of the ledger for the display
+LEAVE_SECONDS = 10.0  # for workers to exit by themselves once all trials have ended
+LONGEST_RESTART_DELAY = 30.0  # seconds
+# A worker that dies within EARLY_SECONDS of its start more often than EARLY_DEATHS times in a row is not replaced.
+EARLY_SECONDS = 60.0
+EARLY_DEATHS = 5
+# Exit codes of the command `tmsearch worker`.
+DONE = 0
+BAD_INPUT = 2
+INTERRUPTED = 130
+# Ended from outside: no fault of the worker's.
+TERMINATED = (INTERRUPTED, -signal.SIGTERM, -signal.SIGKILL)
 
 
 @dataclass
-class _Seat:
+class _Slot:
+    """One worker after another, under one number."""
+
     number: int
     handle: WorkerHandle | None = None
-    started: float = -math.inf
-    young_deaths: int = 0
-    left: bool = False  # its worker left by itself, or nobody takes it any more
+    started: float = -math.inf  # time.monotonic()
+    early_deaths: int = 0
+    is_closed: bool = False  # no worker is started here any more
+
+    @property
+    def restart_delay(self) -> float:
+        """Seconds from one start to the next."""
+        return min(2.0**self.early_deaths, LONGEST_RESTART_DELAY)
 
 
 class WorkerPool:
-    """`count` workers by `engine`. Nothing of the search is in here: the workers agree through the ledger alone."""
+    """Keeps `count` workers running; the search itself is theirs, and they coordinate through the ledger alone.
+
+    Args:
+        launcher: starts workers.
+        count: how many.
+        ledger: the study.
+        monitor: tells the display what the workers do.
+        notice: shows one line to a person.
+        publisher: publishes what the last worker could not publish any more.
+    """
 
     def __init__(
         self,
-        engine: Launcher,
+        launcher: Launcher,
         count: int,
         ledger: Ledger,
-        follower: Monitor,
+        monitor: Monitor,
         notice: Callable[[str], None],
         publisher: Publisher | None = None,
     ) -> None:
-        self._engine = engine
+        self._launcher = launcher
         self._ledger = ledger
-        self._follower = follower
+        self._monitor = monitor
         self._notice = notice
-        self._publisher = publisher  # of what the last worker could not publish any more
-        self._seats = [_Seat(number) for number in range(count)]
-        self._told = 0  # what they were told: 0 nothing, 1 to stop, 2 to go at once
-        self._looked = -math.inf
-        self._mistake: str | None = None
-        self._over_since = math.inf
+        self._publisher = publisher
+        self._slots = [_Slot(number) for number in range(count)]
+        self._is_stopping = False
+        self._is_killing = False
+        self._monitored = -math.inf  # time.monotonic() of the last look
+        self._input_problem: str | None = None  # what a worker reported that a person has to fix
+        self._all_ended_since = math.inf
 
     def run(self, interrupts: Interrupts, deadline: float = math.inf) -> Outcome:
-        """Until every worker left; time.monotonic() past `deadline` stops them.
+        """Run until every worker has exited; they are stopped once time.monotonic() passes `deadline`.
 
-        Raises UserError and RunError with what a worker said that could not go on.
+        Raises:
+            UserError: a worker reported what a person has to fix.
+            RunError: the study was stopped for a bug, or no worker could run.
         """
         try:
-            while any(not seat.left for seat in self._seats):
-                self._pass_on(interrupts, deadline)
-                for seat in self._seats:
-                    self._tend(seat)
-                self._look()
+            while not all(slot.is_closed for slot in self._slots):
+                self._stop_if_asked(interrupts, deadline)
+                for slot in self._slots:
+                    self._attend(slot)
+                self._look_at_study()
                 time.sleep(TICK_SECONDS)
         finally:
-            for seat in self._seats:
-                if seat.handle is not None and seat.handle.poll() is None:
-                    seat.handle.kill()
-            self._engine.close()
+            for slot in self._slots:
+                if slot.handle is not None and slot.handle.poll() is None:
+                    slot.handle.kill()
+            self._launcher.close()
         if self._publisher is not None and not interrupts.leave:
             publish_remaining(self._publisher, Retry(self._notice, lambda: interrupts.stop))
-        self._follower.look()
+        self._monitor.poll()
         return self._outcome(interrupts, deadline)
 
-    def _pass_on(self, interrupts: Interrupts, deadline: float) -> None:
-        stop = interrupts.stop or self._mistake is not None or time.monotonic() >= deadline
-        wanted = 2 if interrupts.leave else int(stop)
-        if wanted <= self._told:
+    def _stop_if_asked(self, interrupts: Interrupts, deadline: float) -> None:
+        if interrupts.leave and not self._is_killing:
+            self._is_stopping = True
+            self._is_killing = True
+            for slot in self._slots:
+                if slot.handle is None:
+                    slot.is_closed = True
+                else:
+                    slot.handle.kill()
             return
-        self._told = wanted
-        if wanted == 1 and interrupts.stop:
-            self._notice("every worker finishes its step, then saves (Ctrl-C again leaves at once)")
-        for seat in self._seats:
-            if seat.handle is None:
-                seat.left = True
-            elif wanted == 1:
-                seat.handle.stop()
-            else:
-                seat.handle.kill()
+        stop = interrupts.stop or self._input_problem is not None or time.monotonic() >= deadline
+        if stop and not self._is_stopping:
+            if interrupts.stop:
+                self._notice("every worker finishes its step, then saves (Ctrl-C again leaves at once)")
+            self._stop_workers()
 
-    def _tend(self, seat: _Seat) -> None:
-        """Fill an empty seat; see how one that is empty again came to be so."""
-        if seat.left:
+    def _stop_workers(self) -> None:
+        """Ask every worker to save and exit; start no more."""
+        self._is_stopping = True
+        for slot in self._slots:
+            if slot.handle is None:
+                slot.is_closed = True
+            else:
+                slot.handle.stop()
+
+    def _attend(self, slot: _Slot) -> None:
+        """Start a worker in an empty slot; handle the exit of one that has ended."""
+        if slot.is_closed:
             return
-        if seat.handle is None:
-            if time.monotonic() - seat.started > min(2.0**seat.young_deaths, 30.0) and self._wanted(seat):
-                seat.started = time.monotonic()
-                seat.handle = self._engine.start(seat.number)
+        if slot.handle is None:
+            if time.monotonic() - slot.started > slot.restart_delay and self._needs_worker(slot):
+                slot.started = time.monotonic()
+                slot.handle = self._launcher.start(slot.number)
             return
-        code = seat.handle.poll()
+        code = slot.handle.poll()
         if code is None:
             return
-        words, seat.handle = seat.handle.last_line(), None
-        if code == DONE or self._told:
-            seat.left = True
+        last_line = slot.handle.last_line()
+        slot.handle = None
+        if code == DONE or self._is_stopping:
+            slot.is_closed = True
         elif code == BAD_INPUT:
-            # A person's to mend: nobody begins anything more, and those at work save.
-            seat.left, self._mistake = True, words.removeprefix("tmsearch: ")
+            # A person has to fix it: no worker starts anything more, and those at work save.
+            slot.is_closed = True
+            self._input_problem = last_line.removeprefix("tmsearch: ")
         else:
-            self._died(seat, code, words)
+            self._handle_death(slot, code, last_line)
 
-    def _died(self, seat: _Seat, code: int, words: str) -> None:
+    def _handle_death(self, slot: _Slot, code: int, last_line: str) -> None:
         record = self._record()
         if record is not None and record.stopping:
-            seat.left = True
+            slot.is_closed = True
             return
-        if code not in KILLED:
-            young = time.monotonic() - seat.started < YOUNG_SECONDS
-            seat.young_deaths = seat.young_deaths + 1 if young else 1
-        how = "was told to end" if code == INTERRUPTED else f"ended ({code})"
-        if seat.young_deaths > YOUNG_DEATHS:
-            seat.left = True
-            self._notice(f"worker {seat.number} {how} {seat.young_deaths} times in a row and is given up: {words}")
+        if code not in TERMINATED:
+            is_early = time.monotonic() - slot.started < EARLY_SECONDS
+            slot.early_deaths = slot.early_deaths + 1 if is_early else 1
+        how = "was terminated" if code == INTERRUPTED else f"ended ({code})"
+        if slot.early_deaths > EARLY_DEATHS:
+            slot.is_closed = True
+            count = f"{slot.early_deaths} times in a row"
+            self._notice(f"worker {slot.number} {how} {count} and is given up: {last_line}")
         else:
-            self._notice(f"worker {seat.number} {how}; another one takes its place")
+            self._notice(f"worker {slot.number} {how}; another one replaces it")
 
-    def _wanted(self, seat: _Seat) -> bool:
-        """Whether a worker would find something to do; a database that is away is waited for."""
+    def _needs_worker(self, slot: _Slot) -> bool:
+        """Whether a worker would find work; False while the database is away."""
         record = self._record()
         if record is None:
             return False
         if record.stopping:
-            seat.left = True
-        return not seat.left
+            slot.is_closed = True
+        return not slot.is_closed
 
     def _record(self) -> StudyRecord | None:
         try:
@@ -149,45 +186,40 @@ class WorkerPool:
         except StorageUnavailableError:
             return None
 
-    def _look(self) -> None:
-        if time.monotonic() - self._looked > LOOK_SECONDS:
-            self._looked = time.monotonic()
-            self._follower.try_look()
-            self._send_home()
+    def _look_at_study(self) -> None:
+        if time.monotonic() - self._monitored > MONITOR_SECONDS:
+            self._monitored = time.monotonic()
+            self._monitor.try_poll()
+            self._stop_after_end()
 
-    def _send_home(self) -> None:
-        """Once all is done workers leave by themselves; one that still waits for its turn would come for nothing."""
+    def _stop_after_end(self) -> None:
+        """Workers exit by themselves once all trials have ended; stop those that a cluster has not started yet."""
         record = self._record()
-        if record is None or not self._over(record):
+        if record is None or not self._have_all_ended(record):
             return
-        self._over_since = min(self._over_since, time.monotonic())
-        if not self._told and time.monotonic() - self._over_since > LEAVE_SECONDS:
-            self._told = 1
-            for seat in self._seats:
-                if seat.handle is not None:
-                    seat.handle.stop()
-                else:
-                    seat.left = True
+        self._all_ended_since = min(self._all_ended_since, time.monotonic())
+        if not self._is_stopping and time.monotonic() - self._all_ended_since > LEAVE_SECONDS:
+            self._stop_workers()
 
-    def _over(self, record: StudyRecord) -> bool:
+    def _have_all_ended(self, record: StudyRecord) -> bool:
         try:
             history = self._ledger.history()
         except StorageUnavailableError:
             return False
-        return len(history) >= record.trials and all(one.ended for one in history)
+        return len(history) >= record.trials and all(trial.ended for trial in history)
 
     def _outcome(self, interrupts: Interrupts, deadline: float) -> Outcome:
         record = self._ledger.record()
-        if self._mistake is not None:
-            raise UserError(self._mistake)
+        if self._input_problem is not None:
+            raise UserError(self._input_problem)
         if record.stop_reason:
             raise RunError(record.stop_reason)
         if interrupts.stop:
             return "interrupted"
         if record.stopping:
             return "stopped"
-        if self._over(record):
+        if self._have_all_ended(record):
             return "done"
         if time.monotonic() >= deadline or math.isfinite(deadline):
             return "timeout"
-        raise RunError(f"{record.name}: no worker could go on; what they said is in the study's workers folder")
+        raise RunError(f"{record.name}: no worker could run; their output is in the study's workers folder")

@@ -1,4 +1,4 @@
-"""The same engine on recorded curves, in virtual time: what a way of searching costs until it has found a good one."""
+"""The same engine on recorded curves, in virtual time: what a search method costs until it has found a good curve."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from search.process_id import ProcessId
-from search.records import Claim, Configuration
+from search.records import Claim
 from search.samplers import sampler as sampling
 from search.schedulers import paired_test
 from search.schedulers.scheduler import SchedulerConfig, leader
@@ -20,16 +20,16 @@ from search.simulation.benchmark_table import BenchmarkTable, Curve
 from search.simulation.memory_ledger import MemoryLedger
 from search.space import encoding
 
-# A configuration is as good as the best if it is within this share of the best value, or can't be told from it.
+# A curve is as good as the best if it ends within this share of the best value, or can't be told from it.
 WITHIN = 0.02
 
 
 @dataclass(frozen=True)
 class Method:
-    """A way of searching: ladder and sampler, as a space's budget names them.
+    """A search method: scheduler and sampler, as a space's budget names them.
 
     `trials`: configurations of one study; when it has ended without reaching the target, as many more are added, as
-    a person would who raises `--trials`. None: no end.
+    a person would who raises `--trials`. None: as many as the table has.
     """
 
     name: str
@@ -53,60 +53,72 @@ class SimulationResult:
 
 
 def good_curves(table: BenchmarkTable, within: float = WITHIN) -> frozenset[int]:
-    """The curves that are good enough: within a share of the best value, or not told apart from the best.
+    """The indices of curves that are good enough: within a share of the best value, or not told apart from the best.
 
-    Where clips' errors are known, evaluation noise is one standard error of the paired difference to the best.
+    If clips' errors are known, a curve within one standard error of the paired difference to the best counts too.
     """
     best = table.best
-    limit = table.full(best) * (1 + within)
-    found = {index for index, one in enumerate(table.curves) if table.full(one) <= limit}
-    mine = best.rungs[-1].metrics.get("errors")
-    for index, one in enumerate(table.curves):
-        theirs = one.rungs[-1].metrics.get("errors") if math.isfinite(table.full(one)) else None
-        if mine and theirs and paired_test.paired_z(mine, theirs) <= 1.0:
-            found.add(index)
-    return frozenset(found)
+    limit = table.full_value(best) * (1 + within)
+    best_errors = best.rungs[-1].metrics.get("errors")
+    good = set()
+    for index, curve in enumerate(table.curves):
+        value = table.full_value(curve)
+        errors = curve.rungs[-1].metrics.get("errors") if math.isfinite(value) else None
+        if value <= limit or (best_errors and errors and paired_test.paired_z(best_errors, errors) <= 1.0):
+            good.add(index)
+    return frozenset(good)
 
 
 class SimulatedSearch:
-    """One search on a table; its curves are used up one by one, the nearest to what was drawn first."""
+    """One search on a table, whose curves are used up one by one: the nearest free one to what was sampled.
+
+    Args:
+        prior: The configuration that is tried first.
+    """
 
     def __init__(
-        self, table: BenchmarkTable, way: Method, seed: int, workers: int, prior: Mapping[str, Any] | None = None
+        self, table: BenchmarkTable, method: Method, seed: int, workers: int, prior: Mapping[str, Any] | None = None
     ) -> None:
-        self.table, self.method, self.seed, self.workers = table, way, seed, workers
-        self.scheduler_config = SchedulerConfig(way.rungs or table.rungs, way.strategy, way.eta)
-        self.ledger = MemoryLedger(table.study, min(way.trials or len(table.curves), len(table.curves)))
-        self.taken: dict[int, int] = {}  # configuration -> curve
+        self.table = table
+        self.method = method
+        self.seed = seed
+        self.workers = workers
+        self.scheduler_config = SchedulerConfig(method.rungs or table.rungs, method.strategy, method.eta)
+        self.ledger = MemoryLedger(table.study, min(method.trials or len(table.curves), len(table.curves)))
+        self.taken: dict[int, int] = {}  # a configuration's number -> its curve's index
         self.prior = prior
-        self._points = np.stack([encoding.point(table.search, one.drawn) for one in table.curves])
-        self._free = np.ones(len(table.curves), dtype=bool)
+        self._points = np.stack([encoding.point(table.search, curve.drawn) for curve in table.curves])
+        self._free = np.ones(len(table.curves), dtype=bool)  # [curves]
 
     def run(self, good: frozenset[int], once: bool = False) -> SimulationResult:
-        """Until one of the curves `good` was trained in full, or the table is used up; `once`: until the study ends."""
-        now = spent = 0.0
-        running: list[tuple[float, int, Claim]] = []
-        idle, me = self.workers, ProcessId.current()
+        """Search until one of the curves `good` was trained in full or the table is used up; `once`: one study only."""
+        now = 0.0
+        spent = 0.0
+        running: list[tuple[float, int, Claim]] = []  # when it ends, the configuration's number
+        idle = self.workers
+        worker = ProcessId.current()
         while True:
-            while idle and (claim := self._claim(me)) is not None:
+            while idle and (claim := self._claim(worker)) is not None:
                 heapq.heappush(running, (now + self._seconds(claim), claim.number, claim))
                 idle -= 1
             if not running:
-                if once or not self._go_on():
-                    return self._outcome(spent, now, reached=False)
+                if once or not self._extend():
+                    return self._result(spent, now, reached=False)
                 continue
             now, number, claim = heapq.heappop(running)
             idle += 1
             spent += self._seconds(claim)
             state = self._commit(claim)
             if state == "finished" and self.taken[number] in good:
-                # What others are at has been paid for up to now.
-                spent += sum(max(0.0, self._seconds(one) - (end - now)) for end, _, one in running)
-                return self._outcome(spent, now, reached=True)
+                # What is running has been paid for up to now.
+                spent += sum(max(0.0, self._seconds(other_claim) - (end - now)) for end, _, other_claim in running)
+                return self._result(spent, now, reached=True)
 
-    def _go_on(self) -> bool:
-        """What a person does whose search ended without success: ask for more configurations, then let more of them
-        past each rung. False: nothing is left to ask for."""
+    def _extend(self) -> bool:
+        """Do what a person does whose search ended without success; False: nothing is left to do.
+
+        First ask for more configurations, then let more of them past each rung.
+        """
         if self.ledger.trials < len(self.table.curves):
             more = self.ledger.trials + (self.method.trials or 0)
             self.ledger.set_trials(min(more, len(self.table.curves)))
@@ -116,16 +128,19 @@ class SimulatedSearch:
             return False
         return True
 
-    def found(self) -> float:
-        """The value in full of the configuration that a person would take now; infinite where there is none."""
-        one = leader(self.scheduler_config, self.ledger.history())
-        return math.inf if one is None else self.table.full(self.table.curves[self.taken[one.number]])
+    def leader_value(self) -> float:
+        """The value in full of the configuration that a person would take now; infinite if there is none."""
+        configuration = leader(self.scheduler_config, self.ledger.history())
+        if configuration is None:
+            return math.inf
+        return self.table.full_value(self.table.curves[self.taken[configuration.number]])
 
-    def _outcome(self, spent: float, now: float, reached: bool) -> SimulationResult:
+    def _result(self, spent: float, now: float, reached: bool) -> SimulationResult:
         return SimulationResult(self.method.name, self.seed, spent, now, len(self.taken), reached)
 
-    def _claim(self, me: ProcessId) -> Claim | None:
-        claim = self.ledger.claim(me, self.scheduler_config)
+    def _claim(self, worker: ProcessId) -> Claim | None:
+        """The next claim, its parameters those of the free curve nearest to what the sampler draws."""
+        claim = self.ledger.claim(worker, self.scheduler_config)
         if claim is None or claim.params is not None:
             return claim
         drawn = sampling.draw(
@@ -138,26 +153,27 @@ class SimulatedSearch:
             given=self.prior if claim.number == 0 else None,
         )
         index = self._nearest(drawn)
-        self.taken[claim.number], self._free[index] = index, False
-        drawn = dict(self.table.curves[index].drawn)
-        self.ledger.set_params(claim, drawn, drawn, "sampled")
-        return replace(claim, drawn=drawn, params=drawn)
+        self.taken[claim.number] = index
+        self._free[index] = False
+        recorded = dict(self.table.curves[index].drawn)
+        self.ledger.set_params(claim, recorded, recorded, "sampled")
+        return replace(claim, drawn=recorded, params=recorded)
 
     def _nearest(self, drawn: Mapping[str, Any]) -> int:
-        distance = ((self._points - encoding.point(self.table.search, drawn)) ** 2).sum(1)
-        distance[~self._free] = np.inf
-        return int(distance.argmin())
+        distances = ((self._points - encoding.point(self.table.search, drawn)) ** 2).sum(1)  # [curves]
+        distances[~self._free] = np.inf
+        return int(distances.argmin())
 
     def _curve(self, claim: Claim) -> Curve:
         return self.table.curves[self.taken[claim.number]]
 
     def _seconds(self, claim: Claim) -> float:
-        """What the segment costs: between rungs that the ladder leaves out no evaluation is paid for, nearly."""
+        """What the segment costs. It includes the evaluations at rungs that the scheduler skips: a small error."""
         steps = range(claim.first_step + 1, claim.last_step + 1)
         return math.fsum(rung.metrics["train_seconds"] for rung in self._curve(claim).rungs if rung.step in steps)
 
     def _commit(self, claim: Claim) -> str | None:
-        rung = next((one for one in self._curve(claim).rungs if one.step == claim.last_step), None)
+        rung = next((rung for rung in self._curve(claim).rungs if rung.step == claim.last_step), None)
         if rung is None or not math.isfinite(rung.value):
             self.ledger.fail(claim, "diverged", "its recorded training failed")
             return "failed"
@@ -166,34 +182,40 @@ class SimulatedSearch:
 
 def simulate(
     table: BenchmarkTable,
-    ways: Sequence[Method],
+    methods: Sequence[Method],
     seeds: Sequence[int],
     *,
     workers: int = 1,
     within: float = WITHIN,
     prior: Mapping[str, Any] | None = None,
 ) -> list[SimulationResult]:
-    """Every way of searching with every seed: what each cost until a configuration trained in full was good enough.
+    """Run every method with every seed until a configuration trained in full is good enough (see `good_curves`).
 
     `prior` is the configuration that each search tries first.
     """
     good = good_curves(table, within)
-    return [SimulatedSearch(table, way, seed, workers, prior).run(good) for way in ways for seed in seeds]
+    results = []
+    for method in methods:
+        for seed in seeds:
+            results.append(SimulatedSearch(table, method, seed, workers, prior).run(good))
+    return results
 
 
 def run_to_end(
-    table: BenchmarkTable, way: Method, seeds: Sequence[int], trials: int
+    table: BenchmarkTable, method: Method, seeds: Sequence[int], trials: int
 ) -> tuple[list[float], list[float]]:
-    """Studies of so many configurations, to their end: by seed, the leader's excess over the best, and the cost.
+    """Run a study of `trials` configurations to its end with every seed.
 
-    The excess is relative (0.1: a tenth worse than the best), the cost in trainings in full.
+    Returns:
+        By seed, the leader's excess over the table's best (0.1: a tenth worse), and the cost in trainings in full.
     """
-    excess, spent = [], []
+    excesses = []
+    costs = []
     for seed in seeds:
-        one = SimulatedSearch(table, replace(way, trials=trials), seed, workers=1)
-        spent.append(one.run(frozenset(), once=True).cost / table.training_seconds)
-        excess.append(one.found() / table.full(table.best) - 1.0)
-    return excess, spent
+        search = SimulatedSearch(table, replace(method, trials=trials), seed, workers=1)
+        costs.append(search.run(frozenset(), once=True).cost / table.training_seconds)
+        excesses.append(search.leader_value() / table.full_value(table.best) - 1.0)
+    return excesses, costs
 
 
 @dataclass(frozen=True)
@@ -202,7 +224,7 @@ class ScalingPoint:
 
     workers: int
     seconds: float  # on the clock
-    cost: float  # of all workers' segments; more than one worker's where more is begun or promoted than needed
+    cost: float  # of all workers' segments; several workers start or promote more than needed
     speedup: float  # one worker's time on the clock over this one's, seed by seed
 
     @property
@@ -212,49 +234,54 @@ class ScalingPoint:
 
 
 def scaling(
-    table: BenchmarkTable, way: Method, seeds: Sequence[int], trials: int, workers: Sequence[int]
+    table: BenchmarkTable, method: Method, seeds: Sequence[int], trials: int, workers: Sequence[int]
 ) -> list[ScalingPoint]:
-    """The same study of `trials` configurations with more and more workers."""
-
-    def ended(count: int) -> list[SimulationResult]:
-        ways = replace(way, trials=trials)
-        return [SimulatedSearch(table, ways, seed, count).run(frozenset(), once=True) for seed in seeds]
-
-    alone = ended(1)
-    found = []
+    """Run the same study of `trials` configurations with each number of workers."""
+    alone = _studies(table, method, seeds, trials, workers=1)
+    points = []
     for count in workers:
-        all_ = alone if count == 1 else ended(count)
-        gains = [one.seconds / many.seconds for one, many in zip(alone, all_, strict=True)]
-        times, costs = ([getattr(one, name) for one in all_] for name in ("seconds", "cost"))
-        found.append(ScalingPoint(count, statistics.median(times), statistics.median(costs), statistics.median(gains)))
-    return found
+        results = alone if count == 1 else _studies(table, method, seeds, trials, count)
+        point = ScalingPoint(
+            workers=count,
+            seconds=statistics.median(result.seconds for result in results),
+            cost=statistics.median(result.cost for result in results),
+            speedup=statistics.median(
+                single.seconds / result.seconds for single, result in zip(alone, results, strict=True)
+            ),
+        )
+        points.append(point)
+    return points
+
+
+def _studies(
+    table: BenchmarkTable, method: Method, seeds: Sequence[int], trials: int, workers: int
+) -> list[SimulationResult]:
+    """Whole studies, one a seed."""
+    sized = replace(method, trials=trials)
+    return [SimulatedSearch(table, sized, seed, workers).run(frozenset(), once=True) for seed in seeds]
 
 
 @dataclass(frozen=True)
 class CostSummary:
-    """Of one way over all seeds, in trainings in full of the table's average."""
+    """Costs of one method over all seeds, in trainings in full of the table's average."""
 
     median: float
-    percentile_90: float  # 90th percentile
-    reached: int  # searches that got there
+    percentile_90: float
+    reached: int  # how many searches reached the target
 
 
-def costs(table: BenchmarkTable, outcomes: Sequence[SimulationResult]) -> dict[str, CostSummary]:
-    """By way, in the order in which they first occur."""
-    found: dict[str, list[SimulationResult]] = {}
-    for one in outcomes:
-        found.setdefault(one.method, []).append(one)
-    unit = table.training_seconds
-    return {
-        way: CostSummary(
-            statistics.median(one.cost / unit for one in all_),
-            float(np.quantile([one.cost / unit for one in all_], 0.9)),
-            sum(one.reached for one in all_),
+def costs(table: BenchmarkTable, results: Sequence[SimulationResult]) -> dict[str, CostSummary]:
+    """Summarize results by method, in the order in which the methods first occur."""
+    by_method: dict[str, list[SimulationResult]] = {}
+    for result in results:
+        by_method.setdefault(result.method, []).append(result)
+    training_seconds = table.training_seconds
+    summaries = {}
+    for method, method_results in by_method.items():
+        trainings = [result.cost / training_seconds for result in method_results]
+        summaries[method] = CostSummary(
+            median=statistics.median(trainings),
+            percentile_90=float(np.quantile(trainings, 0.9)),
+            reached=sum(result.reached for result in method_results),
         )
-        for way, all_ in found.items()
-    }
-
-
-def told(history: Sequence[Configuration]) -> list[tuple[int, str, dict[int, float]]]:
-    """What a search came to, without its times."""
-    return [(one.number, one.state, one.curve) for one in history]
+    return summaries

@@ -1,4 +1,4 @@
-"""A study's own rows: what it is, what was found out, who works on it, and what people ask of it."""
+"""One study's tables as an object: every method is one transaction, and none leaves anything half done."""
 
 from __future__ import annotations
 
@@ -9,39 +9,45 @@ from typing import Any
 import sqlalchemy as sa
 
 from search.process_id import ProcessId
-from search.records import ENDED, Configuration, StudyRecord, WorkerRecord
+from search.records import CRASHES_ALLOWED, Claim, Configuration, StudyRecord, WorkerRecord
+from search.schedulers.scheduler import SchedulerConfig
+from search.storage import claims
 from search.storage.database import Storage
 from search.storage.reader import LEASE_SECONDS, HistoryReader, clock, study_row
 from search.storage.schema import configurations, facts, studies, workers
 
-RELEASED = {"worker": None, "lease_until": None, "progress": None, "revision": configurations.c.revision + 1}
 
+class Ledger:
+    """One study's configurations, facts and workers, and the claims on its segments.
 
-class Register:
-    """One study's tables but for its claims. Every method is one transaction; none leaves anything half done."""
+    A transaction whose answer got lost may be repeated: `claim` and `commit` with `again` find what it did.
+    """
 
     def __init__(self, storage: Storage, study: str) -> None:
         self.storage = storage
         self.study = study
         self._history = HistoryReader()
-        self._id = sa.select(studies.c.id).where(studies.c.name == study).scalar_subquery()
+
+    # The study: its record, its history, and what people ask of it.
 
     def record(self) -> StudyRecord:
+        """The study's own row."""
         with self.storage.read() as connection:
             row = study_row(connection, self.study)
         return StudyRecord(
-            row.name,
-            row.space,
-            row.fingerprint,
-            row.seed,
-            row.trials,
-            row.stopping,
-            row.version,
-            row.created,
-            row.stop_reason,
+            name=row.name,
+            space=row.space,
+            fingerprint=row.fingerprint,
+            seed=row.seed,
+            trials=row.trials,
+            stopping=row.stopping,
+            version=row.version,
+            created=row.created,
+            stop_reason=row.stop_reason,
         )
 
     def history(self) -> tuple[Configuration, ...]:
+        """Every configuration, by number."""
         with self.storage.read() as connection:
             return self._history.read(connection, study_row(connection, self.study))
 
@@ -57,53 +63,54 @@ class Register:
         with self.storage.read() as connection:
             return clock(connection)
 
-    def facts(self) -> dict[str, Any]:
-        with self.storage.read() as connection:
-            study = study_row(connection, self.study)
-            rows = connection.execute(sa.select(facts.c.key, facts.c.value).where(facts.c.study_id == study.id))
-            return {row.key: row.value for row in rows}
-
-    def add_fact(self, key: str, value: Any) -> None:
-        """Keep what was found out once for the whole study; the first to say it is right."""
-        with self.storage.write() as connection:
-            study = study_row(connection, self.study, lock=True)
-            known = sa.select(facts.c.key).where(facts.c.study_id == study.id, facts.c.key == key)
-            if connection.execute(known).first() is None:
-                connection.execute(sa.insert(facts).values(study_id=study.id, key=key, value=value))
-
-    def lower_fact(self, key: str, value: float) -> None:
-        """Keep the smallest number that anybody found: a limit that holds for the whole study."""
-        with self.storage.write() as connection:
-            study = study_row(connection, self.study, lock=True)
-            mine = (facts.c.study_id == study.id, facts.c.key == key)
-            known = connection.execute(sa.select(facts.c.value).where(*mine)).first()
-            if known is None:
-                connection.execute(sa.insert(facts).values(study_id=study.id, key=key, value=value))
-            elif value < known.value:
-                connection.execute(sa.update(facts).where(*mine).values(value=value))
-
     def set_trials(self, trials: int) -> None:
-        """The study's total number of configurations. Also takes back a request to stop."""
+        """Set the study's total number of configurations. Also takes back a request to stop."""
         self._set_study(trials=trials, stopping=False, stop_reason=None)
 
     def request_stop(self, reason: str | None = None) -> None:
-        """Ask every worker of the study to save and leave. `reason`: why, where it was no person's wish."""
+        """Ask every worker of the study to save and leave. `reason`: why, if no person asked for it."""
         self._set_study(stopping=True, stop_reason=reason)
 
     def _set_study(self, **values: Any) -> None:
         with self.storage.write() as connection:
             connection.execute(sa.update(studies).where(studies.c.name == self.study).values(**values))
 
-    def open_work(self) -> int:
-        """How many configurations are neither ended nor yet to be drawn: with no claim to be had, others run them."""
-        return sum(1 for one in self.history() if one.state not in ENDED)
+    # Facts: what was found out once for the whole study.
 
-    def append(self, origin: str, drawn: Mapping[str, Any], params: Mapping[str, Any]) -> int:
-        """Queue one configuration with these parameters and give its number."""
+    def facts(self) -> dict[str, Any]:
+        """Every fact by its key."""
+        with self.storage.read() as connection:
+            study = study_row(connection, self.study)
+            rows = connection.execute(sa.select(facts.c.key, facts.c.value).where(facts.c.study_id == study.id))
+            return {row.key: row.value for row in rows}
+
+    def add_fact(self, key: str, value: Any) -> None:
+        """Record a fact, unless another worker recorded it first."""
         with self.storage.write() as connection:
             study = study_row(connection, self.study, lock=True)
-            mine = configurations.c.study_id == study.id
-            number = connection.execute(sa.select(sa.func.count()).where(mine)).scalar_one()
+            is_fact = (facts.c.study_id == study.id) & (facts.c.key == key)
+            if connection.execute(sa.select(facts.c.key).where(is_fact)).first() is None:
+                connection.execute(sa.insert(facts).values(study_id=study.id, key=key, value=value))
+
+    def lower_fact(self, key: str, value: float) -> None:
+        """Record a limit that holds for the whole study: the smallest number that any worker reported."""
+        with self.storage.write() as connection:
+            study = study_row(connection, self.study, lock=True)
+            is_fact = (facts.c.study_id == study.id) & (facts.c.key == key)
+            fact = connection.execute(sa.select(facts.c.value).where(is_fact)).first()
+            if fact is None:
+                connection.execute(sa.insert(facts).values(study_id=study.id, key=key, value=value))
+            elif value < fact.value:
+                connection.execute(sa.update(facts).where(is_fact).values(value=value))
+
+    # Configurations: what a person adds, repeats or frees.
+
+    def append(self, origin: str, drawn: Mapping[str, Any], params: Mapping[str, Any]) -> int:
+        """Queue one configuration with these parameters; returns its number."""
+        with self.storage.write() as connection:
+            study = study_row(connection, self.study, lock=True)
+            count = sa.select(sa.func.count()).where(configurations.c.study_id == study.id)
+            number = int(connection.execute(count).scalar_one())
             connection.execute(
                 sa.insert(configurations).values(
                     study_id=study.id,
@@ -114,67 +121,166 @@ class Register:
                     state="queued",
                 )
             )
-            return int(number)
+            return number
 
     def requeue(self, numbers: Sequence[int]) -> list[int]:
-        """Queue failed configurations again; they go on from their last rung. Gives the ones that had failed."""
+        """Queue failed configurations again, to resume from their last rung; returns those that had failed."""
         with self.storage.write() as connection:
             study = study_row(connection, self.study, lock=True)
             failed = [
-                one.number
-                for one in self._history.read(connection, study)
-                if one.state == "failed" and one.number in numbers
+                configuration.number
+                for configuration in self._history.read(connection, study)
+                if configuration.state == "failed" and configuration.number in numbers
             ]
             connection.execute(
                 sa.update(configurations)
                 .where(configurations.c.study_id == study.id, configurations.c.number.in_(failed))
-                .values(**RELEASED, state="queued", reason=None, failure=None, crashes=0)
+                .values(**claims.released("queued", None), failure=None, crashes=0)
             )
             return failed
 
     def release_stale(self) -> list[int]:
-        """Give back what is still said to be run by workers that are gone; the numbers."""
+        """Release what dead workers still hold; returns the numbers."""
         with self.storage.write() as connection:
             study = study_row(connection, self.study, lock=True)
-            history = self._history.read(connection, study)
-            stale = [one.number for one in history if one.state == "paused" and one.worker is not None]
-            here = configurations.c.number.in_(stale) & (configurations.c.state == "running")
+            stale = [
+                configuration.number
+                for configuration in self._history.read(connection, study)
+                if configuration.state == "paused" and configuration.worker is not None
+            ]
             connection.execute(
                 sa.update(configurations)
-                .where(configurations.c.study_id == study.id, here)
-                .values(**RELEASED, state="paused", reason=None)
+                .where(
+                    configurations.c.study_id == study.id,
+                    configurations.c.number.in_(stale),
+                    configurations.c.state == "running",
+                )
+                .values(**claims.released("paused", None))
             )
             return stale
 
+    # Workers: which processes run the study.
+
     def sign_in(self, worker: ProcessId, place: str, version: str) -> None:
-        """Say that this worker is there, or still there."""
+        """Record that this worker is alive. `place`: where it runs, in words; `version`: of its code."""
         with self.storage.write() as connection:
             study = study_row(connection, self.study)
             now = float(study.now)
-            mine = (workers.c.study_id == study.id, workers.c.worker == str(worker))
-            known = connection.execute(sa.update(workers).where(*mine).values(seen=now))
-            if not known.rowcount:
+            is_worker = (workers.c.study_id == study.id) & (workers.c.worker == str(worker))
+            updated = connection.execute(sa.update(workers).where(is_worker).values(seen=now))
+            if not updated.rowcount:
                 values = {"place": place[:255], "version": version, "since": now, "seen": now}
                 connection.execute(sa.insert(workers).values(study_id=study.id, worker=str(worker), **values))
 
     def sign_out(self, worker: ProcessId) -> None:
-        """Say that this worker leaves, and take those off the list who died."""
-        gone = [one.identity for one in self.workers() if not one.alive]
+        """Record that this worker leaves, and remove the dead ones."""
+        dead = [record.identity for record in self.workers() if not record.alive]
         with self.storage.write() as connection:
             study = study_row(connection, self.study)
-            here = workers.c.worker.in_([str(worker), *gone[:90]])
-            connection.execute(sa.delete(workers).where(workers.c.study_id == study.id, here))
+            leaving = workers.c.worker.in_([str(worker), *dead[:90]])  # SQLite limits how many values a query takes
+            connection.execute(sa.delete(workers).where(workers.c.study_id == study.id, leaving))
 
     def workers(self) -> tuple[WorkerRecord, ...]:
-        """Who signed in and did not leave, the first to come first."""
+        """The workers that signed in and did not sign out, the earliest first."""
         with self.storage.read() as connection:
             study = study_row(connection, self.study)
             now = float(study.now)
             query = sa.select(workers).where(workers.c.study_id == study.id).order_by(workers.c.since, workers.c.worker)
             rows = connection.execute(query).all()
-        found = []
+        records = []
         for row in rows:
-            identity = ProcessId.parse(row.worker)
-            alive = row.seen + LEASE_SECONDS > now and not (identity and identity.known_dead())
-            found.append(WorkerRecord(row.worker, row.place, row.version, row.since, row.seen, alive))
-        return tuple(found)
+            process = ProcessId.parse(row.worker)
+            alive = row.seen + LEASE_SECONDS > now and not (process and process.known_dead())
+            records.append(WorkerRecord(row.worker, row.place, row.version, row.since, row.seen, alive))
+        return tuple(records)
+
+    # Claims: the protocol is in claims.py.
+
+    def claim(
+        self, worker: ProcessId, config: SchedulerConfig, closing: bool = False, *, again: bool = False
+    ) -> Claim | None:
+        """Claim the next segment; None if there is none for now, or the study is asked to stop.
+
+        Args:
+            closing: Start nothing new, since the time left only suffices for the leader (see `SchedulerState`).
+            again: The answer to an earlier call got lost, so release what this worker claimed without knowing.
+        """
+        with self.storage.write() as connection:
+            study = study_row(connection, self.study, lock=True)
+            if study.stopping:
+                return None
+            reader = self._history
+            if again:
+                claims.release_all(connection, study.id, worker)
+                # The shared reader must not remember a change that may yet be rolled back.
+                reader = HistoryReader()
+            return claims.claim_next(connection, study, reader.read(connection, study), worker, config, closing)
+
+    def set_params(self, claim: Claim, drawn: Mapping[str, Any], params: Mapping[str, Any], origin: str) -> bool:
+        """Record what was sampled, before anything is trained with it. False: the claim was lost."""
+        with self.storage.write() as connection:
+            return claims.update_if_held(
+                connection,
+                claim,
+                drawn=dict(drawn),
+                params=dict(params),
+                origin=origin,
+                revision=configurations.c.revision + 1,
+            )
+
+    def renew(self, claim: Claim, progress: Mapping[str, Any]) -> tuple[bool, bool]:
+        """Extend the lease; returns (the claim is still held, the study is asked to stop).
+
+        `progress` is what `status` shows of a running configuration.
+        """
+        with self.storage.write() as connection:
+            study = study_row(connection, self.study)
+            lease_until = float(study.now) + LEASE_SECONDS
+            held = claims.update_if_held(connection, claim, lease_until=lease_until, progress=dict(progress))
+            return held, bool(study.stopping)
+
+    def commit(
+        self,
+        claim: Claim,
+        value: float,
+        metrics: Mapping[str, Any],
+        config: SchedulerConfig,
+        *,
+        version: str | None = None,
+        again: bool = False,
+    ) -> str | None:
+        """Record a segment's result; returns the configuration's new state. None: the claim was lost, nothing written.
+
+        Result, decision and release are one transaction, so a kill leaves either all of them or none.
+
+        Args:
+            version: Of the code that trained it.
+            again: The answer to an earlier call got lost, so return its state if it was recorded.
+        """
+        with self.storage.write() as connection:
+            study = study_row(connection, self.study, lock=True)
+            if again:
+                state = claims.committed_state(connection, study.id, claim)
+                if state is not None:
+                    return state
+            history = self._history.read(connection, study)
+            return claims.commit(connection, study, history, claim, value, metrics, config, version)
+
+    def fail(self, claim: Claim, failure: str, reason: str) -> bool:
+        """End the configuration as failed, for `failure`: diverged, oom or crashed. False: the claim was lost."""
+        with self.storage.write() as connection:
+            return claims.update_if_held(connection, claim, **claims.released("failed", reason), failure=failure)
+
+    def crashed(self, claim: Claim, reason: str, allowed: int = CRASHES_ALLOWED) -> str | None:
+        """Release the segment of a training process that died, to be tried `allowed` times more, then fail it.
+
+        Returns the configuration's new state, paused or failed. None: the claim was lost, nothing written.
+        """
+        with self.storage.write() as connection:
+            study = study_row(connection, self.study, lock=True)
+            return claims.record_crash(connection, study.id, claim, reason, allowed)
+
+    def release(self, claim: Claim, reason: str | None = None) -> bool:
+        """Give the segment back; it resumes from its last checkpoint, on any worker. False: the claim was lost."""
+        with self.storage.write() as connection:
+            return claims.update_if_held(connection, claim, **claims.released("paused", reason))

@@ -10,14 +10,14 @@ import sqlalchemy as sa
 
 from search.errors import UserError
 from search.process_id import ProcessId
-from search.records import Configuration, Rung
+from search.records import Configuration, Rung, State
 from search.storage.schema import configurations, segments, studies
 
 # A supervisor renews every few seconds; a machine that swaps or a database that restarts gets a minute.
 LEASE_SECONDS = 60.0
 
-
-# Seconds since 1970 by the database's clock, and when its server started: workers' own clocks differ, leases must not.
+# SQL of the database's clock and of its server's start, in seconds since 1970: workers' own clocks differ, leases must
+# not.
 _CLOCKS = {
     "sqlite": ("(julianday('now') - 2440587.5) * 86400.0", "0.0"),
     "postgresql": ("EXTRACT(EPOCH FROM clock_timestamp())", "EXTRACT(EPOCH FROM pg_postmaster_start_time())"),
@@ -30,41 +30,49 @@ def clock(connection: sa.Connection) -> float:
 
 
 def study_row(connection: sa.Connection, name: str, *, lock: bool = False) -> sa.Row[Any]:
-    """The study's row, locked for this transaction if asked (SQLite's writers are alone anyway).
+    """The study's row, with `now`, the database's clock, and `started`, when its server started.
 
-    Beside its columns it has `now`, the database's clock, and `started`, when the server began.
+    Args:
+        lock: Keep the row for this transaction (SQLite has one writer at a time anyway).
+
+    Raises:
+        UserError: There is no such study; the error names those that exist.
     """
-    now, started = _CLOCKS[connection.dialect.name]
-    times = sa.literal_column(now, sa.Float).label("now"), sa.literal_column(started, sa.Float).label("started")
-    query = sa.select(studies, *times).where(studies.c.name == name)
+    now_sql, started_sql = _CLOCKS[connection.dialect.name]
+    now = sa.literal_column(now_sql, sa.Float).label("now")
+    started = sa.literal_column(started_sql, sa.Float).label("started")
+    query = sa.select(studies, now, started).where(studies.c.name == name)
     row = connection.execute(query.with_for_update() if lock else query).first()
     if row is None:
         names = connection.execute(sa.select(studies.c.name).order_by(studies.c.name)).scalars().all()
-        there = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "") if names else "none"
-        raise UserError(f"{name}: no such study in this storage; there is: {there}")
+        existing = ", ".join(names[:5]) or "none"
+        if len(names) > 5:
+            existing += " ..."
+        raise UserError(f"{name}: no such study in this storage; there is: {existing}")
     return row
 
 
 def _expiry(study: sa.Row[Any]) -> float:
-    """Leases that ended before this time, by the database's clock, are over.
+    """Leases that end before this time, by the database's clock, have expired.
 
-    While a server was down nobody could renew: after its start everyone who was at work gets a lease's time to say
-    so, before others take the work over.
+    Nobody can renew a lease while a server is down: after its start every worker gets a lease's time to do so, before
+    others take its work over.
     """
-    now, started = float(study.now), float(study.started)
+    now = float(study.now)
+    started = float(study.started)
     return now if now - started > LEASE_SECONDS else started - LEASE_SECONDS
 
 
-def held(state: str, worker: str | None, lease_until: float | None, expiry: float) -> bool:
-    """Whether a live worker has a configuration: its lease runs and it is not known to be dead."""
-    if state != "running" or (lease_until or 0.0) <= expiry:
+def _is_held(row: Any, expiry: float) -> bool:
+    """Whether a live worker has the configuration: its lease runs and it is not known to be dead."""
+    if row.state != "running" or (row.lease_until or 0.0) <= expiry:
         return False
-    identity = ProcessId.parse(worker or "")
-    return identity is None or not identity.known_dead()
+    process = ProcessId.parse(row.worker or "")
+    return process is None or not process.known_dead()
 
 
-# What changes without a new revision, and says which rows have one.
-_LIGHT = sa.select(
+# What changes without a new revision, and tells which rows have a new one.
+_LIGHT_COLUMNS = sa.select(
     configurations.c.number,
     configurations.c.revision,
     configurations.c.state,
@@ -76,69 +84,80 @@ _LIGHT = sa.select(
 
 
 class HistoryReader:
-    """A study's configurations as the ledger has them. Rows whose revision is known are not read again.
+    """Reads a study's configurations, and those with an unchanged revision only once.
 
     So a claim among hundreds of configurations reads a few numbers of each, and not all their curves and clips.
     """
 
     def __init__(self) -> None:
         self._study: tuple[int, float] | None = None
-        self._known: dict[int, Configuration] = {}
+        self._cache: dict[int, Configuration] = {}
 
     def read(self, connection: sa.Connection, study: sa.Row[Any]) -> tuple[Configuration, ...]:
         """Every configuration of the study, by number, with its committed rungs.
 
-        One whose worker died is said to be paused, which is what it is: it goes on from its last checkpoint.
+        A running configuration whose worker died is returned as paused: it resumes from its last checkpoint.
         """
         if self._study != (study.id, study.created):
-            self._study, self._known = (study.id, study.created), {}
-        light = connection.execute(_LIGHT.where(configurations.c.study_id == study.id)).all()
-        known = self._known
-        stale = [row.number for row in light if row.number not in known or known[row.number].revision != row.revision]
+            self._study = (study.id, study.created)
+            self._cache = {}
+        rows = connection.execute(_LIGHT_COLUMNS.where(configurations.c.study_id == study.id)).all()
+        cache = self._cache  # another thread, which publishes, may replace it meanwhile
+        stale = [row.number for row in rows if row.number not in cache or cache[row.number].revision != row.revision]
         if stale:
-            known = self._known = {**known, **_read(connection, study.id, stale)}
+            cache = {**cache, **_read_configurations(connection, study.id, stale)}
+            self._cache = cache
         expiry = _expiry(study)
-        return tuple(_now(known[row.number], row, expiry) for row in light)
+        return tuple(_refreshed(cache[row.number], row, expiry) for row in rows)
 
 
-def _now(known: Configuration, row: Any, expiry: float) -> Configuration:
-    """`known` with what may have changed since it was read."""
-    lives = held(row.state, row.worker, row.lease_until, expiry)
-    state: Any = "paused" if row.state == "running" and not lives else row.state
-    if state == known.state and row.published == known.published and not row.progress and row.worker == known.worker:
-        return known  # nearly all of a long study
-    return replace(known, state=state, worker=row.worker, progress=row.progress or {}, published=row.published)
+def _refreshed(configuration: Configuration, row: Any, expiry: float) -> Configuration:
+    """The configuration with what may have changed since it was read."""
+    state: State = row.state
+    if state == "running" and not _is_held(row, expiry):
+        state = "paused"
+    unchanged = (
+        state == configuration.state
+        and row.worker == configuration.worker
+        and row.published == configuration.published
+        and not row.progress
+    )
+    if unchanged:  # nearly all of a long study
+        return configuration
+    return replace(configuration, state=state, worker=row.worker, progress=row.progress or {}, published=row.published)
 
 
-def _read(connection: sa.Connection, study_id: int, numbers: Sequence[int]) -> dict[int, Configuration]:
-    here = configurations.c.study_id == study_id
+def _read_configurations(connection: sa.Connection, study_id: int, numbers: Sequence[int]) -> dict[int, Configuration]:
+    wanted = configurations.c.study_id == study_id
     if len(numbers) < 100:  # databases limit how many values one query takes
-        here = here & configurations.c.number.in_(numbers)
+        wanted = wanted & configurations.c.number.in_(numbers)
     rungs: dict[int, list[Rung]] = {}
     results = (
         sa.select(configurations.c.number, segments)
         .join(configurations, configurations.c.id == segments.c.configuration_id)
-        .where(here)
+        .where(wanted)
         .order_by(segments.c.step)
     )
-    rows = connection.execute(sa.select(configurations).where(here)).all()
-    for one in connection.execute(results):
-        rungs.setdefault(one.number, []).append(Rung(one.step, one.value, one.metrics, one.version, one.worker))
-    return {
-        row.number: Configuration(
-            number=row.number,
-            origin=row.origin,
-            drawn=row.drawn,
-            params=row.params,
-            state=row.state,
-            reason=row.reason,
-            failure=row.failure,
-            rungs=tuple(rungs.get(row.number, ())),
-            worker=row.worker,
-            revision=row.revision,
-            published=row.published,
-            target=row.target,
-            token=row.token,
-        )
-        for row in rows
-    }
+    rows = connection.execute(sa.select(configurations).where(wanted)).all()
+    for result in connection.execute(results):
+        rung = Rung(result.step, result.value, result.metrics, result.version, result.worker)
+        rungs.setdefault(result.number, []).append(rung)
+    return {row.number: _configuration(row, rungs.get(row.number, [])) for row in rows}
+
+
+def _configuration(row: sa.Row[Any], rungs: Sequence[Rung]) -> Configuration:
+    return Configuration(
+        number=row.number,
+        origin=row.origin,
+        drawn=row.drawn,
+        params=row.params,
+        state=row.state,
+        reason=row.reason,
+        failure=row.failure,
+        rungs=tuple(rungs),
+        worker=row.worker,
+        revision=row.revision,
+        published=row.published,
+        target=row.target,
+        token=row.token,
+    )

@@ -1,62 +1,128 @@
-"""Asking a database that is gone for a while again, until it answers."""
+"""Calling a database that is away again, until it answers."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from search.errors import StorageUnavailableError
+from search.process_id import ProcessId
+from search.records import Claim
+from search.schedulers.scheduler import SchedulerConfig
+from search.storage.ledger import Ledger
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
-# A server that is moved, updated or restarted is back within this time, seconds; what was trained waits for it.
-STORAGE_PATIENCE = 1800.0
-_PAUSES = (0.1, 0.3, 1.0, 3.0)  # and the last one from then on
+# A server that is moved, updated or restarted is back within this time, in seconds; results of training wait for it.
+OUTAGE_LIMIT_SECONDS = 1800.0
+_PAUSES = (0.1, 0.3, 1.0, 3.0)  # seconds between calls; the last one from then on
 
 
 class Retry:
-    """One worker's way to the database. `stop` says that somebody wants it to leave."""
+    """Repeats calls of the database, and tells a person once that it is away and once that it is back.
+
+    Args:
+        notice: Shows one line to a person.
+        stop: Whether a person wants the worker to leave; nothing is repeated then.
+        seconds: How long to repeat a call before giving up.
+    """
 
     def __init__(
-        self, notice: Callable[[str], None], stop: Callable[[], bool], seconds: float = STORAGE_PATIENCE
+        self, notice: Callable[[str], None], stop: Callable[[], bool], seconds: float = OUTAGE_LIMIT_SECONDS
     ) -> None:
         self._notice = notice
         self._stop = stop
         self._seconds = seconds
-        self._said = False
-        self._given_up = False
+        self._is_reported = False
+        self._has_given_up = False
 
-    def call(self, call: Callable[[bool], T]) -> T:
-        """What `call` gives; its argument says whether it was called before, in which case its answer got lost.
+    def call(self, function: Callable[[bool], T]) -> T:
+        """The result of `function`; its argument says whether an earlier call was made, whose answer got lost.
 
-        Raises StorageGone where the database stays away for too long, or somebody wants the worker to leave; after
-        that whatever is asked is tried once.
+        Raises:
+            StorageUnavailableError: The database stayed away for too long, or a person wants the worker to leave. From
+                then on every call is tried once, until one succeeds.
         """
-        began, tried = time.monotonic(), 0
+        start = time.monotonic()
+        tries = 0
         while True:
             try:
-                answer = call(tried > 0)
-            except StorageUnavailableError as gone:
-                if self._given_up or self._stop() or time.monotonic() - began > self._seconds:
-                    self._given_up = True
+                answer = function(tries > 0)
+            except StorageUnavailableError as error:
+                if self._has_given_up or self._stop() or time.monotonic() - start > self._seconds:
+                    self._has_given_up = True
                     raise
-                self.report_outage(gone, after=tried)
-                time.sleep(_PAUSES[min(tried, len(_PAUSES) - 1)])
-                tried += 1
+                if tries:  # two transactions in conflict are no outage
+                    self.report_outage(error)
+                time.sleep(_PAUSES[min(tries, len(_PAUSES) - 1)])
+                tries += 1
             else:
                 self.report_recovery()
-                self._given_up = False
+                self._has_given_up = False
                 return answer
 
-    def report_outage(self, error: StorageUnavailableError, after: int = 1) -> None:
-        """Say once that the database is away; not at the first try, since a conflict between two is no outage."""
-        if not self._said and after:
-            self._said = True
-            self._notice(f"{error}; what is trained goes on, its results wait")
+    def report_outage(self, error: StorageUnavailableError) -> None:
+        """Tell once that the database is away."""
+        if not self._is_reported:
+            self._is_reported = True
+            self._notice(f"{error}; training continues, its results wait")
 
     def report_recovery(self) -> None:
-        """Say once that it is there again."""
-        if self._said:
-            self._said = False
+        """Tell once that it is back."""
+        if self._is_reported:
+            self._is_reported = False
             self._notice("the database answers again")
+
+
+def _retried(method: Callable[Concatenate[Ledger, P], T]) -> Callable[Concatenate[RetryingLedger, P], T]:
+    """A method of `Ledger` that may be repeated as it is, for `RetryingLedger`."""
+
+    def call(self: RetryingLedger, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.retry.call(lambda again: method(self.ledger, *args, **kwargs))
+
+    return call
+
+
+class RetryingLedger:
+    """The methods of a ledger that a worker calls, each repeated while the database is away (see `Retry.call`)."""
+
+    def __init__(self, ledger: Ledger, retry: Retry) -> None:
+        self.ledger = ledger
+        self.retry = retry
+        self.study = ledger.study
+
+    record = _retried(Ledger.record)
+    history = _retried(Ledger.history)
+    request_stop = _retried(Ledger.request_stop)
+    facts = _retried(Ledger.facts)
+    add_fact = _retried(Ledger.add_fact)
+    lower_fact = _retried(Ledger.lower_fact)
+    sign_in = _retried(Ledger.sign_in)
+    set_params = _retried(Ledger.set_params)
+    crashed = _retried(Ledger.crashed)
+    release = _retried(Ledger.release)
+
+    def claim(self, worker: ProcessId, config: SchedulerConfig, closing: bool = False) -> Claim | None:
+        """See `Ledger.claim`."""
+        return self.retry.call(lambda again: self.ledger.claim(worker, config, closing, again=again))
+
+    def commit(
+        self,
+        claim: Claim,
+        value: float,
+        metrics: Mapping[str, Any],
+        config: SchedulerConfig,
+        *,
+        version: str | None = None,
+    ) -> str | None:
+        """See `Ledger.commit`."""
+        return self.retry.call(
+            lambda again: self.ledger.commit(claim, value, metrics, config, version=version, again=again)
+        )
+
+    def fail(self, claim: Claim, failure: str, reason: str) -> bool:
+        """See `Ledger.fail`."""
+        # Where an earlier answer got lost, that call may have failed the configuration and released the claim.
+        return self.retry.call(lambda again: self.ledger.fail(claim, failure, reason) or again)

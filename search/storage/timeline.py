@@ -1,22 +1,25 @@
-"""When each result came and what it had cost: a study's results in the order in which they were recorded."""
+"""A study's results in the order in which they were recorded, with what the study had cost by then."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
 
 from search.process_id import ProcessId
 from search.records import IMPORTED
-from search.storage.claims import Ledger
+from search.storage.ledger import Ledger
 from search.storage.schema import configurations, segments, studies
 
 
 @dataclass(frozen=True)
 class RecordedResult:
-    """One result as it was recorded: at which database's time, on which host, after how many seconds of the study."""
+    """One result as it was recorded.
+
+    `committed`: seconds since 1970 by the database's clock. `spent`: seconds of the study's training and evaluation up
+    to and including this result.
+    """
 
     committed: float
     host: str
@@ -27,7 +30,7 @@ class RecordedResult:
 
 
 def recorded_results(ledger: Ledger) -> tuple[RecordedResult, ...]:
-    """Every finite result of the study's own configurations, first to last; seconds are training and evaluation.
+    """Every finite result of the study's own configurations, first to last.
 
     Imported trainings took nothing of this study's time and are left out.
     """
@@ -40,15 +43,12 @@ def recorded_results(ledger: Ledger) -> tuple[RecordedResult, ...]:
     )
     with ledger.storage.read() as connection:
         rows = connection.execute(query).all()
-    found, spent = [], 0.0
+    results = []
+    spent = 0.0
     for row in rows:
-        spent += _seconds(row.metrics)
+        spent += float(row.metrics.get("train_seconds") or 0.0) + float(row.metrics.get("eval_seconds") or 0.0)
         if math.isfinite(row.value):
-            identity = ProcessId.parse(row.worker)
-            host = identity.host if identity else row.worker
-            found.append(RecordedResult(row.committed, host, row.number, row.step, row.value, spent))
-    return tuple(found)
-
-
-def _seconds(metrics: Any) -> float:
-    return float(metrics.get("train_seconds") or 0.0) + float(metrics.get("eval_seconds") or 0.0)
+            process = ProcessId.parse(row.worker)
+            host = process.host if process else row.worker
+            results.append(RecordedResult(row.committed, host, row.number, row.step, row.value, spent))
+    return tuple(results)

@@ -25,7 +25,6 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from search import study
-from search.execution.worker import rule_of
 from search.process_id import ProcessId
 from search.samplers import sampler
 from search.space import search_space as spaces
@@ -55,7 +54,7 @@ def work(url: str, said: argparse.Namespace, ready: Any, told: Any) -> None:
     """One worker: what each claim took."""
     ledger = study.open_study(open_storage(url), "claims")
     space = spaces.Space.from_json(dict(ledger.record().space))
-    scheduler_config, me, chance = rule_of(space), ProcessId.current(), random.Random(os.getpid())
+    scheduler_config, me, chance = space.budget.scheduler_config, ProcessId.current(), random.Random(os.getpid())
     took, numbers = [], []
     ready.wait()
     until = time.monotonic() + said.seconds

@@ -40,7 +40,7 @@ from search.execution.messages import (
 )
 from tmsearch import devices
 from tmsearch.cli.services.run_study import THREADS_THAT_SLEEP_SOON
-from tmsearch.export import model_folder
+from tmsearch.export import model_folder, weights
 from tmsearch.model import cost
 from tmsearch.model import whisper as model
 from tmsearch.trial.settings import TrialSettings
@@ -55,7 +55,7 @@ def tmsearch(said: argparse.Namespace) -> dict[str, Any]:
     work = workload(said)
     config = work.config(max_steps=STEPS)
     result, seen = work.train(config, STEPS)
-    whisper = model_folder.load_weights(config, result.checkpoint)
+    whisper = weights.trained_model(config, weights.read(result.checkpoint / weights.WEIGHTS))
     model_folder.export(whisper, said.folder / "tuned")
     again = [work.evaluate(whisper, config) for _ in range(3)]
     seconds = work.speech.context_rule(whisper, config).mean_seconds(

@@ -26,8 +26,9 @@ from tmsearch import devices
 from tmsearch.config import TrainConfig
 from tmsearch.model import cost, decoding, trainable
 from tmsearch.model.decoding import Decoder
+from tmsearch.model.forward import MicroBatch
 from tmsearch.model.whisper import ModelInfo, Whisper
-from tmsearch.training.update import MicroBatch, Stepper
+from tmsearch.training.state import Stepper
 
 STEPS, EVALUATIONS, CLIPS, SECONDS, TOKENS, BATCH = 800, 32, 124, 10, 40, 16
 LARGE_V3 = {"d_model": 1280, "layers": 32, "heads": 20, "n_mels": 128, "vocabulary": 51_866}

@@ -19,7 +19,7 @@ from workload import Workload, arguments, workload
 
 from tmsearch.config import TrainConfig
 from tmsearch.evaluation import evaluate
-from tmsearch.export import model_folder
+from tmsearch.export import weights
 from tmsearch.training.state import fingerprint
 
 CONTEXTS: dict[str, dict[str, Any]] = {
@@ -63,7 +63,7 @@ def scored(work: Workload, config: TrainConfig, steps: int, kept: Path) -> tuple
     file = kept / f"{fingerprint(config)[:24]}-{steps}.json"
     if not file.exists():
         result, _ = work.train(config, steps)
-        whisper = model_folder.load_weights(config, result.checkpoint)
+        whisper = weights.trained_model(config, weights.read(result.checkpoint / weights.WEIGHTS))
         full, _ = evaluate.evaluate(whisper, work.speech, work.speech.split.validation, config, context="full")
         file.write_text(json.dumps([result.wer, full.wer]))
     trimmed, whole = json.loads(file.read_text())

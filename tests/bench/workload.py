@@ -17,8 +17,8 @@ from tmsearch.model import whisper as model
 from tmsearch.model.tokens import special_id
 from tmsearch.model.whisper import Whisper
 from tmsearch.training import train as training
-from tmsearch.training.state import fingerprint
-from tmsearch.training.train import Result, StepMetrics, Stretch
+from tmsearch.training.state import StepMetrics, fingerprint
+from tmsearch.training.train import Result, Stretch
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ import pytest
 
 from search.doctor import Doctor
 from search.execution.lease import Interrupts
-from search.execution.worker import rule_of
 from search.process_id import ProcessId
 from search.records import code_versions
 from tests.support.toy_study import Watcher, told, toy_space, toy_storage, toy_study, work
@@ -34,7 +33,7 @@ def test_a_well_study_has_nothing(half):
 
 def test_what_was_done_to_it_is_found_and_mended(half, tmp_path):
     ledger, folder = half
-    scheduler_config = rule_of(toy_space(tmp_path))
+    scheduler_config = toy_space(tmp_path).budget.scheduler_config
     dead = ProcessId(ProcessId.current().host, ProcessId.current().machine, 2**22 + 1, "0")
     ledger.sign_in(dead, "nowhere", "1")
     ledger.claim(dead, scheduler_config)
@@ -63,7 +62,7 @@ def test_what_was_done_to_it_is_found_and_mended(half, tmp_path):
 
 def test_who_is_at_work_is_left_alone(half, tmp_path):
     ledger, folder = half
-    claim = ledger.claim(ProcessId.current(), rule_of(toy_space(tmp_path)))
+    claim = ledger.claim(ProcessId.current(), toy_space(tmp_path).budget.scheduler_config)
     ledger.sign_in(ProcessId.current(), "here", "1")
     pending = folder / "trials" / f"{claim.number:04d}" / "checkpoints" / f"claim-{claim.token:06d}" / ".pending-1"
     pending.mkdir(parents=True)
@@ -74,7 +73,7 @@ def test_who_is_at_work_is_left_alone(half, tmp_path):
 
 def test_a_code_that_changed_midway_is_noted(half, tmp_path):
     ledger, folder = half
-    scheduler_config = rule_of(toy_space(tmp_path))
+    scheduler_config = toy_space(tmp_path).budget.scheduler_config
     claim = ledger.claim(ProcessId.current(), scheduler_config)
     ledger.commit(claim, 0.5, {"train_seconds": 1.0}, scheduler_config, version="2.0")
     with ledger.storage.write() as connection:

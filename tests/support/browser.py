@@ -1,4 +1,4 @@
-"""A headless Chromium for tests of what people look at; skips where there is none."""
+"""A headless Chromium for tests of pages; skips where there is none."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FLAGS = (
 
 @contextlib.contextmanager
 def chromium(profile: Path, width: int = 1280, height: int = 900, *, dark: bool = False) -> Iterator[object]:
-    """A selenium driver of Debian's chromium and chromium-driver; its console is read by `complaints`."""
+    """A selenium driver of Debian's chromium and chromium-driver; `console_messages` reads its console."""
     program, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not program or not driver:
         pytest.skip("needs chromium and chromedriver (Debian: chromium, chromium-driver)")
@@ -40,7 +40,7 @@ def chromium(profile: Path, width: int = 1280, height: int = 900, *, dark: bool 
         options.add_argument("--force-dark-mode")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     browser = webdriver.Chrome(options=options, service=Service(driver))
-    # Headless windows are no narrower than 500 pixels: a telephone's width is set as a telephone would.
+    # Headless windows are at least 500 pixels wide: narrower ones are emulated as telephones.
     browser.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride",
         {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600},
@@ -52,5 +52,5 @@ def chromium(profile: Path, width: int = 1280, height: int = 900, *, dark: bool 
 
 
 def console_messages(browser: object) -> list[str]:
-    """What the page's console holds of warnings and errors; reading empties it."""
+    """Warnings and errors in the page's console; reading empties it."""
     return [line["message"] for line in browser.get_log("browser") if line["level"] in ("SEVERE", "WARNING")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import random
@@ -10,15 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import sqlalchemy as sa
 
 from search import study
+from search.paths import study_folder, trial_folder
 from search.space import search_space as spaces
 from search.storage.database import Storage, open_storage
 from search.storage.reader import study_row
 from search.storage.schema import configurations, segments
-from search.study import study_folder, trial_folder
+from tests.support.audio_files import RecordedClip, voice, write_recordings
 from tmsearch.cli.services.knobs import DATA, TRAIN
 from tmsearch.config import DataConfig
 from tmsearch.data import corpus as clips
@@ -61,21 +60,16 @@ class Plan:
 
 def recordings(folder: Path, plan: Plan) -> Path:
     """Clips that hum like a voice, with metadata.csv."""
-    folder.mkdir(parents=True)
-    chance, rng = random.Random(1), np.random.default_rng(1)
-    with (folder / "metadata.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["file_name", "text"])
-        for place in range(plan.clips):
-            name = plan.names.get(place, f"{place:04d}.flac")
-            length = plan.seconds * chance.uniform(0.7, 1.6)
-            time = np.arange(round(16_000 * length)) / 16_000
-            phase = 2 * np.pi * np.cumsum(110 + 20 * np.sin(2 * np.pi * 2 * time)) / 16_000
-            voice = sum(np.sin(k * phase) / k for k in range(1, 12)) * (np.sin(2 * np.pi * 1.5 * time) > -0.5)
-            samples = 0.1 * chance.uniform(0.1, 2) * voice + 0.002 * rng.standard_normal(len(time))
-            soundfile.write(folder / name, samples.clip(-1, 1).astype(np.float32), 16_000, format="FLAC")
-            table.writerow([name, plan.texts.get(place, f"{place} " + " ".join(chance.choices(WORDS, k=8)))])
-    return folder
+    chance = random.Random(1)
+    noise = np.random.default_rng(1)
+    recorded = []
+    for index in range(plan.clips):
+        seconds = plan.seconds * chance.uniform(0.7, 1.6)
+        samples = voice(seconds, loudness=chance.uniform(0.1, 2), noise=noise).clip(-1, 1).astype(np.float32)
+        name = plan.names.get(index, f"{index:04d}.flac")
+        text = plan.texts.get(index, f"{index} " + " ".join(chance.choices(WORDS, k=8)))
+        recorded.append(RecordedClip(name, text, samples, container="FLAC"))
+    return write_recordings(folder, recorded)
 
 
 def make(folder: Path, plan: Plan = Plan()) -> Storage:
@@ -111,7 +105,7 @@ def make(folder: Path, plan: Plan = Plan()) -> Storage:
     study.create(storage, space, seed=0, trials=plan.configurations, version="test", known=facts)
     _fill(storage, plan, [(name, heard[name]) for name in split.validation])
     for model in MODELS:
-        write_scores(study_folder(storage, plan.study) / "baselines" / model.replace("/", "--"), 0, before)
+        write_scores(study_folder(storage.folder, plan.study) / "baselines" / model.replace("/", "--"), 0, before)
     return storage
 
 
@@ -196,4 +190,4 @@ def _fill(storage: Storage, plan: Plan, clips: list[tuple[str, str]]) -> None:
                 if state != "failed" and (-step, _wer(scores)) < (-best[2], best[1]):
                     best, tables = (number, _wer(scores), step), {(number, step): scores}
     for (number, step), scores in tables.items():
-        write_scores(trial_folder(study_folder(storage, plan.study), number), step, scores)
+        write_scores(trial_folder(study_folder(storage.folder, plan.study), number), step, scores)

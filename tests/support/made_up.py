@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 from pathlib import Path
 
 from search import study
+from search.paths import study_folder, trial_folder
 from search.records import Rung
 from search.storage import entries
-from search.storage.claims import Ledger
 from search.storage.database import open_storage
-from tests.support.audio_files import wav
+from search.storage.ledger import Ledger
+from tests.support.audio_files import RecordedClip, tone, write_recordings
 from tmsearch.cli.services.knobs import load_space
 from tmsearch.config import DataConfig, TrainConfig
 from tmsearch.evaluation.scores import ClipScore, write_scores
@@ -43,14 +43,10 @@ OTHER = {"learning_rate": 3e-4, "model": "demo/micro"}
 
 
 def dataset(folder: Path) -> Path:
-    folder.mkdir(parents=True)
-    with (folder / "metadata.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["file_name", "text"])
-        for index, (name, text) in enumerate(TEXTS.items()):
-            (folder / f"{name}.wav").write_bytes(wav(seconds=1.0 + 0.2 * index, frequency=200.0 + 100 * index))
-            writer.writerow([f"{name}.wav", text])
-    return folder
+    clips = []
+    for index, (name, text) in enumerate(TEXTS.items()):
+        clips.append(RecordedClip(f"{name}.wav", text, tone(1.0 + 0.2 * index, 200.0 + 100 * index)))
+    return write_recordings(folder, clips)
 
 
 def scores(wrong: int) -> list[ClipScore]:
@@ -103,7 +99,7 @@ def made_up(folder: Path, *, over: bool = True, name: str = "made_up") -> Ledger
         ],
     )
     for number, results in rungs.items():
-        trial = study.trial_folder(study.study_folder(storage, name), number)
+        trial = trial_folder(study_folder(storage.folder, name), number)
         recipe = Recipe(DataConfig(dataset=str(data)), TrainConfig(**(OTHER if number else DEFAULT)), 1)
         save_recipe(trial / "config.yaml", recipe)
         for result in results:

@@ -1,4 +1,4 @@
-"""A terminal's screen, small: what stands on it after a program has written to it."""
+"""A small terminal emulator: the lines on a screen after a program has written to it."""
 
 import os
 import pty
@@ -17,22 +17,25 @@ _CONTROL = re.compile(r"\x1b\[(\??[\d;]*)([A-Za-z])")
 
 
 class Screen:
-    """Rows of `width` characters that wrap as a terminal's do; `wrapped` counts how often one did."""
+    """Rows of `width` characters that wrap as on a terminal; `wrapped` counts how often that happened."""
 
     def __init__(self, width):
-        self.width, self.wrapped = width, 0
-        self.rows, self.row, self.column = [""], 0, 0
+        self.width = width
+        self.wrapped = 0
+        self.rows = [""]
+        self.row = 0
+        self.column = 0
 
     def write(self, text):
-        place = 0
-        while place < len(text):
-            found = _CONTROL.match(text, place)
-            if found:
-                self._control(found[1], found[2])
-                place = found.end()
-                continue
-            self._put(text[place])
-            place += 1
+        position = 0
+        while position < len(text):
+            control = _CONTROL.match(text, position)
+            if control:
+                self._control(control[1], control[2])
+                position = control.end()
+            else:
+                self._put(text[position])
+                position += 1
         return self
 
     def _control(self, numbers, kind):
@@ -45,10 +48,13 @@ class Screen:
         if char == "\r":
             self.column = 0
         elif char == "\n":
-            self.row, self.column = self.row + 1, 0
+            self.row += 1
+            self.column = 0
         elif char >= " ":
             if self.column == self.width:
-                self.row, self.column, self.wrapped = self.row + 1, 0, self.wrapped + 1
+                self.row += 1
+                self.column = 0
+                self.wrapped += 1
             self._make_room()
             line = self.rows[self.row].ljust(self.column)
             self.rows[self.row] = line[: self.column] + char + line[self.column + 1 :]
@@ -64,24 +70,25 @@ class Screen:
 
 
 def run_in_terminal(folder, *words, width=80, height=24, timeout=60, keys=None, **more):
-    """(exit code, all that `tmsearch` wrote) on a pseudo-terminal; `keys(written)` says what is typed, once."""
-    mine, theirs = pty.openpty()
-    ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+    """(exit code, output) of `tmsearch` on a pseudo-terminal; `keys(output)` returns what to type, once."""
+    supervisor, terminal = pty.openpty()
+    ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
     process = subprocess.Popen(
-        [sys.executable, "-m", "tmsearch", *words], cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs,
+        [sys.executable, "-m", "tmsearch", *words], cwd=folder, stdin=terminal, stdout=terminal, stderr=terminal,
         env=environment(folder, **{"TERM": "xterm-256color", **more}), start_new_session=True, close_fds=True,
         preexec_fn=lambda: ioctl(0, termios.TIOCSCTTY, 0),
     )  # fmt: skip
-    os.close(theirs)
-    written, until = "", time.monotonic() + timeout
-    while time.monotonic() < until:
-        if select.select([mine], [], [], 0.1)[0]:
+    os.close(terminal)
+    written = ""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        if select.select([supervisor], [], [], 0.1)[0]:
             try:
-                written += os.read(mine, 65536).decode("utf-8", "replace")
+                written += os.read(supervisor, 65536).decode("utf-8", "replace")
             except OSError:
                 break
         if keys and (typed := keys(written)):
-            os.write(mine, typed)
+            os.write(supervisor, typed)
             keys = None
-    os.close(mine)
+    os.close(supervisor)
     return process.wait(timeout=10), written

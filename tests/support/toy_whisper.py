@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import torch
 from tokenizers import AddedToken
 from transformers import (
@@ -20,10 +18,12 @@ from transformers import (
 )
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+from tests.support.audio_files import RecordedClip, write_recordings
 from tmsearch.config import DataConfig, TrainConfig
 from tmsearch.data import corpus as clips
 from tmsearch.data.splits import Split
-from tmsearch.training.train import Speech, Stretch
+from tmsearch.features.dataset import Speech
+from tmsearch.training.train import Stretch
 
 SECONDS = 2  # context of the toy's encoder
 SPECIALS = (
@@ -141,20 +141,14 @@ TEXTS = (
 
 def corpus_folder(folder: Path, texts: tuple[str, ...] = TEXTS, seconds: float | None = None) -> Path:
     """Saves a hum for each text, 16 kHz, between 0.4 and 1.6 s long, with metadata.csv."""
-    folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(0)
-    rows = []
+    noise = np.random.default_rng(0)
+    recorded = []
     for index, text in enumerate(texts):
         length = seconds or 0.4 + 0.1 * (index % 13)
-        time = np.arange(round(16_000 * length)) / 16_000
-        hum = 0.2 * np.sin(2 * np.pi * (120 + 60 * index) * time) + 0.01 * rng.standard_normal(len(time))
-        soundfile.write(folder / f"{index:03d}.flac", hum.astype(np.float32), 16_000)
-        rows.append({"file_name": f"{index:03d}.flac", "text": text})
-    with (folder / "metadata.csv").open("w", newline="") as file:
-        table = csv.DictWriter(file, ["file_name", "text"])
-        table.writeheader()
-        table.writerows(rows)
-    return folder
+        time = np.arange(round(16_000 * length)) / 16_000  # [positions]
+        hum = 0.2 * np.sin(2 * np.pi * (120 + 60 * index) * time) + 0.01 * noise.standard_normal(len(time))
+        recorded.append(RecordedClip(f"{index:03d}.flac", text, hum.astype(np.float32)))
+    return write_recordings(folder, recorded)
 
 
 def speech(folder: Path, cache: Path, *, validation: int = 4, language: str = "en") -> Speech:

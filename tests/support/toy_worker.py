@@ -37,7 +37,7 @@ def main(folder):
         Path(folder),
         job,
         Teller(),
-        place=os.environ.get(LOCATION_VARIABLE, ""),
+        location=os.environ.get(LOCATION_VARIABLE, ""),
         version="toy",
     )
     try:

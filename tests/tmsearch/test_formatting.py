@@ -1,11 +1,22 @@
-"""Hostile text is text, in Markdown and in a spreadsheet."""
+"""Durations and sizes as people read them; hostile text is text, in Markdown and in a spreadsheet."""
 
 import re
 
 import pytest
 
 from tests.support.made_up import TEXTS
-from tmsearch.quoting import LONGEST, cell, file_name, markdown, one_line
+from tmsearch.formatting import (
+    LONGEST,
+    clock_time,
+    csv_cell,
+    duration,
+    estimated_duration,
+    file_name,
+    file_size,
+    first_line,
+    markdown,
+    one_line,
+)
 
 HOSTILE = [*TEXTS, *TEXTS.values()]
 
@@ -29,14 +40,41 @@ def test_it_reads_as_it_was():
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", " \t=1", "\r=1"])
 def test_no_cell_is_a_formula(text):
-    assert cell(text).startswith("'")
+    assert csv_cell(text).startswith("'")
 
 
 def test_an_ordinary_cell_stays():
-    assert cell('he said = "no", twice') == 'he said = "no", twice'
+    assert csv_cell('he said = "no", twice') == 'he said = "no", twice'
 
 
 def test_a_file_name_is_one():
     assert file_name("../../etc/<b>\u202epasswd") == "etc_b_passwd"
     assert file_name("...") == "clip"
     assert len(file_name("n" * 400)) == 48
+
+
+@pytest.mark.parametrize(
+    ("seconds", "clock", "rounded"),
+    [(41.6, "0:42", "42 s"), (60, "1:00", "1 min"), (3723, "1:02:03", "62 min"), (12_240, "3:24:00", "3.4 h")],
+)
+def test_durations(seconds, clock, rounded):
+    assert clock_time(seconds) == clock
+    assert duration(seconds) == rounded
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(3, "about 10 s"), (41, "about 40 s"), (720, "about 12 min"), (200_000, "about 56 h")]
+)
+def test_an_estimate_has_few_digits(seconds, text):
+    assert estimated_duration(seconds) == text
+
+
+@pytest.mark.parametrize(("count", "text"), [(900, "900 bytes"), (38_000, "38 kB"), (3_200_000, "3.2 MB")])
+def test_file_sizes(count, text):
+    assert file_size(count) == text
+
+
+def test_an_error_in_one_line():
+    assert first_line(ValueError("\nfirst\nsecond")) == "first"
+    assert first_line(ValueError()) == "ValueError"
+    assert first_line(ValueError("x" * 50), 20) == "x" * 17 + "..."

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import yaml
 
-from tests.support.audio_files import speech_folder, struct_table
+from tests.support.audio_files import struct_table, tone_folder
 from tests.support.command import tmsearch
 from tests.support.hub_server import Hub, hub_environment, refusing_url
 
@@ -18,7 +18,7 @@ TOKEN = "hf_aVerySecretToken"
 
 CHILD = """
 import json, sys, time
-from tmsearch.clips import load
+from tmsearch.data.corpus import load
 from tmsearch.config import DataConfig
 from tmsearch.errors import InputError
 for asked in json.loads(sys.argv[1]):
@@ -49,7 +49,7 @@ def ask(environment, *configs):
 
 
 def test_public_dataset_and_then_without_network(tmp_path):
-    with Hub({("dataset", "me/throat"): {"main": speech_folder(tmp_path / "repo", "a", "b")}}) as hub:
+    with Hub({("dataset", "me/throat"): {"main": tone_folder(tmp_path / "repo", "a", "b")}}) as hub:
         answer = ask(hub.environment(tmp_path / "home"), {"dataset": "me/throat"})
         environment = hub.environment(tmp_path / "home")
     assert answer["names"] == ["a.wav", "b.wav"]
@@ -62,7 +62,7 @@ def test_public_dataset_and_then_without_network(tmp_path):
 
 
 def test_a_partial_download_is_not_taken_for_the_dataset(tmp_path):
-    with Hub({("dataset", "me/throat"): {"main": speech_folder(tmp_path / "repo", "a", "b")}}) as hub:
+    with Hub({("dataset", "me/throat"): {"main": tone_folder(tmp_path / "repo", "a", "b")}}) as hub:
         environment = hub.environment(tmp_path / "home")
         ask(environment, {"dataset": "me/throat"})
     snapshot = next((tmp_path / "home/hub/datasets--me--throat/snapshots").iterdir())
@@ -71,7 +71,7 @@ def test_a_partial_download_is_not_taken_for_the_dataset(tmp_path):
 
 
 def test_private_dataset_demands_the_token(tmp_path):
-    repos = {("dataset", "me/secret"): {"main": speech_folder(tmp_path / "repo", "a", "b")}}
+    repos = {("dataset", "me/secret"): {"main": tone_folder(tmp_path / "repo", "a", "b")}}
     asked = {"dataset": "me/secret"}
     with Hub(repos, private={"me/secret"}, token=TOKEN) as hub:
         without = ask(hub.environment(tmp_path / "home1"), asked)["error"]
@@ -85,7 +85,7 @@ def test_private_dataset_demands_the_token(tmp_path):
 
 
 def test_gated_dataset_says_to_ask_for_access(tmp_path):
-    repos = {("dataset", "me/gated"): {"main": speech_folder(tmp_path / "repo", "a", "b")}}
+    repos = {("dataset", "me/gated"): {"main": tone_folder(tmp_path / "repo", "a", "b")}}
     with Hub(repos, gated={"me/gated"}) as hub:
         answer = ask(hub.environment(tmp_path / "home"), {"dataset": "me/gated"})
     assert "me/gated: gated" in answer["error"]
@@ -94,8 +94,8 @@ def test_gated_dataset_says_to_ask_for_access(tmp_path):
 def test_revisions_are_pinned(tmp_path):
     repos = {
         ("dataset", "me/throat"): {
-            "main": speech_folder(tmp_path / "new", "a", "b", "c"),
-            "v1": speech_folder(tmp_path / "old", "a", "b"),
+            "main": tone_folder(tmp_path / "new", "a", "b", "c"),
+            "v1": tone_folder(tmp_path / "old", "a", "b"),
         }
     }
     commit = Hub.commit("dataset", "me/throat", "v1")
@@ -179,7 +179,7 @@ def test_several_configurations_stop_before_a_download(tmp_path):
 
 
 def test_a_recipe_names_the_commit_that_its_search_was_made_on(tmp_path):
-    repo = speech_folder(tmp_path / "repo", *"abcdefghij")
+    repo = tone_folder(tmp_path / "repo", *"abcdefghij")
     (tmp_path / "space.yaml").write_text(
         "study: hub\ndata: {dataset: me/throat, validation: 3, test: 2}\nbudget: {max_steps: 2, rungs: [2]}\n"
         "train: {model: demo/nano, batch_size: 2}\nsearch: {learning_rate: {low: 1e-4, high: 1e-3, log: true}}\n"

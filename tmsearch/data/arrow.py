@@ -1,14 +1,14 @@
-"""Rows kept by the datasets library: parquet, save_to_disk, and whatever else a hub repository holds."""
+"""Rows that the datasets library reads: parquet, save_to_disk, and whatever else a hub repository holds."""
 
 from __future__ import annotations
 
-import dataclasses
 import glob
 import io
 import re
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
@@ -17,8 +17,9 @@ import numpy as np
 import soundfile
 
 from tmsearch.config import DataConfig
-from tmsearch.data.rows import Columns, Row, as_groups, as_text, find_columns
+from tmsearch.data.columns import Columns, Row, as_groups, as_text, find_columns
 from tmsearch.errors import InputError
+from tmsearch.formatting import first_line
 
 _SPLIT = re.compile(r"(train|validation|valid|val|dev|test|eval)(?![A-Za-z])")
 
@@ -29,34 +30,51 @@ def is_saved(folder: Path) -> bool:
 
 
 def table_rows(path: Path, config: DataConfig, parquet: Sequence[Path]) -> tuple[list[Row], list[str]]:
-    """The rows of a save_to_disk folder, a parquet file, or a folder that `datasets.load_dataset` understands.
+    """Reads a save_to_disk folder, a parquet file, or a folder that `datasets.load_dataset` understands.
 
-    All splits are one to us. A row is named by its audio's file name where every row has one of its own, else by its
-    number; where there are several splits, theirs comes first. Raises InputError.
+    A row is named by its audio's file name where all rows have different ones, else by its number; with several
+    splits the split's name is put in front.
+
+    Returns:
+        The rows of all splits together, and remarks.
+
+    Raises:
+        InputError: The data cannot be read, or lacks a column.
     """
     for file in parquet:
         _check_parquet(file)
     splits = _open(path, config.dataset, parquet)
     root = path.parent if path.is_file() else path
-    several = len(splits) > 1
     rows: list[Row] = []
-    named: list[str] = []
+    file_names: list[str] = []
     for split, table in splits.items():
         columns = _columns(table, config)
         audio = table.data.column(columns.audio)
-        prefix = f"{split}/" if several else ""
-        named += [f"{prefix}{file_name}" if file_name else "" for file_name in _file_names(audio)]
-        cells = table.select_columns(columns.light).to_dict()
-        for index in range(len(table)):
-            line = {column: values[index] for column, values in cells.items()}
-            name = f"{prefix}row-{len(rows):06d}"
-            read = partial(_read, audio, index, root)
-            language = as_text(line[columns.language]) if columns.language else None
-            groups = as_groups(line, columns.groups)
-            rows.append(Row(name, as_text(line[columns.text]), read, groups, language=language or ""))
-    if rows and all(named) and max(Counter(named).values()) == 1:
-        rows = [dataclasses.replace(row, name=name) for row, name in zip(rows, named, strict=True)]
-    return rows, [f"its splits {', '.join(splits)} are taken as one"] if several else []
+        prefix = f"{split}/" if len(splits) > 1 else ""
+        for file_name in _file_names(audio):
+            file_names.append(f"{prefix}{file_name}" if file_name else "")
+        for row in _split_rows(table, columns, audio, root):
+            rows.append(replace(row, name=f"{prefix}row-{len(rows):06d}"))
+    if rows and all(file_names) and max(Counter(file_names).values()) == 1:
+        rows = [replace(row, name=name) for row, name in zip(rows, file_names, strict=True)]
+    if len(splits) <= 1:
+        return rows, []
+    return rows, [f"its splits {', '.join(splits)} are taken as one"]
+
+
+def _split_rows(table: Any, columns: Columns, audio: Any, root: Path) -> Iterator[Row]:
+    """The rows of one split, not named yet."""
+    values = table.select_columns(columns.without_audio).to_dict()
+    for index in range(len(table)):
+        cells = {column: values[column][index] for column in values}
+        language = as_text(cells[columns.language]) if columns.language else None
+        yield Row(
+            name="",
+            text=as_text(cells[columns.text]),
+            read=partial(_read, audio, index, root),
+            groups=as_groups(cells, columns.groups),
+            language=language or "",
+        )
 
 
 def _check_parquet(file: Path) -> None:
@@ -65,11 +83,11 @@ def _check_parquet(file: Path) -> None:
     try:
         pyarrow.parquet.read_metadata(file)
     except (OSError, pyarrow.ArrowException) as error:
-        raise InputError(f"{file}: no parquet that can be read: {_first_line(error)}") from None
+        raise InputError(f"{file}: not readable as parquet: {first_line(error, 160)}") from None
 
 
 def _open(path: Path, dataset: str, parquet: Sequence[Path]) -> Mapping[str, Any]:
-    """Splits by name, memory-mapped; a card that lists configurations says which parquet files are the dataset."""
+    """Memory-mapped tables by split. A card that lists configurations says which parquet files are the dataset."""
     import datasets
 
     if not sys.stderr.isatty():
@@ -77,43 +95,41 @@ def _open(path: Path, dataset: str, parquet: Sequence[Path]) -> Mapping[str, Any
     try:
         if parquet and not _has_card(path):
             loaded = datasets.load_dataset("parquet", data_files=_by_split(parquet))
+        elif is_saved(path):
+            loaded = datasets.load_from_disk(str(path))
         else:
-            loaded = datasets.load_from_disk(str(path)) if is_saved(path) else datasets.load_dataset(str(path))
+            loaded = datasets.load_dataset(str(path))
     except Exception as error:  # a builder raises whatever its format's library does
         cause = error.__cause__ or error
-        raise InputError(f"{dataset}: the datasets library cannot load it: {_first_line(cause)}") from None
+        raise InputError(f"{dataset}: the datasets library cannot load it: {first_line(cause, 160)}") from None
     return loaded if isinstance(loaded, dict) else {"": loaded}
 
 
 def _has_card(folder: Path) -> bool:
-    """Whether the README starts with YAML; the datasets library warns of one that does not."""
-    card = folder / "README.md"
-    return card.is_file() and card.read_bytes()[:4] in (b"---\n", b"---\r")
+    """Whether the README starts with YAML; the datasets library warns about one that does not."""
+    readme = folder / "README.md"
+    return readme.is_file() and readme.read_bytes()[:4] in (b"---\n", b"---\r")
 
 
 def _by_split(files: Sequence[Path]) -> dict[str, list[str]]:
-    """Files by the split that their names start with, as in train-00000-of-00002.parquet; `train` for the others."""
+    """Files by the split that their names start with, as in train-00000-of-00002.parquet; `train` for all others."""
     splits: defaultdict[str, list[str]] = defaultdict(list)
     for file in files:
         match = _SPLIT.match(file.name)
-        splits[match[1] if match else "train"].append(glob.escape(str(file)))
+        split = match[1] if match else "train"
+        splits[split].append(glob.escape(str(file)))
     return dict(splits)
-
-
-def _first_line(error: BaseException) -> str:
-    line = next(iter(str(error).splitlines()), "") or type(error).__name__
-    return line if len(line) <= 160 else f"{line[:157]}..."
 
 
 def _columns(table: Any, config: DataConfig) -> Columns:
     import datasets
 
-    typed = [name for name, feature in table.features.items() if isinstance(feature, datasets.Audio)]
-    return find_columns(config.dataset, list(table.features), typed, config)
+    typed_audio = [name for name, feature in table.features.items() if isinstance(feature, datasets.Audio)]
+    return find_columns(config.dataset, list(table.features), typed_audio, config)
 
 
 def _file_names(audio: Any) -> list[str]:
-    """The name that each cell of an Arrow column has for its audio, without folders; empty where it has none."""
+    """For each cell of an Arrow column, its audio file's name without folders; empty where it has none."""
     import pyarrow
     import pyarrow.compute
 
@@ -130,8 +146,10 @@ def _file_names(audio: Any) -> list[str]:
 def _read(audio: Any, index: int, root: Path) -> bytes:
     """The encoded bytes of one cell: bytes, a path (relative to `root`), or a struct of bytes, path or samples."""
     cell = audio[index].as_py()
-    if not isinstance(cell, dict):
-        cell = {"path": cell} if isinstance(cell, str) else {"bytes": cell}
+    if isinstance(cell, str):
+        cell = {"path": cell}
+    elif not isinstance(cell, dict):
+        cell = {"bytes": cell}
     if cell.get("bytes") is not None:
         return bytes(cell["bytes"])
     if cell.get("array") is not None:

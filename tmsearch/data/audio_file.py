@@ -1,4 +1,7 @@
-"""Encoded audio to samples: whatever libsndfile reads, to 16 kHz mono."""
+"""Encoded audio -> samples: whatever libsndfile reads, as 16 kHz mono.
+
+Shapes: `positions` are sample positions in time, `channels` the recording's channels.
+"""
 
 from __future__ import annotations
 
@@ -10,22 +13,24 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
+from tmsearch.errors import TmsearchError
+
 Samples = npt.NDArray[np.float32]
 
 SAMPLE_RATE = 16_000  # Hz, of every Whisper checkpoint
-LONGEST = 30.0  # seconds, the window that Whisper was trained on
+MAX_SECONDS = 30.0  # the window that Whisper was trained on
 
 # A sample counts as clipped when it and a neighbour lie within 0.009 dB of full scale: a lone one is only a peak.
 _FULL_SCALE = 0.999
 
 
-class UnusableAudioError(Exception):
+class UnusableAudioError(TmsearchError):
     """A recording that no model can learn from; the message is the reason."""
 
 
 @dataclass(frozen=True)
 class Recording:
-    """What a clip was before it became 16 kHz mono: rate in Hz, levels relative to full scale, share clipped."""
+    """A clip before it became 16 kHz mono: rate in Hz, levels relative to full scale, share of samples clipped."""
 
     sample_rate: int
     channels: int
@@ -34,31 +39,43 @@ class Recording:
     clipped: float
 
 
-UNHEARD = Recording(sample_rate=SAMPLE_RATE, channels=1, peak=0.0, rms=0.0, clipped=0.0)
+UNKNOWN_RECORDING = Recording(sample_rate=SAMPLE_RATE, channels=1, peak=0.0, rms=0.0, clipped=0.0)
 
 
 def decode(encoded: bytes) -> tuple[Samples, int]:
-    """The samples [n, channels] at their own rate, and that rate in Hz.
+    """Decodes a file's bytes; never more than MAX_SECONDS of it.
 
-    Raises Unusable for what libsndfile cannot read, for NaN or infinities, and for more than LONGEST seconds, of
-    which no more than LONGEST is ever decoded.
+    Returns:
+        The samples [positions, channels] at their own rate, and that rate in Hz.
+
+    Raises:
+        UnusableAudioError: libsndfile cannot read it, it holds NaN or infinities, or it is longer than MAX_SECONDS.
     """
     try:
         with soundfile.SoundFile(io.BytesIO(encoded)) as file:
             rate = file.samplerate
-            samples = file.read(int(LONGEST * rate) + 1, dtype="float32", always_2d=True)
-            declared = file.frames / rate
+            samples = file.read(int(MAX_SECONDS * rate) + 1, dtype="float32", always_2d=True)  # [positions, channels]
+            declared_seconds = file.frames / rate
     except soundfile.LibsndfileError as error:
         raise UnusableAudioError(f"unreadable: {error.error_string}") from None
-    if len(samples) > LONGEST * rate:
-        raise UnusableAudioError(f"longer than {LONGEST:g} s: {max(declared, len(samples) / rate):.1f} s")
+    if len(samples) > MAX_SECONDS * rate:
+        seconds = max(declared_seconds, len(samples) / rate)
+        raise UnusableAudioError(f"longer than {MAX_SECONDS:g} s: {seconds:.1f} s")
     if not np.isfinite(samples).all():
         raise UnusableAudioError("unreadable: holds NaN or infinite samples")
     return samples, rate
 
 
 def mono(samples: Samples, rate: int) -> Samples:
-    """[n, channels] at `rate` Hz -> [m] at SAMPLE_RATE: the channels' mean, resampled by soxr at its high quality."""
+    """Averages the channels and resamples by soxr at its high quality.
+
+    Args:
+        samples: [positions, channels].
+        rate: Of `samples`, in Hz.
+
+    Returns:
+        [positions] at SAMPLE_RATE.
+    """
     mixed = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
     if rate == SAMPLE_RATE:
         return np.ascontiguousarray(mixed)
@@ -66,23 +83,31 @@ def mono(samples: Samples, rate: int) -> Samples:
     return resampled
 
 
-def inspect(encoded: bytes) -> tuple[float, Recording]:
-    """Duration in seconds and levels; raises Unusable for what `decode` refuses, the empty and the silent."""
+def measure(encoded: bytes) -> tuple[float, Recording]:
+    """Duration in seconds and levels of a file's bytes.
+
+    Raises:
+        UnusableAudioError: As `decode`, and for empty and silent recordings.
+    """
     samples, rate = decode(encoded)
     if len(samples) * SAMPLE_RATE // rate < 1:
         raise UnusableAudioError("empty: not one sample")
     mixed = samples.mean(axis=1)
     if mixed.max() == mixed.min():
         raise UnusableAudioError("all digital silence")
-    level = np.abs(samples)
-    hot = level >= _FULL_SCALE
-    beside = np.zeros_like(hot)
-    beside[1:] |= hot[:-1]
-    beside[:-1] |= hot[1:]
-    return len(samples) / rate, Recording(
+    recording = Recording(
         sample_rate=rate,
         channels=samples.shape[1],
-        peak=float(level.max()),
+        peak=float(np.abs(samples).max()),
         rms=float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))),
-        clipped=float(np.mean(hot & beside)),
+        clipped=_clipped_share(samples),
     )
+    return len(samples) / rate, recording
+
+
+def _clipped_share(samples: Samples) -> float:
+    full_scale = np.abs(samples) >= _FULL_SCALE  # [positions, channels]
+    has_full_scale_neighbour = np.zeros_like(full_scale)
+    has_full_scale_neighbour[1:] |= full_scale[:-1]
+    has_full_scale_neighbour[:-1] |= full_scale[1:]
+    return float(np.mean(full_scale & has_full_scale_neighbour))

@@ -5,109 +5,131 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tmsearch.config import DataConfig
-from tmsearch.data.rows import Row, as_groups, as_text, find_columns
+from tmsearch.data.columns import Columns, Row, as_groups, as_text, find_columns
 from tmsearch.errors import InputError
 
 METADATA = ("metadata.csv", "metadata.jsonl")
-_AUDIO_ENDINGS = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".m4a", ".aac", ".wma"}
+_AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".m4a", ".aac", ".wma"}
 
 
 @dataclass(frozen=True)
 class MetadataRow:
-    """One line of a metadata file: its number in the file, its cells, and what is wrong with it."""
+    """One row of a metadata file: its line number, its cells by column, and what is wrong with it."""
 
-    number: int
+    line: int
     cells: Mapping[str, Any]
     problem: str = ""
 
 
-def visible(root: Path, *names: str) -> list[Path]:
-    """Files below `root` whose name matches one of the patterns `names`, sorted, nothing hidden among them."""
-    found = {path for name in names for path in root.rglob(name)}
-    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(root).parts))
+def visible(root: Path, *patterns: str) -> list[Path]:
+    """Sorted files below `root` whose name matches any of the glob patterns, without hidden files and folders."""
+    matches = {path for pattern in patterns for path in root.rglob(pattern)}
+    return sorted(path for path in matches if not _is_hidden(path.relative_to(root)))
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def folder_rows(root: Path, files: Sequence[Path], config: DataConfig) -> tuple[list[Row], list[str]]:
-    """The rows of every metadata file, file names relative to the file's own folder, and remarks.
+    """Reads metadata files whose audio file names are relative to each file's own folder.
 
-    A row is named by its audio file's path below `root`. Raises InputError for a metadata file that cannot be read.
+    Returns:
+        The rows, named by their audio file's path below `root`, and remarks.
+
+    Raises:
+        InputError: A metadata file cannot be read or lacks a column.
     """
-    rows = [row for file in files for row in _rows(root, file, config)]
+    rows: list[Row] = []
+    for file in files:
+        rows += _read_metadata(root, file, config)
     listed = {row.name for row in rows}
-    audio = (path for path in visible(root, "*") if path.suffix.lower() in _AUDIO_ENDINGS)
-    left = sum(path.relative_to(root).as_posix() not in listed for path in audio)
-    notes = [f"{left} audio files have no line in {files[0].name} and are not used"] if left else []
-    return rows, notes
+    audio_files = [path for path in visible(root, "*") if path.suffix.lower() in _AUDIO_SUFFIXES]
+    unlisted = sum(path.relative_to(root).as_posix() not in listed for path in audio_files)
+    if not unlisted:
+        return rows, []
+    return rows, [f"{unlisted} audio files have no line in {files[0].name} and are not used"]
 
 
-def _rows(root: Path, file: Path, config: DataConfig) -> Iterator[Row]:
+def _read_metadata(root: Path, file: Path, config: DataConfig) -> Iterator[Row]:
     shown = _shown(root, file, config)
-    header, lines = _jsonl(file, shown) if file.suffix == ".jsonl" else _csv(file, shown)
+    read = _read_jsonl if file.suffix == ".jsonl" else _read_csv
+    header, metadata_rows = read(file, shown)
     columns = find_columns(shown, header, (), config)
-    for line in lines:
-        cells = line.cells
-        file_name = as_text(cells.get(columns.audio))
-        if not file_name:
-            problem = line.problem or f"no {columns.audio}"
-            yield Row(f"{file.relative_to(root).as_posix()}:{line.number}", None, bytes, problem=problem)
-            continue
-        path = file.parent / file_name
-        name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
-        groups = as_groups(cells, columns.groups)
-        language = as_text(cells.get(columns.language)) if columns.language else None
-        yield Row(name, as_text(cells.get(columns.text)), path.read_bytes, groups, line.problem, language or "")
+    for metadata_row in metadata_rows:
+        yield _as_row(root, file, metadata_row, columns)
+
+
+def _as_row(root: Path, file: Path, metadata_row: MetadataRow, columns: Columns) -> Row:
+    cells = metadata_row.cells
+    file_name = as_text(cells.get(columns.audio))
+    if not file_name:
+        name = f"{file.relative_to(root).as_posix()}:{metadata_row.line}"
+        return Row(name, None, bytes, problem=metadata_row.problem or f"no {columns.audio}")
+    path = file.parent / file_name
+    shown_path = path.relative_to(root) if path.is_relative_to(root) else path
+    language = as_text(cells.get(columns.language)) if columns.language else None
+    return Row(
+        name=shown_path.as_posix(),
+        text=as_text(cells.get(columns.text)),
+        read=path.read_bytes,
+        groups=as_groups(cells, columns.groups),
+        problem=metadata_row.problem,
+        language=language or "",
+    )
 
 
 def _shown(root: Path, file: Path, config: DataConfig) -> str:
-    """The metadata file as errors name it: by the dataset's name and not by a folder of the hub's cache."""
+    """The metadata file as errors name it: by the dataset's name instead of a folder of the hub's cache."""
     return config.dataset if Path(config.dataset).name == file.name else f"{config.dataset}/{file.relative_to(root)}"
 
 
-def _csv(file: Path, shown: str) -> tuple[list[str], list[MetadataRow]]:
-    """Header and lines; a line with more cells than the header has an unquoted comma in its text."""
-    text = _read(file, shown)
-    lines = []
+def _read_csv(file: Path, shown: str) -> tuple[list[str], list[MetadataRow]]:
+    """Header and rows; a row with more cells than the header has an unquoted comma in its text."""
+    text = _read_text(file, shown)
+    rows = []
     try:
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)
         header = [column.strip() for column in next(reader, [])]
         for cells in reader:
             if not cells:
                 continue
-            odd = "" if len(cells) == len(header) else f"{len(cells)} cells under {len(header)} columns; quote commas"
-            lines.append(MetadataRow(reader.line_num, dict(zip(header, cells, strict=False)), odd))
+            problem = ""
+            if len(cells) != len(header):
+                problem = f"{len(cells)} cells under {len(header)} columns; quote commas"
+            rows.append(MetadataRow(reader.line_num, dict(zip(header, cells, strict=False)), problem))
     except csv.Error as error:
         raise InputError(f"{shown}:{reader.line_num}: {error}; quote texts that hold quotes or line ends") from None
     if len(set(header)) < len(header):
         raise InputError(f"{shown}: a column is named twice in {', '.join(header)}")
-    return header, lines
+    return header, rows
 
 
-def _jsonl(file: Path, shown: str) -> tuple[list[str], list[MetadataRow]]:
-    lines = []
-    for number, text in enumerate(_read(file, shown).split("\n"), 1):
-        if not text.strip():
+def _read_jsonl(file: Path, shown: str) -> tuple[list[str], list[MetadataRow]]:
+    """All keys in the order of their first use, and the rows."""
+    rows = []
+    keys: dict[str, None] = {}
+    for number, line in enumerate(_read_text(file, shown).split("\n"), 1):
+        if not line.strip():
             continue
         try:
-            cells = json.loads(text)
+            cells = json.loads(line)
         except ValueError as error:
-            raise InputError(f"{shown}:{number}: no JSON: {error}") from None
+            raise InputError(f"{shown}:{number}: not JSON: {error}") from None
         if not isinstance(cells, dict):
             raise InputError(f'{shown}:{number}: a {type(cells).__name__}; each line must be {{"file_name": ...}}')
-        lines.append(MetadataRow(number, cells))
-    return _union(line.cells for line in lines), lines
+        rows.append(MetadataRow(number, cells))
+        keys.update(dict.fromkeys(cells))
+    return list(keys), rows
 
 
-def _union(mappings: Iterable[Mapping[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(key for mapping in mappings for key in mapping))
-
-
-def _read(file: Path, shown: str) -> str:
+def _read_text(file: Path, shown: str) -> str:
     try:
         return file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""A dataset as clips: which can be used, what each says, and its samples when asked for."""
+"""A dataset as clips: which are usable, the text of each, and its samples on demand."""
 
 from __future__ import annotations
 
@@ -12,31 +12,33 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from tmsearch.config import DataConfig
-from tmsearch.data.audio_file import UNHEARD, Recording, Samples, UnusableAudioError, decode, inspect, mono
-from tmsearch.data.sources import Row, Source, open_source
+from tmsearch.data import audio_file
+from tmsearch.data.audio_file import UNKNOWN_RECORDING, Recording, Samples, UnusableAudioError
+from tmsearch.data.columns import Row
+from tmsearch.data.sources import Source, open_source
 from tmsearch.data.text_normalizer import normalizer
 from tmsearch.errors import InputError
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One utterance: a name that is unique in its corpus, its text as written but for runs of white space, and its
-    duration in seconds.
+    """One utterance: a name that is unique in its corpus, its text with runs of white space made single spaces, and
+    its duration in seconds.
 
-    `group` holds what must not be shared by two splits: the normalised sentence, then `column=value` for each column
-    that names a speaker or a session.
+    `group` lists what two splits must not share: the normalized sentence, then `column=value` for each column that
+    names a speaker or a session.
     """
 
     name: str
     text: str
     seconds: float
     group: tuple[str, ...]
-    recording: Recording = UNHEARD
+    recording: Recording = UNKNOWN_RECORDING
 
 
 @dataclass(frozen=True)
 class Dropped:
-    """A row of the dataset that is no clip, and why."""
+    """A row of the dataset that cannot be used, and why."""
 
     name: str
     reason: str
@@ -46,9 +48,9 @@ class Dropped:
 class Corpus:
     """Every usable clip of a dataset, by name, and every row left out.
 
-    `fingerprint` is a sha256 over the clips' names, texts and encoded audio; the order of rows does not count.
-    `notes` are remarks for a person, one line each; the first says where the clips come from. `commit` is the hub's;
-    `languages` are those that the usable rows name in a column, the commonest first, else those of the dataset's card.
+    `fingerprint` is a sha256 over the clips' names, texts and encoded audio, whatever the order of rows. `notes` are
+    remarks for a person, a line each; the first says where the clips come from. `commit` is the hub's. `languages`
+    are those in the language column of usable rows, the commonest first, else those of the dataset's card.
     """
 
     clips: tuple[Clip, ...]
@@ -58,53 +60,61 @@ class Corpus:
     readers: Mapping[str, Callable[[], bytes]] = field(default_factory=dict, repr=False, compare=False)
     commit: str | None = None
     languages: tuple[str, ...] = ()
-    _decoded: dict[str, Samples] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _samples: dict[str, Samples] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def decode(self, name: str) -> Samples:
-        """The clip's samples [n], 16 kHz mono, read anew; raises InputError if its file has gone or changed for bad."""
+        """The clip's samples [positions], 16 kHz mono, read anew; InputError if its file is gone or unusable now."""
         try:
-            return mono(*decode(self.readers[name]()))
+            return audio_file.mono(*audio_file.decode(self.readers[name]()))
         except (OSError, UnusableAudioError) as error:
             raise InputError(f"{name}: readable when the dataset was opened, but no longer: {error}") from None
 
     def samples(self, name: str) -> Samples:
-        """The clip's samples [n], 16 kHz mono, kept in memory from the first call on; not to be written to."""
-        if name not in self._decoded:
+        """The clip's samples [positions], 16 kHz mono, read-only and cached in memory from the first call on."""
+        if name not in self._samples:
             samples = self.decode(name)
             samples.flags.writeable = False
-            self._decoded[name] = samples
-        return self._decoded[name]
+            self._samples[name] = samples
+        return self._samples[name]
 
 
 def load(config: DataConfig) -> Corpus:
-    """Opens the dataset and listens to every row once, keeping no audio in memory.
+    """Opens the dataset and decodes every row once to check it, without keeping audio in memory.
 
-    Raises InputError when it cannot be reached or read, its columns cannot be told, or more than
-    `config.max_dropped` of its rows are unusable.
+    Raises:
+        InputError: The dataset cannot be reached or read, its columns cannot be found, or more than
+            `config.max_dropped` of its rows are unusable.
     """
     source = open_source(config)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        heard = list(pool.map(functools.partial(_hear, language=config.language), source.rows))
-    clips, dropped, digests, readers = [], [], {}, {}
-    for row, (outcome, digest) in zip(source.rows, heard, strict=True):
-        if isinstance(outcome, Clip) and outcome.name in readers:
-            outcome = Dropped(outcome.name, "a second row of this name")
+        outcomes = list(pool.map(functools.partial(_inspect, language=config.language), source.rows))
+    clips: list[Clip] = []
+    dropped: list[Dropped] = []
+    digests: dict[str, str] = {}
+    readers: dict[str, Callable[[], bytes]] = {}
+    for row, (outcome, digest) in zip(source.rows, outcomes, strict=True):
         if isinstance(outcome, Dropped):
             dropped.append(outcome)
-            continue
-        clips.append(outcome)
-        digests[outcome.name] = digest
-        readers[outcome.name] = row.read
+        elif outcome.name in readers:
+            dropped.append(Dropped(outcome.name, "a second row of this name"))
+        else:
+            clips.append(outcome)
+            digests[outcome.name] = digest
+            readers[outcome.name] = row.read
     clips.sort(key=lambda clip: clip.name)
-    _check(source, clips, dropped, config)
-    said = Counter(row.language for row in source.rows if row.name in readers and row.language)
-    languages = tuple(name for name, _ in said.most_common()) or source.card_languages
+    _check_dropped(clips, dropped, config)
     return Corpus(
-        tuple(clips), tuple(dropped), _fingerprint(clips, digests), source.notes, readers, source.commit, languages
+        clips=tuple(clips),
+        dropped=tuple(dropped),
+        fingerprint=_fingerprint(clips, digests),
+        notes=source.notes,
+        readers=readers,
+        commit=source.commit,
+        languages=_languages(source, readers),
     )
 
 
-def _hear(row: Row, language: str) -> tuple[Clip | Dropped, str]:
+def _inspect(row: Row, language: str) -> tuple[Clip | Dropped, str]:
     """A row as a clip or the reason why not, and the sha256 of its encoded audio."""
     if row.problem:
         return Dropped(row.name, row.problem), ""
@@ -115,7 +125,7 @@ def _hear(row: Row, language: str) -> tuple[Clip | Dropped, str]:
         encoded = row.read()
         if not encoded:
             return Dropped(row.name, "empty: not one byte"), ""
-        seconds, recording = inspect(encoded)
+        seconds, recording = audio_file.measure(encoded)
     except FileNotFoundError:
         return Dropped(row.name, "its audio file is missing"), ""
     except OSError as error:
@@ -126,36 +136,43 @@ def _hear(row: Row, language: str) -> tuple[Clip | Dropped, str]:
     return Clip(row.name, text, seconds, group, recording), hashlib.sha256(encoded).hexdigest()
 
 
-def _check(source: Source, clips: Sequence[Clip], dropped: Sequence[Dropped], config: DataConfig) -> None:
+def _languages(source: Source, usable: Mapping[str, object]) -> tuple[str, ...]:
+    counts = Counter(row.language for row in source.rows if row.name in usable and row.language)
+    return tuple(language for language, _ in counts.most_common()) or source.card_languages
+
+
+def _check_dropped(clips: Sequence[Clip], dropped: Sequence[Dropped], config: DataConfig) -> None:
     total = len(clips) + len(dropped)
     if total == 0:
         raise InputError(f"{config.dataset}: holds not one row")
-    share = len(dropped) / total
-    if clips and share <= config.max_dropped:
+    if clips and len(dropped) / total <= config.max_dropped:
         return
-    few = "; ".join(f"{item.name} ({item.reason})" for item in dropped[:3])
-    more = f"; and {len(dropped) - 3} more" if len(dropped) > 3 else ""
-    fix = f"mend them or raise data.max_dropped above {config.max_dropped:g}" if clips else "mend them"
-    raise InputError(f"{config.dataset}: {len(dropped)} of {total} rows cannot be used: {few}{more}; {fix}")
+    examples = "; ".join(f"{row.name} ({row.reason})" for row in dropped[:3])
+    if len(dropped) > 3:
+        examples += f"; and {len(dropped) - 3} more"
+    fix = "repair them"
+    if clips:
+        fix += f" or raise data.max_dropped above {config.max_dropped:g}"
+    raise InputError(f"{config.dataset}: {len(dropped)} of {total} rows cannot be used: {examples}; {fix}")
 
 
 def _fingerprint(clips: Sequence[Clip], digests: Mapping[str, str]) -> str:
-    whole = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for clip in clips:
         for part in (clip.name, clip.text, digests[clip.name]):
             encoded = part.encode("utf-8", "surrogatepass")
-            whole.update(len(encoded).to_bytes(8, "little") + encoded)
-    return whole.hexdigest()
+            sha256.update(len(encoded).to_bytes(8, "little") + encoded)
+    return sha256.hexdigest()
 
 
 def sentence_key(text: str, language: str) -> str:
-    """The sentence without case, punctuation or spacing: two clips with one key say the same.
+    """The sentence without case, punctuation or spacing: two clips with the same key say the same.
 
-    English goes through the normaliser that WER uses, so `20` and `twenty` are one. Apostrophes vanish, other marks
-    part words, and a text of nothing else is its own key.
+    English goes through the normalizer that WER uses, so `20` and `twenty` have the same key. Apostrophes are
+    removed, other marks separate words, and a text that consists of marks only is its own key.
     """
     plain = text.replace("\u2019", "'")
     english = normalizer("en")(plain) if language == "en" else ""
     folded = unicodedata.normalize("NFKC", english or plain).casefold().replace("'", "")
-    kept = "".join(" " if unicodedata.category(character)[0] in "PS" else character for character in folded)
-    return " ".join(kept.split()) or folded.strip()
+    words = "".join(" " if unicodedata.category(character)[0] in "PS" else character for character in folded)
+    return " ".join(words.split()) or folded.strip()

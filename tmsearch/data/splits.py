@@ -1,4 +1,7 @@
-"""Train, validation and test: drawn once by seed, with no sentence, speaker or session in two of them."""
+"""Train, validation and test: drawn once by seed, so that no two share a sentence, speaker or session.
+
+A component is a list of clip names that must stay together; a part is train, validation or test.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,8 @@ from tmsearch.config import DataConfig
 from tmsearch.data.corpus import Clip, Corpus
 from tmsearch.errors import InputError
 
-Parts = tuple[list[str], list[str], list[str]]
+Component = list[str]  # clip names
+Parts = tuple[list[str], list[str], list[str]]  # clip names of train, validation, test
 
 
 @dataclass(frozen=True)
@@ -44,71 +48,70 @@ class Split:
 
 
 def split(corpus: Corpus, config: DataConfig) -> Split:
-    """The clips' one division, or with `config.fold` another with the same test split. Raises InputError."""
-    first = _first(corpus, config)
-    return folded(first, corpus, config) if config.fold else first
+    """Divides the clips; `config.fold` > 0 gives another validation set beside the same test split.
 
-
-def folded(first: Split, corpus: Corpus, config: DataConfig) -> Split:
-    """Fold `config.fold`: its validation set shares no clip with those of folds 0 (`first`) and 1 to `fold` - 1.
-
-    Each is as large as the first, as near as whole groups allow; the test split stays as it is. Raises InputError
-    where there are not so many.
+    Raises:
+        InputError: The sizes in `config` cannot be met.
     """
-    locked = set(first.test)
+    fold_0 = _split_fold_0(corpus, config)
+    return folded(fold_0, corpus, config) if config.fold else fold_0
+
+
+def folded(fold_0: Split, corpus: Corpus, config: DataConfig) -> Split:
+    """Fold `config.fold`: its validation set shares no clip with those of folds 0 to `config.fold` - 1.
+
+    Each is as large as that of `fold_0`, as nearly as whole groups allow; the test split stays the same.
+
+    Raises:
+        InputError: There are fewer disjoint validation sets.
+    """
+    locked = set(fold_0.test)
     clips = sorted((clip for clip in corpus.clips if clip.name not in locked), key=lambda clip: clip.name)
-    components, wanted = _components(clips, first.grouped_by[1:]), len(first.validation)
-    used, chosen = set(first.validation), list(first.validation)
+    components = _components(clips, fold_0.grouped_by[1:])
+    wanted = len(fold_0.validation)
+    used = set(fold_0.validation)
+    validation = list(fold_0.validation)
     for fold in range(1, config.fold + 1):
-        left = [component for component in components if component[0] not in used]
-        found = next(_subsets(_drawn(left, config.split_seed, fold), wanted), [])
-        chosen = _names(found)
-        if 2 * len(chosen) < wanted:
+        unused = [component for component in components if component[0] not in used]
+        subsets = _subsets(_shuffled(unused, f"{config.split_seed}\0{fold}"), wanted)
+        validation = _names(next(subsets, []))
+        if 2 * len(validation) < wanted:
             raise InputError(
                 f"data.fold: {config.fold}: there are only {fold} disjoint validation sets of {wanted} clips beside "
                 f"the test split; take folds below {fold}"
             )
-        used |= set(chosen)
-    kept = set(chosen)
-    train = tuple(clip.name for clip in clips if clip.name not in kept)
-    return Split(train, tuple(sorted(chosen)), first.test, first.grouped_by)
+        used |= set(validation)
+    held_out = set(validation)
+    train = tuple(clip.name for clip in clips if clip.name not in held_out)
+    return Split(train, tuple(sorted(validation)), fold_0.test, fold_0.grouped_by)
 
 
-def _drawn(components: list[list[str]], seed: int, fold: int) -> list[list[str]]:
-    """In the order that a seed and a fold draw."""
-
-    def drawn(component: list[str]) -> str:
-        return hashlib.sha256(f"{seed}\0{fold}\0{component[0]}".encode("utf-8", "surrogatepass")).hexdigest()
-
-    return sorted(components, key=drawn)
-
-
-def _first(corpus: Corpus, config: DataConfig) -> Split:
+def _split_fold_0(corpus: Corpus, config: DataConfig) -> Split:
     """Divides the clips as near to `config.validation` and `config.test` as whole groups allow.
 
     A function of names, texts, group columns and `split_seed`: the order of rows does not count. Sentences and
     `config.group_column`, if named, are never divided, and an InputError says when that leaves a part empty. Columns
     that only look like a speaker's or a session's keep their groups whole when validation and test then come within
-    a factor of two of what was asked and train keeps at least half; else the coarsest is let go first.
+    a factor of two of the sizes in `config` and train keeps at least half; else the coarsest column is dropped first.
     """
     clips = sorted(corpus.clips, key=lambda clip: clip.name)
-    wanted = _wanted(len(clips), config)
-    columns = _columns(clips)
+    wanted = _wanted_sizes(len(clips), config)
+    columns = _group_columns(clips)
     if config.group_column and config.group_column not in columns:
         raise InputError(f"data.group_column: {config.group_column} holds no value in {config.dataset}")
     while True:
         parts = _divide(_components(clips, columns), wanted, config.split_seed)
-        forced = config.group_column or not columns
-        if parts and (forced or _near(parts, wanted, len(clips))):
+        is_last_try = bool(config.group_column) or not columns
+        if parts and (is_last_try or _are_near(parts, wanted, len(clips))):
             break
-        if forced:
+        if is_last_try:
             raise InputError(_too_few(clips, columns, config))
         columns = columns[1:]
     train, validation, test = (tuple(sorted(part)) for part in parts)
     return Split(train, validation, test, ("sentence", *sorted(columns)))
 
 
-def _wanted(clips: int, config: DataConfig) -> tuple[int, int]:
+def _wanted_sizes(clips: int, config: DataConfig) -> tuple[int, int]:
     """Sizes of validation and test, in clips."""
     validation = _size("validation", config.validation, clips)
     test = _size("test", config.test, clips)
@@ -122,20 +125,21 @@ def _wanted(clips: int, config: DataConfig) -> tuple[int, int]:
     return validation, test
 
 
-def _size(key: str, asked: float, clips: int) -> int:
-    if not math.isfinite(asked) or asked < 0:
-        raise InputError(f"data.{key}: {asked} is no share of the clips; give a fraction below 1 or a count")
-    if isinstance(asked, float) and asked >= 1:
-        if asked == 1 or not asked.is_integer():
-            raise InputError(f"data.{key}: {asked} is neither a fraction below 1 nor a whole count, such as 124")
-        return int(asked)
-    if isinstance(asked, int):
-        return asked
-    return max(1, round(asked * clips)) if asked > 0 else 0
+def _size(key: str, value: float, clips: int) -> int:
+    """A fraction or a count of clips as a count."""
+    if not math.isfinite(value) or value < 0:
+        raise InputError(f"data.{key}: {value} is not a share of the clips; give a fraction below 1 or a count")
+    if isinstance(value, float) and value >= 1:
+        if value == 1 or not value.is_integer():
+            raise InputError(f"data.{key}: {value} is neither a fraction below 1 nor a whole count, such as 124")
+        return int(value)
+    if isinstance(value, int):
+        return value
+    return max(1, round(value * clips)) if value > 0 else 0
 
 
-def _columns(clips: Sequence[Clip]) -> list[str]:
-    """The group columns, the one with the fewest distinct values first."""
+def _group_columns(clips: Sequence[Clip]) -> list[str]:
+    """The group columns, the coarsest (with the fewest distinct values) first."""
     values: defaultdict[str, set[str]] = defaultdict(set)
     for clip in clips:
         for entry in clip.group[1:]:
@@ -144,8 +148,8 @@ def _columns(clips: Sequence[Clip]) -> list[str]:
     return sorted(values, key=lambda column: (len(values[column]), column))
 
 
-def _components(clips: Sequence[Clip], columns: Sequence[str]) -> list[list[str]]:
-    """Names of clips that hang together, through a sentence or a value of `columns`, at any number of removes."""
+def _components(clips: Sequence[Clip], columns: Sequence[str]) -> list[Component]:
+    """Clips connected by a sentence or a value of `columns`, directly or through other clips (union-find)."""
     parent: dict[str, str] = {}
 
     def root(key: str) -> str:
@@ -155,49 +159,55 @@ def _components(clips: Sequence[Clip], columns: Sequence[str]) -> list[list[str]
             key = parent[key]
         return key
 
-    def key_of(clip: Clip) -> str:
+    def sentence(clip: Clip) -> str:
         return f"sentence={clip.group[0]}"
 
     for clip in clips:
         for entry in clip.group[1:]:
             if entry.partition("=")[0] in columns:
-                parent[root(key_of(clip))] = root(f"column={entry}")
-    members: defaultdict[str, list[str]] = defaultdict(list)
+                parent[root(sentence(clip))] = root(f"column={entry}")
+    members: defaultdict[str, Component] = defaultdict(list)
     for clip in clips:
-        members[root(key_of(clip))].append(clip.name)
+        members[root(sentence(clip))].append(clip.name)
     return list(members.values())
 
 
-def _divide(components: list[list[str]], wanted: tuple[int, int], seed: int) -> Parts | None:
-    """(train, validation, test) nearest to `wanted` in least squares, or None if one asked for would be empty."""
-
-    def drawn(component: list[str]) -> str:
-        return hashlib.sha256(f"{seed}\0{component[0]}".encode("utf-8", "surrogatepass")).hexdigest()
-
-    order = sorted(components, key=drawn)
-    validation, test = wanted
+def _divide(components: list[Component], wanted: tuple[int, int], seed: int) -> Parts | None:
+    """The parts nearest to `wanted` (validation, test) in least squares, or None if a wanted part would be empty."""
+    shuffled = _shuffled(components, str(seed))
+    wanted_validation, wanted_test = wanted
     best: Parts | None = None
-    least: float = math.inf
-    for in_test in _subsets(order, test):
-        off_test = (sum(map(len, in_test)) - test) ** 2
-        if off_test >= least:
+    best_error: float = math.inf
+    for test in _subsets(shuffled, wanted_test):
+        test_error = (_count(test) - wanted_test) ** 2
+        if test_error >= best_error:
             break
-        rest = _without(order, in_test)
-        for in_validation in _subsets(rest, validation):
-            off = off_test + (sum(map(len, in_validation)) - validation) ** 2
-            in_train = _without(rest, in_validation)
-            if in_train and off < least:
-                best, least = (_names(in_train), _names(in_validation), _names(in_test)), off
-            if in_train or off >= least:
+        remaining = _without(shuffled, test)
+        for validation in _subsets(remaining, wanted_validation):
+            error = test_error + (_count(validation) - wanted_validation) ** 2
+            train = _without(remaining, validation)
+            if train and error < best_error:
+                best = (_names(train), _names(validation), _names(test))
+                best_error = error
+            if train or error >= best_error:
                 break
     return best
 
 
-def _subsets(components: list[list[str]], target: int) -> Iterator[list[list[str]]]:
-    """One subset of the components for each number of clips that subsets can have, that nearest to `target` first.
+def _shuffled(components: list[Component], salt: str) -> list[Component]:
+    """In an order drawn by `salt` that does not depend on the order of rows."""
 
-    Components at the front are taken where there is a choice: their order is the draw. Sums of up to twice the
-    target are looked at, as sets of bits.
+    def draw(component: Component) -> str:
+        return hashlib.sha256(f"{salt}\0{component[0]}".encode("utf-8", "surrogatepass")).hexdigest()
+
+    return sorted(components, key=draw)
+
+
+def _subsets(components: list[Component], target: int) -> Iterator[list[Component]]:
+    """A subset of the components for each total of clips that can be reached, that nearest to `target` first.
+
+    Where several subsets have the same total, components at the front are preferred: their order is the draw. Totals
+    of up to twice the target are searched, as sets of bits.
     """
     if target == 0:
         yield []
@@ -207,42 +217,49 @@ def _subsets(components: list[list[str]], target: int) -> Iterator[list[list[str
     sizes = [len(component) for component in components]
     highest = max(2 * target, min(sizes))
     mask = (1 << (highest + 1)) - 1
-    reach = [1]
+    reachable = [1]
     for size in reversed(sizes):
-        reach.append((reach[-1] | reach[-1] << size) & mask)
-    reach.reverse()  # bit s of reach[i]: components i and later have a subset of s clips
-    sums = [total for total in range(1, highest + 1) if reach[0] >> total & 1]
-    for total in sorted(sums, key=lambda total: (abs(total - target), total)):
-        left, chosen = total, []
-        for component, onwards in zip(components, reach[1:], strict=True):
-            if len(component) <= left and onwards >> (left - len(component)) & 1:
+        reachable.append((reachable[-1] | reachable[-1] << size) & mask)
+    reachable.reverse()  # bit s of reachable[i]: components i and later have a subset of s clips
+    totals = [total for total in range(1, highest + 1) if reachable[0] >> total & 1]
+    for total in sorted(totals, key=lambda total: (abs(total - target), total)):
+        missing = total
+        chosen = []
+        for component, by_later in zip(components, reachable[1:], strict=True):
+            if len(component) <= missing and by_later >> (missing - len(component)) & 1:
                 chosen.append(component)
-                left -= len(component)
+                missing -= len(component)
         yield chosen
 
 
-def _without(components: list[list[str]], taken: list[list[str]]) -> list[list[str]]:
-    firsts = {component[0] for component in taken}
-    return [component for component in components if component[0] not in firsts]
+def _without(components: list[Component], taken: list[Component]) -> list[Component]:
+    taken_names = {component[0] for component in taken}
+    return [component for component in components if component[0] not in taken_names]
 
 
-def _names(components: list[list[str]]) -> list[str]:
+def _names(components: list[Component]) -> list[str]:
     return [name for component in components for name in component]
 
 
-def _near(parts: Parts, wanted: tuple[int, int], clips: int) -> bool:
+def _count(components: list[Component]) -> int:
+    return sum(map(len, components))
+
+
+def _are_near(parts: Parts, wanted: tuple[int, int], clips: int) -> bool:
+    """Whether validation and test are within a factor of two of `wanted`, and train keeps at least half of its size."""
     train, validation, test = map(len, parts)
-    asked = ((validation, wanted[0]), (test, wanted[1]))
-    return 2 * train >= clips - sum(wanted) and all(want <= 2 * got and got <= 2 * want for got, want in asked)
+    if 2 * train < clips - sum(wanted):
+        return False
+    return all(2 * size >= goal and size <= 2 * goal for size, goal in zip((validation, test), wanted, strict=True))
 
 
 def _too_few(clips: Sequence[Clip], columns: Sequence[str], config: DataConfig) -> str:
-    groups = _components(clips, columns)
+    components = _components(clips, columns)
+    largest = max(map(len, components))
     parts = "train, validation and test" if config.test else "train and validation"
-    largest = max(map(len, groups))
     if columns:
         return (
-            f"data.group_column: {config.group_column} leaves {len(groups)} groups, the largest of {largest} clips: "
-            f"too few for {parts}; name a finer column or none"
+            f"data.group_column: {config.group_column} leaves {len(components)} groups, the largest of {largest} "
+            f"clips: too few for {parts}; name a finer column or none"
         )
-    return f"{config.dataset}: {len(groups)} different sentences in {len(clips)} clips are too few for {parts}"
+    return f"{config.dataset}: {len(components)} different sentences in {len(clips)} clips are too few for {parts}"

@@ -1,130 +1,125 @@
-"""A dataset's health: what its recordings have in common, and which of them a person should hear."""
+"""A dataset's health: what its recordings have in common, and which of them a person should listen to."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from tmsearch.data.audio_file import SAMPLE_RATE
 from tmsearch.data.corpus import Corpus
 from tmsearch.data_quality import signal
 from tmsearch.data_quality.signal import ClipMeasures, Floats
 from tmsearch.data_quality.summary import Description, describe
-from tmsearch.report.clip_cards import ClipCard, shown
 
-CLIPPED = 1e-3  # of a clip's samples: from here on it can be heard
+CLIPPED = 1e-3  # of a clip's samples: audible from here on
 NOISY = 10.0  # dB of SNR
-LONG_PAUSE = 1.5  # seconds before or after the words
+LONG_PAUSE = 1.5  # seconds before, after or between the words
 OFFSET = 0.01  # of full scale
-LOUD_HUM = 30.0  # dB: a hum that is no more below the clip's own level
+LOUD_HUM = 30.0  # dB: a hum that is less than this below the clip's own level
 NARROW = 1000.0  # Hz: intelligible speech has more
+WIDE_SPREAD = 12.0  # dB of RMS level between quiet and loud clips
+THROAT_BANDWIDTH = 2500.0  # Hz: a throat microphone has less
+SILENT_SHARE = 0.15  # of the dataset's time
 
 
 @dataclass(frozen=True)
 class Health:
-    """`findings` are sentences, what matters most first; `reasons` say by clip what is odd about it."""
+    """`findings` are sentences, the most important first; `reasons` say, by clip, what is odd about it."""
 
     description: Description
     clips: tuple[ClipMeasures, ...]
-    spectrum: Floats  # mean power [513], 0 to 8 kHz
+    spectrum: Floats  # mean power [513], see signal.spectrum
     findings: tuple[str, ...]
     reasons: Mapping[str, tuple[str, ...]]
 
 
 def examine(corpus: Corpus) -> Health:
-    """Listens to every clip of the corpus."""
-    found, spectrum = signal.measure_clips(corpus.clips, corpus.decode)
-    odd = reasons(found)
-    described = describe(corpus, bandwidths=[one.bandwidth for one in found])
-    return Health(described, found, spectrum, _findings(described, found), odd)
+    """Measures every clip of the corpus."""
+    clips, spectrum = signal.measure_clips(corpus.clips, corpus.decode)
+    description = describe(corpus, bandwidths=[clip.bandwidth for clip in clips])
+    findings = (*_recording_findings(description, clips), *_dataset_findings(description, clips))
+    return Health(description, clips, spectrum, findings, reasons(clips))
 
 
 def reasons(clips: Sequence[ClipMeasures]) -> dict[str, tuple[str, ...]]:
     """What is odd about each clip that is odd, in words."""
-    pace = signal.outliers([one.pace for one in clips])
-    length = signal.outliers([float(np.log(one.seconds)) for one in clips])
-    level = signal.outliers([one.rms for one in clips])
-    found = {}
-    for one, odd_pace, odd_length, odd_level in zip(clips, pace, length, level, strict=True):
-        said = [
-            (one.clipped > CLIPPED, f"clipped: {100 * one.clipped:.1f} % of its samples"),
-            (one.snr < NOISY, f"noise: only {one.snr:.0f} dB below the speech"),
-            (one.hum.is_present and one.rms - one.hum.level < LOUD_HUM, _hum(one)),
-            (abs(one.dc) > OFFSET, f"DC offset: {one.dc:+.3f} of full scale"),
-            (one.bandwidth < NARROW, f"bandwidth: 99 % of its energy below {one.bandwidth:.0f} Hz"),
-            (one.pauses.before > LONG_PAUSE, f"{one.pauses.before:.1f} s of silence before the words"),
-            (one.pauses.after > LONG_PAUSE, f"{one.pauses.after:.1f} s of silence after the words"),
-            (one.pauses.inside > LONG_PAUSE, f"{one.pauses.inside:.1f} s of silence between words"),
-            (odd_pace, f"{one.pace:.1f} words a second: does the text fit?"),
-            (odd_length, f"unusual length: {one.seconds:.1f} s"),
-            (odd_level, f"unusual level: {one.rms:.0f} dBFS"),
+    odd_pace = signal.outliers([clip.pace for clip in clips])
+    odd_length = signal.outliers([float(np.log(clip.seconds)) for clip in clips])
+    odd_level = signal.outliers([clip.rms for clip in clips])
+    by_name = {}
+    for index, clip in enumerate(clips):
+        compared = [
+            (odd_pace[index], f"{clip.pace:.1f} words a second: does the text fit?"),
+            (odd_length[index], f"unusual length: {clip.seconds:.1f} s"),
+            (odd_level[index], f"unusual level: {clip.rms:.0f} dBFS"),
         ]
-        kept = tuple(text for holds, text in said if holds)
-        if kept:
-            found[one.name] = kept
-    return found
+        clip_reasons = tuple(text for holds, text in [*_own_reasons(clip), *compared] if holds)
+        if clip_reasons:
+            by_name[clip.name] = clip_reasons
+    return by_name
 
 
-def _hum(one: ClipMeasures) -> str:
-    hum = one.hum
-    return f"{hum.frequency:.0f} Hz hum at {hum.level:.0f} dBFS, {hum.prominence:.0f} dB above its neighbours"
+def _own_reasons(clip: ClipMeasures) -> list[tuple[bool, str]]:
+    """Each thing that can be odd about a clip by itself: whether it is, and the words for it."""
+    hum = clip.hum
+    pauses = clip.pauses
+    hum_text = f"{hum.frequency:.0f} Hz hum at {hum.level:.0f} dBFS, {hum.prominence:.0f} dB above its neighbours"
+    return [
+        (clip.clipped > CLIPPED, f"clipped: {100 * clip.clipped:.1f} % of its samples"),
+        (clip.snr < NOISY, f"noise: only {clip.snr:.0f} dB below the speech"),
+        (hum.is_present and clip.rms - hum.level < LOUD_HUM, hum_text),
+        (abs(clip.dc) > OFFSET, f"DC offset: {clip.dc:+.3f} of full scale"),
+        (clip.bandwidth < NARROW, f"bandwidth: 99 % of its energy below {clip.bandwidth:.0f} Hz"),
+        (pauses.before > LONG_PAUSE, f"{pauses.before:.1f} s of silence before the words"),
+        (pauses.after > LONG_PAUSE, f"{pauses.after:.1f} s of silence after the words"),
+        (pauses.inside > LONG_PAUSE, f"{pauses.inside:.1f} s of silence between words"),
+    ]
 
 
-def exhibits(
-    corpus: Corpus, odd: Mapping[str, Sequence[str]], most: int, first: Callable[[str], float] | None = None
-) -> tuple[ClipCard, ...]:
-    """The odd clips to hear, those with the most reasons first; `first` orders equal ones, the lowest first."""
-    by_name = {clip.name: clip for clip in corpus.clips}
-    order = sorted(odd, key=lambda name: (-len(odd[name]), first(name) if first else 0.0, name))
-    return tuple(shown(by_name[name], corpus.decode(name), odd[name]) for name in order[:most] if name in by_name)
-
-
-def _findings(described: Description, clips: Sequence[ClipMeasures]) -> tuple[str, ...]:
-    """What an owner of recordings should know before spending GPU time."""
-    count = len(clips)
-    found = []
-    hum = [one for one in clips if one.hum.is_present]
-    clipped = [one for one in clips if one.clipped > CLIPPED]
-    noisy = [one for one in clips if one.snr < NOISY]
-    spread = described.rms.high - described.rms.low
+def _recording_findings(description: Description, clips: Sequence[ClipMeasures]) -> list[str]:
+    """How the clips were recorded, as an owner of recordings should know before spending GPU time."""
+    findings = []
+    clipped = sum(clip.clipped > CLIPPED for clip in clips)
+    humming = [clip.hum for clip in clips if clip.hum.is_present]
+    noisy = sum(clip.snr < NOISY for clip in clips)
+    spread = description.rms.high - description.rms.low
     if clipped:
-        found.append(f"{_of(len(clipped), count)} are clipped audibly: lower the gain when recording.")
-    if hum:
-        level = float(np.median([one.hum.level for one in hum]))
-        hertz = max((50.0, 60.0), key=lambda mains: sum(one.hum.frequency == mains for one in hum))
-        found.append(f"{_of(len(hum), count)} hum with the mains ({hertz:.0f} Hz), at {level:.0f} dBFS in the median.")
+        findings.append(f"{clipped} of {len(clips)} clips are clipped audibly: lower the gain when recording.")
+    if humming:
+        level = float(np.median([hum.level for hum in humming]))
+        frequency = max(signal.MAINS, key=lambda mains: sum(hum.frequency == mains for hum in humming))
+        findings.append(
+            f"{len(humming)} of {len(clips)} clips hum with the mains ({frequency:.0f} Hz), at {level:.0f} dBFS in the "
+            "median."
+        )
     if noisy:
-        found.append(f"{_of(len(noisy), count)} have noise less than {NOISY:.0f} dB below the speech.")
-    if spread > 12:
-        found.append(
+        findings.append(f"{noisy} of {len(clips)} clips have noise less than {NOISY:.0f} dB below the speech.")
+    if spread > WIDE_SPREAD:
+        findings.append(
             f"Levels spread over {spread:.0f} dB (90 % of the clips): search normalize_audio, it may be worth it."
         )
-    silent = sum(one.pauses.before + one.pauses.after for one in clips)
-    if silent > 0.15 * described.seconds:
-        found.append(f"{100 * silent / described.seconds:.0f} % of the time is silence before or after the words.")
-    band = described.bandwidth.median
-    found.append(
-        f"99 % of the energy lies below {band:.0f} Hz in the median clip"
-        + (": as is usual for a throat microphone." if band < 2500 else "; a throat microphone has less.")
+    return findings
+
+
+def _dataset_findings(description: Description, clips: Sequence[ClipMeasures]) -> list[str]:
+    """Silence, bandwidth, repeated sentences and unusable rows of the dataset."""
+    findings = []
+    silence = sum(clip.pauses.before + clip.pauses.after for clip in clips)
+    if silence > SILENT_SHARE * description.seconds:
+        share = 100 * silence / description.seconds
+        findings.append(f"{share:.0f} % of the time is silence before or after the words.")
+    band = description.bandwidth.median
+    comparison = (
+        ": as is usual for a throat microphone." if band < THROAT_BANDWIDTH else "; a throat microphone has less."
     )
-    if described.repeated:
-        clips_in = sum(times for _, times in described.repeated)
-        found.append(
-            f"{len(described.repeated)} sentences occur more than once, in {clips_in} clips; a split keeps "
+    findings.append(f"99 % of the energy lies below {band:.0f} Hz in the median clip{comparison}")
+    if description.repeated:
+        repeats = sum(count for _, count in description.repeated)
+        findings.append(
+            f"{len(description.repeated)} sentences occur more than once, in {repeats} clips; a split keeps "
             "each of them on one side."
         )
-    if described.dropped:
-        found.append(f"{len(described.dropped)} rows cannot be used; they are listed below.")
-    return tuple(found)
-
-
-def _of(part: int, whole: int) -> str:
-    return f"{part} of {whole} clips"
-
-
-def nyquist_bins() -> Floats:
-    """Frequencies of `Health.spectrum`, Hz [513]."""
-    found: Floats = np.linspace(0, SAMPLE_RATE / 2, 513)
-    return found
+    if description.dropped:
+        findings.append(f"{len(description.dropped)} rows cannot be used; they are listed below.")
+    return findings

@@ -1,4 +1,4 @@
-"""Transcripts that may be wrong: an untrained model hears every clip, and the two are held against each other."""
+"""Transcripts that may be wrong: an untrained model transcribes every clip, and its hypotheses are compared to them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tmsearch.model import whisper as model
 
 @dataclass(frozen=True)
 class LabelCheck:
-    """Every clip that was heard, the most doubtful first; `left_out` were longer than the model hears."""
+    """Every clip that was transcribed, the most doubtful first; `too_long` clips exceed the model's context."""
 
     model: str
     wer: float
@@ -28,25 +28,30 @@ class LabelCheck:
 
 
 def transcribe(corpus: Corpus, data: DataConfig, name: str, cache: Path) -> LabelCheck:
-    """`name` hears the corpus as a zero-shot baseline does. Raises InputError for a model or texts that do not fit."""
+    """Evaluates model `name` on the whole corpus, as for a zero-shot baseline.
+
+    Raises:
+        InputError: The model cannot be loaded, or does not fit the texts.
+    """
     config = TrainConfig(model=name)
     whisper = model.load(config)
     devices.move(whisper.model, devices.device())
-    heard = tuple(clip.name for clip in corpus.clips if clip.seconds <= whisper.seconds)
-    part = dataclasses.replace(corpus, clips=tuple(clip for clip in corpus.clips if clip.name in set(heard)))
-    speech = Speech(part, Split(train=(), validation=heard, test=()), data.language, data.task, cache)
+    clips = tuple(clip for clip in corpus.clips if clip.seconds <= whisper.seconds)
+    names = tuple(clip.name for clip in clips)
+    split = Split(train=(), validation=names, test=())
+    speech = Speech(dataclasses.replace(corpus, clips=clips), split, data.language, data.task, cache)
     scores = evaluate.zero_shot(config, speech, whisper)
-    return LabelCheck(name, scores.wer, ranked(scores.clips), len(corpus.clips) - len(heard))
+    return LabelCheck(name, scores.wer, ranked(scores.clips), len(corpus.clips) - len(clips))
 
 
 def ranked(scores: Sequence[ClipScore]) -> tuple[ClipScore, ...]:
-    """By how much of the text was not heard and of what was heard is not in it: WER, then errors, the worst first.
+    """The most doubtful transcript first: by the share of its words in error, then by their number.
 
-    A loop makes a long hypothesis and no wrong transcript, so insertions beyond the text's own length do not count.
+    A model that repeats itself says nothing about the transcript, so insertions beyond its length do not count.
     """
 
-    def doubt(one: ClipScore) -> tuple[float, int, str]:
-        wrong = one.substitutions + one.deletions + min(one.insertions, one.words)
-        return (-wrong / max(1, one.words), -wrong, one.name)
+    def doubt(score: ClipScore) -> tuple[float, int, str]:
+        errors = score.substitutions + score.deletions + min(score.insertions, score.words)
+        return (-errors / max(1, score.words), -errors, score.name)
 
     return tuple(sorted(scores, key=doubt))

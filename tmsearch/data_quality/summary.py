@@ -1,4 +1,4 @@
-"""What a dataset is like: counts, durations, levels, bandwidth, sentences, labels, what was dropped, the split."""
+"""A dataset in numbers: counts, durations, levels, bandwidth, sentences, labels, what was dropped, the split."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from tmsearch import formatting
 from tmsearch.data.audio_file import SAMPLE_RATE, Samples
 from tmsearch.data.corpus import Clip, Corpus
 from tmsearch.data.splits import Split
 
 WIDTH = 80  # columns of the page
-FLOOR = -120.0  # dBFS, below the noise of 16-bit audio: the level shown for next to nothing
+FLOOR = -120.0  # dBFS, below the noise of 16-bit audio: the level shown for digital silence
 _FRAME = 512  # samples, 32 ms: the transform of the bandwidth
-_SHOWN = 5  # of any list in the text; the JSON has all
+_SHOWN = 5  # entries of any list in the text; the JSON has all
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Description:
     bandwidth: Spread  # frequency below which 99 % of a clip's energy lies
     words: int
     sentences: int
-    repeated: tuple[tuple[str, int], ...]  # (normalised sentence, clips), most frequent first
+    repeated: tuple[tuple[str, int], ...]  # (normalized sentence, clips), most frequent first
     labels: tuple[Label, ...]  # the longest first
     groups: tuple[tuple[str, int], ...]  # (column, distinct values)
     dropped: tuple[tuple[str, str], ...]  # (name, reason)
@@ -79,7 +80,7 @@ class Description:
         return dataclasses.asdict(self)
 
     def text(self) -> str:
-        """A page of plain text, 80 columns wide, with no line end at its end."""
+        """A page of plain text, 80 columns wide, without a final line break."""
         return "\n".join(_shorten(line) for line in _lines(self))
 
 
@@ -89,9 +90,13 @@ def describe(
     tokens: Callable[[str], int] | None = None,
     bandwidths: Sequence[float] | None = None,
 ) -> Description:
-    """Describes every usable clip; `tokens` counts a text's label ids, where one can.
+    """Describes every usable clip.
 
-    `bandwidths`, Hz, are the clips' own where they are known; else each is decoded once.
+    Args:
+        corpus: The dataset.
+        split: Its parts, if they are to be described as well.
+        tokens: Counts a text's label ids.
+        bandwidths: The clips' own in Hz, where they are known; else each clip is decoded once.
     """
     clips = corpus.clips
     sentences = Counter(clip.group[0] for clip in clips)
@@ -108,33 +113,33 @@ def describe(
         peak=_spread([decibels(recording.peak) for recording in recordings]),
         rms=_spread([decibels(recording.rms) for recording in recordings]),
         clipped_clips=float(np.mean([recording.clipped > 0 for recording in recordings])),
-        clipped_samples=_clipped(clips),
+        clipped_samples=_clipped_share(clips),
         bandwidth=_spread(bandwidths or [bandwidth(corpus.decode(clip.name)) for clip in clips]),
         words=sum(len(clip.text.split()) for clip in clips),
         sentences=len(sentences),
         repeated=tuple((text, count) for text, count in sentences.most_common() if count > 1),
         labels=tuple(_label(clip, tokens) for clip in _largest(clips, lambda clip: len(clip.text))),
         groups=_groups(clips),
-        dropped=tuple((item.name, item.reason) for item in corpus.dropped),
+        dropped=tuple((row.name, row.reason) for row in corpus.dropped),
         grouped_by=split.grouped_by if split else (),
         parts=_parts(corpus, split) if split else (),
     )
 
 
 def bandwidth(samples: Samples, share: float = 0.99) -> float:
-    """Hz below which `share` of the energy lies, the mean taken off: from power spectra of 32 ms Hann frames."""
+    """Hz below which `share` of the energy of `samples` [positions] lies, without the mean; 32 ms Hann frames."""
     centred = samples.astype(np.float64) - samples.mean(dtype=np.float64)
     padded = np.pad(centred, (0, -len(centred) % _FRAME if len(centred) else _FRAME))
-    frames = padded.reshape(-1, _FRAME) * np.hanning(_FRAME)
-    energy = np.square(np.abs(np.fft.rfft(frames, axis=1))).sum(axis=0)
+    frames = padded.reshape(-1, _FRAME) * np.hanning(_FRAME)  # [frames, positions]
+    energy = np.square(np.abs(np.fft.rfft(frames, axis=1))).sum(axis=0)  # [bins]
     if not energy.sum() > 0:
         return 0.0
-    reached = int(np.searchsorted(np.cumsum(energy), share * energy.sum()))
-    return min(reached, _FRAME // 2) * SAMPLE_RATE / _FRAME
+    highest_bin = int(np.searchsorted(np.cumsum(energy), share * energy.sum()))
+    return min(highest_bin, _FRAME // 2) * SAMPLE_RATE / _FRAME
 
 
 def decibels(level: float) -> float:
-    """Of an amplitude relative to full scale: dBFS."""
+    """An amplitude relative to full scale in dBFS."""
     return float(20 * np.log10(max(level, 10 ** (FLOOR / 20))))
 
 
@@ -147,7 +152,7 @@ def _largest(clips: Sequence[Clip], size: Callable[[Clip], float]) -> list[Clip]
     return sorted(clips, key=lambda clip: (-size(clip), clip.name))[:_SHOWN]
 
 
-def _clipped(clips: Sequence[Clip]) -> float:
+def _clipped_share(clips: Sequence[Clip]) -> float:
     """Share of all samples that are clipped."""
     return sum(clip.recording.clipped * clip.seconds for clip in clips) / sum(clip.seconds for clip in clips)
 
@@ -162,51 +167,73 @@ def _groups(clips: Sequence[Clip]) -> tuple[tuple[str, int], ...]:
 
 
 def _parts(corpus: Corpus, split: Split) -> tuple[tuple[str, Part], ...]:
-    known = {clip.name: clip for clip in corpus.clips}
+    by_name = {clip.name: clip for clip in corpus.clips}
     parts = []
     for title in ("train", "validation", "test"):
-        clips = [known[name] for name in getattr(split, title)]
+        clips = [by_name[name] for name in getattr(split, title)]
         sentences = len({clip.group[0] for clip in clips})
         parts.append((title, Part(len(clips), sum(clip.seconds for clip in clips), sentences)))
     return tuple(parts)
 
 
-def _lines(it: Description) -> list[str]:
-    duration, rms, peak, band = it.duration, it.rms, it.peak, it.bandwidth
-    lines = [line for note in it.notes for line in textwrap.wrap(note, WIDTH)] + [""]
-    lines += _entry("clips", f"{it.clips}, {_time(it.seconds)} in all; {it.words} words")
-    lines += _entry(
-        "durations", f"median {duration.median:.1f} s, 90 % within {duration.low:.1f} to {duration.high:.1f} s"
-    )
-    lines += _entry("longest", *(f"{seconds:5.1f} s  {name}" for name, seconds in it.longest[:3]))
-    rates = ", ".join(f"{rate} Hz ({count})" for rate, count in it.sample_rates)
-    channels = ", ".join(f"{number} ({count})" for number, count in it.channels)
-    lines += _entry("recorded at", f"{rates}; channels {channels}; read as 16000 Hz mono")
-    lines += _entry("level, RMS", f"median {rms.median:.1f} dBFS, 90 % within {rms.low:.1f} to {rms.high:.1f}")
-    lines += _entry("level, peak", f"median {peak.median:.1f} dBFS, 90 % within {peak.low:.1f} to {peak.high:.1f}")
-    lines += _entry("clipped", f"{it.clipped_clips:.1%} of the clips, {it.clipped_samples:.3%} of the samples")
-    lines += _entry(
-        "bandwidth",
-        f"99 % of the energy below {band.median:.0f} Hz (median), {band.low:.0f} to {band.high:.0f} Hz",
-    )
-    repeats = [f"{count} x  {text}" for text, count in it.repeated[:_SHOWN]]
-    lines += _entry("sentences", f"{it.sentences} different, {len(it.repeated)} of them in several clips", *repeats)
-    lines += _entry("longest label", *(_long_label(label) for label in it.labels[:3]))
-    for column, values in it.groups:
-        kept = "kept whole" if column in it.grouped_by else "too few or too uneven to split by" if it.parts else ""
-        lines += _entry(column, f"{values} different{'; ' if kept else ''}{kept}")
-    lines += _entry("dropped", *_dropped(it))
-    for title, part in it.parts:
-        lines += _entry(title, f"{part.clips} clips, {_time(part.seconds)}, {part.sentences} sentences")
-    return [*lines, "", f"fingerprint {it.fingerprint}"]
+def _lines(summary: Description) -> list[str]:
+    lines = [line for note in summary.notes for line in textwrap.wrap(note, WIDTH)] + [""]
+    lines += _recording_lines(summary)
+    lines += _text_lines(summary)
+    for column, values in summary.groups:
+        lines += _entry(column, f"{values} different{_grouping(column, summary)}")
+    lines += _entry("dropped", *_dropped(summary))
+    for title, part in summary.parts:
+        lines += _entry(title, f"{part.clips} clips, {formatting.duration(part.seconds)}, {part.sentences} sentences")
+    return [*lines, "", f"fingerprint {summary.fingerprint}"]
 
 
-def _dropped(it: Description) -> list[str]:
-    if not it.dropped:
+def _recording_lines(summary: Description) -> list[str]:
+    duration = summary.duration
+    rms = summary.rms
+    peak = summary.peak
+    band = summary.bandwidth
+    rates = ", ".join(f"{rate} Hz ({count})" for rate, count in summary.sample_rates)
+    channels = ", ".join(f"{number} ({count})" for number, count in summary.channels)
+    return [
+        *_entry("clips", f"{summary.clips}, {formatting.duration(summary.seconds)} in all; {summary.words} words"),
+        *_entry(
+            "durations", f"median {duration.median:.1f} s, 90 % within {duration.low:.1f} to {duration.high:.1f} s"
+        ),
+        *_entry("longest", *(f"{seconds:5.1f} s  {name}" for name, seconds in summary.longest[:3])),
+        *_entry("recorded at", f"{rates}; channels {channels}; read as 16000 Hz mono"),
+        *_entry("level, RMS", f"median {rms.median:.1f} dBFS, 90 % within {rms.low:.1f} to {rms.high:.1f}"),
+        *_entry("level, peak", f"median {peak.median:.1f} dBFS, 90 % within {peak.low:.1f} to {peak.high:.1f}"),
+        *_entry("clipped", f"{summary.clipped_clips:.1%} of the clips, {summary.clipped_samples:.3%} of the samples"),
+        *_entry(
+            "bandwidth",
+            f"99 % of the energy below {band.median:.0f} Hz (median), {band.low:.0f} to {band.high:.0f} Hz",
+        ),
+    ]
+
+
+def _text_lines(summary: Description) -> list[str]:
+    sentences = f"{summary.sentences} different, {len(summary.repeated)} of them in several clips"
+    repeats = [f"{count} x  {text}" for text, count in summary.repeated[:_SHOWN]]
+    labels = [_long_label(label) for label in summary.labels[:3]]
+    return [*_entry("sentences", sentences, *repeats), *_entry("longest label", *labels)]
+
+
+def _grouping(column: str, summary: Description) -> str:
+    if column in summary.grouped_by:
+        return "; kept whole"
+    return "; too few or too uneven to split by" if summary.parts else ""
+
+
+def _dropped(summary: Description) -> list[str]:
+    if not summary.dropped:
         return ["none"]
-    few = [f"{name}: {reason}" for name, reason in it.dropped[: 2 * _SHOWN]]
-    rest = [f"and {len(it.dropped) - len(few)} more"] if len(it.dropped) > len(few) else []
-    return [f"{len(it.dropped)} of {len(it.dropped) + it.clips} rows", *few, *rest]
+    lines = [f"{len(summary.dropped)} of {len(summary.dropped) + summary.clips} rows"]
+    listed = summary.dropped[: 2 * _SHOWN]
+    lines += [f"{name}: {reason}" for name, reason in listed]
+    if len(summary.dropped) > len(listed):
+        lines.append(f"and {len(summary.dropped) - len(listed)} more")
+    return lines
 
 
 def _long_label(label: Label) -> str:
@@ -215,15 +242,8 @@ def _long_label(label: Label) -> str:
 
 
 def _entry(title: str, *lines: str) -> list[str]:
-    return [f"{title if not index else '':<15}{line}" for index, line in enumerate(lines)]
-
-
-def _time(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    if seconds < 3600:
-        return f"{seconds / 60:.1f} min"
-    return f"{seconds / 3600:.2f} h"
+    """Lines with the title to the left of the first."""
+    return [f"{'' if index else title:<15}{line}" for index, line in enumerate(lines)]
 
 
 def _shorten(line: str) -> str:

@@ -1,4 +1,4 @@
-"""What was said and what was heard, word by word: where they agree and how they differ."""
+"""Reference and hypothesis aligned word by word: where they agree and how they differ."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Kind = Literal["equal", "substitute", "delete", "insert"]
 
 @dataclass(frozen=True)
 class AlignedSpan:
-    """Words in a row of one kind: `said` is empty for an insertion, `heard` for a deletion."""
+    """Words in a row of one kind: `reference` is empty for an insertion, `hypothesis` for a deletion."""
 
     kind: Kind
     reference: tuple[str, ...]
@@ -24,34 +24,36 @@ class AlignedSpan:
 
 
 def align(reference: str, hypothesis: str, language: str) -> tuple[AlignedSpan, ...]:
-    """The alignment that the WER counts: of the normalised texts, with the fewest edits."""
-    normalise = normalizer(language)
-    said, heard = normalise(reference).split(), normalise(hypothesis).split()
-    if not said:  # jiwer takes no empty reference
-        return (AlignedSpan("insert", (), tuple(heard)),) if heard else ()
-    found = jiwer.process_words(" ".join(said), " ".join(heard))
+    """The alignment with the fewest edits of the normalized texts, which is the one that the WER counts."""
+    normalize = normalizer(language)
+    reference_words = normalize(reference).split()
+    hypothesis_words = normalize(hypothesis).split()
+    if not reference_words:  # jiwer takes no empty reference
+        return (AlignedSpan("insert", (), tuple(hypothesis_words)),) if hypothesis_words else ()
+    aligned = jiwer.process_words(" ".join(reference_words), " ".join(hypothesis_words))
     return tuple(
         AlignedSpan(
             cast(Kind, chunk.type),
-            tuple(said[chunk.ref_start_idx : chunk.ref_end_idx]),
-            tuple(heard[chunk.hyp_start_idx : chunk.hyp_end_idx]),
+            tuple(reference_words[chunk.ref_start_idx : chunk.ref_end_idx]),
+            tuple(hypothesis_words[chunk.hyp_start_idx : chunk.hyp_end_idx]),
         )
-        for chunk in found.alignments[0]
+        for chunk in aligned.alignments[0]
     )
 
 
 def confusions(alignments: Iterable[tuple[AlignedSpan, ...]]) -> list[tuple[str, str, int]]:
-    """Pairs of words (said, heard) and how often one was taken for the other, the most frequent first.
+    """Pairs of a reference word and the word it was taken for, with their count, the most frequent first.
 
-    A deleted word was heard as "", an inserted one said as "".
+    The hypothesis word of a deletion is "", and so is the reference word of an insertion.
     """
-    found: Counter[tuple[str, str]] = Counter()
-    for pieces in alignments:
-        for piece in pieces:
-            if piece.kind == "substitute":
-                found.update(zip(piece.reference, piece.hypothesis, strict=True))
-            elif piece.kind == "delete":
-                found.update((word, "") for word in piece.reference)
-            elif piece.kind == "insert":
-                found.update(("", word) for word in piece.hypothesis)
-    return [(said, heard, count) for (said, heard), count in sorted(found.items(), key=lambda one: (-one[1], one[0]))]
+    counts: Counter[tuple[str, str]] = Counter()
+    for spans in alignments:
+        for span in spans:
+            if span.kind == "substitute":
+                counts.update(zip(span.reference, span.hypothesis, strict=True))
+            elif span.kind == "delete":
+                counts.update((word, "") for word in span.reference)
+            elif span.kind == "insert":
+                counts.update(("", word) for word in span.hypothesis)
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return [(reference, hypothesis, count) for (reference, hypothesis), count in ordered]

@@ -1,9 +1,9 @@
-"""Is the winner real: recipes trained several times, compared, and what is known of them in a sentence."""
+"""Is the winner real: recipes trained several times, compared, and the verdict in a sentence."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +11,9 @@ import numpy as np
 from tmsearch.evaluation import bootstrap
 from tmsearch.evaluation.bootstrap import Difference, ErrorCounts, Interval
 
-POWER = 0.80  # a gain counts as findable when four of five confirmations would find it
-GAIN = 0.10  # relative; what the advice at the end is about
+POWER = 0.80  # a gain counts as detectable when four of five confirmations would find it
+GAIN = 0.10  # relative to the default's WER; what `required_sample_size` is about
+_MOST_TRAININGS = 64  # of each recipe; more is no advice
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Contender:
-    """A recipe of the comparison: the default one or a leader of the search. `fate` says why it was left early."""
+    """A recipe of the comparison: the default or a leader of the search. `fate` says why it was dropped early."""
 
     name: str
     trainings: tuple[Training, ...]
@@ -40,21 +41,21 @@ class Contender:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The best contender by its mean against the default recipe. `level` is what its p, times contenders, must pass."""
+    """The best contender by its mean against the default recipe."""
 
     default: Contender
     winner: Contender
-    contenders: int
+    contenders: int  # how many there were
     clips: int
-    level: float
+    level: float  # that `p` must not exceed
     difference: Difference | None
-    wilcoxon: float
-    means: tuple[float, float]  # winner's, default's
+    wilcoxon: float  # p, of one comparison
+    means: tuple[float, float]  # WER of the winner, of the default
     split: str = "validation"
 
     @property
     def p(self) -> float:
-        """Bonferroni's: the best of several is taken."""
+        """The one-sided p with Bonferroni's correction, since the best of several is taken."""
         return min(1.0, self.contenders * self.difference.p) if self.difference else 1.0
 
     @property
@@ -62,114 +63,136 @@ class Verdict:
         return self.difference is not None and self.p <= self.level
 
     def sentence(self) -> str:
-        """What a person can quote."""
+        """The verdict in a sentence that a person can quote."""
         winner, default = self.means
-        seen = (
+        evidence = (
             f"WER {winner:.3f} against {default:.3f} on {self.clips} {self.split} clips, "
             f"{_trainings(self.winner)} against {_trainings(self.default)}"
         )
+        undecided = f"{self.winner.name} can't be told apart from the default recipe"
         if self.difference is None:
-            untold = f"{self.winner.name} can't be told apart from the default recipe"
-            return f"{untold}: {seen}, and no recipe trained twice."
+            return f"{undecided}: {evidence}, and no recipe trained twice."
         sure = (
             f"difference {self.difference.mean:+.3f}, 95 % {self.difference.interval.low:+.3f} to "
             f"{self.difference.interval.high:+.3f}, {_p(self.p)} as the best of {self.contenders}"
         )
         if not self.is_significant:
-            return f"{self.winner.name} can't be told apart from the default recipe: {seen} ({sure})."
+            return f"{undecided}: {evidence} ({sure})."
         gain = 1 - winner / default
-        return f"{self.winner.name} makes {gain:.0%} fewer word errors than the default recipe: {seen} ({sure})."
+        return f"{self.winner.name} makes {gain:.0%} fewer word errors than the default recipe: {evidence} ({sure})."
 
     def cross_check(self) -> str:
-        """What the signed ranks say, and whether they say the same."""
-        agrees = (self.wilcoxon * self.contenders <= self.level) == self.is_significant
-        return f"Wilcoxon over clips, seeds aside: {_p(min(1.0, self.wilcoxon * self.contenders))}" + (
-            "" if agrees else "; it says otherwise, since it knows nothing of seeds or of how far clips differ"
-        )
+        """What Wilcoxon's test says, and whether it agrees."""
+        p = self.wilcoxon * self.contenders
+        text = f"Wilcoxon over clips, seeds aside: {_p(min(1.0, p))}"
+        if (p <= self.level) == self.is_significant:
+            return text
+        return f"{text}; it says otherwise, since it knows nothing of seeds or of how far clips differ"
 
 
 def compare(
     default: Contender, contenders: Sequence[Contender], level: float, *, split: str = "validation"
 ) -> Verdict | None:
-    """The contender with the lowest mean against the default; None where either side has no training.
+    """The contender with the lowest mean WER against the default; None where either side has no training.
 
-    Who left the race early does not win, unless all did; what its trainings tell of seeds' spread counts all the same.
+    A contender that was dropped early does not win, unless all were; its trainings still count for the variance
+    between seeds.
     """
-    usable = [one for one in contenders if one.trainings]
-    if not default.trainings or not usable:
+    trained = [contender for contender in contenders if contender.trainings]
+    if not default.trainings or not trained:
         return None
-    arms = dict(zip([default.name, *(one.name for one in usable)], aligned([default, *usable]), strict=True))
-    left = [one for one in usable if not one.fate] or usable
-    winner = min(left, key=lambda one: arms[one.name].mean)
-    mine, theirs = arms[winner.name], arms[default.name]
+    compared = [default, *trained]
+    counts = dict(zip([contender.name for contender in compared], aligned(compared), strict=True))
+    finishers = [contender for contender in trained if not contender.fate] or trained
+    winner = min(finishers, key=lambda contender: counts[contender.name].mean)
+    winner_counts = counts[winner.name]
+    default_counts = counts[default.name]
+    scored = (winner_counts.words > 0).any(axis=0) | (default_counts.words > 0).any(axis=0)  # [clips]
     return Verdict(
         default=default,
         winner=winner,
         contenders=len(contenders),
-        clips=int(((mine.words > 0).any(axis=0) | (theirs.words > 0).any(axis=0)).sum()),
+        clips=int(scored.sum()),
         level=level,
-        difference=bootstrap.difference(mine, theirs, list(arms.values())),
-        wilcoxon=bootstrap.wilcoxon(mine, theirs),
-        means=(mine.mean, theirs.mean),
+        difference=bootstrap.difference(winner_counts, default_counts, list(counts.values())),
+        wilcoxon=bootstrap.wilcoxon(winner_counts, default_counts),
+        means=(winner_counts.mean, default_counts.mean),
         split=split,
     )
 
 
-def aligned(recipes: Sequence[Contender]) -> list[ErrorCounts]:
-    """All trainings on one axis of clips: fold after fold, with no words where a training did not hear them."""
-    words = {one.fold: one.words for recipe in recipes for one in recipe.trainings}
-    starts, total = {}, 0
-    for fold in sorted(words):
-        starts[fold], total = total, total + len(words[fold])
-    found = []
-    for recipe in recipes:
-        errors, heard = np.zeros((len(recipe.trainings), total)), np.zeros((len(recipe.trainings), total))
-        for row, one in enumerate(recipe.trainings):
-            here = slice(starts[one.fold], starts[one.fold] + len(one.words))
-            errors[row, here], heard[row, here] = one.errors, one.words
-        found.append(ErrorCounts(errors, heard))
-    return found
+def aligned(contenders: Sequence[Contender]) -> list[ErrorCounts]:
+    """All trainings on one axis of clips, fold after fold, with no words where a training was not scored."""
+    fold_clips = {}
+    for contender in contenders:
+        for training in contender.trainings:
+            fold_clips[training.fold] = len(training.words)
+    fold_slices = {}
+    clips = 0
+    for fold in sorted(fold_clips):
+        fold_slices[fold] = slice(clips, clips + fold_clips[fold])
+        clips += fold_clips[fold]
+    arms = []
+    for contender in contenders:
+        errors = np.zeros((len(contender.trainings), clips))  # [trainings, clips]
+        words = np.zeros_like(errors)
+        for row, training in enumerate(contender.trainings):
+            columns = fold_slices[training.fold]
+            errors[row, columns] = training.errors
+            words[row, columns] = training.words
+        arms.append(ErrorCounts(errors, words))
+    return arms
 
 
-def interval(recipe: Contender, recipes: Sequence[Contender]) -> Interval | None:
-    """Of the recipe's mean WER over seeds and utterances."""
-    usable = [one for one in recipes if one.trainings]
-    if recipe not in usable:
+def interval(contender: Contender, contenders: Sequence[Contender]) -> Interval | None:
+    """The interval of the contender's mean WER over seeds and utterances; None where it can't be told."""
+    trained = [other for other in contenders if other.trainings]
+    if contender not in trained:
         return None
-    arms = aligned(usable)
-    return bootstrap.mean_interval(arms[usable.index(recipe)], arms)
+    arms = aligned(trained)
+    return bootstrap.mean_interval(arms[trained.index(contender)], arms)
 
 
-def spread(recipe: Contender) -> float | None:
+def spread(contender: Contender) -> float | None:
     """The standard deviation of its trainings' WERs; None for fewer than two."""
-    rates = [one.wer for one in recipe.trainings]
+    rates = [training.wer for training in contender.trainings]
     return float(np.std(rates, ddof=1)) if len(rates) > 1 else None
 
 
 def required_sample_size(verdict: Verdict) -> str:
-    """How many trainings, or clips, would show a gain of GAIN of the default's WER in POWER of tries."""
-    found, seeds = verdict.difference, len(verdict.default.trainings)
-    if found is None:
+    """How many trainings, or clips, would detect a gain of GAIN of the default's WER in POWER of tries, in words."""
+    difference = verdict.difference
+    if difference is None:
         return "train each recipe twice at the least: --seeds 2"
-    per_clip = found.utterances * verdict.clips
     gain = GAIN * verdict.means[1]
-    most = 64
-    enough = next((n for n in range(2, most + 1) if _seen(verdict, gain, n, found.utterances)), None)
-    clips = next(
-        (
-            n
-            for n in range(verdict.clips, 100 * verdict.clips, max(1, verdict.clips // 20))
-            if _seen(verdict, gain, seeds, per_clip / n)
-        ),
-        None,
+    seeds = len(verdict.default.trainings)
+    per_clip = difference.utterances * verdict.clips
+
+    def enough_trainings(trainings: int) -> bool:
+        return _detects(verdict, gain, trainings, difference.utterances)
+
+    def enough_clips(clips: int) -> bool:
+        return _detects(verdict, gain, seeds, per_clip / clips)
+
+    trainings = _first(range(2, _MOST_TRAININGS + 1), enough_trainings)
+    clips = _first(range(verdict.clips, 100 * verdict.clips, max(1, verdict.clips // 20)), enough_clips)
+    with_seeds = f"{trainings} trainings of each" if trainings else f"no number of trainings up to {_MOST_TRAININGS}"
+    with_clips = f"{clips} clips" if clips else "no number of clips"
+    return (
+        f"a gain of {GAIN:.0%} would be seen in four of five tries with {with_seeds} on these {verdict.clips} clips, "
+        f"or {with_clips} at {seeds} trainings"
     )
-    with_seeds = f"{enough} trainings of each" if enough else f"no number of trainings up to {most}"
-    with_seeds += f" on these {verdict.clips} clips"
-    with_clips = f"{clips} clips at {seeds} trainings" if clips else f"no number of clips at {seeds} trainings"
-    return f"a gain of {GAIN:.0%} would be seen in four of five tries with {with_seeds}, or {with_clips}"
 
 
-def _seen(verdict: Verdict, gain: float, seeds: int, utterances: float) -> bool:
+def _first(numbers: Iterable[int], suffices: Callable[[int], bool]) -> int | None:
+    return next((number for number in numbers if suffices(number)), None)
+
+
+def _detects(verdict: Verdict, gain: float, seeds: int, utterances: float) -> bool:
+    """Whether a comparison of `seeds` trainings a recipe detects `gain` with probability POWER.
+
+    `utterances` is the variance of the difference that comes from the choice of clips.
+    """
     from scipy.special import stdtrit
 
     assert verdict.difference is not None
@@ -179,8 +202,8 @@ def _seen(verdict: Verdict, gain: float, seeds: int, utterances: float) -> bool:
     return bool(gain >= bar * error)
 
 
-def _trainings(recipe: Contender) -> str:
-    return f"{len(recipe.trainings)} training{'s' if len(recipe.trainings) > 1 else ''}"
+def _trainings(contender: Contender) -> str:
+    return f"{len(contender.trainings)} training{'s' if len(contender.trainings) > 1 else ''}"
 
 
 def _p(value: float) -> str:

@@ -1,4 +1,4 @@
-"""Word and character error rates: of texts, of a model on clips, of the untouched checkpoint."""
+"""Word and character error rates: of texts, of a model on clips, of the zero-shot baseline."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import torch
 from tmsearch import devices
 from tmsearch.config import TrainConfig
 from tmsearch.data.text_normalizer import normalizer
-from tmsearch.errors import InputError
+from tmsearch.errors import InputError, TmsearchError
 from tmsearch.evaluation.scores import ClipScore, Scores
 from tmsearch.features.dataset import Speech
 from tmsearch.model import whisper as model
@@ -25,11 +25,12 @@ from tmsearch.model.decoding import transcribe
 from tmsearch.model.tokens import prompt_ids
 from tmsearch.model.whisper import Whisper
 
-# A hypothesis may be half as long again as the longest reference, and a little more; what babbles is cut there.
-CAP_FACTOR, CAP_MARGIN = 1.5, 8
+# Tokens that a hypothesis may have: half as many again as the longest reference, and a little more. It is cut there.
+CAP_FACTOR = 1.5
+CAP_MARGIN = 8
 
 
-class EvaluationInterruptedError(Exception):
+class EvaluationInterruptedError(TmsearchError):
     """The caller's `stop` became true between two batches."""
 
 
@@ -41,15 +42,15 @@ class _Edits:
     length: int  # of the reference
 
     @property
-    def all(self) -> int:
+    def total(self) -> int:
         return self.substitutions + self.deletions + self.insertions
 
 
 class WordErrors(hub_evaluate.Metric):  # type: ignore[misc]  # evaluate is not typed
-    """Micro-averaged WER by jiwer, as a metric of the evaluate library that asks no network.
+    """Micro-averaged WER by jiwer, as a metric of the evaluate library that needs no network.
 
-    An empty reference counts every word of its hypothesis as an insertion and adds no words. Where no reference
-    has a word the rate is 0 without and 1 with insertions.
+    An empty reference counts every word of its hypothesis as an insertion and adds no words. Where no reference has a
+    word the rate is 0 without insertions and 1 with any.
     """
 
     def _info(self) -> hub_evaluate.MetricInfo:
@@ -57,34 +58,41 @@ class WordErrors(hub_evaluate.Metric):  # type: ignore[misc]  # evaluate is not 
         return hub_evaluate.MetricInfo(
             description="Word error rate: edits over reference words, summed over all clips.",
             citation="",
-            inputs_description="predictions: texts heard; references: texts said.",
+            inputs_description="predictions: hypotheses; references: what was said.",
             features=datasets.Features({"predictions": text, "references": text}),
         )
 
     def _compute(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
-        edits = [_word_edits(*pair) for pair in zip(references, predictions, strict=True)]
+        edits = list(map(_word_edits, references, predictions))
         return {"wer": _rate(edits), "edits": edits}
 
 
 def score(names: Sequence[str], references: Sequence[str], hypotheses: Sequence[str], language: str) -> Scores:
-    """Compares texts clip by clip, after the normaliser of `language` and as they are."""
-    normalise = normalizer(language)
-    plain = [(normalise(said), normalise(heard)) for said, heard in zip(references, hypotheses, strict=True)]
+    """Compares texts clip by clip, both after the normalizer of `language` and as they are."""
+    normalize = normalizer(language)
+    normal_references = list(map(normalize, references))
+    normal_hypotheses = list(map(normalize, hypotheses))
     metric = WordErrors(keep_in_memory=True)
-    words = metric.compute(predictions=[heard for _, heard in plain], references=[said for said, _ in plain])
+    words = metric.compute(predictions=normal_hypotheses, references=normal_references)
     raw = metric.compute(predictions=list(hypotheses), references=list(references))
-    clips = tuple(
-        ClipScore(
-            *(name, said, heard, edits.substitutions, edits.deletions, edits.insertions, edits.length),
-            raw_edits=whole.all,
-            raw_words=whole.length,
+    characters = list(map(_character_edits, normal_references, normal_hypotheses))
+    clips = []
+    rows = zip(names, references, hypotheses, words["edits"], raw["edits"], strict=True)
+    for name, reference, hypothesis, edits, raw_edits in rows:
+        clips.append(
+            ClipScore(
+                name=name,
+                reference=reference,
+                hypothesis=hypothesis,
+                substitutions=edits.substitutions,
+                deletions=edits.deletions,
+                insertions=edits.insertions,
+                words=edits.length,
+                raw_edits=raw_edits.total,
+                raw_words=raw_edits.length,
+            )
         )
-        for name, said, heard, edits, whole in zip(
-            names, references, hypotheses, words["edits"], raw["edits"], strict=True
-        )
-    )
-    cer = _rate([_character_edits(said, heard) for said, heard in plain])
-    return Scores(wer=words["wer"], wer_raw=raw["wer"], cer=cer, clips=clips)
+    return Scores(wer=words["wer"], wer_raw=raw["wer"], cer=_rate(characters), clips=tuple(clips))
 
 
 def evaluate(
@@ -96,11 +104,18 @@ def evaluate(
     context: Literal["study", "full"] = "study",
     stop: Callable[[], bool] = lambda: False,
 ) -> tuple[Scores, float]:
-    """Error rates on the clips of `names`, in their order, and the seconds that they took.
+    """Error rates of a model on the clips of `names`, in their order, and the seconds that it took.
 
-    `study` hears each clip as training does, `full` pads it to all that the checkpoint hears, as its users do.
-    Hypotheses end at a length taken from the longest reference. Leaves the model as it was. Raises Interrupted when
-    `stop` says so, between batches.
+    Leaves the model as it was.
+
+    Args:
+        context: `study` gives the encoder as much of each clip as training does; `full` pads each clip to all that
+            the checkpoint takes, 30 s, as its users do.
+        stop: asked between two batches.
+
+    Raises:
+        InputError: there are no clips, or some are too long for the model.
+        EvaluationInterruptedError: `stop` was true.
     """
     if not names:
         raise InputError("no clips to score; raise data.validation (or data.test)")
@@ -109,18 +124,19 @@ def evaluate(
     rule = speech.context_rule(whisper, config) if context == "study" else full_context(whisper)
     whisper.model.train(False)
     try:
-        heard = _hear(whisper, speech, names, config, rule, stop)
+        transcripts = _transcripts(whisper, speech, names, config, rule, stop)
     finally:
         whisper.model.train(was_training)
-    written = "en" if speech.task == "translate" else speech.language
-    hypotheses = [heard[name][0] for name in names]
-    scores = score(names, [clip.text for clip in speech.clips(names)], hypotheses, written)
-    scores = dataclasses.replace(scores, loops=sum(loops for _, loops in heard.values()))
-    return scores, time.perf_counter() - started
+    references = [clip.text for clip in speech.clips(names)]
+    hypotheses = [transcripts[name][0] for name in names]
+    language = "en" if speech.task == "translate" else speech.language
+    scores = score(names, references, hypotheses, language)
+    loops = sum(is_loop for _, is_loop in transcripts.values())
+    return dataclasses.replace(scores, loops=loops), time.perf_counter() - started
 
 
 def zero_shot(config: TrainConfig, speech: Speech, whisper: Whisper | None = None) -> Scores:
-    """The untouched checkpoint on the validation split, at its full context: what a study must beat.
+    """The zero-shot baseline: the untouched checkpoint on the validation split at its full context.
 
     `whisper`, if given, is the freshly loaded `config.model`, which is left as it was.
     """
@@ -129,7 +145,7 @@ def zero_shot(config: TrainConfig, speech: Speech, whisper: Whisper | None = Non
     return evaluate(whisper, speech, speech.split.validation, config, context="full")[0]
 
 
-def _hear(
+def _transcripts(
     whisper: Whisper,
     speech: Speech,
     names: Sequence[str],
@@ -137,36 +153,40 @@ def _hear(
     rule: ContextRule,
     stop: Callable[[], bool],
 ) -> dict[str, tuple[str, bool]]:
-    """What the model makes of each clip, by name, and whether that is a loop."""
+    """The model's hypothesis for each clip, by name, and whether it is a loop."""
     speech.check_lengths(names, rule.seconds)
     longest = max((len(ids) for ids in speech.label_ids(names, whisper).values()), default=0)
-    # Alike lengths together, so that a batch ends together.
+    # Clips of similar length together, so that a batch ends together.
     by_length = [clip.name for clip in sorted(speech.clips(names), key=lambda clip: (clip.seconds, clip.name))]
     mels = speech.mels(names, whisper, config)
 
-    def batches() -> Iterator[list[torch.Tensor]]:
+    def batches() -> Iterator[list[torch.Tensor]]:  # lists of [clips, n_mels, frames], a tensor for each length
         for first in range(0, len(by_length), config.eval_batch_size):
             if stop():
                 raise EvaluationInterruptedError
-            part = by_length[first : first + config.eval_batch_size]
-            runs = rule.length_groups(speech.seconds(part))  # sorted by length already, so the order stays
-            yield [mels.batch([part[place] for place in run], frames) for frames, run in runs]
+            batch = by_length[first : first + config.eval_batch_size]
+            groups = []
+            # Sorted by length already, so the order stays.
+            for frames, indices in rule.length_groups(speech.seconds(batch)):
+                groups.append(mels.batch([batch[index] for index in indices], frames))
+            yield groups
 
     prompt = prompt_ids(whisper, speech.language, speech.task)
-    cap = int(CAP_FACTOR * longest) + CAP_MARGIN
+    max_tokens = int(CAP_FACTOR * longest) + CAP_MARGIN
     with devices.autocast(config, whisper.model.device, whisper.model.config.d_model):
-        return dict(zip(by_length, transcribe(whisper, batches(), prompt, cap, rule.silence), strict=True))
+        return dict(zip(by_length, transcribe(whisper, batches(), prompt, max_tokens, rule.silence), strict=True))
 
 
 def _word_edits(reference: str, hypothesis: str) -> _Edits:
-    said, heard = " ".join(reference.split()), " ".join(hypothesis.split())
-    if not said:  # jiwer refuses an empty reference
-        return _Edits(0, 0, len(heard.split()), 0)
-    return _counted(jiwer.process_words(said, heard))
+    reference_words = reference.split()
+    hypothesis_words = hypothesis.split()
+    if not reference_words:  # jiwer refuses an empty reference
+        return _Edits(0, 0, len(hypothesis_words), 0)
+    return _counted(jiwer.process_words(" ".join(reference_words), " ".join(hypothesis_words)))
 
 
 def _character_edits(reference: str, hypothesis: str) -> _Edits:
-    """Of normalised texts; a space is a character."""
+    """Of normalized texts; a space is a character."""
     if not reference:
         return _Edits(0, 0, len(hypothesis), 0)
     return _counted(jiwer.process_characters(reference, hypothesis))
@@ -178,6 +198,6 @@ def _counted(aligned: jiwer.WordOutput | jiwer.CharacterOutput) -> _Edits:
 
 
 def _rate(edits: Sequence[_Edits]) -> float:
-    wrong = sum(one.all for one in edits)
-    length = sum(one.length for one in edits)
-    return wrong / length if length else float(wrong > 0)
+    errors = sum(clip.total for clip in edits)
+    length = sum(clip.length for clip in edits)
+    return errors / length if length else float(errors > 0)

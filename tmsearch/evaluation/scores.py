@@ -1,4 +1,4 @@
-"""What an evaluation found, clip by clip, and the table that it is kept in: JSON lines, read without torch."""
+"""The scores of an evaluation, clip by clip, and their table on disk: JSON lines, read without torch."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tmsearch.recipe import write_atomically
+from tmsearch.files import write_atomically
 
 
 @dataclass(frozen=True)
 class ClipScore:
-    """One clip's texts as they are, and the edits between them after normalisation."""
+    """One clip's texts as they are, and the edits between them after normalization."""
 
     name: str
     reference: str
@@ -21,7 +21,7 @@ class ClipScore:
     substitutions: int
     deletions: int
     insertions: int
-    words: int  # of the normalised reference
+    words: int  # of the normalized reference
     raw_edits: int = 0  # between the texts as they are
     raw_words: int = 0
 
@@ -31,13 +31,13 @@ class ClipScore:
 
     @property
     def wer(self) -> float:
-        """Of this clip alone; of one without words in its reference 0, or 1 where something was heard."""
+        """Of this clip alone. Where its reference has no words: 0, or 1 if the hypothesis has some."""
         return self.edits / self.words if self.words else float(self.edits > 0)
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Error rates over clips, edits summed before dividing: `wer` and `cer` normalised, `wer_raw` as written."""
+    """Error rates over clips, edits summed before dividing: `wer` and `cer` normalized, `wer_raw` as written."""
 
     wer: float
     wer_raw: float
@@ -47,25 +47,25 @@ class Scores:
 
 
 def baseline_folder(study_folder: Path, model: str) -> Path:
-    """Where the table of the untouched checkpoint is, at step 0."""
+    """The folder of the zero-shot baseline's table, which is at step 0."""
     return study_folder / "baselines" / model.replace("/", "--")
 
 
 def scores_file(folder: Path, step: int) -> Path:
-    """Where the table of the evaluation at `step` is."""
+    """The file of the evaluation at `step`."""
     return folder / f"clips-{step:06d}.jsonl"
 
 
 def write_scores(folder: Path, step: int, scores: Sequence[ClipScore]) -> Path:
-    """The per-clip table of one evaluation: name, reference, hypothesis and edit counts."""
+    """Writes the table of one evaluation, a ClipScore a line, and returns its file."""
     file = scores_file(folder, step)
-    lines = (json.dumps(dataclasses.asdict(score), ensure_ascii=False) for score in scores)
-    write_atomically(file, "".join(f"{line}\n" for line in lines))
+    lines = [json.dumps(dataclasses.asdict(score), ensure_ascii=False) + "\n" for score in scores]
+    write_atomically(file, "".join(lines))
     return file
 
 
 def read_scores(folder: Path, step: int) -> tuple[ClipScore, ...]:
-    """The table of the evaluation at `step`; empty where there is none here, as after training on another machine."""
+    """The table of the evaluation at `step`; empty where the file is not here, as after training on another machine."""
     file = scores_file(folder, step)
     if not file.is_file():
         return ()
@@ -73,5 +73,5 @@ def read_scores(folder: Path, step: int) -> tuple[ClipScore, ...]:
 
 
 def worst_first(clips: Sequence[ClipScore]) -> list[ClipScore]:
-    """By word errors, the most first; equal ones by rate, then by name."""
+    """The clips by word errors, the most first; equal ones by rate, then by name."""
     return sorted(clips, key=lambda clip: (-clip.edits, -clip.wer, clip.name))

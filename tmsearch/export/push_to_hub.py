@@ -1,4 +1,4 @@
-"""A finished model folder as a repository of the Hugging Face hub: asked for by name, private unless it is said."""
+"""A finished model folder uploaded to the Hugging Face hub, private unless asked otherwise."""
 
 from __future__ import annotations
 
@@ -13,53 +13,54 @@ from tmsearch.errors import InputError
 # What a user of the model needs. Clips' texts, TensorBoard events and options with this machine's paths stay here.
 FILES = ("*.safetensors", "*.json", "README.md", "merges.txt")
 KEPT_HERE = ("options.json",)
-PATIENCE = 10.0  # seconds, for a look-up
 
 
 def check(name: str) -> str:
-    """The repository's whole name; raises InputError without a token that may write there, before anything is made.
+    """The repository's full name, `owner/name`.
 
-    Rights inside an organisation are the hub's to know: it may still refuse at the upload.
+    Raises InputError without a token that may write there, before anything is trained. Rights inside an organisation
+    are the hub's to know: it may still refuse the upload.
     """
-    who = _asked(name, lambda api: api.whoami())
-    owner, slash, last = name.partition("/")
+    user = _request(name, lambda api: api.whoami())
+    owner, slash, repository = name.partition("/")
     if not slash:
-        return f"{who['name']}/{name}"
-    writes = [one["name"] for one in who.get("orgs", [])]
-    if owner != who["name"] and owner not in writes:
+        return f"{user['name']}/{name}"
+    organisations = [organisation["name"] for organisation in user.get("orgs", [])]
+    if owner != user["name"] and owner not in organisations:
         raise InputError(
-            f"--push-to-hub: {name}: HF_TOKEN is {who['name']}'s, who has no part in {owner}; give {who['name']}/{last}"
+            f"--push-to-hub: {name}: HF_TOKEN is {user['name']}'s, who is no member of {owner}; "
+            f"give {user['name']}/{repository}"
         )
-    role = ((who.get("auth") or {}).get("accessToken") or {}).get("role")
+    role = ((user.get("auth") or {}).get("accessToken") or {}).get("role")
     if role == "read":
         raise InputError(f"--push-to-hub: {name}: HF_TOKEN may only read; make one that may write")
     return name
 
 
 def push(folder: Path, name: str, *, private: bool, say: Callable[[str], None]) -> str:
-    """Upload the folder and give its address. What an interrupted one has uploaded is not sent again.
+    """Uploads the folder and returns its address. What an interrupted upload has sent is not sent again.
 
-    Raises InputError in one line; the folder stays as it is, so the same command again goes on.
+    Raises InputError in one line; the folder stays as it is, so the same command resumes the upload.
     """
-    whole = check(name)
-    made = _asked(whole, lambda api: api.create_repo(whole, private=private, exist_ok=True))
-    _asked(
-        whole,
+    repository = check(name)
+    url = str(_request(repository, lambda api: api.create_repo(repository, private=private, exist_ok=True)))
+    _request(
+        repository,
         lambda api: api.upload_folder(
-            repo_id=whole,
+            repo_id=repository,
             folder_path=folder,
             allow_patterns=list(FILES),
             ignore_patterns=[*KEPT_HERE, "*/*"],
             commit_message="Upload of tmsearch",
         ),
-        f"; {folder} is kept, the same command goes on",
+        f"; {folder} is kept, the same command resumes the upload",
     )
-    say(f"{made}: uploaded{', private' if private else ''}")
-    return str(made)
+    say(f"{url}: uploaded{', private' if private else ''}")
+    return url
 
 
-def _asked(name: str, call: Callable[[Any], Any], more: str = "") -> Any:
-    """What the hub answers to the token in the environment; every refusal in one line of our own words."""
+def _request(name: str, call: Callable[[Any], Any], advice: str = "") -> Any:
+    """The hub's answer to the token in the environment; raises InputError, in one line of our own, for any refusal."""
     token = os.environ.get("HF_TOKEN", "").strip()
     if not token:
         raise InputError(f"--push-to-hub: {name}: HF_TOKEN is not set; put a token that may write into the environment")
@@ -71,11 +72,11 @@ def _asked(name: str, call: Callable[[Any], Any], more: str = "") -> Any:
         return call(HfApi(token=token))
     except Exception as error:  # the transport's own classes, the hub's, and the disk's
         # A library's message may quote headers, and with them the token.
-        raise InputError(f"--push-to-hub: {name}: {_explained(error)}{more}") from None
+        raise InputError(f"--push-to-hub: {name}: {_reason(error)}{advice}") from None
 
 
 def _status(error: BaseException | None) -> int:
-    """Of the answer behind it: the upload of a large file wraps it in an error of its own."""
+    """The HTTP status behind an error, 0 for none: the upload of a large file wraps it in an error of its own."""
     while error is not None:
         status = int(getattr(getattr(error, "response", None), "status_code", 0))
         if status:
@@ -84,21 +85,21 @@ def _status(error: BaseException | None) -> int:
     return 0
 
 
-def _explained(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     from huggingface_hub import constants
 
     host = urlsplit(constants.ENDPOINT).hostname
     status = _status(error)
-    if status == 401:
-        return f"{host} does not accept HF_TOKEN (401); set a valid one"
-    if status == 403:
-        return f"{host} gives HF_TOKEN no right to write there (403); take a name of your own, or another token"
-    if status == 404:
-        return f"{host} knows no such owner or repository (404); check the name"
-    if status == 409:
-        return f"{host} says that it is taken by something else (409); take another name"
+    by_status = {
+        401: f"{host} does not accept HF_TOKEN (401); set a valid one",
+        403: f"{host} gives HF_TOKEN no right to write there (403); use a name of your own, or another token",
+        404: f"{host} has no such owner or repository (404); check the name",
+        409: f"{host} says that the name is taken by something else (409); use another name",
+    }
+    if status in by_status:
+        return by_status[status]
     if isinstance(error, ValueError):
-        return "no name of a repository, as in owner/name; use letters, digits, dash, dot and underscore"
+        return "not a repository name, as in owner/name; use letters, digits, dash, dot and underscore"
     if "Offline" in type(error).__name__:
-        return "the hub is not asked (HF_HUB_OFFLINE is set); unset it"
+        return "the hub is switched off (HF_HUB_OFFLINE is set); unset it"
     return f"{host} answered {status}; try again later" if status else f"{host} cannot be reached; check the network"

@@ -1,4 +1,4 @@
-"""Weights of several trainings as one model: averages, kept only where the validation split says so."""
+"""Model soups: weights of several trainings averaged into one model, chosen by the validation split."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Weights = Mapping[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class Ingredient:
-    """Trained weights that may be merged, by the names of a model's trained parameters."""
+    """Trained weights that may be averaged, by the names of a model's trained parameters."""
 
     name: str
     weights: Weights
@@ -22,51 +22,59 @@ class Ingredient:
 
 @dataclass(frozen=True)
 class SoupCandidate:
-    """One way to have the final model, and how it does on the validation split."""
+    """Weights that may become the final model, and their scores on the validation split."""
 
     name: str
     weights: Weights
     scores: Scores
 
 
-def mean(several: Sequence[Weights]) -> dict[str, torch.Tensor]:
-    """The mean of equal-shaped weights, summed in float64: the order does not count."""
-    names = list(several[0])
-    return {
-        name: (sum(one[name].double() for one in several) / len(several)).to(several[0][name].dtype)  # type: ignore[union-attr]
-        for name in names
-    }
+def mean(models: Sequence[Weights]) -> dict[str, torch.Tensor]:
+    """The mean of equal-shaped weights, summed in float64: their order does not matter."""
+    averaged = {}
+    for name, first in models[0].items():
+        total = torch.zeros_like(first, dtype=torch.float64)
+        for weights in models:
+            total += weights[name].double()
+        averaged[name] = (total / len(models)).to(first.dtype)
+    return averaged
 
 
 def fitting(ingredients: Sequence[Ingredient], like: Weights) -> list[Ingredient]:
     """Those that train the same parameters as `like`: others cannot be averaged with it."""
-    shapes = {name: weight.shape for name, weight in like.items()}
-    return [one for one in ingredients if {name: weight.shape for name, weight in one.weights.items()} == shapes]
+    shapes = _shapes(like)
+    return [ingredient for ingredient in ingredients if _shapes(ingredient.weights) == shapes]
+
+
+def _shapes(weights: Weights) -> dict[str, torch.Size]:
+    return {name: weight.shape for name, weight in weights.items()}
 
 
 def uniform(ingredients: Sequence[Ingredient], score: Callable[[Weights], Scores]) -> SoupCandidate:
-    """All of them averaged."""
-    merged = mean([one.weights for one in ingredients])
+    """The average of all ingredients."""
+    merged = mean([ingredient.weights for ingredient in ingredients])
     return SoupCandidate(f"uniform soup of {len(ingredients)}", merged, score(merged))
 
 
 def greedy(ingredients: Sequence[Ingredient], score: Callable[[Weights], Scores]) -> SoupCandidate:
-    """From the best on, one after the other is stirred in and stays where the average gets no worse.
+    """Ingredients are tried in order of their WER; each stays where the average's WER does not rise.
 
     Wortsman et al. 2022, arXiv:2203.05482, recipe 1, by WER.
     """
-    scored = [(score(one.weights), place) for place, one in enumerate(ingredients)]
-    alone = sorted(scored, key=lambda one: (one[0].wer, one[1]))
-    scores, chosen = alone[0][0], [ingredients[alone[0][1]]]
-    for _, place in alone[1:]:
-        tried = mean([*(one.weights for one in chosen), ingredients[place].weights])
-        found = score(tried)
-        if found.wer <= scores.wer:
-            scores, chosen = found, [*chosen, ingredients[place]]
+    alone = [(score(ingredient.weights), ingredient) for ingredient in ingredients]
+    alone.sort(key=lambda scored: scored[0].wer)
+    scores, first = alone[0]
+    chosen = [first]
+    for _, ingredient in alone[1:]:
+        tried = [*chosen, ingredient]
+        tried_scores = score(mean([member.weights for member in tried]))
+        if tried_scores.wer <= scores.wer:
+            scores = tried_scores
+            chosen = tried
     name = f"greedy soup of {len(chosen)} in {len(ingredients)}"
-    return SoupCandidate(name, mean([one.weights for one in chosen]), scores)
+    return SoupCandidate(name, mean([member.weights for member in chosen]), scores)
 
 
 def best(candidates: Sequence[SoupCandidate]) -> SoupCandidate:
-    """The lowest WER; the first of equals, so that nothing is merged for nothing."""
-    return min(candidates, key=lambda one: one.scores.wer)
+    """The candidate of the lowest WER; the first of equals, so that nothing is averaged without a gain."""
+    return min(candidates, key=lambda candidate: candidate.scores.wer)

@@ -1,4 +1,4 @@
-"""A recipe as Hugging Face's Seq2SeqTrainingArguments, and what of it those do not hold."""
+"""A recipe as Hugging Face's Seq2SeqTrainingArguments, and what those cannot hold of it."""
 
 from __future__ import annotations
 
@@ -9,26 +9,34 @@ from typing import Any
 
 from tmsearch.config import TrainConfig
 
-# How ours are named there. Ours holds its rate after the warmup, as theirs does under another name.
+# Our schedules' names there. Ours holds its rate after the warmup, as theirs does under another name.
 _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
-_SAME = ("max_steps", "learning_rate", "warmup_steps", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon")
-_HELD = {*_SAME, "batch_size", "micro_batch_size", "eval_batch_size", "schedule", "max_grad_norm", "seed", "compile"}
-# What only says how our own loop runs, and changes no result worth naming.
+_SAME_NAME = ("max_steps", "learning_rate", "warmup_steps", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon")
+_COVERED = {
+    *_SAME_NAME,
+    "batch_size",
+    "micro_batch_size",
+    "eval_batch_size",
+    "schedule",
+    "max_grad_norm",
+    "seed",
+    "compile",
+}
+# Knobs of our own loop that change no result worth naming.
 _OWN = {"exact_checkpoints"}
 
 
 def arguments(config: TrainConfig) -> dict[str, Any]:
     """Keyword arguments of transformers' Seq2SeqTrainingArguments.
 
-    A batch that its micro-batches do not divide becomes the next smaller whole number of them a step.
+    A batch that is no multiple of its micro-batch is rounded down to one.
     """
-    micro = min(config.micro_batch_size or config.batch_size, config.batch_size)
-    held = {name: getattr(config, name) for name in _SAME}
+    micro_batch = min(config.micro_batch_size or config.batch_size, config.batch_size)
     return {
         "output_dir": "output",
-        **held,
-        "per_device_train_batch_size": micro,
-        "gradient_accumulation_steps": config.batch_size // micro,
+        **{name: getattr(config, name) for name in _SAME_NAME},
+        "per_device_train_batch_size": micro_batch,
+        "gradient_accumulation_steps": config.batch_size // micro_batch,
         "per_device_eval_batch_size": config.eval_batch_size,
         "lr_scheduler_type": _SCHEDULES[config.schedule],
         "max_grad_norm": config.max_grad_norm,
@@ -43,11 +51,13 @@ def arguments(config: TrainConfig) -> dict[str, Any]:
 
 
 def left_out(config: TrainConfig) -> Mapping[str, Any]:
-    """The model, and the knobs away from their defaults that the arguments have no place for: a script sees to them."""
-    knobs = dataclasses.asdict(config)
+    """The model, and the knobs that differ from their defaults and have no argument: a script must apply them."""
     defaults = dataclasses.asdict(TrainConfig())
-    away = {name: value for name, value in knobs.items() if name not in _HELD | _OWN and value != defaults[name]}
-    return {"model": config.model, **away}
+    knobs = {"model": config.model}
+    for name, value in dataclasses.asdict(config).items():
+        if name not in _COVERED | _OWN and value != defaults[name]:
+            knobs[name] = value
+    return knobs
 
 
 def text(config: TrainConfig) -> str:

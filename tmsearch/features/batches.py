@@ -12,9 +12,9 @@ from tmsearch.errors import InputError
 from tmsearch.features import augment, log_mel
 from tmsearch.features.dataset import Speech
 from tmsearch.model.context import ContextRule
+from tmsearch.model.forward import MicroBatch
 from tmsearch.model.tokens import special_id
 from tmsearch.model.whisper import Whisper
-from tmsearch.training.update import MicroBatch
 
 
 def order(count: int, seed: int, first: int, size: int) -> list[int]:

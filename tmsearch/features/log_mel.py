@@ -6,8 +6,6 @@ import contextlib
 import hashlib
 import json
 import math
-import os
-import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +17,7 @@ import torch
 import transformers
 from transformers import WhisperFeatureExtractor
 
+from tmsearch import files
 from tmsearch.config import NORMALIZATIONS
 from tmsearch.data.audio_file import SAMPLE_RATE, Samples
 from tmsearch.data.corpus import Corpus
@@ -199,22 +198,16 @@ Stored = dict[str, tuple[Samples, float]]
 
 
 def _write(path: Path, stored: Stored) -> None:
-    """Under a temporary name first: a reader sees a whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob("mels-*.part"):  # by a process that was killed
+    """Writes a file that a reader sees complete or not at all."""
+    for abandoned in path.parent.glob(files.SCRATCH):  # by a process that was killed
         with contextlib.suppress(OSError):
-            if time.time() - left.stat().st_mtime > _ABANDONED:
-                left.unlink()
+            if time.time() - abandoned.stat().st_mtime > _ABANDONED:
+                abandoned.unlink()
     mels = [mel for mel, _ in stored.values()]
     paddings = np.array([padding for _, padding in stored.values()], dtype=np.float32)
     tensors = {f"{index:06d}": mel for index, mel in enumerate(mels)} | {"padding": paddings}
-    temporary = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
-    try:
-        safetensors.numpy.save_file(tensors, temporary, metadata={"sha256": _digest([*mels, paddings])})
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with files.replacing(path) as scratch:
+        safetensors.numpy.save_file(tensors, scratch, metadata={"sha256": _digest([*mels, paddings])})
 
 
 def _read(path: Path, names: Sequence[str]) -> Stored | None:

@@ -1,1 +1,1 @@
-"""Logs of hand-run trainings. Read hand_runs.py first."""
+"""Logs of hand-run trainings. Read record.py first (what a log becomes), then hand_runs.py."""

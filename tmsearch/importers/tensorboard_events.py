@@ -7,13 +7,15 @@ import math
 from pathlib import Path
 from typing import Any
 
-from tmsearch.config import TrainConfig, knobs
 from tmsearch.errors import InputError
-from tmsearch.importers.hand_runs import Ending, HandRun, digest
+from tmsearch.importers.record import Ending, HandRun, by_step, digest
 
-# Tags of a WER: Trainer's callback writes the first, older scripts the second, our own trials the last.
-_WER, _LOSS = ("eval/wer", "eval_wer", "wer"), ("train/loss", "loss")
+# Trainer's callback writes the first tag, older scripts the second, our own trials the last.
+_WER_TAGS = ("eval/wer", "eval_wer", "wer")
+_LOSS_TAGS = ("train/loss", "loss")
+_ARGUMENT_TAGS = ("args/text_summary", "args")
 _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant_with_warmup": "constant"}
+# Trainer's argument -> our knob.
 _ARGUMENTS = {
     "max_steps": "max_steps",
     "learning_rate": "learning_rate",
@@ -29,55 +31,66 @@ _ARGUMENTS = {
 
 
 def read(file: Path) -> HandRun:
-    """Scalars of loss and WER, and the arguments that Trainer writes as text. Raises InputError."""
+    """Reads scalars of loss and WER, and the arguments that Trainer writes as text. Raises InputError."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(file), size_guidance={"scalars": 0, "tensors": 0})
     try:
         events.Reload()
         tags = events.Tags()
-    except Exception as error:  # a damaged file is answered with a dozen classes
+    except Exception as error:  # a damaged file raises any of a dozen classes
         raise InputError(f"{file}: not readable as TensorBoard events ({type(error).__name__})") from None
-    wer = next((tag for tag in _WER if tag in tags["scalars"]), None)
-    if wer is None:
-        there = ", ".join(tags["scalars"][:8]) or "none"
-        raise InputError(f"{file}: has no scalar {', '.join(_WER)}; there are {there}")
-    curve = {int(one.step): float(one.value) for one in events.Scalars(wer)}
-    loss = next((tag for tag in _LOSS if tag in tags["scalars"]), None)
-    losses = [(int(one.step), float(one.value)) for one in events.Scalars(loss)] if loss else []
-    params = _arguments(events, tags)
-    last, most = max([*curve, *(step for step, _ in losses)], default=0), params.get("max_steps")
-    ending, reason = _ending(last, most, all(math.isfinite(value) for _, value in losses))
-    ordered = tuple(sorted((step, value) for step, value in curve.items() if math.isfinite(value)))
-    identity = digest("events", str(ordered), str(losses))
-    return HandRun(file.parent.name, identity, params, ordered, ending, reason, last)
+    scalar_tags = tags["scalars"]
+    wer_tag = next((tag for tag in _WER_TAGS if tag in scalar_tags), None)
+    if wer_tag is None:
+        listing = ", ".join(scalar_tags[:8]) or "none"
+        raise InputError(f"{file}: has no scalar {', '.join(_WER_TAGS)}; its scalars are {listing}")
+    wers = dict(_scalars(events, wer_tag))
+    loss_tag = next((tag for tag in _LOSS_TAGS if tag in scalar_tags), None)
+    losses = _scalars(events, loss_tag) if loss_tag else []
+    params = _params(events, tags)
+    last_step = max([*wers, *(step for step, _ in losses)], default=0)
+    ending, reason = _ending(last_step, params.get("max_steps"), all(math.isfinite(loss) for _, loss in losses))
+    curve = by_step({step: wer for step, wer in wers.items() if math.isfinite(wer)})
+    identity = digest("events", str(curve), str(losses))
+    return HandRun(file.parent.name, identity, params, curve, ending, reason, last_step)
 
 
-def _ending(last: int, most: int | None, finite: bool) -> tuple[Ending, str]:
-    if not finite:
-        return "diverged", f"the loss was not finite by step {last}"
-    if most is None:
-        return "unknown", f"ends at step {last}, and nothing says of how many"
-    if last >= most:
-        return "finished", f"trained by hand, {last} steps"
-    return "crashed", f"ends at step {last} of {most}"
+def _scalars(events: Any, tag: str) -> list[tuple[int, float]]:
+    """(step, value) of every event with this tag."""
+    return [(int(event.step), float(event.value)) for event in events.Scalars(tag)]
 
 
-def _arguments(events: Any, tags: Any) -> dict[str, Any]:
-    """Knobs that Trainer's text `args` tells; a batch is its parts times their accumulation."""
-    tag = next((one for one in tags.get("tensors", []) if one in ("args/text_summary", "args")), None)
+def _ending(last_step: int, max_steps: int | None, is_finite: bool) -> tuple[Ending, str]:
+    if not is_finite:
+        return "diverged", f"the loss was not finite by step {last_step}"
+    if max_steps is None:
+        return "unknown", f"ends at step {last_step}, and nothing says of how many"
+    if last_step >= max_steps:
+        return "finished", f"trained by hand, {last_step} steps"
+    return "crashed", f"ends at step {last_step} of {max_steps}"
+
+
+def _params(events: Any, tags: Any) -> dict[str, Any]:
+    """Knobs from Trainer's text `args`; the batch size is that of a device times the accumulation steps."""
+    tag = next((tag for tag in tags.get("tensors", []) if tag in _ARGUMENT_TAGS), None)
     if tag is None:
         return {}
     try:
-        told = json.loads(events.Tensors(tag)[-1].tensor_proto.string_val[0].decode())
+        arguments = json.loads(events.Tensors(tag)[-1].tensor_proto.string_val[0].decode())
     except (ValueError, IndexError, UnicodeDecodeError):
         return {}
-    found = {ours: told[theirs] for theirs, ours in _ARGUMENTS.items() if told.get(theirs) is not None}
-    if int(found.get("max_steps", 0)) <= 0:
-        found.pop("max_steps", None)
-    micro, parts = told.get("per_device_train_batch_size"), told.get("gradient_accumulation_steps")
-    if micro and parts:
-        found["batch_size"] = int(micro) * int(parts)
-    if told.get("lr_scheduler_type") in _SCHEDULES:
-        found["schedule"] = _SCHEDULES[told["lr_scheduler_type"]]
-    return {name: value for name, value in found.items() if name in knobs(TrainConfig)}
+    params = {}
+    for argument, knob in _ARGUMENTS.items():
+        if arguments.get(argument) is not None:
+            params[knob] = arguments[argument]
+    if int(params.get("max_steps", 0)) <= 0:
+        params.pop("max_steps", None)
+    device_batch = arguments.get("per_device_train_batch_size")
+    accumulation = arguments.get("gradient_accumulation_steps")
+    if device_batch and accumulation:
+        params["batch_size"] = int(device_batch) * int(accumulation)
+    schedule = _SCHEDULES.get(arguments.get("lr_scheduler_type"))
+    if schedule:
+        params["schedule"] = schedule
+    return params

@@ -1,4 +1,4 @@
-"""Pictures of a clip and of a training, as PNG: drawn without a screen, small, equal for equal input."""
+"""Spectrograms and learning curves as PNG: drawn without a screen, equal bytes for equal input."""
 
 from __future__ import annotations
 
@@ -11,59 +11,64 @@ from matplotlib.figure import Figure
 
 from tmsearch.data.audio_file import SAMPLE_RATE, Samples
 
-DOTS = 80  # an inch
-_WINDOW, _HOP = 400, 160  # samples: 25 ms every 10 ms, as Whisper's own log-mels
-_RANGE = 70.0  # dB below the loudest that are still told apart
-TOP_HZ = 4_000  # throat speech ends near 1 kHz: up to 8 kHz, a picture of this height would show a line
+DOTS = 80  # per inch
+TOP_HZ = 4_000  # throat speech ends near 1 kHz: drawn up to 8 kHz it would be a thin line
+_WINDOW = 400  # samples, 25 ms, as in Whisper's log-mels
+_HOP = 160  # samples, 10 ms
+_RANGE = 70.0  # dB below the loudest point that the colours cover
 
 
 def spectrogram(samples: Samples, *, width: float = 6.4, height: float = 2.2, axes: bool = True) -> bytes:
-    """Samples [n], 16 kHz mono: power in dB over time in s and frequency to 4 kHz.
+    """Power in dB over time in seconds and frequency up to 4 kHz.
 
-    Sizes are inches of 80 dots.
+    Args:
+        samples: [n], 16 kHz mono; shorter clips than one window are padded with zeros.
+        width: inches of 80 dots.
+        height: inches of 80 dots.
+        axes: whether to draw axes with their labels.
     """
     padded = np.pad(samples, (0, max(0, _WINDOW - len(samples))))
     frequencies, _, power = scipy.signal.spectrogram(padded, SAMPLE_RATE, nperseg=_WINDOW, noverlap=_WINDOW - _HOP)
-    shown = frequencies <= TOP_HZ
-    frequencies, power = frequencies[shown], power[shown]
-    level = 10 * np.log10(np.maximum(power, 1e-20))
-    top = max(float(level.max()), -120.0)
+    drawn = frequencies <= TOP_HZ
+    frequencies = frequencies[drawn]  # [bins], Hz
+    level = 10 * np.log10(np.maximum(power[drawn], 1e-20))  # [bins, frames], dB
+    loudest = max(float(level.max()), -120.0)
     figure = Figure(figsize=(width, height), dpi=DOTS, layout="constrained" if axes else None)
-    where = figure.add_subplot() if axes else figure.add_axes((0.0, 0.0, 1.0, 1.0))
-    where.imshow(
+    plot = figure.add_subplot() if axes else figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    plot.imshow(
         level,
         origin="lower",
         aspect="auto",
-        cmap="cividis",  # told apart without colour, too: its lightness rises evenly
-        vmin=top - _RANGE,
-        vmax=top,
+        cmap="cividis",  # its lightness rises evenly, so it also reads without colour
+        vmin=loudest - _RANGE,
+        vmax=loudest,
         extent=(0.0, len(padded) / SAMPLE_RATE, float(frequencies[0]) / 1000, float(frequencies[-1]) / 1000),
     )
     if axes:
-        where.set_xlabel("time, s")
-        where.set_ylabel("frequency, kHz")
+        plot.set_xlabel("time, s")
+        plot.set_ylabel("frequency, kHz")
     else:
-        where.set_axis_off()
+        plot.set_axis_off()
     return _png(figure)
 
 
 def learning_curve(curve: Mapping[int, float], zero_shot: float | None, title: str) -> bytes:
-    """WER by step, with the untrained checkpoint's as a dashed line."""
+    """WER by step; `zero_shot`, the untrained checkpoint's WER, is a dashed line."""
     figure = Figure(figsize=(6.4, 3.2), dpi=DOTS, layout="constrained")
-    where = figure.add_subplot()
+    plot = figure.add_subplot()
     steps = sorted(curve)
-    where.plot(steps, [curve[step] for step in steps], marker="o", color="black")
+    plot.plot(steps, [curve[step] for step in steps], marker="o", color="black")
     if zero_shot is not None:
-        where.axhline(zero_shot, linestyle="--", color="grey")
-        where.annotate("untrained", (steps[0] if steps else 0, zero_shot), textcoords="offset points", xytext=(0, 4))
-    where.set_ylim(bottom=0)
-    where.set_xlabel("step")
-    where.set_ylabel("WER on the validation clips")
-    where.set_title(title, parse_math=False)
+        plot.axhline(zero_shot, linestyle="--", color="grey")
+        plot.annotate("untrained", (steps[0] if steps else 0, zero_shot), textcoords="offset points", xytext=(0, 4))
+    plot.set_ylim(bottom=0)
+    plot.set_xlabel("step")
+    plot.set_ylabel("WER on the validation clips")
+    plot.set_title(title, parse_math=False)
     return _png(figure)
 
 
 def _png(figure: Figure) -> bytes:
-    held = io.BytesIO()
-    figure.savefig(held, format="png", metadata={"Software": None})
-    return held.getvalue()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()

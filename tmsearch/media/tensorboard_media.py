@@ -1,85 +1,83 @@
-"""What TensorBoard gets of a trial once it has ended: sounds, spectrograms, and how it ended."""
+"""What TensorBoard gets of a trial that has ended: sounds, spectrograms, and whether it failed."""
 
 from __future__ import annotations
 
 import io
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tmsearch.data.audio_file import SAMPLE_RATE, Samples
-from tmsearch.media.sounds import wav
+from tmsearch.data.audio_file import SAMPLE_RATE
+from tmsearch.files import write_atomically
+from tmsearch.media.clip_media import ClipMedia
 
-_NAME = "events.out.tfevents.{at:.0f}.{end}"  # TensorBoard reads a folder's files in the order of their names
+_NAME = "events.out.tfevents.{seconds:.0f}.{suffix}"  # TensorBoard reads a folder's files in the order of their names
 
 
 @dataclass(frozen=True)
 class TensorboardClip:
-    """A clip to be heard and looked at: its place among the clips (`worst`), Markdown about it, PNG."""
+    """A clip under its rank among the clips (`worst`), with a description in Markdown."""
 
-    place: str
-    said: str
-    samples: Samples
-    picture: bytes
+    rank: str
+    description: str
+    media: ClipMedia
 
 
 def write(folder: Path, step: int, clips: Sequence[TensorboardClip], *, failed: bool) -> Path:
-    """Add to the trial's events, as of `step`, unless that was done before; the file of events.
+    """Add the clips and the trial's end to its events as of `step`, unless they are there; returns the events file.
 
-    The events are a file of their own, whole or not there, as the training's may be written at the same time.
+    The training's own events may be written at the same time, so these are a file of their own.
     """
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.summary.writer.record_writer import RecordWriter
 
-    end = f"ended-{step:06d}"
-    there = sorted(folder.glob("events.out.tfevents.*"))
-    if there and there[-1].name.endswith(end):
-        return there[-1]
-    now, held = time.time(), io.BytesIO()
-    records = RecordWriter(held)
+    suffix = f"ended-{step:06d}"
+    earlier = sorted(folder.glob("events.out.tfevents.*"))
+    if earlier and earlier[-1].name.endswith(suffix):
+        return earlier[-1]
+    now = time.time()
+    buffer = io.BytesIO()
+    records = RecordWriter(buffer)
     values = [value for clip in clips for value in _values(clip)]
     events = [
         Event(wall_time=now, file_version="brain.Event:2"),
         Event(wall_time=now, step=step, summary=Summary(value=values)),
-        Event(wall_time=now, summary=Summary(value=[_ending(failed, now)])),
+        Event(wall_time=now, summary=Summary(value=[_session_end(failed, now)])),
     ]
     for event in events:
         records.write(event.SerializeToString())
-    last = int(there[-1].name.split(".")[3]) if there else 0
-    file = folder / _NAME.format(at=max(now, last + 1), end=end)
-    # Not under a name that TensorBoard would read before it is whole.
-    scratch = folder / f".{end}.{os.getpid()}"
-    folder.mkdir(parents=True, exist_ok=True)
-    scratch.write_bytes(held.getvalue())
-    scratch.replace(file)
+    last_seconds = int(earlier[-1].name.split(".")[3]) if earlier else 0
+    file = folder / _NAME.format(seconds=max(now, last_seconds + 1), suffix=suffix)
+    write_atomically(file, buffer.getvalue())
     return file
 
 
 def _values(clip: TensorboardClip) -> list[object]:
-    """Sound and spectrogram under one name for all trials: TensorBoard shows them side by side."""
+    """Sound and spectrogram, named alike in all trials: TensorBoard shows them side by side."""
     from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 
-    height, width = int.from_bytes(clip.picture[20:24], "big"), int.from_bytes(clip.picture[16:20], "big")
+    png = clip.media.spectrogram
     sound = Summary.Audio(
         sample_rate=SAMPLE_RATE,
         num_channels=1,
-        length_frames=len(clip.samples),
-        encoded_audio_string=wav(clip.samples),
-        content_type="audio/wav",  # the only one that TensorBoard serves
+        length_frames=len(clip.media.samples),
+        encoded_audio_string=clip.media.wav,
+        content_type="audio/wav",  # the only type that TensorBoard serves
     )
-    picture = Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=clip.picture)
-    about = SummaryMetadata(summary_description=clip.said)
+    width = int.from_bytes(png[16:20], "big")
+    height = int.from_bytes(png[20:24], "big")
+    picture = Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=png)
+    metadata = SummaryMetadata(summary_description=clip.description)
     return [
-        Summary.Value(tag=f"clip/{clip.place}", audio=sound, metadata=about),
-        Summary.Value(tag=f"spectrogram/{clip.place}", image=picture),
+        Summary.Value(tag=f"clip/{clip.rank}", audio=sound, metadata=metadata),
+        Summary.Value(tag=f"spectrogram/{clip.rank}", image=picture),
     ]
 
 
-def _ending(failed: bool, now: float) -> object:
-    """How the session ended, as the HParams tab has it."""
+def _session_end(failed: bool, now: float) -> object:
+    """How the session ended, in the form that the HParams tab reads."""
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.plugins.hparams import api_pb2, metadata
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo

@@ -1,9 +1,7 @@
-"""A trial's exhibits: the worst clips as a table, some to hear and to look at, its curve, its recipe; a process."""
+"""The process that makes a trial's files for the dashboard: worst clips as a table, sounds, pictures, curve, recipe."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import traceback
@@ -14,179 +12,176 @@ from typing import Any, BinaryIO
 
 from tmsearch import job_server
 from tmsearch.config import DataConfig
-from tmsearch.data.audio_file import Samples, UnusableAudioError, decode, mono
+from tmsearch.data.audio_file import UnusableAudioError, decode, mono
 from tmsearch.data.sources import Source, open_source
 from tmsearch.errors import InputError
 from tmsearch.evaluation import bootstrap
 from tmsearch.evaluation.scores import ClipScore, read_scores, worst_first
-from tmsearch.media import images, sounds, tensorboard_media, trial_note
+from tmsearch.evaluation.worst_clips import csv_table
+from tmsearch.files import write_atomically
+from tmsearch.formatting import file_name, markdown
+from tmsearch.media import images, tensorboard_media, trial_note
+from tmsearch.media.clip_media import ClipMedia
+from tmsearch.media.tensorboard_media import TensorboardClip
 from tmsearch.media.trial_note import MEDIA_FOLDER, MEDIA_LIST, NoteMedia, TrialNote
-from tmsearch.quoting import cell, file_name, markdown
-from tmsearch.recipe import write_atomically
 
-MAX_BYTES = 2_000_000  # bytes of a trial's exhibits, all together
-ROWS = 20  # worst clips in the table
-_KINDS = {".yaml": "text/plain; charset=utf-8", ".csv": "text/csv", ".png": "image/png", ".mp3": "audio/mpeg"}
+MAX_BYTES = 2_000_000  # of all files of a trial together
+ROWS = 20  # of the table of the worst clips
+_MIME_TYPES = {".yaml": "text/plain; charset=utf-8", ".csv": "text/csv", ".png": "image/png", ".mp3": "audio/mpeg"}
 
 
 @dataclass(frozen=True)
 class PickedClip:
-    """A clip to show, and why that one."""
+    """A clip to show. `rank`, why it was picked, is worst, middle or best."""
 
-    place: str  # worst, middle or best
+    rank: str
     score: ClipScore
 
+    @property
+    def phrases(self) -> tuple[str, str, str]:
+        """Markdown: the clip with its errors, its reference, its hypothesis."""
+        errors = "1 error" if self.score.edits == 1 else f"{self.score.edits} errors"
+        return (
+            f"{markdown(self.score.name)}, {errors} in {self.score.words} words",
+            f"reference: {markdown(self.score.reference)}",
+            f"hypothesis: {markdown(self.score.hypothesis)}",
+        )
 
-def chosen(scores: Sequence[ClipScore]) -> list[PickedClip]:
-    """The worst clip, one in the middle, and the best; fewer where there are fewer."""
+
+def pick_clips(scores: Sequence[ClipScore]) -> list[PickedClip]:
+    """The clip with the most errors, the middle one and the one with the fewest; fewer where there are fewer clips."""
     ordered = worst_first(scores)
-    places = {"worst": 0, "middle": len(ordered) // 2, "best": len(ordered) - 1}
-    found = {at: PickedClip(place, ordered[at]) for place, at in reversed(places.items()) if ordered}
-    return [found[at] for at in sorted(found)]
-
-
-def table(scores: Sequence[ClipScore]) -> str:
-    """The worst clips as CSV that a spreadsheet takes for text and numbers alone."""
-    held = io.StringIO()
-    writer = csv.writer(held)
-    writer.writerow(["clip", "errors", "words", "said", "heard"])
-    for one in worst_first(scores)[:ROWS]:
-        texts = (cell(one.reference), cell(one.hypothesis))
-        writer.writerow([cell(one.name), one.edits, one.words, *texts])
-    return held.getvalue()
+    if not ordered:
+        return []
+    # With fewer than three clips the later rank of an index counts.
+    ranks = {len(ordered) - 1: "best", len(ordered) // 2: "middle", 0: "worst"}
+    return [PickedClip(ranks[index], ordered[index]) for index in sorted(ranks)]
 
 
 class ClipReader:
-    """The samples of a few clips, without listening to the whole dataset; each is read once."""
+    """Reads single clips of datasets; each is read and encoded once, whichever trials show it."""
 
     def __init__(self) -> None:
         self._sources: dict[DataConfig, Source] = {}
-        self._samples: dict[tuple[DataConfig, str], Samples] = {}
+        self._media: dict[tuple[DataConfig, str], ClipMedia] = {}
 
-    def samples(self, data: DataConfig, score: ClipScore) -> Samples:
-        """Samples [n], 16 kHz mono; raises InputError where the clip is gone or another one than was scored."""
-        if (data, score.name) not in self._samples:
+    def media(self, data: DataConfig, score: ClipScore) -> ClipMedia:
+        """The clip's media; raises InputError where the clip is gone or its text is not the one that was scored."""
+        key = (data, score.name)
+        if key not in self._media:
             if data not in self._sources:
                 self._sources[data] = open_source(data)
             row = next((row for row in self._sources[data].rows if row.name == score.name), None)
             if row is None or " ".join((row.text or "").split()) != score.reference:
                 raise InputError(f"{score.name}: the dataset changed since")
             try:
-                self._samples[data, score.name] = mono(*decode(row.read()))
+                self._media[key] = ClipMedia(mono(*decode(row.read())))
             except (OSError, UnusableAudioError) as error:
                 raise InputError(f"{score.name}: no longer readable: {error}") from None
-        return self._samples[data, score.name]
+        return self._media[key]
 
 
 class MediaMaker:
-    """Makes the exhibits of one trial after the other; clips that several show are read and drawn once."""
+    """Makes the note and files of trials, one trial a call."""
 
     def __init__(self) -> None:
-        self._clips = ClipReader()
-        self._pictures: dict[tuple[DataConfig, str], bytes] = {}
+        self._reader = ClipReader()
 
     def make(self, job: Mapping[str, Any]) -> dict[str, Any]:
-        """The trial's note and its files, which are in FOLDER of the trial's then; LIST keeps the answer.
+        """Write the files to MEDIA_FOLDER of the trial's folder, and the returned note and list to MEDIA_LIST there.
 
-        Without a folder (it was trained on another machine) there is the note alone.
+        A trial without a folder, which was trained on another machine, gets a note alone.
         """
-        trial = _told(job)
+        trial = _with_intervals(job)
         if not job["folder"]:
             return {"note": trial_note.trial_note(trial, NoteMedia()), "files": []}
         folder = Path(job["folder"])
-        picked = chosen(read_scores(folder, trial.steps))
-        heard, problem = self._heard(DataConfig(**job["data"]), picked)
-        files, left_out = _within(_contents(folder, trial, job["zero_shot"], picked, heard))
+        scores = read_scores(folder, trial.steps)
+        picked = pick_clips(scores)
+        clips, problem = self._read(DataConfig(**job["data"]), picked)
+        files, left_out = _within_limit(_contents(folder, trial, job["zero_shot"], scores, picked, clips))
         if job["tensorboard"]:
-            tensorboard_media.write(Path(job["tensorboard"]), trial.steps, heard, failed=trial.state == "failed")
+            tensorboard_media.write(Path(job["tensorboard"]), trial.steps, clips, failed=trial.state == "failed")
         for name, content in files.items():
             write_atomically(folder / MEDIA_FOLDER / name, content)
-        lines = tuple(f"**{one.place}:** " + "\n  - ".join(about(one)) for one in picked)
-        found = {
-            "note": trial_note.trial_note(trial, NoteMedia(lines, tuple(left_out), problem)),
-            "files": [{"name": name, "mimetype": _KINDS[Path(name).suffix]} for name in files],
+        items = tuple(f"**{clip.rank}:** " + "\n  - ".join(clip.phrases) for clip in picked)
+        listing = {
+            "note": trial_note.trial_note(trial, NoteMedia(items, tuple(left_out), problem)),
+            "files": [{"name": name, "mimetype": _MIME_TYPES[Path(name).suffix]} for name in files],
             "of": [trial.steps, trial.state],
         }
-        write_atomically(folder / MEDIA_FOLDER / MEDIA_LIST, json.dumps(found, ensure_ascii=False))
-        return found
+        write_atomically(folder / MEDIA_FOLDER / MEDIA_LIST, json.dumps(listing, ensure_ascii=False))
+        return listing
 
-    def _heard(
-        self, data: DataConfig, picked: Sequence[PickedClip]
-    ) -> tuple[list[tensorboard_media.TensorboardClip], str | None]:
-        """The clips as far as the dataset still has them, and what is wrong with it."""
-        found = []
+    def _read(self, data: DataConfig, picked: Sequence[PickedClip]) -> tuple[list[TensorboardClip], str | None]:
+        """The picked clips up to the first that the dataset no longer has, and what is wrong with that one."""
+        clips: list[TensorboardClip] = []
         try:
-            for one in picked:
-                samples, key = self._clips.samples(data, one.score), (data, one.score.name)
-                if key not in self._pictures:
-                    self._pictures[key] = images.spectrogram(samples)
-                found.append(
-                    tensorboard_media.TensorboardClip(one.place, "; ".join(about(one)), samples, self._pictures[key])
-                )
+            for clip in picked:
+                media = self._reader.media(data, clip.score)
+                clips.append(TensorboardClip(clip.rank, "; ".join(clip.phrases), media))
         except InputError as error:
-            return found, str(error)
-        return found, None
+            return clips, str(error)
+        return clips, None
 
 
-def _told(job: Mapping[str, Any]) -> TrialNote:
-    """The trial with its intervals: of its WER, and of the difference to each rival on the same clips."""
-    own, rivals = job["rates"], []
-    for one, pair in zip(job["trial"]["rivals"], job["pairs"], strict=True):
-        interval = bootstrap.paired_interval(*pair) if pair else None
-        rivals.append(trial_note.TrialComparison(**{**one, "interval": _plain(interval)}))
-    interval = bootstrap.wer_interval(*own) if own else None
-    return TrialNote(**{**job["trial"], "interval": _plain(interval), "rivals": tuple(rivals)})
+def _with_intervals(job: Mapping[str, Any]) -> TrialNote:
+    """The job's trial with intervals: of its WER, and of the difference to each rival on the same clips."""
+    rivals = []
+    for rival, pair in zip(job["trial"]["rivals"], job["pairs"], strict=True):
+        difference = bootstrap.paired_interval(*pair) if pair else None
+        rivals.append(trial_note.TrialComparison(**{**rival, "interval": _bounds(difference)}))
+    interval = bootstrap.wer_interval(*job["rates"]) if job["rates"] else None
+    return TrialNote(**{**job["trial"], "interval": _bounds(interval), "rivals": tuple(rivals)})
 
 
-def _plain(one: bootstrap.Interval | None) -> tuple[float, float] | None:
-    return (one.low, one.high) if one else None
+def _bounds(interval: bootstrap.Interval | None) -> tuple[float, float] | None:
+    return (interval.low, interval.high) if interval else None
 
 
 def _contents(
     folder: Path,
     trial: TrialNote,
     zero_shot: float | None,
+    scores: Sequence[ClipScore],
     picked: Sequence[PickedClip],
-    heard: Sequence[tensorboard_media.TensorboardClip],
+    clips: Sequence[TensorboardClip],
 ) -> dict[str, bytes]:
-    """Files by name; those that matter most come first, here and by their names, which a dashboard sorts them by."""
-    made: dict[str, bytes] = {}
-    scores = read_scores(folder, trial.steps)
+    """Files by name, the most important first; a dashboard sorts by name, so the names are in that order, too."""
+    contents: dict[str, bytes] = {}
     curve = {rung["step"]: rung["wer"] for rung in trial.rungs}
     if curve:
-        made["1-learning-curve.png"] = images.learning_curve(curve, zero_shot, f"trial {trial.number}")
-    for number, (one, clip) in enumerate(zip(picked, heard, strict=False), 2):
-        name = f"{number}-{one.place}-{file_name(Path(one.score.name).stem)}"
-        made |= {f"{name}.mp3": sounds.mp3(clip.samples), f"{name}.png": clip.picture}
+        contents["1-learning-curve.png"] = images.learning_curve(curve, zero_shot, f"trial {trial.number}")
+    for number, (pick, clip) in enumerate(zip(picked, clips, strict=False), 2):
+        stem = f"{number}-{pick.rank}-{file_name(Path(pick.score.name).stem)}"
+        contents[f"{stem}.mp3"] = clip.media.mp3
+        contents[f"{stem}.png"] = clip.media.spectrogram
     if scores:
-        made[f"worst-{min(ROWS, len(scores))}-clips.csv"] = table(scores).encode()
+        contents[f"worst-{min(ROWS, len(scores))}-clips.csv"] = csv_table(scores, ROWS).encode()
     if (folder / "config.yaml").is_file():
-        made["config.yaml"] = (folder / "config.yaml").read_bytes()
-    return made
+        contents["config.yaml"] = (folder / "config.yaml").read_bytes()
+    return contents
 
 
-def about(one: PickedClip) -> tuple[str, str, str]:
-    """A clip in three phrases of Markdown: which, what was said, what was heard."""
-    score = one.score
-    errors = "1 error" if score.edits == 1 else f"{score.edits} errors"
-    which = f"{markdown(score.name)}, {errors} in {score.words} words"
-    return which, f"said: {markdown(score.reference)}", f"heard: {markdown(score.hypothesis)}"
-
-
-def _within(made: Mapping[str, bytes]) -> tuple[dict[str, bytes], list[str]]:
-    """The first of `made` that fit into LARGEST, and the names of the others."""
-    kept: dict[str, bytes] = {}
-    for name, content in made.items():
-        if sum(map(len, kept.values())) + len(content) <= MAX_BYTES:
-            kept[name] = content
-    return kept, [name for name in made if name not in kept]
+def _within_limit(contents: Mapping[str, bytes]) -> tuple[dict[str, bytes], list[str]]:
+    """Files in their order as long as they fit into MAX_BYTES together, and the names of the others."""
+    files: dict[str, bytes] = {}
+    left_out = []
+    room = MAX_BYTES
+    for name, content in contents.items():
+        if len(content) <= room:
+            files[name] = content
+            room -= len(content)
+        else:
+            left_out.append(name)
+    return files, left_out
 
 
 def answer(maker: MediaMaker, job: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What was made, or why it could not be."""
+    """What was made, or why it could not be made."""
     try:
         return {"event": "made", **maker.make(job)}
-    except Exception as error:  # told in the note: a search never stops for it
+    except Exception as error:  # it goes into the note: a search never stops for want of a picture
         traceback.print_exc()
         return {"event": "failure", "reason": f"{type(error).__name__}: {error}"}
 
@@ -197,7 +192,7 @@ def _jobs(stream: BinaryIO, write: job_server.Write, stop: Callable[[], None]) -
 
 
 def main() -> None:
-    """Answer jobs from standard input until it closes, behind all else that this machine does."""
+    """Answer jobs from standard input until it closes, at the lowest priority of this machine."""
     os.nice(19)
     maker = MediaMaker()
     job_server.serve(_jobs, lambda job, write, stop: json.dumps(answer(maker, job)).encode() + b"\n")

@@ -1,4 +1,4 @@
-"""Notes as Markdown: what was tried, how well it did and how sure that is, what it cost, and why it ended."""
+"""Notes as Markdown: what was tried, how well it did and how certain that is, what it cost, and why it ended."""
 
 from __future__ import annotations
 
@@ -6,30 +6,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tmsearch.formatting import clock_time
-from tmsearch.quoting import markdown
+from tmsearch.formatting import clock_time, markdown
 
 Range = Sequence[float]  # low, high
-# Where a trial's exhibits are, in its folder, and the list of them, which is written last.
-MEDIA_FOLDER, MEDIA_LIST = "exhibits", "exhibits.json"
-_UTTERANCES = "In brackets: 95 % intervals over the utterances; what other seeds give comes on top."
+MEDIA_FOLDER = "exhibits"  # of a trial's folder: its files for the dashboard
+MEDIA_LIST = "exhibits.json"  # in it, written last: the note, the files, and the result that they belong to
+_UTTERANCES = "In brackets: 95 % intervals over the utterances; the spread between seeds comes on top."
 
 
 @dataclass(frozen=True)
 class TrialComparison:
-    """What a trial is held against, on the same clips: `step` is where both were scored, 0: it was not trained."""
+    """A WER that a trial's is compared with on the same clips at `step`; 0 for a model that was not trained."""
 
     name: str
     wer: float
     step: int
-    own: float  # the trial's WER there
-    interval: Range | None = None  # of the trial's WER less the rival's
+    trial_wer: float
+    interval: Range | None = None  # of the trial's WER less this one
 
 
 @dataclass(frozen=True)
 class TrialNote:
-    """A configuration that has ended, as its note tells it. Times are seconds; `rungs` are step, wer, wer_raw, cer,
-    seconds. `differs` holds, by knob, the default recipe's value and this one's."""
+    """A configuration that has ended.
+
+    `rungs` have the keys step, wer, wer_raw, cer, seconds. `differs` holds the default recipe's value and this
+    configuration's by knob.
+    """
 
     number: int
     origin: str
@@ -52,72 +54,83 @@ class TrialNote:
 
 @dataclass(frozen=True)
 class NoteMedia:
-    """What was made to be seen and heard, in words: an item of Markdown a clip, and what is missing and why."""
+    """What a note says of a trial's files: an item of Markdown for each clip, what is missing, and why."""
 
     clips: Sequence[str] = ()
     left_out: Sequence[str] = ()
     problem: str | None = None
 
 
-def value(one: Any) -> str:
+def value_text(value: Any) -> str:
     """A knob's value as Markdown."""
-    if isinstance(one, bool):
-        return "true" if one else "false"
-    return markdown(f"{one:.3g}" if isinstance(one, float) else "none" if one is None else str(one))
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return markdown(f"{value:.3g}" if isinstance(value, float) else str(value))
 
 
-def trial_note(one: TrialNote, made: NoteMedia) -> str:
-    """The whole note; the answer comes first."""
+def trial_note(trial: TrialNote, media: NoteMedia) -> str:
+    """The note of a trial; its result comes first."""
+    tried = ", ".join(f"{markdown(name)} {value_text(value)}" for name, value in trial.searched.items())
     parts = [
-        _headline(one),
-        "**Tried:** " + ", ".join(f"{markdown(name)} {value(each)}" for name, each in one.searched.items()),
-        _rivals(one),
-        _differs(one),
-        _curve(one.rungs),
-        _cost(one),
-        _clips(made),
-        _files(one),
+        _headline(trial),
+        f"**Tried:** {tried}",
+        _comparisons(trial.rivals),
+        _differences(trial.differs),
+        _curve(trial.rungs),
+        _cost(trial),
+        _clips(media),
+        f"**Files:** {markdown(trial.folder, 1000)}" if trial.folder else "",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _headline(one: TrialNote) -> str:
-    why = f"**Why it ended:** {markdown(one.reason or one.state)}"
-    if one.state == "failed":
-        why = f"**Failed** ({markdown(one.failure or 'unknown')}): {markdown(one.reason or 'no reason was recorded')}"
-    if not one.rungs:
-        return f"No result. {why}"
-    return f"**WER {one.rungs[-1]['wer']:.3f}**{_bracketed(one.interval)} at step {one.steps} of {one.max_steps}. {why}"
+def _headline(trial: TrialNote) -> str:
+    if trial.state == "failed":
+        reason = trial.reason or "no reason was recorded"
+        ending = f"**Failed** ({markdown(trial.failure or 'unknown')}): {markdown(reason)}"
+    else:
+        ending = f"**Why it ended:** {markdown(trial.reason or trial.state)}"
+    if not trial.rungs:
+        return f"No result. {ending}"
+    wer = f"**WER {trial.rungs[-1]['wer']:.3f}**{_bracketed(trial.interval)}"
+    return f"{wer} at step {trial.steps} of {trial.max_steps}. {ending}"
 
 
 def _bracketed(interval: Range | None) -> str:
     return f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
 
 
-def _rivals(one: TrialNote) -> str:
-    if not one.rivals:
+def _comparisons(rivals: Sequence[TrialComparison]) -> str:
+    if not rivals:
         return ""
-    lines = ["| against | its WER | this one's | difference | |", "|---|---|---|---|---|"]
-    for each in one.rivals:
-        at = f", at step {each.step}" if each.step else ""
-        difference = f"{each.own - each.wer:+.3f}{_bracketed(each.interval)}"
-        lines.append(f"| {markdown(each.name)}{at} | {each.wer:.3f} | {each.own:.3f} | {difference} | {_said(each)} |")
+    lines = ["| against | its WER | this trial's | difference | |", "|---|---|---|---|---|"]
+    for rival in rivals:
+        step = f", at step {rival.step}" if rival.step else ""
+        difference = f"{rival.trial_wer - rival.wer:+.3f}{_bracketed(rival.interval)}"
+        cells = [f"{markdown(rival.name)}{step}", f"{rival.wer:.3f}", f"{rival.trial_wer:.3f}", difference]
+        lines.append(f"| {' | '.join(cells)} | {verdict(rival)} |")
     return "\n".join(lines) + f"\n\n{_UTTERANCES}"
 
 
-def _said(one: TrialComparison) -> str:
-    if one.interval is None:
+def verdict(rival: TrialComparison) -> str:
+    """Whether the trial is better than `rival`, in words."""
+    if rival.interval is None:
         return "not compared clip by clip"
-    if one.interval[1] < 0:
+    low, high = rival.interval
+    if high < 0:
         return "better"
-    return "worse" if one.interval[0] > 0 else "can't be told apart"
+    return "worse" if low > 0 else "can't be told apart"
 
 
-def _differs(one: TrialNote) -> str:
-    if not one.differs:
+def _differences(differs: Mapping[str, Sequence[Any]]) -> str:
+    if not differs:
         return ""
-    changes = (f"{markdown(name)} {value(mine)} (there {value(was)})" for name, (was, mine) in one.differs.items())
-    return "**Unlike the default recipe:** " + ", ".join(changes)
+    changes = []
+    for name, (default, value) in differs.items():
+        changes.append(f"{markdown(name)} {value_text(value)} (default {value_text(default)})")
+    return f"**Unlike the default recipe:** {', '.join(changes)}"
 
 
 def _curve(rungs: Sequence[Mapping[str, Any]]) -> str:
@@ -130,32 +143,30 @@ def _curve(rungs: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _cost(one: TrialNote) -> str:
-    whole = clock_time(one.train_seconds + one.eval_seconds)
-    by = f", by {markdown(', '.join(one.workers))}" if one.workers else ""
-    code = f", code {markdown(', '.join(one.versions))}" if one.versions else ""
-    parts = f"{clock_time(one.train_seconds)} training, {clock_time(one.eval_seconds)} evaluation"
-    return f"**Cost:** {whole} ({parts}){by}{code}. **Origin:** {markdown(one.origin)}."
+def _cost(trial: TrialNote) -> str:
+    total = clock_time(trial.train_seconds + trial.eval_seconds)
+    workers = f", by {markdown(', '.join(trial.workers))}" if trial.workers else ""
+    code = f", code {markdown(', '.join(trial.versions))}" if trial.versions else ""
+    parts = f"{clock_time(trial.train_seconds)} training, {clock_time(trial.eval_seconds)} evaluation"
+    return f"**Cost:** {total} ({parts}){workers}{code}. **Origin:** {markdown(trial.origin)}."
 
 
-def _clips(made: NoteMedia) -> str:
-    lines = [f"- {line}" for line in made.clips]
-    if lines:
-        lines = ["**Clips** (below to hear and to look at):", "", *lines]
-    if made.left_out:
-        lines += ["", f"Left out, as a trial's files may take 2 MB: {markdown(', '.join(made.left_out))}."]
-    if made.problem:
-        lines += ["", f"Not all could be made: {markdown(made.problem)}."]
+def _clips(media: NoteMedia) -> str:
+    lines = []
+    if media.clips:
+        lines += ["**Clips**, whose sounds and spectrograms are attached:", ""]
+        lines += [f"- {clip}" for clip in media.clips]
+    if media.left_out:
+        names = markdown(", ".join(media.left_out))
+        lines += ["", f"Left out, as the files of a trial may take no more than 2 MB: {names}."]
+    if media.problem:
+        lines += ["", f"Some files could not be made: {markdown(media.problem)}."]
     return "\n".join(lines).strip()
-
-
-def _files(one: TrialNote) -> str:
-    return f"**Files:** {markdown(one.folder, 1000)}" if one.folder else ""
 
 
 @dataclass(frozen=True)
 class StudyNote:
-    """A study as its note tells it."""
+    """A study for its note; `data` and `judged` are phrases."""
 
     name: str
     trials: int
@@ -168,27 +179,22 @@ class StudyNote:
     models: Sequence[str]
 
 
-def study_note(one: StudyNote, report: str) -> str:
-    """What the study is and how to read it; `report` is where the dashboard's server has the report."""
-    name = markdown(one.name)
-    fixed = ", ".join(f"{markdown(key)} {value(each)}" for key, each in one.fixed.items()) or "nothing"
-    return (
-        "\n\n".join(
-            [
-                f"# {name}",
-                f"**[The report]({report})**: the answer, the curves, what mattered, the clips to read and hear. "
-                f"As a file: `tmsearch report {one.name} -o report.html`.",
-                f"{one.trials} recipes for fine-tuning {markdown(', '.join(one.models))}. Searched: "
-                f"{markdown(', '.join(one.searched))}. Held fixed: {fixed}.",
-                f"**Data:** {markdown(one.data.removeprefix('data '))}.",
-                f"**Budget:** {one.max_steps} steps in full, judged at {one.judged} by {markdown(one.strategy)}.",
-                "**How to read it:** one trial is one recipe with its whole curve. The value is the word error rate "
-                "(WER) on the validation clips at the last step reached; values at different steps do not compare. "
-                "*Pruned* was judged early, *complete* was trained in full, *running* trains or waits to go on, *fail* "
-                "crashed. A trial that has ended has a note, its worst clips, some to hear and its curve.",
-                "The lowest WER of a search flatters: `tmsearch confirm` trains the leaders again and says whether the "
-                "winner is more than luck. The test clips are locked and were not used here.",
-            ]
-        )
-        + "\n"
-    )
+def study_note(study: StudyNote, report: str) -> str:
+    """What the study is and how to read it in the dashboard, whose server has the report at the address `report`."""
+    fixed = ", ".join(f"{markdown(name)} {value_text(value)}" for name, value in study.fixed.items()) or "nothing"
+    parts = [
+        f"# {markdown(study.name)}",
+        f"**[The report]({report})**: the answer, the curves, what mattered, the clips to read and hear. "
+        f"As a file: `tmsearch report {study.name} -o report.html`.",
+        f"{study.trials} recipes for fine-tuning {markdown(', '.join(study.models))}. Searched: "
+        f"{markdown(', '.join(study.searched))}. Fixed: {fixed}.",
+        f"**Data:** {markdown(study.data.removeprefix('data '))}.",
+        f"**Budget:** {study.max_steps} steps in full, judged at {study.judged} by {markdown(study.strategy)}.",
+        "**How to read it:** a trial is one recipe with its whole curve. Its value is the word error rate (WER) on the "
+        "validation clips at the last step reached; values at different steps cannot be compared. *Pruned* was stopped "
+        "early, *complete* was trained in full, *running* is training or paused, *fail* failed. A trial that has ended "
+        "has a note, a table of its worst clips, its curve, and some clips to hear.",
+        "The lowest WER of a search is optimistic: `tmsearch confirm` trains the leaders again and says whether the "
+        "winner is more than luck. The test clips are locked and were not used here.",
+    ]
+    return "\n\n".join(parts) + "\n"

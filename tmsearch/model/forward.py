@@ -37,6 +37,17 @@ _SILENT_FRAMES = 4  # behind a run's own, as far as the convolutions of its firs
 
 
 @dataclass(frozen=True)
+class MicroBatch:
+    """Clips of one training forward pass, shorter contexts first."""
+
+    mels: tuple[torch.Tensor, ...]  # groups of clips of equal length, each [clips, n_mels, frames] float32
+    decoder_inputs: torch.Tensor  # [clips, tokens] ids
+    label_positions: torch.Tensor  # [labels] indices into the flattened decoder inputs
+    labels: torch.Tensor  # [labels] ids
+    batch_label_count: int  # labels in the whole batch that this is a part of
+
+
+@dataclass(frozen=True)
 class Encoded:
     """What the encoder made of a batch: positions of all clips, one clip after the other."""
 

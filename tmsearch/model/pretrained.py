@@ -9,6 +9,7 @@ from typing import Any
 
 from tmsearch import hub
 from tmsearch.errors import InputError
+from tmsearch.formatting import first_line
 
 # All that a Whisper folder holds beside its weights.
 _SMALL_FILES = ["*.json", "merges.txt"]
@@ -30,7 +31,7 @@ class PretrainedFolder:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except (ValueError, OSError) as error:
-            raise InputError(f"{path}: not readable as JSON ({_first_line(error)}); fetch it again") from error
+            raise InputError(f"{path}: not readable as JSON ({first_line(error, 100)}); fetch it again") from error
         if not isinstance(content, dict):
             raise InputError(f"{path}: holds no JSON object; fetch it again")
         return content
@@ -100,8 +101,3 @@ def _weight_patterns(name: str, present: set[str]) -> list[str]:
     if _INDEX in present:
         return ["model-*.safetensors"]
     raise InputError(f"{name}: no model.safetensors on the hub; pickled weights are never loaded, choose another copy")
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:100] if lines else type(error).__name__

@@ -18,9 +18,8 @@ from transformers.models.whisper.modeling_whisper import (
 )
 
 from tmsearch.config import TrainConfig
-from tmsearch.errors import InputError
+from tmsearch.errors import CheckpointError, InputError
 from tmsearch.model.whisper import Whisper
-from tmsearch.training.checkpoints import CheckpointError
 
 if TYPE_CHECKING:
     from peft.tuners.lora import LoraLayer

@@ -1,1 +1,1 @@
-"""The page to look at and listen to: one file, of a study or of a dataset, that needs no network."""
+"""The HTML page of a study or a dataset, one file that needs no network. Read page.py first."""

@@ -1,177 +1,184 @@
-"""Charts of what mattered as plotly's JSON: importances, WER by knob, a switch on against off."""
+"""Charts of the knobs as plotly's JSON: importances, WER by knob, and one value against another in matched pairs."""
 
 from __future__ import annotations
 
 import json
 import statistics
+from collections import defaultdict
 from collections.abc import Sequence
 
-from tmsearch.report.charts import Chart, heights, hover
+from tmsearch.report.charts import Chart, hover_text, wer_range
 from tmsearch.report.matched_pairs import MatchedPairs
 from tmsearch.report.records import KnobImportances, KnobSlices, TrialRow
 from tmsearch.report.sanitize import label
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "pentagon", "hexagon", "star-diamond", "hourglass")
-PAIRS = 24  # that are drawn
+COLOURS = ("$accent", "$second", "$warn", "$ink")
+MOST_PAIRS = 24  # that are drawn
+Results = Sequence[tuple[TrialRow, float]]  # with the WER at one rung
 
 
-def weights(mattered: KnobImportances) -> Chart | None:
-    """Importances as bars with their intervals; an upright stroke is what chance reaches."""
-    shown = list(reversed(mattered.weights))
-    if not shown:
+def weights(importances: KnobImportances) -> Chart | None:
+    """Importances as bars with their intervals; an upright stroke is what chance reaches. None without importances."""
+    drawn = list(reversed(importances.weights))
+    if not drawn:
         return None
-    names = [label(one.name) for one in shown]
+    names = [label(weight.name) for weight in drawn]
     bars: Chart = {
         "type": "bar",
         "orientation": "h",
         "name": "importance, 95 %",
         "y": names,
-        "x": [one.share for one in shown],
+        "x": [weight.share for weight in drawn],
         "marker": {
-            "color": ["$accent" if one.told else "$faint" for one in shown],
+            "color": ["$accent" if weight.above_chance else "$faint" for weight in drawn],
             "line": {"color": "$ink", "width": 1},
         },
-        "error_x": {
-            "type": "data",
-            "symmetric": False,
-            "array": [one.high - one.share for one in shown],
-            "arrayminus": [one.share - one.low for one in shown],
-            "color": "$ink",
-            "thickness": 1.4,
-            "width": 5,
-        },
+        "error_x": _whiskers([(weight.share, weight.low, weight.high) for weight in drawn], "$ink"),
         "hovertemplate": "%{y}: %{x:.2f}<extra></extra>",
     }
-    luck: Chart = {
+    chance: Chart = {
         "type": "scatter",
         "mode": "markers",
         "name": "what chance reaches",
         "y": names,
-        "x": [one.chance for one in shown],
+        "x": [weight.chance for weight in drawn],
         "hovertemplate": "%{y}: chance reaches %{x:.2f}<extra></extra>",
         "marker": {"symbol": "line-ns-open", "size": 22, "color": "$warn", "line": {"width": 2.5, "color": "$warn"}},
     }
     layout: Chart = {
         "xaxis": {"title": {"text": "share of all importances"}, "range": [0, 1.02]},
         "yaxis": {"automargin": True},
-        "height": 120 + 44 * len(shown),
+        "height": 120 + 44 * len(drawn),
     }
-    return {"data": [bars, luck], "layout": layout}
+    return {"data": [bars, chance], "layout": layout}
 
 
 def by_rate(slices: KnobSlices) -> Chart | None:
-    """WER by learning rate, models by symbol; filled where the audio is normalised."""
-    found = [(line, wer) for line, wer in slices.results if isinstance(line.knobs.get("learning_rate"), float)]
-    if not found or "learning_rate" not in found[0][0].knobs:
+    """WER by learning rate, models by symbol, filled where the audio is normalized; None if no rate is searched."""
+    results = [(row, wer) for row, wer in slices.results if isinstance(row.knobs.get("learning_rate"), float)]
+    if not results:
         return None
-    names = [name for name, _ in slices.models]
+    searches_level = "normalize_audio" in results[0][0].knobs
+    groups = defaultdict(list)
+    for row, wer in results:
+        groups[_model(row, slices), _is_normalized(row)].append((row, wer))
     traces = []
-    for place, model in enumerate(names):
-        for on in (True, False):
-            here = [(line, wer) for line, wer in found if _model(line, names) == model and normalised(line) is on]
-            if here:
-                symbol = SYMBOLS[place % len(SYMBOLS)]
-                title = label(brief(model)) + (", normalised" if on else ", as recorded" if _searches(found) else "")
-                traces.append(_points(title, here, symbol if on or not _searches(found) else f"{symbol}-open", place))
+    for index, (model, _) in enumerate(slices.models):
+        for is_normalized in (True, False):
+            if not groups[model, is_normalized]:
+                continue
+            name = label(short_name(model))
+            symbol = SYMBOLS[index % len(SYMBOLS)]
+            if searches_level:
+                name += ", normalized" if is_normalized else ", as recorded"
+                symbol += "" if is_normalized else "-open"
+            traces.append(_points(name, groups[model, is_normalized], symbol, index))
     layout: Chart = {
         "xaxis": {"title": {"text": "learning rate"}, "type": "log", "exponentformat": "power", "dtick": 1},
-        "yaxis": {"title": {"text": f"WER at {slices.where}"}, **heights([wer for _, wer in found], ())},
+        "yaxis": _wer_axis(slices, results),
         "hovermode": "closest",
     }
     return {"data": traces, "layout": layout}
 
 
-def brief(name: str) -> str:
-    """A model by its last name."""
-    return name.rstrip("/").rpartition("/")[2]
+def short_name(model: str) -> str:
+    """A model's name without its owner or folder."""
+    return model.rstrip("/").rpartition("/")[2]
 
 
-def _model(line: TrialRow, names: Sequence[str]) -> str:
-    return str(line.knobs.get("model", names[0]))
+def _model(row: TrialRow, slices: KnobSlices) -> str:
+    """The row's model; the study's only one where none is searched."""
+    return str(row.knobs.get("model", slices.models[0][0]))
 
 
-def _searches(found: Sequence[tuple[TrialRow, float]]) -> bool:
-    return "normalize_audio" in found[0][0].knobs
-
-
-def normalised(line: TrialRow) -> bool:
+def _is_normalized(row: TrialRow) -> bool:
     """Whether the configuration brings clips to one level."""
-    return line.knobs.get("normalize_audio", False) not in (False, "none", None)
+    return row.knobs.get("normalize_audio", False) not in (False, "none", None)
 
 
-def _points(name: str, found: Sequence[tuple[TrialRow, float]], symbol: str, place: int) -> Chart:
-    colour = ("$accent", "$second", "$warn", "$ink")[place % 4]
+def _wer_axis(slices: KnobSlices, results: Results) -> Chart:
+    return {"title": {"text": f"WER at {slices.rung}"}, **wer_range([wer for _, wer in results], ())}
+
+
+def _points(name: str, results: Results, symbol: str, index: int) -> Chart:
+    """WER by learning rate of the results; the best configuration is larger."""
+    colour = COLOURS[index % len(COLOURS)]
     return {
         "type": "scatter",
         "mode": "markers",
         "name": name,
-        "x": [line.knobs["learning_rate"] for line, _ in found],
-        "y": [wer for _, wer in found],
-        "text": [hover(line, line.steps, line.wer or wer) for line, wer in found],
+        "x": [row.knobs.get("learning_rate") for row, _ in results],
+        "y": [wer for _, wer in results],
+        "text": [hover_text(row, row.steps, row.wer or wer) for row, wer in results],
         "hovertemplate": "%{text}<extra></extra>",
         "marker": {
             "opacity": 1,
             "symbol": symbol,
-            "size": [14 if line.leads else 9 for line, _ in found],
+            "size": [14 if row.is_best else 9 for row, _ in results],
             "color": colour,
-            "line": {"width": [3 if line.leads else 1.4 for line, _ in found], "color": colour},
+            "line": {"width": [3 if row.is_best else 1.4 for row, _ in results], "color": colour},
         },
     }
 
 
 def by_model(slices: KnobSlices) -> Chart | None:
-    """WER by model size: every configuration, and each model's median as a stroke."""
-    names = [name for name, _ in slices.models]
-    if len(names) < 2:
+    """WER by model size: every configuration, and each model's median as a stroke; None with a single model."""
+    if len(slices.models) < 2:
         return None
-    traces = []
-    ticks = [label(brief(name)) + (f"<br>{million:.3g} M" if million else "") for name, million in slices.models]
-    for place, name in enumerate(names):
-        found = [(line, wer) for line, wer in slices.results if _model(line, names) == name]
-        if not found:
+    groups = defaultdict(list)
+    for row, wer in slices.results:
+        groups[_model(row, slices)].append((row, wer))
+    traces: list[Chart] = []
+    ticks = []
+    for index, (model, millions) in enumerate(slices.models):
+        ticks.append(label(short_name(model)) + (f"<br>{millions:.3g} M" if millions else ""))
+        results = groups[model]
+        if not results:
             continue
-        # Side by side, in order of their numbers: nothing hides behind another.
-        aside = [place + 0.5 * ((index + 0.5) / len(found) - 0.5) for index in range(len(found))]
-        trace = _points(label(brief(name)), found, SYMBOLS[place % len(SYMBOLS)], place)
-        middle = statistics.median(wer for _, wer in found)
-        traces += [
-            {**trace, "x": aside, "showlegend": False},
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "x": [place - 0.32, place + 0.32],
-                "y": [middle, middle],
-                "line": {"color": "$ink", "width": 2.5},
-                "name": "median",
-                "showlegend": False,
-                "hovertemplate": f"median of {len(found)}: {middle:.3f}<extra></extra>",
-            },
-        ]
-    values = [wer for _, wer in slices.results]
+        # Side by side in order of their numbers, so that no point hides another.
+        offsets = [0.5 * ((number + 0.5) / len(results) - 0.5) for number in range(len(results))]
+        points = _points(label(short_name(model)), results, SYMBOLS[index % len(SYMBOLS)], index)
+        traces.append({**points, "x": [index + offset for offset in offsets], "showlegend": False})
+        traces.append(_median_stroke(index, [wer for _, wer in results]))
     layout: Chart = {
         "xaxis": {
             "tickmode": "array",
-            "tickvals": list(range(len(names))),
+            "tickvals": list(range(len(slices.models))),
             "ticktext": ticks,
             "zeroline": False,
-            "range": [-0.55, len(names) - 0.45],
+            "range": [-0.55, len(slices.models) - 0.45],
         },
-        "yaxis": {"title": {"text": f"WER at {slices.where}"}, **heights(values, ())},
+        "yaxis": _wer_axis(slices, slices.results),
         "hovermode": "closest",
     }
     return {"data": traces, "layout": layout}
 
 
+def _median_stroke(index: int, values: Sequence[float]) -> Chart:
+    median = statistics.median(values)
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "x": [index - 0.32, index + 0.32],
+        "y": [median, median],
+        "line": {"color": "$ink", "width": 2.5},
+        "name": "median",
+        "showlegend": False,
+        "hovertemplate": f"median of {len(values)}: {median:.3f}<extra></extra>",
+    }
+
+
 def every_knob(slices: KnobSlices) -> Chart | None:
-    """What optuna.visualization draws, in the page's colours."""
-    if not slices.every:
+    """The slice plot of optuna.visualization in the page's colours; None where there is none."""
+    if not slices.figure:
         return None
-    figure: Chart = json.loads(slices.every)
+    figure: Chart = json.loads(slices.figure)
     for trace in figure["data"]:
         trace["marker"] = {"symbol": "circle-open", "size": 7, "color": "$accent", "line": {"width": 1.4}}
         trace["showlegend"] = False
         if isinstance(trace["x"], list) and all(isinstance(value, str) for value in trace["x"]):
-            trace["x"] = [label(brief(value.strip("'"))) for value in trace["x"]]
+            trace["x"] = [label(short_name(value.strip("'"))) for value in trace["x"]]
     layout = {key: value for key, value in figure["layout"].items() if key.startswith(("xaxis", "yaxis"))}
     for axis in layout.values():
         if axis.get("type") == "log":
@@ -181,48 +188,52 @@ def every_knob(slices: KnobSlices) -> Chart | None:
     return {"data": figure["data"], "layout": layout, "wide": 230 * len(figure["data"])}
 
 
-def pairs(found: MatchedPairs) -> Chart:
-    """Each pair's difference with its interval over clips, and the mean with its own, as a diamond."""
-    order = sorted(found.pairs, key=lambda one: one.difference)
-    step = max(1.0, (len(order) - 1) / (PAIRS - 1))  # every so many: the picture must not choose
-    kept = [order[round(place * step)] for place in range(min(PAIRS, len(order)))]
-    names = [f"{one.on} against {one.off}" for one in kept]
-    each: Chart = {
+def pairs(comparison: MatchedPairs) -> Chart:
+    """Each pair's difference with its interval over clips, and the mean with its own as a diamond."""
+    ordered = sorted(comparison.pairs, key=lambda pair: pair.difference)
+    # Evenly through their order, so that the chart does not choose.
+    stride = max(1.0, (len(ordered) - 1) / (MOST_PAIRS - 1))
+    drawn = [ordered[round(number * stride)] for number in range(min(MOST_PAIRS, len(ordered)))]
+    names = [f"{pair.first} against {pair.second}" for pair in drawn]
+    points: Chart = {
         "type": "scatter",
         "mode": "markers",
         "name": "a pair, 95 % over clips",
         "y": names,
-        "x": [one.difference for one in kept],
+        "x": [pair.difference for pair in drawn],
         "hovertemplate": "trials %{y}: %{x:+.3f}<extra></extra>",
         "marker": {"symbol": "circle-open", "size": 8, "color": "$ink"},
-        "error_x": _whiskers([(one.difference, one.low, one.high) for one in kept], "$muted"),
+        "error_x": _whiskers([(pair.difference, pair.low, pair.high) for pair in drawn], "$muted"),
     }
     mean: Chart = {
         "type": "scatter",
         "mode": "markers",
         "name": "mean of all pairs, 95 %",
         "y": ["all"],
-        "x": [found.difference],
+        "x": [comparison.difference],
         "hovertemplate": "all: %{x:+.3f}<extra></extra>",
         "marker": {"symbol": "diamond", "size": 14, "color": "$accent"},
-        "error_x": _whiskers([(found.difference, found.low, found.high)], "$accent", 3),
+        "error_x": _whiskers([(comparison.difference, comparison.low, comparison.high)], "$accent", 3),
     }
+    first, second = (label(short_name(value)) for value in comparison.values)
+    title = f"WER with {label(comparison.knob)} {first}, less {second}"
     layout: Chart = {
-        "xaxis": {"title": {"text": "WER, normalised less as recorded"}, "zeroline": True},
+        "xaxis": {"title": {"text": title}, "zeroline": True},
         "yaxis": {"type": "category", "categoryarray": ["all", *names], "automargin": True},
-        "height": 170 + 22 * len(kept),
+        "height": 170 + 22 * len(drawn),
         "hovermode": "closest",
     }
-    return {"data": [mean, each], "layout": layout}
+    return {"data": [mean, points], "layout": layout}
 
 
-def _whiskers(found: Sequence[tuple[float, float, float]], colour: str, thickness: float = 1.4) -> Chart:
+def _whiskers(intervals: Sequence[tuple[float, float, float]], colour: str, thickness: float = 1.4) -> Chart:
+    """Error bars of (value, low, high)."""
     return {
         "type": "data",
         "symmetric": False,
         "color": colour,
         "thickness": thickness,
         "width": 4,
-        "array": [high - middle for middle, _, high in found],
-        "arrayminus": [middle - low for middle, low, _ in found],
+        "array": [high - value for value, _, high in intervals],
+        "arrayminus": [value - low for value, low, _ in intervals],
     }

@@ -1,4 +1,4 @@
-"""A switch on against off: configurations paired with the most similar one across it, compared on the same clips."""
+"""One value of a knob against another: similar configurations paired across it, compared on the same clips."""
 
 from __future__ import annotations
 
@@ -11,18 +11,22 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
-FACTOR = 3.0  # learning rates further apart than this are no pair
+FEWEST_PAIRS = 5  # fewer say nothing about other configurations
+MAX_FACTOR = 3.0  # learning rates that differ by more are no pair
 _RESAMPLES = 4000
-_FAR = 1e6  # what no pair may cost
+_NO_PAIR = 1e6  # cost of a pair that must not be made
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class MatchCandidate:
-    """A configuration with its errors by clip at the rung of the comparison. `knobs` are without the switch."""
+    """A configuration with its errors by clip at the rung of the comparison.
+
+    `has_first` says which of the two values it has; `knobs` are the other searched knobs except the model.
+    """
 
     number: int
-    on: bool
+    has_first: bool
     model: str
     knobs: Mapping[str, Any]
     errors: Sequence[int]
@@ -30,118 +34,156 @@ class MatchCandidate:
 
 @dataclass(frozen=True)
 class MatchedPair:
-    """`difference` is WER with the switch on less WER with it off, with its interval over clips."""
+    """Two trials. `difference` is the first value's WER less the second's, `low` to `high` its interval over clips."""
 
-    on: int
-    off: int
+    first: int
+    second: int
     difference: float
     low: float
     high: float
-    factor: float | None  # between the learning rates
+    rate_factor: float | None  # between the learning rates
 
 
 @dataclass(frozen=True)
 class MatchedPairs:
-    """The mean difference over pairs. Interval: bootstrap over pairs and clips; over clips alone for a single pair."""
+    """The mean difference over pairs, with a 95 % interval of a bootstrap over pairs and clips."""
 
+    knob: str
+    values: tuple[str, str]
     pairs: tuple[MatchedPair, ...]
     difference: float
     low: float
     high: float
     clips: int
-    left: int  # configurations without a partner
-    how: str
+    unmatched: int  # configurations without a partner
+    method: str
 
 
-def paired(candidates: Sequence[MatchCandidate], words: Sequence[int]) -> MatchedPairs | None:
-    """The best one-to-one matching within each model; None where no two configurations make a pair."""
-    usable = [one for one in candidates if len(one.errors) == len(words)]
-    couples = [
-        couple
-        for model in sorted({one.model for one in usable})
-        for couple in _couples([one for one in usable if one.model == model], usable)
-    ]
-    if not couples or not sum(words):
+Couple = tuple[MatchCandidate, MatchCandidate]
+
+
+def match_pairs(
+    knob: str, values: tuple[str, str], candidates: Sequence[MatchCandidate], words: Sequence[int]
+) -> MatchedPairs | None:
+    """Compares the two values of a knob over the best one-to-one matching within each model.
+
+    Args:
+        knob: its name.
+        values: the two values as text, the first one's WER less the second one's being the difference.
+        candidates: the configurations that have one of the two values.
+        words: reference words by clip; candidates with errors of other clips are left out.
+
+    Returns:
+        The comparison, or None where there are fewer than FEWEST_PAIRS pairs.
+    """
+    usable = [candidate for candidate in candidates if len(candidate.errors) == len(words)]
+    couples: list[Couple] = []
+    for model in sorted({candidate.model for candidate in usable}):
+        couples += _match([candidate for candidate in usable if candidate.model == model], usable)
+    if len(couples) < FEWEST_PAIRS or not sum(words):
         return None
-    table = np.array([np.subtract(on.errors, off.errors) for on, off in couples], float)
-    heard = np.asarray(words, float)
-    rng = np.random.default_rng(len(couples))
-    clips = rng.multinomial(len(heard), np.full(len(heard), 1 / len(heard)), size=_RESAMPLES).astype(float)
-    each = (clips @ table.T) / np.maximum(clips @ heard, 1.0)[:, None]  # [resamples, pairs]
-    drawn = rng.multinomial(len(couples), np.full(len(couples), 1 / len(couples)), size=_RESAMPLES) / len(couples)
-    low, high = np.quantile((each * drawn).sum(axis=1), [0.025, 0.975])
-    bounds = np.quantile(each, [0.025, 0.975], axis=0)
-    pairs = [
-        MatchedPair(
-            on.number, off.number, float(row.sum() / heard.sum()), float(lowest), float(highest), _factor(on, off)
-        )
-        for (on, off), row, lowest, highest in zip(couples, table, *bounds, strict=True)
-    ]
-    mean = float(table.sum() / heard.sum() / len(couples))
-    left = len(candidates) - 2 * len(couples)
-    return MatchedPairs(tuple(pairs), mean, float(low), float(high), len(heard), left, _how(pairs, couples))
+    differences = np.array([np.subtract(first.errors, second.errors) for first, second in couples], float)
+    clip_words = np.asarray(words, float)  # [clips]
+    resampled, low, high = _bootstrap(differences, clip_words)
+    bounds = np.quantile(resampled, [0.025, 0.975], axis=0)  # [2, pairs]
+    pairs = []
+    for (first, second), errors, pair_low, pair_high in zip(couples, differences, *bounds, strict=True):
+        rate = float(errors.sum() / clip_words.sum())
+        factor = _rate_factor(first, second)
+        pairs.append(MatchedPair(first.number, second.number, rate, float(pair_low), float(pair_high), factor))
+    return MatchedPairs(
+        knob=knob,
+        values=values,
+        pairs=tuple(pairs),
+        difference=float(differences.sum() / clip_words.sum() / len(couples)),
+        low=low,
+        high=high,
+        clips=len(clip_words),
+        unmatched=len(candidates) - 2 * len(couples),
+        method=_method(knob, pairs, couples),
+    )
 
 
-def _couples(
-    here: Sequence[MatchCandidate], every: Sequence[MatchCandidate]
-) -> list[tuple[MatchCandidate, MatchCandidate]]:
-    on, off = ([one for one in here if one.on is side] for side in (True, False))
-    if not on or not off:
+def _bootstrap(differences: Floats, words: Floats) -> tuple[Floats, float, float]:
+    """Each pair's difference of WERs over resampled clips [resamples, pairs], and the interval of their mean.
+
+    `differences` [pairs, clips] are of errors, `words` [clips] of the references.
+    """
+    pairs, clips = differences.shape
+    rng = np.random.default_rng(pairs)
+    clip_counts = rng.multinomial(clips, np.full(clips, 1 / clips), size=_RESAMPLES).astype(float)
+    resampled = (clip_counts @ differences.T) / np.maximum(clip_counts @ words, 1.0)[:, None]  # [resamples, pairs]
+    pair_weights = rng.multinomial(pairs, np.full(pairs, 1 / pairs), size=_RESAMPLES) / pairs  # [resamples, pairs]
+    low, high = np.quantile((resampled * pair_weights).sum(axis=1), [0.025, 0.975])
+    return resampled, float(low), float(high)
+
+
+def _match(candidates: Sequence[MatchCandidate], usable: Sequence[MatchCandidate]) -> list[Couple]:
+    """The cheapest matching of one model's candidates; distances are relative to all usable ones' ranges."""
+    firsts = [candidate for candidate in candidates if candidate.has_first]
+    seconds = [candidate for candidate in candidates if not candidate.has_first]
+    if not firsts or not seconds:
         return []
-    ranges = _ranges(every)
-    costs = np.array([[_distance(one, other, ranges) for other in off] for one in on])
-    rows, columns = linear_sum_assignment(costs)
-    return [(on[row], off[column]) for row, column in zip(rows, columns, strict=True) if costs[row, column] < _FAR]
+    ranges = _ranges(usable)
+    costs = np.array([[_distance(first, second, ranges) for second in seconds] for first in firsts])
+    couples = []
+    for row, column in zip(*linear_sum_assignment(costs), strict=True):
+        if costs[row, column] < _NO_PAIR:
+            couples.append((firsts[row], seconds[column]))
+    return couples
 
 
-def _ranges(every: Sequence[MatchCandidate]) -> dict[str, float]:
-    """How far numeric knobs spread."""
-    found = {}
-    for name in every[0].knobs:
-        values = [one.knobs.get(name) for one in every]
-        numbers = [_number(value) for value in values if _is_number(value)]
-        if len(numbers) == len(values):
-            found[name] = (max(numbers) - min(numbers)) or 1.0
-    return found
+def _ranges(candidates: Sequence[MatchCandidate]) -> dict[str, float]:
+    """How far apart the values of each numeric knob lie."""
+    ranges = {}
+    for name in candidates[0].knobs:
+        having = [candidate for candidate in candidates if _is_number(candidate.knobs.get(name))]
+        numbers = [float(candidate.knobs[name]) for candidate in having]
+        if len(numbers) == len(candidates):
+            ranges[name] = (max(numbers) - min(numbers)) or 1.0
+    return ranges
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _number(value: Any) -> float:
-    return float(value)
+def _rate_factor(first: MatchCandidate, second: MatchCandidate) -> float | None:
+    """By which factor the learning rates differ, 1 or more; None where they are not positive numbers."""
+    first_rate: Any = first.knobs.get("learning_rate")
+    second_rate: Any = second.knobs.get("learning_rate")
+    for rate in (first_rate, second_rate):
+        if not _is_number(rate) or not rate:
+            return None
+    return math.exp(abs(math.log(first_rate / second_rate)))
 
 
-def _factor(one: MatchCandidate, other: MatchCandidate) -> float | None:
-    mine, theirs = one.knobs.get("learning_rate"), other.knobs.get("learning_rate")
-    if not _is_number(mine) or not _is_number(theirs) or not mine or not theirs:
-        return None
-    return math.exp(abs(math.log(mine / theirs)))
-
-
-def _distance(one: MatchCandidate, other: MatchCandidate, ranges: Mapping[str, float]) -> float:
-    """In units of a knob's range, a choice that differs counting 1, a learning rate apart by FACTOR 1."""
+def _distance(first: MatchCandidate, second: MatchCandidate, ranges: Mapping[str, float]) -> float:
+    """In units of a knob's range; a choice that differs counts 1, learning rates apart by MAX_FACTOR count 1."""
+    factor = _rate_factor(first, second)
     total = 0.0
-    for name, mine in one.knobs.items():
-        theirs = other.knobs.get(name)
-        if name == "learning_rate" and (factor := _factor(one, other)) is not None:
-            total += math.log(factor) / math.log(FACTOR) if factor <= FACTOR else _FAR
+    for name, value in first.knobs.items():
+        partner_value: Any = second.knobs.get(name)
+        if name == "learning_rate" and factor is not None:
+            total += math.log(factor) / math.log(MAX_FACTOR) if factor <= MAX_FACTOR else _NO_PAIR
         elif name in ranges:
-            total += abs(_number(mine) - _number(theirs)) / ranges[name]
+            total += abs(float(value) - float(partner_value)) / ranges[name]
         else:
-            total += float(mine != theirs)
+            total += float(value != partner_value)
     return total
 
 
-def _how(pairs: Sequence[MatchedPair], couples: Sequence[tuple[MatchCandidate, MatchCandidate]]) -> str:
-    said = ["the same model"]
-    factors = sorted(one.factor for one in pairs if one.factor is not None)
+def _method(knob: str, pairs: Sequence[MatchedPair], couples: Sequence[Couple]) -> str:
+    """How alike the partners are, in a phrase."""
+    phrases = [] if knob == "model" else ["the same model"]
+    factors = sorted(pair.rate_factor for pair in pairs if pair.rate_factor is not None)
     if factors:
-        middle = factors[len(factors) // 2]
-        said.append(f"learning rates apart by a factor of {middle:.2g} in the median, {FACTOR:g} at most")
-    others = [name for name in couples[0][0].knobs if name != "learning_rate"]
-    if others:
-        same = sum(all(on.knobs[name] == off.knobs.get(name) for name in others) for on, off in couples)
-        said.append(f"{', '.join(others)} as near as there were, equal in {same} of {len(couples)} pairs")
-    return "; ".join(said)
+        median = factors[len(factors) // 2]
+        phrases.append(f"learning rates that differ by a factor of {median:.2g} in the median, {MAX_FACTOR:g} at most")
+    names = [name for name in couples[0][0].knobs if name != "learning_rate"]
+    if names:
+        equal = 0
+        for first, second in couples:
+            equal += all(first.knobs[name] == second.knobs.get(name) for name in names)
+        phrases.append(f"{', '.join(names)} as similar as possible, equal in {equal} of {len(couples)} pairs")
+    return "; ".join(phrases)

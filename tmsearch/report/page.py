@@ -1,4 +1,4 @@
-"""A page put together: one HTML file with its style, its program, its charts' data and a kept plotting library."""
+"""The page of a study or a dataset: one HTML file with its style, its script, its charts' data and plotly.js."""
 
 from __future__ import annotations
 
@@ -14,100 +14,94 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from tmsearch import formatting
 from tmsearch.data_quality.health import Health
 from tmsearch.evaluation.alignment import confusions
 from tmsearch.report import charts, data_charts, knob_charts, sanitize
 from tmsearch.report.charts import Chart
 from tmsearch.report.clip_cards import ClipCard
-from tmsearch.report.matched_pairs import MatchedPairs
 from tmsearch.report.records import SpentResult, StudyPage
 
-GENERATOR = "tmsearch report"  # in the page's head: what may be written over
-CONFUSIONS = 25  # pairs of words that are listed
-# Plotly brings the style of its maps along unless an element has this name already; the page has no map.
+GENERATOR = "tmsearch report"  # in the page's head: only a file that has it is overwritten
+MOST_CONFUSIONS = 25  # pairs of words that are listed
+# Plotly adds the style of its maps unless an element has this id already; the page has no map.
 _UNWANTED_STYLE = re.compile(r'document\.getElementById\("([0-9a-f]{64})"\)')
 
 
 @dataclass(frozen=True)
 class ScoredClips:
-    """The best configuration's clips; `why` where there are none or where they cannot be played."""
+    """The best configuration's clips; `problem` says why there are none or why they cannot be played."""
 
     clips: tuple[ClipCard, ...] = ()
-    where: str = ""
-    why: str = ""
+    intro: str = ""
+    problem: str = ""
 
 
 @dataclass(frozen=True)
 class DoubtfulTranscripts:
-    """Transcripts that an untrained model disagrees with most; `how` says what that is worth."""
+    """Transcripts that an untrained model disagrees with most; `intro` says what that is worth."""
 
     clips: tuple[ClipCard, ...] = ()
-    how: str = ""
+    intro: str = ""
 
 
-def study_page(
-    study: StudyPage,
-    heard: ScoredClips,
-    health: Health | None,
-    health_why: str,
-    paired: MatchedPairs | None,
-    paired_why: str,
-) -> str:
-    """A study's page as HTML."""
+def study_page(study: StudyPage, scored: ScoredClips, health: Health | None, health_problem: str) -> str:
+    """A study's page as HTML; `health_problem` says why there is no `health`."""
     drawn: dict[str, Chart | None] = {
         "curves": charts.curves(study),
-        "spending": charts.spending(study.spent, study.zero_shot),
-        "weights": knob_charts.weights(study.mattered),
-        "pairs": knob_charts.pairs(paired) if paired else None,
+        "spending": charts.spending(study.results, study.zero_shot),
+        "weights": knob_charts.weights(study.importances),
     }
+    for comparison in study.matched:
+        drawn[f"pairs_{comparison.knob}"] = knob_charts.pairs(comparison)
     if study.slices:
         drawn["by_rate"] = knob_charts.by_rate(study.slices)
         drawn["by_model"] = knob_charts.by_model(study.slices)
         drawn["every_knob"] = knob_charts.every_knob(study.slices)
-    found = confusions(one.heard for one in heard.clips)
-    return _rendered(
+    if health:
+        drawn |= _health_charts(health)
+    word_pairs = confusions(card.alignment for card in scored.clips)
+    return _render(
         "study.html.j2",
-        drawn | (_health_charts(health) if health else {}),
+        drawn,
         study=study,
-        heard=heard,
+        scored=scored,
         health=health,
-        health_why=health_why,
-        paired=paired,
-        paired_why=paired_why,
-        confusions=found[:CONFUSIONS],
-        improvements=_improvements(study),
-        confusions_left=len(found) - len(found[:CONFUSIONS]),
+        health_problem=health_problem,
+        most_pairs=knob_charts.MOST_PAIRS,
+        confusions=word_pairs[:MOST_CONFUSIONS],
+        more_confusions=max(0, len(word_pairs) - MOST_CONFUSIONS),
+        improvements=_improvements(study.results),
     )
 
 
-def _improvements(study: StudyPage) -> list[SpentResult]:
+def _improvements(results: Sequence[SpentResult]) -> list[SpentResult]:
     """The results that were the lowest so far."""
-    found: list[SpentResult] = []
-    for one in study.spent:
-        if not found or one.wer < found[-1].wer:
-            found.append(one)
-    return found
+    improvements: list[SpentResult] = []
+    for result in results:
+        if not improvements or result.wer < improvements[-1].wer:
+            improvements.append(result)
+    return improvements
 
 
 def dataset_page(
-    name: str, made: str, health: Health, odd: Sequence[ClipCard], doubts: DoubtfulTranscripts | None
+    name: str, created: str, health: Health, odd: Sequence[ClipCard], doubtful: DoubtfulTranscripts | None
 ) -> str:
-    """A dataset's page as HTML."""
-    return _rendered(
-        "dataset.html.j2", _health_charts(health), name=name, made=made, health=health, odd=odd, doubts=doubts
-    )
+    """A dataset's page as HTML; `odd` are clips that something is odd about."""
+    drawn = _health_charts(health)
+    return _render("dataset.html.j2", drawn, name=name, created=created, health=health, odd=odd, doubtful=doubtful)
 
 
 def _health_charts(health: Health) -> dict[str, Chart | None]:
     return {**data_charts.histograms(health), "spectrum": data_charts.spectrum(health)}
 
 
-def _rendered(template: str, drawn: Mapping[str, Chart | None], **given: Any) -> str:
-    """The template with its parts; a policy in its head lets no program run but the page's own."""
-    kept = {name: chart for name, chart in drawn.items() if chart}
-    style, program = _file("report.css"), _file("report.js")
-    plotly = _plotly() if kept else ""
-    scripts = [script for script in (plotly, program) if script]
+def _render(template: str, drawn: Mapping[str, Chart | None], **values: Any) -> str:
+    """The template with its parts; the policy in its head lets no script run but the page's own."""
+    present = {name: chart for name, chart in drawn.items() if chart}
+    style = _file("report.css")
+    plotly = _plotly() if present else ""
+    scripts = [script for script in (plotly, _file("report.js")) if script]
     return (
         _environment()
         .get_template(template)
@@ -117,18 +111,18 @@ def _rendered(template: str, drawn: Mapping[str, Chart | None], **given: Any) ->
             style=Markup(style),
             scripts=[Markup(script) for script in scripts],
             stubs=_UNWANTED_STYLE.findall(plotly),
-            charts=kept,
-            charts_json=Markup(sanitize.script_json(kept)),
-            **given,
+            charts=present,
+            charts_json=Markup(sanitize.script_json(present)),
+            **values,
         )
     )
 
 
 def _policy(style: str, scripts: Sequence[str]) -> str:
-    """Programs and styles by their hash, pictures and sounds from the file itself, and nothing from anywhere else.
+    """Scripts and styles by their hash, pictures and sounds from the file itself, and nothing from anywhere else.
 
-    Plotly fills a style element that is empty, and gives single elements a style: that is allowed, as a style without
-    a source to load from can do no harm.
+    Plotly fills an empty style element and sets style attributes: both are allowed, since a style that cannot load
+    anything does no harm.
     """
     return "; ".join(
         [
@@ -154,16 +148,16 @@ def _file(name: str) -> str:
 
 @lru_cache(maxsize=1)
 def _plotly() -> str:
-    """plotly.js as its Python package brings it."""
+    """plotly.js from its Python package."""
     script = (resources.files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
-    # In a file "</script" would end the element; the library's text has none, and this keeps it so.
+    # Inside a page "</script" would end the element. The library has none, and this keeps it so.
     return script.replace("</script", "<\\/script").replace("\r\n", "\n").strip()
 
 
 @lru_cache(maxsize=1)
 def _environment() -> jinja2.Environment:
-    """Every value is escaped; what hides in text is shown, also where a filter forgets to ask for it."""
-    made = jinja2.Environment(
+    """Templates whose values are all escaped, with invisible characters shown."""
+    environment = jinja2.Environment(
         loader=jinja2.PackageLoader("tmsearch.report", "files"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -171,11 +165,11 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         finalize=lambda value: value if isinstance(value, Markup) else sanitize.visible("" if value is None else value),
     )
-    made.filters |= {
+    environment.filters |= {
         "rate": sanitize.rate,
         "signed": sanitize.signed,
         "span": sanitize.span,
-        "duration": sanitize.duration,
+        "duration": formatting.duration,
         "short": sanitize.shortened,
     }
-    return made
+    return environment

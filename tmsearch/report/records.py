@@ -1,4 +1,4 @@
-"""What a page is made of: frozen records, with nothing of a database or of Optuna in them."""
+"""What a study's page shows: frozen records that know neither a database nor Optuna."""
 
 from __future__ import annotations
 
@@ -6,22 +6,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tmsearch.report.matched_pairs import MatchedPairs
+
 Bounds = tuple[float, float]  # of a 95 % interval
 
 
 @dataclass(frozen=True)
 class TrialRow:
-    """One configuration. `state` is one of STATES; `curve` holds (step, WER); `knobs` the searched ones."""
+    """One configuration. `state` is a key of charts.STATES, `curve` holds (step, WER), `knobs` the searched ones."""
 
     number: int
     state: str
     knobs: Mapping[str, Any]
-    what: str  # the knobs on one line
+    knobs_text: str  # on one line
     curve: tuple[tuple[int, float], ...]
     seconds: float
     interval: Bounds | None = None
     reason: str = ""
-    leads: bool = False
+    is_best: bool = False
 
     @property
     def steps(self) -> int:
@@ -33,19 +35,19 @@ class TrialRow:
 
 
 @dataclass(frozen=True)
-class RungSummary:
-    """A place where configurations are judged: how many were, and how many of them went on."""
+class JudgedRung:
+    """How many configurations were judged at a rung, how many of them were promoted, and their WERs."""
 
     step: int
     judged: int
-    went_on: int
+    promoted: int
     best: float
     median: float
 
 
 @dataclass(frozen=True)
 class ReferenceScore:
-    """Something to hold the best against: its name, its WER, its interval, and a remark."""
+    """A WER that the best is compared with, such as the zero-shot baseline's."""
 
     name: str
     wer: float
@@ -55,21 +57,20 @@ class ReferenceScore:
 
 @dataclass(frozen=True)
 class StudyAnswer:
-    """What the study says so far. `sure` are sentences, `commands` what comes next."""
+    """What the study says so far. `headline` and `certainty` are sentences; `commands` are (command, what it does)."""
 
     best: TrialRow | None
-    what: str  # the best's place, in a sentence
-    against: tuple[ReferenceScore, ...]
+    headline: str
+    references: tuple[ReferenceScore, ...]
     recipe: tuple[tuple[str, str], ...]
-    sure: tuple[str, ...]
-    confirmed: bool
+    certainty: tuple[str, ...]
     cost: tuple[tuple[str, str], ...]
-    commands: tuple[tuple[str, str], ...]  # (command, what it does)
+    commands: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
 class SpentResult:
-    """One result at the time that the study had spent until then."""
+    """A result, and the seconds of training and evaluation that the study had spent when it was recorded."""
 
     seconds: float
     wer: float
@@ -79,7 +80,7 @@ class SpentResult:
 
 @dataclass(frozen=True)
 class KnobWeight:
-    """A knob's share of all importances, its interval, and what chance alone reaches."""
+    """A knob's share of all importances with its 95 % interval; `chance` is the share that chance alone reaches."""
 
     name: str
     share: float
@@ -88,44 +89,45 @@ class KnobWeight:
     chance: float
 
     @property
-    def told(self) -> bool:
+    def above_chance(self) -> bool:
         return self.share > self.chance
 
 
 @dataclass(frozen=True)
 class KnobSlices:
-    """Comparable results for pictures by knob: (line, WER at the rung that most reached), and where that is."""
+    """Comparable results by knob: (row, WER at `rung`), at the rung that most configurations reached."""
 
-    where: str
+    rung: str
     results: tuple[tuple[TrialRow, float], ...]
     models: tuple[tuple[str, float | None], ...]  # (name, millions of parameters), the smallest first
-    every: str | None  # optuna.visualization's picture of every knob, JSON
+    figure: str | None  # a slice plot of every knob by optuna.visualization, as JSON
 
 
 @dataclass(frozen=True)
 class KnobImportances:
-    """Importances and how they were found; `why` where there are none."""
+    """Importances and how they were computed; `missing` says why where there are none."""
 
     weights: tuple[KnobWeight, ...]
-    how: str
-    why: str = ""
+    method: str
+    missing: str = ""
 
 
 @dataclass(frozen=True)
 class StudyPage:
-    """A study's page but for its clips and its data."""
+    """A study's page except its clips and its data. `state` and `data` are sentences, `space` is YAML."""
 
     name: str
-    made: str
-    state: str  # in a sentence
-    data: str  # in a sentence
+    created: str
+    state: str
+    data: str
     answer: StudyAnswer
-    lines: tuple[TrialRow, ...]
-    rungs: tuple[RungSummary, ...]
+    trials: tuple[TrialRow, ...]
+    rungs: tuple[JudgedRung, ...]
     zero_shot: tuple[ReferenceScore, ...]
-    spent: tuple[SpentResult, ...]
-    mattered: KnobImportances
+    results: tuple[SpentResult, ...]
+    importances: KnobImportances
+    matched: tuple[MatchedPairs, ...]
     slices: KnobSlices | None
     environment: tuple[tuple[str, str], ...]
-    space: str  # YAML
+    space: str
     notes: tuple[str, ...] = ()

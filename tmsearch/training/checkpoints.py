@@ -1,7 +1,13 @@
-"""Checkpoints of a training: written whole or not at all, checked before they are read."""
+"""Checkpoints of a training: written whole or not at all, checked before they are read.
+
+Layout: `step-000040/` holds a safetensors file for each group of tensors, state.json, and manifest.json with the
+sha256 of every other file. A trial keeps them in a folder for each claim on it, `claim-000003/step-000040/`, so that
+two processes that both believe they hold the trial never write to the same place.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -18,15 +24,15 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-_PREFIX = "step-"
-_PENDING = ".pending-"  # being written, or on its way out; never read
+from tmsearch.errors import CheckpointError
+
+_STEP = "step-"
+_CLAIM = "claim-"
+_PENDING = ".pending-"  # being written, or being deleted; never read
 _STATE = "state.json"
-_MANIFEST = "manifest.json"  # sha256 of every other file; written last
+_MANIFEST = "manifest.json"  # written last
+_SUFFIX = ".safetensors"
 _BLOCK = 1 << 20  # bytes hashed at a time
-
-
-class CheckpointError(Exception):
-    """A checkpoint that is cut, altered, or of another training: its folder and what is wrong."""
 
 
 @dataclass(frozen=True)
@@ -40,28 +46,28 @@ class Checkpoint:
 
 def folder_name(step: int) -> str:
     """`step-000040`."""
-    return f"{_PREFIX}{step:06d}"
+    return f"{_STEP}{step:06d}"
 
 
 def step_of(folder: Path) -> int:
-    """The step that a checkpoint's name tells; raises Broken for any other name."""
-    number = folder.name.removeprefix(_PREFIX)
-    if not folder.name.startswith(_PREFIX) or not number.isdecimal():
+    """The step in a checkpoint's folder name; raises CheckpointError for any other name."""
+    number = folder.name.removeprefix(_STEP)
+    if not folder.name.startswith(_STEP) or not number.isdecimal():
         raise CheckpointError(f"{folder}: not named like a checkpoint ({folder_name(40)})")
     return int(number)
 
 
 def save(save_to: Path, checkpoint: Checkpoint) -> Path:
-    """Writes a checkpoint into the folder `save_to` and returns its own folder.
+    """Writes a checkpoint into the folder `save_to` and returns the checkpoint's own folder.
 
-    A process that is killed at any point leaves either no `step-` folder or a whole one: all is written and synced
+    A process killed at any point leaves either no `step-` folder or a complete one: everything is written and synced
     under another name, then renamed.
     """
     save_to.mkdir(parents=True, exist_ok=True)
     pending = save_to / f"{_PENDING}{folder_name(checkpoint.step)}-{uuid.uuid4().hex}"
     pending.mkdir()
     for group, tensors in checkpoint.tensors.items():
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, pending / f"{group}.safetensors")
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, pending / f"{group}{_SUFFIX}")
     (pending / _STATE).write_text(json.dumps({**checkpoint.state, "step": checkpoint.step}), encoding="utf-8")
     sums = {path.name: _sha256(path) for path in sorted(pending.iterdir())}
     (pending / _MANIFEST).write_text(json.dumps(sums, indent=1), encoding="utf-8")
@@ -76,13 +82,14 @@ def save(save_to: Path, checkpoint: Checkpoint) -> Path:
 
 
 class CheckpointWriter:
-    """Saves checkpoints beside the training, one at a time; leaving the `with` block waits for the last."""
+    """Saves checkpoints in a thread, one at a time, while training continues; leaving the `with` block waits for the
+    last one."""
 
     def __init__(self, save_to: Path) -> None:
         self._save_to = save_to
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[Path] | None = None
-        self.took = 0.0  # seconds that the last copy and write needed
+        self.last_seconds = 0.0  # that the last copy and write took
 
     def __enter__(self) -> CheckpointWriter:
         return self
@@ -93,42 +100,43 @@ class CheckpointWriter:
             self.wait()
 
     def write(self, checkpoint: Checkpoint, instead_of: int | None = None) -> None:
-        """Copies the tensors, which may change from now on, and writes them; then discards step `instead_of`."""
+        """Copies the tensors, so that training may change them, and saves the copy; then discards step `instead_of`.
+
+        Raises what writing the checkpoint before it raised.
+        """
         self.wait()
-        began = time.monotonic()
+        started = time.monotonic()
         copies = {
             group: {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
             for group, tensors in checkpoint.tensors.items()
         }
 
-        def written() -> Path:
+        def write() -> Path:
             folder = save(self._save_to, Checkpoint(checkpoint.step, copies, checkpoint.state))
             if instead_of is not None and instead_of != checkpoint.step:
                 discard(self._save_to, instead_of)
-            self.took = time.monotonic() - began
+            self.last_seconds = time.monotonic() - started
             return folder
 
-        self._writing = self._thread.submit(written)
+        self._writing = self._thread.submit(write)
 
     def wait(self) -> None:
-        """Until the last checkpoint is on the disk; raises what writing it raised."""
-        writing, self._writing = self._writing, None
+        """Returns when the last checkpoint is on the disk; raises what writing it raised."""
+        writing = self._writing
+        self._writing = None
         if writing is not None:
             writing.result()
 
 
-def load(folder: Path, groups: Collection[str] | None = None) -> Checkpoint:
-    """Reads a checkpoint, or the tensors of some `groups` of it, after checking every file against its checksum.
-
-    Raises Broken.
-    """
+def load(folder: Path) -> Checkpoint:
+    """Reads a checkpoint after checking every file against its checksum; raises CheckpointError."""
     sums = _checked(folder)
     try:
         state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
-        names = [name.removesuffix(".safetensors") for name in sums if name.endswith(".safetensors")]
-        tensors = {
-            name: load_file(folder / f"{name}.safetensors") for name in names if groups is None or name in groups
-        }
+        tensors = {}
+        for name in sums:
+            if name.endswith(_SUFFIX):
+                tensors[name.removesuffix(_SUFFIX)] = load_file(folder / name)
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{folder}: {error}") from error
     if state.get("step") != step_of(folder):
@@ -137,41 +145,29 @@ def load(folder: Path, groups: Collection[str] | None = None) -> Checkpoint:
 
 
 def latest(save_to: Path, at_most: int | None = None) -> Path | None:
-    """The newest whole checkpoint in `save_to`, of step `at_most` or before; broken ones are passed by."""
+    """The newest intact checkpoint in `save_to` of step `at_most` or before; damaged ones are skipped."""
     for step in sorted(_steps(save_to), reverse=True):
-        folder = save_to / folder_name(step)
         if at_most is not None and step > at_most:
             continue
-        try:
+        folder = save_to / folder_name(step)
+        with contextlib.suppress(CheckpointError):
             _checked(folder)
-        except CheckpointError:
-            continue
-        return folder
+            return folder
     return None
 
 
 def keep_only(save_to: Path, steps: Collection[int]) -> None:
     """Deletes the checkpoints of all other steps, and what interrupted writes left behind.
 
-    For the one who holds the training's lease: nobody else may be writing there.
+    Only the holder of the training's lease may call it: nobody else may be writing there.
     """
     for step in set(_steps(save_to)) - set(steps):
         discard(save_to, step)
-    for left in save_to.glob(f"{_PENDING}*"):
-        shutil.rmtree(left, ignore_errors=True)
-
-
-def _steps(save_to: Path) -> list[int]:
-    found = []
-    for folder in save_to.glob(f"{_PREFIX}*"):
-        number = folder.name.removeprefix(_PREFIX)
-        if number.isdecimal() and folder.is_dir() and folder.name == folder_name(int(number)):
-            found.append(int(number))
-    return found
+    _delete_pending(save_to)
 
 
 def discard(save_to: Path, step: int) -> None:
-    """Deletes the checkpoint of `step` so that half of one never bears its name."""
+    """Deletes the checkpoint of `step`, renamed first so that no half of it is ever taken for a checkpoint."""
     folder = save_to / folder_name(step)
     doomed = folder.with_name(f"{_PENDING}{folder.name}-{uuid.uuid4().hex}")
     folder.rename(doomed)
@@ -179,18 +175,62 @@ def discard(save_to: Path, step: int) -> None:
 
 
 def check(folder: Path) -> None:
-    """Raises Broken where a checkpoint is gone; it is not read, for one whose content is known."""
+    """Raises CheckpointError where a checkpoint is gone; its content is not read."""
     if not (folder / _MANIFEST).is_file():
         raise CheckpointError(f"{folder}: gone")
 
 
 def verify(folder: Path) -> None:
-    """Raises Broken where a file of the checkpoint does not agree with its checksum."""
+    """Raises CheckpointError where a file of the checkpoint does not match its checksum."""
     _checked(folder)
 
 
+def claim_folder(trial_checkpoints: Path, token: int) -> Path:
+    """Where the claim with this fencing token writes its checkpoints."""
+    return trial_checkpoints / f"{_CLAIM}{token:06d}"
+
+
+def latest_of_claims(trial_checkpoints: Path, at_most: int) -> Path | None:
+    """The newest intact checkpoint of a trial of step `at_most` or before, whichever claim wrote it."""
+    newest: Path | None = None
+    for folder in (trial_checkpoints, *sorted(trial_checkpoints.glob(f"{_CLAIM}*"))):
+        checkpoint = latest(folder, at_most=at_most)
+        if checkpoint is not None and (newest is None or step_of(checkpoint) > step_of(newest)):
+            newest = checkpoint
+    return newest
+
+
+def keep_only_claimed(trial_checkpoints: Path, token: int, step: int) -> None:
+    """Keeps the checkpoint of `step` of the claim with this token, and deletes its others and those of earlier claims.
+
+    Later claims belong to another process and are left alone.
+    """
+    claimed = claim_folder(trial_checkpoints, token)
+    keep_only(claimed, [step])
+    keep_only(trial_checkpoints, [])  # written by a version without claims
+    for folder in trial_checkpoints.glob(f"{_CLAIM}*"):
+        if folder.name < claimed.name:
+            with contextlib.suppress(FileNotFoundError):
+                folder.rename(trial_checkpoints / f"{_PENDING}{folder.name}-{uuid.uuid4().hex}")
+    _delete_pending(trial_checkpoints)
+
+
+def _delete_pending(folder: Path) -> None:
+    for pending in folder.glob(f"{_PENDING}*"):
+        shutil.rmtree(pending, ignore_errors=True)
+
+
+def _steps(save_to: Path) -> list[int]:
+    steps = []
+    for folder in save_to.glob(f"{_STEP}*"):
+        number = folder.name.removeprefix(_STEP)
+        if number.isdecimal() and folder.is_dir() and folder.name == folder_name(int(number)):
+            steps.append(int(number))
+    return steps
+
+
 def _checked(folder: Path) -> dict[str, str]:
-    """The manifest, once every file agrees with it; raises Broken."""
+    """The manifest, once every file agrees with it; raises CheckpointError."""
     try:
         sums = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
         for name, expected in sums.items():

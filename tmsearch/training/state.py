@@ -1,124 +1,237 @@
-"""A fine-tune between two updates: model, optimiser, batches, and what a checkpoint of it holds."""
+"""A fine-tune between two optimizer steps: model, optimizer, batches, losses, and what a checkpoint holds of them.
+
+`TrainState` is the whole; it has a `Stepper`, which does the arithmetic of one optimizer step, and a
+`DivergenceMonitor`, which looks at the losses.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
+import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from transformers import WhisperForConditionalGeneration
 
 from tmsearch import devices
 from tmsearch.config import TrainConfig
+from tmsearch.errors import CheckpointError, TmsearchError
 from tmsearch.features import augment
 from tmsearch.features.batches import Batches
 from tmsearch.features.dataset import Speech
-from tmsearch.model import trainable
+from tmsearch.model import forward, trainable
+from tmsearch.model.forward import MicroBatch
+from tmsearch.model.vocabulary import TokenTable
 from tmsearch.model.whisper import Whisper
 from tmsearch.training import checkpoints, optimizer
-from tmsearch.training.checkpoints import Checkpoint, CheckpointError
-from tmsearch.training.loss import DivergenceMonitor
-from tmsearch.training.update import MicroBatch, PendingStep, Stepper
+from tmsearch.training.checkpoints import Checkpoint
+
+# A training has diverged when the mean of its last losses is above both of these: three times the first loss, and
+# the loss of guessing every token alike. One bad batch, or a rate that is merely too high, passes neither.
+DIVERGED_MEAN_OF = 10
+DIVERGED_TIMES = 3.0
+
+
+class DivergenceError(TmsearchError):
+    """A loss or gradient norm that is not finite, or a loss that has run away: the step and the value."""
 
 
 @dataclass(frozen=True)
 class StepMetrics:
-    """One update: mean loss in nats a token, rate at the output layer, gradient norm before clipping, its own time."""
+    """What one optimizer step measured."""
 
     step: int
-    loss: float
-    learning_rate: float
-    grad_norm: float
-    seconds: float
+    loss: float  # mean over the batch, nats a token
+    learning_rate: float  # of the layers at the output
+    grad_norm: float  # before clipping
+    seconds: float  # of this step alone
 
 
 def fingerprint(config: TrainConfig) -> str:
-    """A hash of every knob; 1 and 1.0 are one value, as YAML and JSON mix them up."""
-    knobs = {
-        name: float(value) if isinstance(value, int) and not isinstance(value, bool) else value
-        for name, value in dataclasses.asdict(config).items()
-    }
+    """A sha256 of every knob; 1 and 1.0 count as the same value, since YAML and JSON mix them up."""
+    knobs = dataclasses.asdict(config)
+    for name, value in knobs.items():
+        if isinstance(value, int) and not isinstance(value, bool):
+            knobs[name] = float(value)
     return hashlib.sha256(json.dumps(knobs, sort_keys=True).encode()).hexdigest()
 
 
+class DivergenceMonitor:
+    """Keeps the first loss of a training and its last few, and raises when they run away."""
+
+    def __init__(self, vocabulary: int) -> None:
+        self.guessing = math.log(vocabulary)  # nats a token, all tokens alike
+        self.first: float | None = None
+        self.last: list[float] = []
+
+    def add(self, step: int, loss: float, grad_norm: float) -> None:
+        """Takes the loss and gradient norm of optimizer step `step`; raises DivergenceError."""
+        if not math.isfinite(loss):
+            raise DivergenceError(f"step {step}: the loss is {loss}")
+        if not math.isfinite(grad_norm):
+            raise DivergenceError(f"step {step}: the gradient's norm is {grad_norm} at loss {loss:.3g}")
+        if self.first is None:
+            self.first = loss
+        self.last = [*self.last[1 - DIVERGED_MEAN_OF :], loss]
+        mean = sum(self.last) / len(self.last)
+        limit = max(DIVERGED_TIMES * self.first, self.guessing)
+        if len(self.last) == DIVERGED_MEAN_OF and mean > limit:
+            raise DivergenceError(f"step {step}: the loss diverged, from {self.first:.3g} to a mean of {mean:.3g}")
+
+    def to_json(self) -> dict[str, Any]:
+        return {"first": self.first, "last": self.last}
+
+    def set_json(self, saved: Mapping[str, Any]) -> None:
+        self.first = saved["first"]
+        self.last = list(saved["last"])
+
+
+@dataclass(frozen=True)
+class PendingStep:
+    """An optimizer step that was launched; the device may still be working on it."""
+
+    step: int
+    learning_rate: float  # of the layers at the output
+    measured: torch.Tensor  # [2]: the batch's mean loss, the gradient's norm
+
+
+class Stepper:
+    """A prepared model and its optimizer. Nothing here waits for the device."""
+
+    def __init__(self, whisper: Whisper, config: TrainConfig, device: torch.device) -> None:
+        self.model = whisper.model
+        self.config = config
+        self.device = device
+        self.weights = trainable.trainable_parameters(whisper)
+        self.optimizer = optimizer.adamw(whisper, config)
+        self.token_table = TokenTable(whisper.model)
+        self._hidden = torch.compile(_hidden, dynamic=False) if devices.uses_compile(config, device) else _hidden
+
+    def launch(self, step: int, batch: Iterable[MicroBatch]) -> PendingStep:
+        """Launches optimizer step `step`, counted from 1, over the micro-batches of one batch."""
+        self.model.train()
+        learning_rate = optimizer.set_rates(self.optimizer, self.config, step)
+        loss = torch.zeros((), device=self.device)
+        for micro_batch in batch:
+            loss += self.backward(micro_batch)
+        norm = nn.utils.clip_grad_norm_(self.weights.values(), self.config.max_grad_norm or math.inf)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return PendingStep(step, learning_rate, torch.stack([loss, norm.float()]))
+
+    def backward(self, micro_batch: MicroBatch) -> torch.Tensor:
+        """Adds the gradients of `micro_batch`; returns its share of the batch's mean loss, a scalar on the device."""
+        inputs = micro_batch.decoder_inputs.to(self.device, non_blocking=True)
+        embedded = self.token_table.embed(inputs)  # [clips, positions, width]
+        with devices.autocast(self.config, self.device, self.model.config.d_model):
+            mels = [mels.to(self.device, non_blocking=True) for mels in micro_batch.mels]
+            states = self._hidden(self.model, mels, embedded, self.config.context_silence)
+            labelled = micro_batch.label_positions.to(self.device, non_blocking=True)
+            hidden = states.flatten(0, 1).index_select(0, labelled)  # [labels, width]
+            labels = micro_batch.labels.to(self.device, non_blocking=True)
+            loss, gradient = self.token_table.loss(
+                hidden, labels, micro_batch.batch_label_count, self.config.label_smoothing
+            )
+        if hidden.requires_grad:  # not when every adapted layer happened to be skipped
+            hidden.backward(gradient)  # type: ignore[no-untyped-call]
+        self.token_table.add_gradient(inputs, embedded)
+        return loss
+
+
+def _hidden(
+    model: WhisperForConditionalGeneration, mels: list[torch.Tensor], embedded: torch.Tensor, silence: bool
+) -> torch.Tensor:
+    """The decoder's last states [clips, positions, width]: all that lies between log-mels and token table, which one
+    compiled graph can hold."""
+    return forward.decode(model, embedded, forward.encode(model, mels, silence))
+
+
 class TrainState:
-    """Seeds torch's global generators, and takes `whisper`, which must be as it was loaded, for its own."""
+    """Everything that an optimizer step changes, ready for the next one.
+
+    Making one seeds torch's global generators and takes over `whisper`, which must be as it was loaded. Raises
+    InputError for clips that the model cannot take, whether to train on or to score.
+    """
 
     def __init__(self, config: TrainConfig, speech: Speech, whisper: Whisper, device: torch.device) -> None:
-        self.config, self.whisper, self.device = config, whisper, device
+        self.config = config
+        self.whisper = whisper
+        self.device = device
         self.identity = {"config": fingerprint(config), "corpus": speech.corpus.fingerprint}
-        torch.manual_seed(config.seed)  # of adapters, dropout and skipped layers; batches and masks have their own
+        torch.manual_seed(config.seed)  # adapters, dropout, skipped layers; batches and masks seed their own
         trainable.prepare(whisper, config)
         devices.move(whisper.model, device, torch.bfloat16 if config.low_memory else None)
         self.batches = Batches(whisper, speech, config, device)
         self.stepper = Stepper(whisper, config, device)
-        # Scored later, refused now: nothing is trained in vain.
+        # Validation clips are scored after training, but refused now: nothing is trained in vain.
         speech.check_lengths(speech.split.validation, self.batches.context_rule.seconds)
         speech.label_ids(speech.split.validation, whisper)
-        self.losses = DivergenceMonitor(whisper.model.config.vocab_size)
-        self.random = self._random()
+        self.monitor = DivergenceMonitor(whisper.model.config.vocab_size)
+        self.random = self._random_states()
         self.step = 0
-        self.seconds = 0.0  # trained since the stretch began
-        self._mark = 0.0
-        self._launched: list[PendingStep] = []
-        waits = device.type == "cuda" and augment.changes_waveform(config)
-        self._ahead = ThreadPoolExecutor(1, thread_name_prefix="batches") if waits else None
-        self._prepared: dict[tuple[int, int], Future[list[MicroBatch]]] = {}
+        self.seconds = 0.0  # of training since the stretch began
+        self._mark = 0.0  # perf_counter() up to which `seconds` counts
+        self._pending: list[PendingStep] = []
+        prefetches = device.type == "cuda" and augment.changes_waveform(config)
+        self._prefetcher = ThreadPoolExecutor(1, thread_name_prefix="batches") if prefetches else None
+        self._prefetched: dict[tuple[int, int], Future[list[MicroBatch]]] = {}
 
     def update(self, micro_batch: int) -> list[StepMetrics]:
-        """One optimiser step over one batch; what is now known of it or of the one before. Raises Diverged.
+        """Does one optimizer step over one batch, `micro_batch` clips a forward pass. Raises DivergenceError.
 
-        On a GPU that is the one before: to read a loss is to wait for the device, which would idle meanwhile.
+        Returns the metrics that are known by now. On a GPU those are the metrics of the step before: reading a loss
+        waits for the device, which would be idle until the next launch.
         """
-        if not self._launched:
+        if not self._pending:
             self._mark = time.perf_counter()
-        self._launched.append(self.stepper.launch(self.step + 1, self._batch(self.step + 1, micro_batch)))
+        self._pending.append(self.stepper.launch(self.step + 1, self._batch(self.step + 1, micro_batch)))
         self.step += 1
-        return self.synchronize(but=1 if self.device.type == "cuda" else 0)
+        return self.synchronize(leave=1 if self.device.type == "cuda" else 0)
 
     def _batch(self, step: int, micro_batch: int) -> Iterable[MicroBatch]:
-        """The batch of `step`; where a GPU would wait for changed waveforms, the next one is begun beside it."""
-        if self._ahead is None:
+        """The batch of `step`; where waveforms are augmented for a GPU, the next one is prepared in a thread."""
+        if self._prefetcher is None:
             return self.batches.micro_batches(step, micro_batch)
-        ready = self._prepared.pop((step, micro_batch), None)
-        self._prepared = {
-            (step + 1, micro_batch): self._ahead.submit(lambda: list(self.batches.micro_batches(step + 1, micro_batch)))
-        }
+        ready = self._prefetched.pop((step, micro_batch), None)
+        next_batch = self._prefetcher.submit(lambda: list(self.batches.micro_batches(step + 1, micro_batch)))
+        self._prefetched = {(step + 1, micro_batch): next_batch}
         return ready.result() if ready is not None else self.batches.micro_batches(step, micro_batch)
 
-    def synchronize(self, but: int = 0) -> list[StepMetrics]:
-        """Waits for the updates that were launched, `but` for the last few."""
-        known = []
-        while len(self._launched) > but:
-            launched = self._launched.pop(0)
-            loss, norm = launched.measured.tolist()
-            self.losses.add(launched.step, loss, norm)
+    def synchronize(self, leave: int = 0) -> list[StepMetrics]:
+        """Waits for all launched steps but the last `leave`, and returns their metrics. Raises DivergenceError."""
+        metrics = []
+        while len(self._pending) > leave:
+            pending = self._pending.pop(0)
+            loss, norm = pending.measured.tolist()
+            self.monitor.add(pending.step, loss, norm)
             now = time.perf_counter()
-            known.append(StepMetrics(launched.step, loss, launched.learning_rate, norm, now - self._mark))
+            metrics.append(StepMetrics(pending.step, loss, pending.learning_rate, norm, now - self._mark))
             self.seconds += now - self._mark
             self._mark = now
-        return known
+        return metrics
 
     def checkpoint(self, first_step: int) -> Checkpoint:
-        """All of the last update, which must be settled; `first_step` is where its stretch began."""
+        """The state after the last step, which must be synchronized; `first_step` is where its stretch began."""
         state: dict[str, Any] = {
             **self.identity,
-            "losses": self.losses.to_json(),
+            "losses": self.monitor.to_json(),
             "clips_seen": self.step * self.config.batch_size,
             "stretch": {"first_step": first_step, "seconds": self.seconds},
         }
         weights = self.stepper.weights
         moments = optimizer.moments(self.stepper.optimizer, weights, exact=self.config.exact_checkpoints)
-        self.random = self._random()
+        self.random = self._random_states()
         return Checkpoint(self.step, {"weights": weights, "moments": moments, "random": self.random}, state)
 
-    def _random(self) -> dict[str, torch.Tensor]:
+    def _random_states(self) -> dict[str, torch.Tensor]:
         """The states of torch's generators, by device."""
         states = {"cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
@@ -126,13 +239,13 @@ class TrainState:
         return states
 
     def restore_random_state(self) -> None:
-        """Draws random numbers from where the last checkpoint was made or read, whatever was drawn since."""
+        """Sets torch's generators to where they were at the last checkpoint, whatever was drawn since."""
         torch.set_rng_state(self.random["cpu"])
         if self.device.type == "cuda" and "cuda" in self.random:
             torch.cuda.set_rng_state(self.random["cuda"], self.device)
 
     def load(self, folder: Path, first_step: int) -> None:
-        """Becomes what `checkpoint` gave; raises Broken for a damaged checkpoint or one of another training."""
+        """Restores what `checkpoint` gave; raises CheckpointError for a damaged one or one of another training."""
         saved = checkpoints.load(folder)
         for key, value in self.identity.items():
             if saved.state.get(key) != value:
@@ -141,9 +254,9 @@ class TrainState:
             raise CheckpointError(f"{folder}: {saved.state['clips_seen']} clips seen by step {saved.step}")
         trainable.set_weights(self.whisper, saved.tensors["weights"])
         optimizer.set_moments(self.stepper.optimizer, self.stepper.weights, saved.tensors["moments"])
-        self.losses.set_json(saved.state["losses"])
+        self.monitor.set_json(saved.state["losses"])
         self.random = dict(saved.tensors["random"])
         self.restore_random_state()
         self.step = saved.step
-        before = saved.state["stretch"]
-        self.seconds = before["seconds"] if before["first_step"] == first_step else 0.0
+        stretch = saved.state["stretch"]
+        self.seconds = stretch["seconds"] if stretch["first_step"] == first_step else 0.0

@@ -1,8 +1,8 @@
-"""What TensorBoard shows of a trial."""
+"""What TensorBoard shows of a trial while it trains."""
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -11,16 +11,24 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from tmsearch.evaluation.scores import ClipScore, worst_first
-from tmsearch.quoting import markdown
-from tmsearch.training.train import StepMetrics
+from tmsearch.evaluation.scores import ClipScore
+from tmsearch.evaluation.worst_clips import markdown_table
+from tmsearch.files import write_atomically
+from tmsearch.training.state import StepMetrics
 
 METRICS = ("wer", "wer_raw", "cer")
-_CLIPS = 10  # of the worst, as text
+_WORST_CLIPS = 10  # shown as text
 
 
 class TrialLog:
-    """TensorBoard events of one trial, over all its segments. `choices` are what its study chooses from, by knob."""
+    """TensorBoard events of one trial, over all its segments.
+
+    Args:
+        folder: of the trial's event files.
+        first_step: the step that training resumes from; 0 at the start.
+        params: the trial's knobs, for the HParams tab.
+        choices: the values that the study searches, by knob.
+    """
 
     def __init__(
         self,
@@ -29,31 +37,38 @@ class TrialLog:
         params: Mapping[str, Any],
         choices: Mapping[str, Sequence[Any]] = MappingProxyType({}),
     ) -> None:
-        # Events past the point from which training goes on belong to steps that are done again: taken out of the files,
-        # and a TensorBoard that has them already is told so.
-        forget(folder, first_step)
+        # Events past `first_step` belong to steps that are done again: they are taken out of the files, and
+        # purge_step tells a running TensorBoard to drop what it has read of them.
+        drop_events_after(folder, first_step)
         self._writer = SummaryWriter(str(folder), purge_step=first_step + 1)
         if not first_step:
-            shown = {key: _shown(value) for key, value in params.items() if value is not None}
-            # Words that are not on the list are filtered away: each trial's file has those of all.
-            words = {key: choices.get(key, [params[key]]) for key, one in shown.items() if isinstance(one, str)}
-            listed = {key: [str(_shown(one)) for one in values] for key, values in words.items()}
-            experiment, start, _ = hparams(  # type: ignore[no-untyped-call]
-                shown, dict.fromkeys(METRICS, 0.0), hparam_domain_discrete=listed
-            )
-            self._writer._get_file_writer().add_summary(experiment)  # type: ignore[no-untyped-call]
-            self._writer._get_file_writer().add_summary(start)  # type: ignore[no-untyped-call]
+            self._add_params(params, choices)
 
-    def progress(self, progress: StepMetrics) -> None:
-        self._scalar("loss", progress.loss, progress.step)
-        self._scalar("learning_rate", progress.learning_rate, progress.step)
-        self._scalar("gradient_norm", progress.grad_norm, progress.step)
+    def _add_params(self, params: Mapping[str, Any], choices: Mapping[str, Sequence[Any]]) -> None:
+        shown = {name: _hparam(value) for name, value in params.items() if value is not None}
+        # The HParams tab hides words that are not declared in the first trial's file, so each file declares all.
+        domains = {}
+        for name, value in shown.items():
+            if isinstance(value, str):
+                domains[name] = [str(_hparam(choice)) for choice in choices.get(name, [params[name]])]
+        experiment, start, _ = hparams(  # type: ignore[no-untyped-call]
+            shown, dict.fromkeys(METRICS, 0.0), hparam_domain_discrete=domains
+        )
+        file_writer = self._writer._get_file_writer()  # type: ignore[no-untyped-call]
+        file_writer.add_summary(experiment)
+        file_writer.add_summary(start)
 
-    def rung(self, step: int, metrics: Mapping[str, float], clips: Sequence[ClipScore]) -> None:
-        """An evaluation: its rates, and the worst clips to read. Sounds and pictures come when the trial has ended."""
+    def add_step(self, metrics: StepMetrics) -> None:
+        """Adds the metrics of one optimizer step."""
+        self._scalar("loss", metrics.loss, metrics.step)
+        self._scalar("learning_rate", metrics.learning_rate, metrics.step)
+        self._scalar("gradient_norm", metrics.grad_norm, metrics.step)
+
+    def add_evaluation(self, step: int, metrics: Mapping[str, float], clips: Sequence[ClipScore]) -> None:
+        """Adds the error rates of an evaluation and the worst clips as text; sounds and pictures come at the end."""
         for name in METRICS:
             self._scalar(name, metrics[name], step)
-        self._writer.add_text("worst_clips", _worst(clips), step)
+        self._writer.add_text("worst_clips", markdown_table(clips, _WORST_CLIPS), step)
 
     def _scalar(self, tag: str, value: float, step: int) -> None:
         self._writer.add_scalar(tag, value, step)
@@ -67,8 +82,8 @@ class TrialLog:
         self._writer.close()
 
 
-def forget(folder: Path, step: int) -> None:
-    """Take what comes after `step` out of a training's event files; of 0 nothing is left."""
+def drop_events_after(folder: Path, step: int) -> None:
+    """Takes the events of later steps out of a trial's event files; for step 0 the files are deleted."""
     from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.summary.writer.record_writer import RecordWriter
@@ -78,27 +93,17 @@ def forget(folder: Path, step: int) -> None:
             file.unlink(missing_ok=True)
             continue
         records = list(RawEventFileLoader(str(file)).Load())
-        kept = [one for one in records if Event.FromString(one).step <= step]
-        if len(kept) < len(records):
-            scratch = folder / f".{os.getpid()}"
-            with scratch.open("wb") as stream:
-                writer = RecordWriter(stream)
-                for one in kept:
-                    writer.write(one)
-            scratch.replace(file)
+        valid = [record for record in records if Event.FromString(record).step <= step]
+        if len(valid) < len(records):
+            content = io.BytesIO()
+            writer = RecordWriter(content)
+            for record in valid:
+                writer.write(record)
+            write_atomically(file, content.getvalue())
 
 
-def _shown(value: Any) -> float | str:
-    """As the HParams tab has it: numbers are sorted as such, and a switch is a word."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return value
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _worst(clips: Sequence[ClipScore]) -> str:
-    """A Markdown table."""
-    rows = ["| clip | errors | words | said | heard |", "|---|---|---|---|---|"]
-    for one in worst_first(clips)[:_CLIPS]:
-        texts = f"{markdown(one.reference)} | {markdown(one.hypothesis)}"
-        rows.append(f"| {markdown(one.name)} | {one.edits} | {one.words} | {texts} |")
-    return "\n".join(rows)
+def _hparam(value: Any) -> float | str:
+    """A knob's value as the HParams tab takes it: numbers sort as numbers, and a switch is a word."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value if isinstance(value, int | float) else str(value)

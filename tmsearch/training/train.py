@@ -11,26 +11,16 @@ import torch
 
 from tmsearch import devices
 from tmsearch.config import TrainConfig
+from tmsearch.errors import TmsearchError
 from tmsearch.evaluation import evaluate
-from tmsearch.evaluation.scores import ClipScore
+from tmsearch.evaluation.scores import ClipScore, Scores
 from tmsearch.features.dataset import Speech
+from tmsearch.model import trainable
+from tmsearch.model import whisper as model
+from tmsearch.model.whisper import Whisper
 from tmsearch.training import checkpoints
 from tmsearch.training.checkpoints import CheckpointWriter
-from tmsearch.training.loss import DivergenceError
 from tmsearch.training.state import StepMetrics, TrainState, fingerprint
-from tmsearch.training.warm import ModelCache
-
-__all__ = [
-    "DivergenceError",
-    "Result",
-    "Speech",
-    "StepMetrics",
-    "Stretch",
-    "TrainingStoppedError",
-    "fingerprint",
-    "train",
-]
-
 
 # A kill costs at most a minute of training, unless saving takes so long that it would cost more than this share.
 SAVE_SECONDS = 60.0
@@ -41,9 +31,10 @@ SAVE_SHARE = 0.05
 class Stretch:
     """Which steps to train, and what their result depends on to the bit: threads, micro-batch, checkpoint.
 
-    Training goes on from the step of `checkpoint`, from nothing where it is None, up to `last_step`; `first_step` is
-    where this stretch of the training was to begin. A checkpoint is saved in the folder `save_to` at `last_step`
-    and, if `save_seconds` is not 0, whenever that much training would be lost; only the newest on the way is kept.
+    Training resumes from the step of `checkpoint`, or starts where that is None, and ends at `last_step`;
+    `first_step` is where this stretch was meant to start. A checkpoint is saved in the folder `save_to` at
+    `last_step` and, if `save_seconds` is not 0, whenever that much training could be lost; of the latter only the
+    newest is kept.
     """
 
     first_step: int
@@ -70,12 +61,79 @@ class Result:
     scores: tuple[ClipScore, ...]
 
 
-class TrainingStoppedError(Exception):
+class TrainingStoppedError(TmsearchError):
     """The caller's `stop` became true: `step` was finished, and `checkpoint` saved there."""
 
     def __init__(self, step: int, checkpoint: Path) -> None:
         super().__init__(f"stopped at step {step}")
-        self.step, self.checkpoint = step, checkpoint
+        self.step = step
+        self.checkpoint = checkpoint
+
+
+class ModelCache:
+    """What a process keeps from one call of `train` to the next: the last model with an untouched copy of its weights,
+    and the state that its last checkpoint was made of.
+
+    No training depends on an earlier one: results are bit-equal with and without the cache.
+    """
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Drops everything, as when memory ran out."""
+        self._loaded: tuple[str, str | None] | None = None  # name and revision of the model
+        self._whisper: Whisper | None = None
+        self._untouched: dict[str, torch.Tensor] = {}
+        self._state: TrainState | None = None
+        self._checkpoint: Path | None = None
+
+    def whisper(self, config: TrainConfig) -> Whisper:
+        """`config.model` as it was loaded, on whatever device it is now. Invalidates the model returned before."""
+        self._state = None
+        wanted = (config.model, config.model_revision)
+        if self._whisper is None or wanted != self._loaded:
+            self.clear()  # before the next model needs the memory
+            self._whisper = model.load(config)
+            self._loaded = wanted
+            weights = self._whisper.model.state_dict()
+            self._untouched = {name: weight.detach().clone() for name, weight in weights.items()}
+            return self._whisper
+        trainable.remove_adapters(self._whisper)
+        devices.move(self._whisper.model, self._whisper.model.device, torch.float32)
+        self._whisper.model.load_state_dict(self._untouched)
+        return self._whisper
+
+    def state(
+        self, config: TrainConfig, speech: Speech, device: torch.device, checkpoint: Path | None, first_step: int
+    ) -> TrainState:
+        """The state of `config` at `checkpoint`, or before the first step: kept, loaded or new.
+
+        Raises CheckpointError for a checkpoint that is damaged or of another training.
+        """
+        state = self._state
+        self._state = None
+        identity = {"config": fingerprint(config), "corpus": speech.corpus.fingerprint}
+        if (
+            state is not None
+            and state.identity == identity
+            and checkpoint is not None
+            and checkpoint == self._checkpoint
+        ):
+            checkpoints.check(checkpoint)
+            state.seconds = 0.0
+            state.restore_random_state()
+            return state
+        del state  # its memory is needed for the next one
+        state = TrainState(config, speech, self.whisper(config), device)
+        if checkpoint is not None:
+            state.load(checkpoint, first_step)
+        return state
+
+    def keep(self, state: TrainState, checkpoint: Path) -> None:
+        """Lets the next call resume from `state`, which is what `checkpoint` holds."""
+        self._state = state
+        self._checkpoint = checkpoint
 
 
 def never() -> bool:
@@ -90,58 +148,79 @@ def train(
     report: Callable[[StepMetrics], None],
     *,
     stop: Callable[[], bool] = never,
-    warm: ModelCache | None = None,
+    model_cache: ModelCache | None = None,
 ) -> Result:
     """Trains up to `stretch.last_step`, saves a checkpoint there, and scores it on the validation split.
 
-    The schedule spans `config.max_steps` whatever `last_step` is. On a CPU a training stopped anywhere and resumed
-    equals the unbroken one to the bit, at equal threads and micro-batch. `warm` is what the process keeps from one
-    call to the next. Raises DivergenceError, TrainingStoppedError, InputError, and CheckpointError.
+    The schedule spans `config.max_steps` whatever `last_step` is. Stopped anywhere and resumed on a CPU, a training is
+    bit-equal to the unbroken one, at equal threads and micro-batch.
+
+    Args:
+        report: called with the metrics of every optimizer step, in order.
+        stop: asked after every step and between two batches of the evaluation.
+
+    Raises:
+        DivergenceError: the loss or its gradient is not finite, or has run away.
+        TrainingStoppedError: `stop` was true; a checkpoint of the step reached is on the disk.
+        InputError: the model or the clips do not fit the configuration.
+        CheckpointError: the checkpoint is damaged or of another training.
     """
     device = devices.configure_device(stretch.threads)
-    warm = warm or ModelCache()
+    model_cache = model_cache or ModelCache()
+    checkpoint = stretch.save_to / checkpoints.folder_name(stretch.last_step)
     try:
-        run = warm.run(config, speech, device, stretch.checkpoint, stretch.first_step)
-        with checkpoints.CheckpointWriter(stretch.save_to) as writer:
-            _advance(run, stretch, writer, report, stop)
+        state = model_cache.state(config, speech, device, stretch.checkpoint, stretch.first_step)
+        with CheckpointWriter(stretch.save_to) as writer:
+            _advance(state, stretch, writer, report, stop)
             # The checkpoint is written meanwhile; leaving the block waits for it.
-            scores, seconds = evaluate.evaluate(run.whisper, speech, speech.split.validation, config, stop=stop)
+            scores, seconds = evaluate.evaluate(state.whisper, speech, speech.split.validation, config, stop=stop)
     except evaluate.EvaluationInterruptedError:
-        raise TrainingStoppedError(
-            stretch.last_step, stretch.save_to / checkpoints.folder_name(stretch.last_step)
-        ) from None
+        raise TrainingStoppedError(stretch.last_step, checkpoint) from None
     finally:
         if device.type == "cuda":
             torch.cuda.empty_cache()
-    saved = stretch.save_to / checkpoints.folder_name(run.step)
-    warm.keep(run, saved)
+    model_cache.keep(state, checkpoint)
+    return _result(state, scores, seconds, checkpoint)
+
+
+def _result(state: TrainState, scores: Scores, eval_seconds: float, checkpoint: Path) -> Result:
     return Result(
-        run.step, scores.wer, scores.wer_raw, scores.cer, scores.loops, run.seconds, seconds, saved, scores.clips
+        step=state.step,
+        wer=scores.wer,
+        wer_raw=scores.wer_raw,
+        cer=scores.cer,
+        loops=scores.loops,
+        train_seconds=state.seconds,
+        eval_seconds=eval_seconds,
+        checkpoint=checkpoint,
+        scores=scores.clips,
     )
 
 
 def _advance(
-    run: TrainState,
+    state: TrainState,
     stretch: Stretch,
     writer: CheckpointWriter,
     report: Callable[[StepMetrics], None],
     stop: Callable[[], bool],
 ) -> None:
-    """Updates and saves until the stretch's last step."""
-    if run.step > stretch.last_step:
+    """Trains and saves until the stretch's last step."""
+    if state.step > stretch.last_step:
         raise ValueError(f"{stretch.checkpoint}: is past step {stretch.last_step}, where the stretch ends")
-    own: int | None = None  # step of the last checkpoint that this call wrote on the way
-    kept = time.monotonic()
-    while run.step < stretch.last_step:
-        for progress in run.update(stretch.micro_batch):
-            report(progress)
+    saved_step: int | None = None  # of the last checkpoint that this call wrote on the way
+    saved_at = time.monotonic()
+    while state.step < stretch.last_step:
+        for metrics in state.update(stretch.micro_batch):
+            report(metrics)
         stopping = stop()
-        due = stretch.save_seconds and time.monotonic() - kept >= max(stretch.save_seconds, writer.took / SAVE_SHARE)
-        if stopping or due or run.step == stretch.last_step:
-            for progress in run.synchronize():
-                report(progress)
-            writer.write(run.checkpoint(stretch.first_step), instead_of=own)
-            own, kept = run.step, time.monotonic()
+        interval = max(stretch.save_seconds, writer.last_seconds / SAVE_SHARE)
+        due = stretch.save_seconds and time.monotonic() - saved_at >= interval
+        if stopping or due or state.step == stretch.last_step:
+            for metrics in state.synchronize():
+                report(metrics)
+            writer.write(state.checkpoint(stretch.first_step), instead_of=saved_step)
+            saved_step = state.step
+            saved_at = time.monotonic()
         if stopping:
             writer.wait()
-            raise TrainingStoppedError(run.step, stretch.save_to / checkpoints.folder_name(run.step))
+            raise TrainingStoppedError(state.step, stretch.save_to / checkpoints.folder_name(state.step))

@@ -6,39 +6,34 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
-from search.execution import messages
-from search.execution.messages import (
-    CheckJob,
-    Event,
-    Failure,
-    Job,
-    JobAnswer,
-    MessageError,
-    SegmentStopped,
-    StopRequest,
-    TestJob,
-)
+from search.execution import messages, wire
+from search.execution.messages import CheckJob, Event, Failure, Job, JobAnswer, SegmentStopped, StopRequest, TestJob
+from search.execution.wire import MessageError
 from tmsearch import job_server
 from tmsearch.errors import InputError
+from tmsearch.formatting import first_line
 from tmsearch.trial import check, jobs
 from tmsearch.trial.workbench import Workbench
 
+_MEMORY_ADVICE = "low_memory needs half, a smaller micro_batch_size or context_seconds less"
 
-def answer(bench: Workbench, job: Job, report: Callable[[Event], None], stop: Callable[[], bool]) -> JobAnswer:
-    """The job's last word, failures by class among them."""
+
+def answer(workbench: Workbench, job: Job, report: Callable[[Event], None], stop: Callable[[], bool]) -> JobAnswer:
+    """Run a job and return its answer; whatever goes wrong becomes a Failure of its kind."""
     from tmsearch.training import micro_batch
-    from tmsearch.training.train import DivergenceError, TrainingStoppedError
+    from tmsearch.training.state import DivergenceError
+    from tmsearch.training.train import TrainingStoppedError
 
     try:
         if isinstance(job, CheckJob):
-            return check.check(bench, job)
+            return check.check(workbench, job)
         if isinstance(job, TestJob):
-            return jobs.test(bench, job)
-        return jobs.segment(bench, job, report, stop)
-    except TrainingStoppedError as stopped:
-        return SegmentStopped(stopped.step)
-    except DivergenceError as diverged:
-        return Failure("diverged", str(diverged))
+            return jobs.run_test(workbench, job)
+        return jobs.run_segment(workbench, job, report, stop)
+    except TrainingStoppedError as error:
+        return SegmentStopped(error.step)
+    except DivergenceError as error:
+        return Failure("diverged", str(error))
     except InputError as error:
         return Failure("input", str(error))
     except OSError as error:
@@ -46,28 +41,18 @@ def answer(bench: Workbench, job: Job, report: Callable[[Event], None], stop: Ca
         return Failure("disk", f"{error.strerror}: {error.filename}")
     except Exception as error:
         if micro_batch.is_out_of_memory(error):
-            return _out_of_memory(error)
+            return Failure("oom", f"out of memory: {first_line(error)}; {_MEMORY_ADVICE}")
         traceback.print_exc()
-        return Failure("bug", f"{type(error).__name__}: {_first_line(error)}")
+        return Failure("bug", f"{type(error).__name__}: {first_line(error)}")
 
 
-def _out_of_memory(error: BaseException) -> Failure:
-    advice = "low_memory needs half, a smaller micro_batch_size or context_seconds less"
-    return Failure("oom", f"out of memory: {_first_line(error)}; {advice}")
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).splitlines()
-    return lines[0] if lines else ""
-
-
-def requests(stream: BinaryIO, write: job_server.Write, stop: Callable[[], None]) -> Iterator[Job]:
-    """Jobs of a stream; ends after a message that cannot be read, with a Failure."""
-    for line in messages.read_lines(stream):
+def read_jobs(stream: BinaryIO, write: job_server.Write, stop: Callable[[], None]) -> Iterator[Job]:
+    """Jobs from a stream; after a message that cannot be read it writes a Failure and ends."""
+    for line in wire.read_lines(stream):
         try:
-            message = messages.job_from_json(messages.decode(line))
+            message = messages.job_from_json(wire.decode(line))
         except MessageError as error:
-            write(messages.encode(Failure("bug", f"a message of the supervisor cannot be read: {error}").to_json()))
+            write(wire.encode(Failure("bug", f"a message of the supervisor cannot be read: {error}").to_json()))
             return
         if isinstance(message, StopRequest):
             stop()
@@ -75,21 +60,21 @@ def requests(stream: BinaryIO, write: job_server.Write, stop: Callable[[], None]
             yield message
 
 
-def _encoded(event: JobAnswer) -> bytes:
+def _encode_answer(event: JobAnswer) -> bytes:
     try:
-        return messages.encode(event.to_json())
+        return wire.encode(event.to_json())
     except MessageError as error:
-        return messages.encode(Failure("bug", f"the answer cannot be sent: {error}").to_json())
+        return wire.encode(Failure("bug", f"the answer cannot be sent: {error}").to_json())
 
 
 def main() -> None:
     """Answer jobs from standard input until it closes."""
-    bench = Workbench()
+    workbench = Workbench()
 
-    def serve(job: Job, write: job_server.Write, stop: Callable[[], bool]) -> bytes:
-        return _encoded(answer(bench, job, lambda event: write(messages.encode(event.to_json())), stop))
+    def run(job: Job, write: job_server.Write, stop: Callable[[], bool]) -> bytes:
+        return _encode_answer(answer(workbench, job, lambda event: write(wire.encode(event.to_json())), stop))
 
-    job_server.serve(requests, serve)
+    job_server.serve(read_jobs, run)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What is looked at before a study exists: its data, its split, its models."""
+"""The check before a study is made: its data, its split, its models."""
 
 from __future__ import annotations
 
@@ -14,49 +14,61 @@ from tmsearch.trial.workbench import Workbench
 
 if TYPE_CHECKING:
     from tmsearch.data.corpus import Corpus
+    from tmsearch.data.splits import Split
+
+_ROUNDING_SECONDS = 0.01  # a clip may be this much longer than the context
+_BYTES_A_PARAMETER = 3 * 4  # of a checkpoint: the weight and AdamW's two moments in float32; adapters take less
 
 
-def check(bench: Workbench, job: CheckJob) -> Checked:
-    """Load the data and look at the models before anything is written; what the study keeps of both."""
+def check(workbench: Workbench, job: CheckJob) -> Checked:
+    """Load the data and estimate what each model needs; writes nothing. Raises InputError."""
     from tmsearch.data import splits
     from tmsearch.model import context, cost, whisper
 
     data = DataConfig(**job.data)
-    corpus = bench.corpus(data)
+    corpus = workbench.corpus(data)
     split = splits.split(corpus, data)
-    models = {}
     seconds = [clip.seconds for clip in corpus.clips]
+    models = {}
     for params in job.candidates:
         config = TrainConfig(**params)
-        facts = whisper.describe(config.model, config.model_revision)
-        rule = context.context_rule(config, facts.context_seconds, max(seconds))
-        _fits(corpus, rule.seconds, config.model)
-        estimate = cost.estimate(facts, config, seconds=rule.mean_seconds(seconds))
-        # Weights and AdamW's two moments, float32; adapters take less.
-        saved = 3 * 4 * facts.parameters
-        models[config.model] = {**dataclasses.asdict(facts), **dataclasses.asdict(estimate), "checkpoint_bytes": saved}
-    data_facts = DataFacts(
+        model = whisper.describe(config.model, config.model_revision)
+        rule = context.context_rule(config, model.context_seconds, max(seconds))
+        _check_lengths(corpus, rule.seconds, config.model)
+        estimate = cost.estimate(model, config, seconds=rule.mean_seconds(seconds))
+        models[config.model] = {
+            **dataclasses.asdict(model),
+            **dataclasses.asdict(estimate),
+            "checkpoint_bytes": _BYTES_A_PARAMETER * model.parameters,
+        }
+    rate = cost.matmul_rate(len(os.sched_getaffinity(0))) if job.measure else None
+    return Checked(data_facts(corpus, split).to_json(), models, rate)
+
+
+def data_facts(corpus: Corpus, split: Split) -> DataFacts:
+    """What a study keeps of its data."""
+    seconds = [clip.seconds for clip in corpus.clips]
+    return DataFacts(
         fingerprint=corpus.fingerprint,
         clips=len(corpus.clips),
-        seconds=sum(clip.seconds for clip in corpus.clips),
+        seconds=sum(seconds),
         train=split.train,
         validation=split.validation,
         test=split.test,
         grouped_by=split.grouped_by,
-        dropped=tuple({"name": row.name, "reason": row.reason} for row in corpus.dropped),
-        longest=max(clip.seconds for clip in corpus.clips),
-        commit=corpus.commit,  # what a branch of the hub pointed at
+        dropped=tuple(dataclasses.asdict(row) for row in corpus.dropped),
+        longest=max(seconds),
+        commit=corpus.commit,
     )
-    rate = cost.matmul_rate(len(os.sched_getaffinity(0))) if job.measure else None
-    return Checked(data_facts.to_json(), models, rate)
 
 
-def _fits(corpus: Corpus, seconds: float, name: str) -> None:
-    """Raise InputError where a clip is longer than the model hears: its text could not be learned."""
-    long = [clip.name for clip in corpus.clips if clip.seconds > seconds + 0.01]
+def _check_lengths(corpus: Corpus, context_seconds: float, model: str) -> None:
+    """Raise InputError where a clip is longer than the model's context: the end of its text could not be learned."""
+    long = [clip.name for clip in corpus.clips if clip.seconds > context_seconds + _ROUNDING_SECONDS]
     if long:
         longest = max(clip.seconds for clip in corpus.clips)
         raise InputError(
-            f"{name}: train.context_seconds: {len(long)} clips are longer than the {seconds:g} s that the model hears, "
-            f"such as {long[0]}; the longest has {longest:.1f} s: raise it, or take another model, or drop them"
+            f"{model}: train.context_seconds: {len(long)} clips are longer than the {context_seconds:g} s that the "
+            f"model hears, such as {long[0]}; the longest has {longest:.1f} s: raise it, or take another model, or "
+            "drop them"
         )

@@ -19,148 +19,171 @@ from search.execution.messages import (
     TestJob,
 )
 from tmsearch.config import TrainConfig
-from tmsearch.recipe import Recipe, save_recipe, trial_recipe
-from tmsearch.trial.facts import Baseline, StudyFacts, baseline_key, micro_batch_key, words_key
+from tmsearch.recipe import save_recipe, trial_recipe
+from tmsearch.trial.facts import Baseline, StudyFacts, TestScores, baseline_key, micro_batch_key, words_key
 from tmsearch.trial.settings import TrialSettings
 from tmsearch.trial.workbench import Workbench
 
 if TYPE_CHECKING:
-    from tmsearch.features.dataset import Speech
-    from tmsearch.training.train import Result, StepMetrics
+    from tmsearch.training.state import StepMetrics
+    from tmsearch.training.train import Result
 
 Report = Callable[[Event], None]
 
 
-def _recipe(job: SegmentJob | TestJob, settings: TrialSettings, facts: StudyFacts) -> Recipe:
-    return trial_recipe(
-        settings.data,
-        job.params,
-        seed=job.seed,
-        max_steps=settings.max_steps,
-        threads=settings.threads,
-        fingerprint=facts.known_data.fingerprint,
-    )
+class _Trial:
+    """What a job's trial trains on, with what, and where its files are."""
+
+    def __init__(self, workbench: Workbench, job: SegmentJob | TestJob) -> None:
+        self.settings = TrialSettings.from_json(job.settings)
+        self.facts = StudyFacts.from_json(job.facts)
+        self.recipe = trial_recipe(
+            self.settings.data,
+            job.params,
+            seed=job.seed,
+            max_steps=self.settings.max_steps,
+            threads=self.settings.threads,
+            fingerprint=self.facts.known_data.fingerprint,
+        )
+        self.config = self.recipe.train
+        self.fold = self.recipe.data.fold
+        self.folder = Path(job.folder)
+        self.checkpoints = self.folder / "checkpoints"
+        self.cache = Path(self.settings.cache)
+        self.speech = workbench.speech(self.recipe.data, self.facts.known_data, self.cache)
 
 
-def segment(bench: Workbench, job: SegmentJob, report: Report, stop: Callable[[], bool]) -> SegmentResult:
-    """Train one stretch of one configuration and score it; the answer for the supervisor."""
+def run_segment(workbench: Workbench, job: SegmentJob, report: Report, stop: Callable[[], bool]) -> SegmentResult:
+    """Train one trial from one step to another and score it on the validation split.
+
+    Before the study's first result with a model its zero-shot baseline is scored, too.
+
+    Args:
+        workbench: what the process keeps from one job to the next.
+        job: the segment.
+        report: gets progress, and what the study keeps for all of its trials.
+        stop: whether to save and raise TrainingStoppedError after the current step.
+
+    Raises:
+        InputError: the data or the model cannot be used.
+        DivergenceError: the loss or the gradients are not finite, or the loss grew.
+        TrainingStoppedError: see `stop`.
+    """
     from tmsearch import devices
     from tmsearch.evaluation.scores import scores_file, write_scores
     from tmsearch.export import weights
-    from tmsearch.training import checkpoints, claims
+    from tmsearch.training import checkpoints
     from tmsearch.training.tensorboard import TrialLog
 
-    settings = TrialSettings.from_json(job.settings)
-    facts = StudyFacts.from_json(job.facts)
-    recipe, folder = _recipe(job, settings, facts), Path(job.folder)
-    config = recipe.train
-    cache = Path(settings.cache)
-    speech = bench.speech(recipe.data, facts.known_data, cache)
-    save_recipe(folder / "config.yaml", recipe)
-    devices.configure_device(settings.threads)
+    trial = _Trial(workbench, job)
+    save_recipe(trial.folder / "config.yaml", trial.recipe)
+    devices.configure_device(trial.settings.threads)
     # Compiled graphs outlive the process that compiled them.
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache / "compiled"))
-    _baseline(bench, config, speech, facts, folder.parents[1], report)
-    saved = folder / "checkpoints"
-    checkpoint = claims.latest(saved, job.last_step)
-    begun = checkpoints.step_of(checkpoint) if checkpoint else 0
-    with TrialLog(Path(settings.tensorboard) / folder.name, begun, job.params, settings.choices) as logbook:
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(trial.cache / "compiled"))
+    _report_baseline(workbench, trial, report)
+    checkpoint = checkpoints.latest_of_claims(trial.checkpoints, job.last_step)
+    start = checkpoints.step_of(checkpoint) if checkpoint else 0
+    events = Path(trial.settings.tensorboard) / trial.folder.name
+    with TrialLog(events, start, job.params, trial.settings.choices) as trial_log:
 
-        def log(progress: StepMetrics) -> None:
-            logbook.progress(progress)
-            report(ProgressEvent(**dataclasses.asdict(progress)))
+        def add_step(step: StepMetrics) -> None:
+            trial_log.add_step(step)
+            report(ProgressEvent(**dataclasses.asdict(step)))
 
-        result, clips = _trained(bench, config, speech, job, log, report, stop)
-        metrics: dict[str, Any] = {name: getattr(result, name) for name in ("wer", "wer_raw", "cer", "loops")}
-        # What ended between this and its commit is done again, from its last checkpoint: its events are there.
-        if begun < result.step or not scores_file(folder, result.step).is_file():
-            logbook.rung(result.step, metrics, result.scores)
-    claims.keep_only(saved, job.token, result.step)
-    if settings.keep_weights and result.step == config.max_steps:
-        weights.keep(result.checkpoint, folder)
-    write_scores(folder, result.step, result.scores)
-    costs = {"train_seconds": result.train_seconds, "eval_seconds": result.eval_seconds, "micro_batch": clips}
-    # By clip, in the split's order: what a paired comparison of two trials reads.
-    errors = [score.edits for score in result.scores]
-    if recipe.data.fold not in facts.words:
-        report(Fact(words_key(recipe.data.fold), [score.words for score in result.scores]))
-    metrics |= {**costs, "clips": len(errors), "errors": errors}
-    return SegmentResult(result.wer, metrics)
+        result, clips_at_once = _train(workbench, trial, job, add_step, report, stop)
+        rates = {name: getattr(result, name) for name in ("wer", "wer_raw", "cer", "loops")}
+        # A segment that ended before its result was committed is repeated from its last checkpoint: its events exist.
+        if start < result.step or not scores_file(trial.folder, result.step).is_file():
+            trial_log.add_evaluation(result.step, rates, result.scores)
+    checkpoints.keep_only_claimed(trial.checkpoints, job.token, result.step)
+    if trial.settings.keep_weights and result.step == trial.config.max_steps:
+        weights.keep(result.checkpoint, trial.folder)
+    write_scores(trial.folder, result.step, result.scores)
+    if trial.fold not in trial.facts.words:
+        report(Fact(words_key(trial.fold), [clip.words for clip in result.scores]))
+    return SegmentResult(result.wer, {**rates, **_metrics(result, clips_at_once)})
 
 
-def test(bench: Workbench, job: TestJob) -> Tested:
-    """Score the kept model of one finished training on the locked test split."""
+def _metrics(result: Result, clips_at_once: int) -> dict[str, Any]:
+    """Costs of a segment, and its word errors by clip in the split's order, for paired comparisons of trials."""
+    return {
+        "train_seconds": result.train_seconds,
+        "eval_seconds": result.eval_seconds,
+        "micro_batch": clips_at_once,
+        "clips": len(result.scores),
+        "errors": [clip.edits for clip in result.scores],
+    }
+
+
+def run_test(workbench: Workbench, job: TestJob) -> Tested:
+    """Score the kept model of a finished trial on the locked test split. Raises InputError and CheckpointError."""
     from tmsearch import devices
     from tmsearch.export import weights
 
-    settings = TrialSettings.from_json(job.settings)
-    facts = StudyFacts.from_json(job.facts)
-    recipe = _recipe(job, settings, facts)
-    devices.configure_device(settings.threads)
-    speech = bench.speech(recipe.data, facts.known_data, Path(settings.cache))
-    scores = weights.on_test(recipe.train, Path(job.folder), speech)
-    return Tested(
-        wer=scores.wer,
-        wer_raw=scores.wer_raw,
+    trial = _Trial(workbench, job)
+    devices.configure_device(trial.settings.threads)
+    scores = weights.score_on_test(trial.config, trial.folder, trial.speech)
+    test_scores = TestScores(
         errors=tuple(clip.edits for clip in scores.clips),
         words=tuple(clip.words for clip in scores.clips),
+        wer_raw=scores.wer_raw,
     )
+    return Tested(test_scores.to_json())
 
 
-def _trained(
-    bench: Workbench,
-    config: TrainConfig,
-    speech: Speech,
+def _train(
+    workbench: Workbench,
+    trial: _Trial,
     job: SegmentJob,
-    log: Callable[[StepMetrics], None],
+    add_step: Callable[[StepMetrics], None],
     report: Report,
     stop: Callable[[], bool],
 ) -> tuple[Result, int]:
-    """The segment's training with as many clips a forward pass as memory takes, and how many: the study remembers."""
-    from tmsearch.training import claims, micro_batch, train
+    """The segment's training with as many clips a forward pass as memory allows, and that number."""
+    from tmsearch.training import checkpoints, micro_batch, train
 
-    saved = Path(job.folder) / "checkpoints"
-    settings = TrialSettings.from_json(job.settings)
-    key = micro_batch_key(config, micro_batch.device_name())
-    clips = StudyFacts.from_json(job.facts).micro_batches.get(key)
+    cache = workbench.model_cache
+    key = micro_batch_key(trial.config, micro_batch.device_name())
+    clips = trial.facts.micro_batches.get(key)
     if clips is None:
-        clips = micro_batch.find(config, speech, bench.warm)
+        clips = micro_batch.find(trial.config, trial.speech, cache)
         report(Limit(key, clips))
     while True:
         stretch = train.Stretch(
             first_step=job.first_step,
             last_step=job.last_step,
-            threads=settings.threads,
+            threads=trial.settings.threads,
             micro_batch=clips,
-            checkpoint=claims.latest(saved, job.last_step),
-            save_to=claims.folder(saved, job.token),
+            checkpoint=checkpoints.latest_of_claims(trial.checkpoints, job.last_step),
+            save_to=checkpoints.claim_folder(trial.checkpoints, job.token),
             save_seconds=train.SAVE_SECONDS,
         )
         try:
-            return train.train(config, speech, stretch, log, stop=stop, warm=bench.warm), clips
+            result = train.train(trial.config, trial.speech, stretch, add_step, stop=stop, model_cache=cache)
+            return result, clips
         except (RuntimeError, MemoryError) as error:
             if clips == 1 or not micro_batch.is_out_of_memory(error):
                 raise
-        # Out of the except block, whose error holds the tensors that there was no more room beside.
-        bench.warm.forget()
-        micro_batch.release()
-        clips = micro_batch.halved(clips)
+        # Outside the except block, whose error holds references to the tensors that filled the memory.
+        cache.clear()
+        micro_batch.free_memory()
+        clips = micro_batch.halve(clips)
         report(Limit(key, clips))
 
 
-def _baseline(
-    bench: Workbench, config: TrainConfig, speech: Speech, facts: StudyFacts, study_folder: Path, report: Report
-) -> None:
-    """Zero-shot WER of the untouched checkpoint at its full context, once a model and study."""
+def _report_baseline(workbench: Workbench, trial: _Trial, report: Report) -> None:
+    """The zero-shot baseline of the trial's model at its full context, once for a model and study."""
     from tmsearch.evaluation import evaluate
     from tmsearch.evaluation.scores import baseline_folder, write_scores
 
-    if config.model in facts.baselines:
+    config = trial.config
+    if config.model in trial.facts.baselines:
         return
-    untouched = TrainConfig(
+    untrained = TrainConfig(
         model=config.model, model_revision=config.model_revision, eval_batch_size=config.eval_batch_size
     )
-    scores = evaluate.zero_shot(untouched, speech, bench.warm.whisper(untouched))
+    scores = evaluate.zero_shot(untrained, trial.speech, workbench.model_cache.whisper(untrained))
+    study_folder = trial.folder.parents[1]
     write_scores(baseline_folder(study_folder, config.model), 0, scores.clips)
     baseline = Baseline(
         wer=scores.wer,

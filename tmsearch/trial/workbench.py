@@ -1,4 +1,4 @@
-"""What stays loaded in the training process between jobs: the corpus, the model."""
+"""What the training process keeps loaded from one job to the next: the corpus and the model."""
 
 from __future__ import annotations
 
@@ -13,43 +13,54 @@ from tmsearch.trial.facts import DataFacts
 if TYPE_CHECKING:
     from tmsearch.data.corpus import Corpus
     from tmsearch.features.dataset import Speech
-    from tmsearch.training.warm import ModelCache
+    from tmsearch.training.train import ModelCache
 
 
 class Workbench:
-    """What stays warm between jobs: the corpus, decoded; the model."""
+    """The decoded corpus and the last model."""
 
     def __init__(self) -> None:
         self._corpora: dict[DataConfig, Corpus] = {}
-        self._warm: ModelCache | None = None
+        self._model_cache: ModelCache | None = None
 
     @property
-    def warm(self) -> ModelCache:
-        """The last model and its run."""
-        from tmsearch.training.warm import ModelCache
+    def model_cache(self) -> ModelCache:
+        """The last model and its training state."""
+        from tmsearch.training.train import ModelCache
 
-        self._warm = self._warm or ModelCache()
-        return self._warm
+        if self._model_cache is None:
+            self._model_cache = ModelCache()
+        return self._model_cache
 
     def corpus(self, data: DataConfig) -> Corpus:
-        """Loaded once; a child works on one study."""
-        from tmsearch.data import corpus as clips
+        """The corpus, loaded at the first call. Raises InputError."""
+        from tmsearch.data import corpus
 
         if data not in self._corpora:
-            self._corpora[data] = clips.load(data)
+            self._corpora[data] = corpus.load(data)
         return self._corpora[data]
 
     def speech(self, data: DataConfig, facts: DataFacts, cache: Path) -> Speech:
-        """The study's speech with the study's own split; raises InputError where the data is no longer the same."""
+        """The corpus with the split that the study was made with.
+
+        Args:
+            data: the study's, with the trial's fold.
+            facts: what the study keeps of its data.
+            cache: folder of log-mels.
+
+        Raises:
+            InputError: the data has changed since the study was made, or cannot be read.
+        """
         from tmsearch.data.splits import Split, folded
         from tmsearch.features.dataset import Speech
 
         corpus = self.corpus(dataclasses.replace(data, fold=0))
         if corpus.fingerprint != facts.fingerprint:
             raise InputError(
-                f"data.dataset: {data.dataset} changed since the study began ({facts.clips} clips then, "
+                f"data.dataset: {data.dataset} changed since the study was made ({facts.clips} clips then, "
                 f"{len(corpus.clips)} now); pin data.revision, put the old files back, or start --study NEW"
             )
         split = Split(facts.train, facts.validation, facts.test, facts.grouped_by)
-        split = folded(split, corpus, data) if data.fold else split
+        if data.fold:
+            split = folded(split, corpus, data)
         return Speech(corpus, split, data.language, data.task, cache)

@@ -1,4 +1,4 @@
-"""Engines that start workers: on this machine, on Slurm, on Ray. All start the same command, which needs no head."""
+"""What starts workers: local.py, slurm.py and ray.py, by one Protocol. All start the same command, without a head."""
 
 from __future__ import annotations
 
@@ -7,53 +7,61 @@ from typing import Protocol
 
 from search.errors import UserError
 
-ENGINES = ("local", "slurm", "ray")
-# What a started worker finds in its environment: where it runs, in words for `status`; whom it may not outlive.
-LOCATION_VARIABLE, PARENT_VARIABLE, CORES_VARIABLE = "TMSEARCH_PLACE", "TMSEARCH_WITH_PARENT", "TMSEARCH_CPUS"
+ENGINES = ("local", "slurm", "ray")  # values of --on
+# Variables in a worker's environment: its location for `status`, the process that it must not outlive, its cores.
+LOCATION_VARIABLE = "TMSEARCH_PLACE"
+PARENT_VARIABLE = "TMSEARCH_WITH_PARENT"
+CORES_VARIABLE = "TMSEARCH_CPUS"
 
 
 class WorkerHandle(Protocol):
     """One started worker."""
 
     def poll(self) -> int | None:
-        """Its exit code, below 0 for a signal; None while it runs or waits to."""
+        """Its exit code, negative for a signal; None while it runs or is queued."""
         ...
 
     def stop(self) -> None:
-        """Ask it to finish its step, save, and give its work back."""
+        """Ask it to finish its step, save, and release its claim."""
         ...
 
     def kill(self) -> None:
-        """End it now; what it saved stays."""
+        """End it now; what it has saved stays."""
         ...
 
     def last_line(self) -> str:
-        """The last line that it said; empty where there is none."""
+        """The last line of its output; empty where there is none."""
         ...
 
 
 class Launcher(Protocol):
-    """Starts workers, each in a seat: a number from 0 on that another worker takes when the first one died."""
+    """Starts workers by slot: a number from 0 that the next worker takes when one has died."""
 
-    def start(self, seat: int) -> WorkerHandle: ...
+    def start(self, slot: int) -> WorkerHandle: ...
 
     def close(self) -> None:
-        """Let go of what the engine itself needs; workers that still run are none of it."""
+        """Release what the launcher itself holds; workers that still run are left alone."""
         ...
 
 
-def options(given: Sequence[str], known: Mapping[str, str]) -> dict[str, str]:
-    """KEY=VALUE of --engine, checked against the engine's own keys (each with what it means).
+def options(texts: Sequence[str], known: Mapping[str, str]) -> dict[str, str]:
+    """KEY=VALUE of --engine, checked against the launcher's own keys (each with its meaning).
 
     Raises:
-        UserError: for text without an equals sign and for a key that the engine does not know.
+        UserError: for text without an equals sign and for an unknown key.
     """
-    found = {}
-    for text in given:
+    values = {}
+    for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not value:
             raise UserError(f"--engine {text}: no KEY=VALUE; this engine takes {', '.join(known) or 'none'}")
         if key not in known:
             raise UserError(f"--engine {key}: no such option here; this engine takes {', '.join(known) or 'none'}")
-        found[key] = value
-    return found
+        values[key] = value
+    return values
+
+
+def last_line(output: str) -> str:
+    """The last line that is not blank, stripped; empty where there is none."""
+    lines = (line.strip() for line in reversed(output.split("\n")))
+    return next(filter(None, lines), "")

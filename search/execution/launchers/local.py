@@ -11,16 +11,17 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from search.execution.launchers import CORES_VARIABLE, LOCATION_VARIABLE, PARENT_VARIABLE
+from search.execution.launchers import CORES_VARIABLE, LOCATION_VARIABLE, PARENT_VARIABLE, last_line
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them. Asks the driver's files, not torch."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is not None:
-        return [one.strip() for one in named.split(",") if one.strip() and one.strip() != "-1"]
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; needs no torch."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        names = [name.strip() for name in visible.split(",")]
+        return [name for name in names if name and name != "-1"]
     return [str(number) for number, _ in enumerate(sorted(Path("/proc/driver/nvidia/gpus").glob("*")))]
 
 
@@ -30,7 +31,7 @@ def cores() -> list[int]:
 
 
 def exit_with_parent() -> None:
-    """In a worker that a crew started: save and leave when the crew is killed; the next crew finds nobody at work.
+    """In a worker of a pool: save and exit when the pool is killed, so that the next pool finds no worker running.
 
     Linux only; elsewhere such a worker finishes the study by itself.
     """
@@ -38,19 +39,19 @@ def exit_with_parent() -> None:
     if parent is None or sys.platform != "linux":
         return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != int(parent):  # it was gone before we could ask
+    if os.getppid() != int(parent):  # it ended before the call
         os.kill(os.getpid(), signal.SIGTERM)
 
 
 def pin_to_own_cores() -> None:
-    """In a worker that a crew started: use the cores that are its own, with all that it starts."""
-    named = os.environ.pop(CORES_VARIABLE, None)
-    if named:
-        os.sched_setaffinity(0, {int(core) for core in named.split(",")})
+    """In a worker of a pool: use the cores assigned to it, with all processes that it starts."""
+    assigned = os.environ.pop(CORES_VARIABLE, None)
+    if assigned:
+        os.sched_setaffinity(0, {int(core) for core in assigned.split(",")})
 
 
 class LocalLauncher:
-    """`command` starts a worker; its words go to `logs`/worker-SEAT.log."""
+    """Starts workers by `command`; the output of each goes to `logs`/worker-SLOT.log."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], logs: Path, workers: int) -> None:
         self._command = list(command)
@@ -59,35 +60,36 @@ class LocalLauncher:
         self._workers = workers
         logs.mkdir(parents=True, exist_ok=True)
 
-    def start(self, seat: int) -> Process:
-        where = self._pinned(seat)
-        return Process(self._command, {**os.environ, **self._environment, **where}, self._logs / f"worker-{seat}.log")
+    def start(self, slot: int) -> LocalWorker:
+        environment = {**os.environ, **self._environment, **self._assignment(slot)}
+        return LocalWorker(self._command, environment, self._logs / f"worker-{slot}.log")
 
     def close(self) -> None:
         """Nothing is held."""
 
-    def _pinned(self, seat: int) -> dict[str, str]:
-        """A GPU of its own, in turn where there are fewer than workers; without one, its share of the cores."""
-        with_parent = {PARENT_VARIABLE: str(os.getpid())}
+    def _assignment(self, slot: int) -> dict[str, str]:
+        """Variables that assign the worker a GPU, or its share of the cores on a machine without GPUs."""
+        parent = {PARENT_VARIABLE: str(os.getpid())}
         cards = gpus()
         if cards:
-            card = cards[seat % len(cards)]
-            return {**with_parent, "CUDA_VISIBLE_DEVICES": card, LOCATION_VARIABLE: f"GPU {card}"}
-        there = cores()
-        share = max(1, len(there) // self._workers)
-        mine = [there[(seat * share + place) % len(there)] for place in range(share)]
-        named = ",".join(str(core) for core in mine)
-        return {**with_parent, CORES_VARIABLE: named, LOCATION_VARIABLE: f"core{'s' if len(mine) > 1 else ''} {named}"}
+            card = cards[slot % len(cards)]
+            return {**parent, "CUDA_VISIBLE_DEVICES": card, LOCATION_VARIABLE: f"GPU {card}"}
+        available = cores()
+        share = max(1, len(available) // self._workers)
+        assigned = [available[(slot * share + index) % len(available)] for index in range(share)]
+        numbers = ",".join(str(core) for core in assigned)
+        plural = "s" if len(assigned) > 1 else ""
+        return {**parent, CORES_VARIABLE: numbers, LOCATION_VARIABLE: f"core{plural} {numbers}"}
 
 
-class Process:
+class LocalWorker:
     """A worker as a process of this machine."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         self._log = log
-        self._from = log.stat().st_size if log.exists() else 0
+        self._log_start = log.stat().st_size if log.exists() else 0  # bytes
         with log.open("ab") as file:
-            # In a session of its own: Ctrl-C reaches us alone, and we say to it what that means.
+            # In a session of its own: Ctrl-C reaches the pool alone, which tells its workers.
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment, start_new_session=True
             )
@@ -112,7 +114,6 @@ class Process:
 
     def last_line(self) -> str:
         with contextlib.suppress(OSError), self._log.open("rb") as file:
-            file.seek(self._from)
-            said = file.read().decode("utf-8", "replace").split("\n")
-            return next((line.strip() for line in reversed(said) if line.strip()), "")
+            file.seek(self._log_start)
+            return last_line(file.read().decode("utf-8", "replace"))
         return ""

@@ -1,4 +1,4 @@
-"""Workers as tasks of Ray Core: one task a worker, with a GPU each unless it is told otherwise."""
+"""Workers as tasks of Ray Core: one task a worker, with one GPU each by default."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from search.errors import RunError, UserError
-from search.execution.launchers import LOCATION_VARIABLE, PARENT_VARIABLE
+from search.errors import RunError, UserError, first_line
+from search.execution.launchers import LOCATION_VARIABLE, PARENT_VARIABLE, last_line
 
-# --engine KEY=VALUE, in Ray's words.
+# Keys of --engine, as Ray names them.
 OPTIONS = {
     "address": "of the cluster, such as ray://head:10001 (auto: the one that this machine belongs to)",
     "num_gpus": "GPUs of a worker (1); 0 on a cluster without",
@@ -22,16 +22,16 @@ OPTIONS = {
     "resources": "a resource of your own that a worker needs, such as h100",
 }
 CONNECT_SECONDS = 10.0
-SAVE_SECONDS = 600.0  # what a worker that was told to stop may take to finish its step and save
+SAVE_SECONDS = 600.0  # for a worker to finish its step and save
 
 
 def run_worker(command: Sequence[str], environment: Mapping[str, str]) -> int:
-    """On the node: start a worker, wait for it, give its exit code. A task that is cancelled lets it save first."""
+    """On the node: start a worker, wait for it, and return its exit code. A cancelled task lets it save first."""
     import ray
 
     node = ray.get_runtime_context().get_node_id()[:8]
-    without_imported = {LOCATION_VARIABLE: f"Ray node {node}", PARENT_VARIABLE: str(os.getpid())}
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env={**os.environ, **environment, **without_imported})
+    assigned = {LOCATION_VARIABLE: f"Ray node {node}", PARENT_VARIABLE: str(os.getpid())}
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env={**os.environ, **environment, **assigned})
     try:
         while (code := process.poll()) is None:
             time.sleep(0.2)
@@ -45,7 +45,12 @@ def run_worker(command: Sequence[str], environment: Mapping[str, str]) -> int:
 
 
 class RayLauncher:
-    """`command` starts a worker on any node of the cluster; what it needs there is installed there."""
+    """Starts workers by `command` on the nodes of a cluster, where all that they need must be installed.
+
+    Raises:
+        UserError: Ray is not installed, or an option is not a number.
+        RunError: there is no cluster at the address.
+    """
 
     def __init__(
         self, command: Sequence[str], environment: Mapping[str, str], options: Mapping[str, str], name: str
@@ -55,37 +60,38 @@ class RayLauncher:
         except ModuleNotFoundError:
             raise UserError("--on ray: needs Ray: pip install 'tmsearch[ray]'") from None
         self._ray = ray
-        self._command, self._environment, self._name = list(command), dict(environment), name
-        self._needs = {key: _number(key, options.get(key, "1")) for key in ("num_gpus", "num_cpus")}
+        self._command = list(command)
+        self._environment = dict(environment)
+        self._name = name
+        self._requirements = {key: _number(key, options.get(key, "1")) for key in ("num_gpus", "num_cpus")}
         self._resources = {options["resources"]: 1.0} if "resources" in options else {}
-        self._began = not ray.is_initialized()
+        self._joined = not ray.is_initialized()
         address = options.get("address", "auto")
-        if self._began:
-            _reach(address)
+        if self._joined:
+            _check_reachable(address)
             try:
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
             except (ConnectionError, ValueError, RuntimeError) as error:
-                said = (str(error).splitlines() or [""])[0]
-                raise RunError(f"--on ray: no cluster at {address}: {said}") from None
+                raise RunError(f"--on ray: no cluster at {address}: {first_line(error)}") from None
 
-    def start(self, seat: int) -> Task:
-        # A node that goes away takes no retry of ours: Ray starts the task again on another one, as often as it must.
+    def start(self, slot: int) -> RayWorker:
+        # When a node disappears, Ray starts the task again on another one, as often as necessary.
         remote = self._ray.remote(run_worker).options(
-            **self._needs, resources=self._resources, max_retries=-1, name=f"{self._name}-{seat}"
+            **self._requirements, resources=self._resources, max_retries=-1, name=f"{self._name}-{slot}"
         )
-        return Task(self._ray, remote.remote(self._command, self._environment))
+        return RayWorker(self._ray, remote.remote(self._command, self._environment))
 
     def close(self) -> None:
-        """Leave the cluster, where we were the ones to join it."""
-        if self._began:
+        """Leave the cluster, unless this process had joined it before."""
+        if self._joined:
             self._ray.shutdown()
 
 
-def _reach(address: str) -> None:
-    """Raise RunError where nobody listens at host:port: Ray itself would wait for minutes."""
+def _check_reachable(address: str) -> None:
+    """Raise RunError if nothing listens at host:port; Ray itself would wait for minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdigit():
-        return  # auto, and what else Ray knows by name
+        return  # auto, or another name that Ray resolves
     try:
         socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
     except OSError as error:
@@ -96,16 +102,16 @@ def _number(key: str, text: str) -> float:
     with contextlib.suppress(ValueError):
         if float(text) >= 0:
             return float(text)
-    raise UserError(f"--engine {key}={text}: no number from 0 on")
+    raise UserError(f"--engine {key}={text}: expected a number from 0")
 
 
-class Task:
-    """One worker's task."""
+class RayWorker:
+    """A worker as a task of the cluster."""
 
     def __init__(self, ray: Any, reference: Any) -> None:
         self._ray = ray
         self._reference = reference
-        self._said = ""
+        self._error = ""
 
     def poll(self) -> int | None:
         ready, _ = self._ray.wait([self._reference], timeout=0)
@@ -116,7 +122,7 @@ class Task:
         except self._ray.exceptions.TaskCancelledError:
             return 130
         except self._ray.exceptions.RayError as error:
-            self._said = next((line for line in reversed(str(error).splitlines()) if line.strip()), "")
+            self._error = last_line(str(error))
             return -9
 
     def stop(self) -> None:
@@ -126,4 +132,4 @@ class Task:
         self._ray.cancel(self._reference, force=True)
 
     def last_line(self) -> str:
-        return self._said
+        return self._error

@@ -1,4 +1,4 @@
-"""Workers as Slurm jobs, by submitit: one job a worker, with a GPU each unless it is told otherwise."""
+"""Workers as Slurm jobs, by submitit: one job a worker, with one GPU each by default."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from search.errors import RunError, UserError
-from search.execution.launchers import LOCATION_VARIABLE
+from search.execution.launchers import LOCATION_VARIABLE, last_line
 
-# --engine KEY=VALUE, in sbatch's words.
+# Keys of --engine, as sbatch names them.
 OPTIONS = {
     "partition": "sbatch --partition",
     "account": "sbatch --account",
@@ -28,9 +28,9 @@ OPTIONS = {
     "exclude": "sbatch --exclude",
     "setup": "a command to run first, such as `module load cuda`",
 }
-# The controller is asked no oftener, for all jobs at once; a job that it does not list any more has ended.
-ASK_SECONDS = 5.0
-# Slurm sends it to a worker so many seconds before its time is up: enough to finish a step and to save.
+# Between queries of the controller, for all jobs at once; a job that it does not list any more has ended.
+QUERY_SECONDS = 5.0
+# From Slurm's signal to the end of a job's time: enough to finish a step and to save.
 SIGNAL_SECONDS = 120
 
 
@@ -41,7 +41,7 @@ def _executor(folder: Path) -> Any:
         raise UserError("--on slurm: needs submitit: pip install 'tmsearch[slurm]'") from None
 
     class Sbatch(submitit.SlurmExecutor):
-        """Submits a command. submitit's `submit` would write a pickle for the job to load, and we load none."""
+        """Submits a command; submitit's own `submit` would write a pickle for the job to load."""
 
         def submit_command(self, command: str) -> str:
             return str(self._submit_command(command).job_id)
@@ -53,7 +53,10 @@ def _executor(folder: Path) -> Any:
 
 
 class SlurmLauncher:
-    """`command` starts a worker. Jobs say what they have to say in `logs`, which every node must see."""
+    """Starts workers by `command`; their output goes to `logs`, a folder that every node must share.
+
+    Raises UserError where submitit or Slurm is missing.
+    """
 
     def __init__(
         self,
@@ -67,102 +70,109 @@ class SlurmLauncher:
         self._environment = dict(environment)
         self._logs = logs
         logs.mkdir(parents=True, exist_ok=True)
-        given: dict[str, Any] = dict(options)
-        setup = given.pop("setup", None)
-        if "gres" not in given:
-            given.setdefault("gpus_per_node", "1")
-        given = {key: int(value) if value.isdigit() and key != "time" else value for key, value in given.items()}
-        if not given.get("gpus_per_node", 1):
-            del given["gpus_per_node"]
+        parameters = _parameters(options)
+        setup = options.get("setup")
         self._executor = _executor(logs)
         self._executor.update_parameters(
             job_name=name,
-            time=given.pop("time", None),
+            time=options.get("time"),
             signal_delay_s=SIGNAL_SECONDS,
             stderr_to_stdout=True,
             setup=[setup] if setup else None,
             additional_parameters={"requeue": True},
-            **given,
+            **parameters,
         )
-        self._queue = Queue()
+        self._queue = JobQueue()
 
-    def start(self, seat: int) -> Job:
-        """Submit one worker. Raises RunError with Slurm's own word where it refuses."""
-        ending = self._logs / f"seat-{seat}-{time.time_ns()}.exit"
-        # bash outlives the signals that its worker answers. A worker that was told to end (130) leaves no ending: if it
-        # was Slurm that told it, the same job comes again.
+    def start(self, slot: int) -> SlurmWorker:
+        """Submit one worker. Raises RunError with Slurm's own message where it refuses."""
+        exit_file = self._logs / f"seat-{slot}-{time.time_ns()}.exit"
+        # bash ignores the signals that its worker handles. A worker that was terminated (130) writes no exit file: if
+        # Slurm terminated it, the same job is requeued.
         script = (
             f'trap : TERM USR2; {LOCATION_VARIABLE}="Slurm job $SLURM_JOB_ID" {shlex.join(self._command)}; code=$?; '
-            f"[ $code = 130 ] || echo $code > {shlex.quote(str(ending))}"
+            f"[ $code = 130 ] || echo $code > {shlex.quote(str(exit_file))}"
         )
-        # Through the environment, which sbatch passes on: a command line or a script would show a password.
+        # In the environment, which sbatch passes on: a command line or a script would show a password.
         before = {key: os.environ.get(key) for key in self._environment}
         os.environ.update(self._environment)
         try:
             job = self._executor.submit_command(f"bash -c {shlex.quote(script)}")
-        except Exception as error:  # submitit raises errors of its own kind, with sbatch's words in them
-            said = [line.strip() for line in str(error).splitlines() if line.strip()]
-            why = said[-1] if said else type(error).__name__
-            raise RunError(f"--on slurm: sbatch refused the job: {why}") from None
+        except Exception as error:  # submitit raises errors of its own kind, with sbatch's message in them
+            reason = last_line(str(error)) or type(error).__name__
+            raise RunError(f"--on slurm: sbatch refused the job: {reason}") from None
         finally:
             for key, value in before.items():
                 if value is None:
                     del os.environ[key]
                 else:
                     os.environ[key] = value
-        return Job(job, self._queue, ending, self._logs)
+        return SlurmWorker(job, self._queue, exit_file, self._logs)
 
     def close(self) -> None:
-        """Jobs that still run are Slurm's."""
+        """Nothing is held; jobs that still run are Slurm's."""
 
 
-class Queue:
-    """The states of our jobs, asked for all at once."""
+def _parameters(options: Mapping[str, str]) -> dict[str, Any]:
+    """The options as sbatch takes them, without those of submitit's own: one GPU unless they say otherwise."""
+    parameters: dict[str, Any] = {key: value for key, value in options.items() if key not in ("setup", "time")}
+    if "gres" not in parameters:
+        parameters.setdefault("gpus_per_node", "1")
+    for key, value in parameters.items():
+        if value.isdigit():
+            parameters[key] = int(value)
+    if not parameters.get("gpus_per_node", 1):
+        del parameters["gpus_per_node"]
+    return parameters
+
+
+class JobQueue:
+    """The states of this user's jobs, queried all at once."""
 
     def __init__(self) -> None:
         self._states: dict[str, str] = {}
-        self._asked = -ASK_SECONDS
+        self._queried = -QUERY_SECONDS
 
     def state(self, job: str, since: float) -> str | None:
-        """PENDING, RUNNING, ...; None where the controller, asked after `since`, knows it no more."""
-        if time.monotonic() - self._asked > ASK_SECONDS:
-            asked = subprocess.run(
+        """PENDING, RUNNING, ...; None if the controller, queried after `since` (monotonic), does not list the job."""
+        if time.monotonic() - self._queried > QUERY_SECONDS:
+            query = subprocess.run(
                 ["squeue", "--noheader", "--me", "--states=all", "--format=%i %T"], capture_output=True, text=True
             )
-            if asked.returncode == 0:  # a controller that does not answer has forgotten nothing
-                lines = (line.split() for line in asked.stdout.splitlines())
+            if query.returncode == 0:  # no answer does not mean that the jobs have ended
+                lines = (line.split() for line in query.stdout.splitlines())
                 self._states = {line[0]: line[1] for line in lines if len(line) == 2}
-                self._asked = time.monotonic()
-        if self._asked < since:
+                self._queried = time.monotonic()
+        if self._queried < since:
             return "PENDING"
         return self._states.get(job)
 
 
-_OVER = ("COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "BOOT_FAIL", "DEADLINE", "OUT_OF_MEMORY")
+_ENDED_STATES = ("COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "BOOT_FAIL", "DEADLINE", "OUT_OF_MEMORY")
 
 
-class Job:
-    """One worker's job. A job that Slurm preempts is requeued by Slurm and stays the same job."""
+class SlurmWorker:
+    """A worker as a Slurm job; one that is preempted is requeued by Slurm and stays the same job."""
 
-    def __init__(self, job: str, queue: Queue, ending: Path, logs: Path) -> None:
+    def __init__(self, job: str, queue: JobQueue, exit_file: Path, logs: Path) -> None:
         self.job = job
         self._queue = queue
-        self._ending = ending
+        self._exit_file = exit_file
         self._logs = logs
         self._submitted = time.monotonic()
-        self._missed = 0.0
+        self._missing_since = 0.0
 
     def poll(self) -> int | None:
-        said = self._ending.read_text().strip() if self._ending.exists() else ""
-        if said.isdigit():
-            return int(said)
+        code = self._exit_file.read_text().strip() if self._exit_file.exists() else ""
+        if code.isdigit():
+            return int(code)
         state = self._queue.state(self.job, self._submitted)
-        if state is not None and state not in _OVER:
-            self._missed = 0.0
+        if state is not None and state not in _ENDED_STATES:
+            self._missing_since = 0.0
             return None
-        # The end of a job and its file, on a disk of the network, are seen in any order.
-        self._missed = self._missed or time.monotonic()
-        return None if time.monotonic() - self._missed < ASK_SECONDS else -9
+        # On a network disk the exit file may appear after the job has left the queue.
+        self._missing_since = self._missing_since or time.monotonic()
+        return None if time.monotonic() - self._missing_since < QUERY_SECONDS else -9
 
     def stop(self) -> None:
         if self._queue.state(self.job, self._submitted) == "PENDING":
@@ -175,7 +185,7 @@ class Job:
 
     def last_line(self) -> str:
         for log in sorted(self._logs.glob(f"{self.job}_*.out")):
-            said = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-            if said:
-                return said[-1]
+            line = last_line(log.read_text(errors="replace"))
+            if line:
+                return line
         return ""

@@ -12,7 +12,7 @@ from wsgiref.simple_server import make_server
 import optuna
 import pytest
 
-from search.dashboard.dashboard import application
+from search.dashboard.artifacts import dashboard_application
 from search.dashboard.publisher import Publisher
 from search.errors import UserError
 from search.space.search_space import Space
@@ -42,7 +42,7 @@ def published(tmp_path_factory):
 @contextlib.contextmanager
 def served(ledger, page=lambda storage, name: f"<p>report of {name}", local=True):
     """The address of a dashboard."""
-    site = Site(ledger.storage, application(ledger.storage), page, local=local)
+    site = Site(ledger.storage, dashboard_application(ledger.storage), page, local=local)
     with make_server("127.0.0.1", 0, site, _Server, _QuietHandler) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"

@@ -1,16 +1,14 @@
 """`init`: a space file for whatever dataset, which loads, says why, and is never written half or over another."""
 
-import csv
 import math
 
 import numpy as np
 import pytest
-import soundfile
 import yaml
 from datasets import Dataset
 
 from search.errors import UserError
-from tests.support.audio_files import speech_folder, struct_table, wav
+from tests.support.audio_files import RecordedClip, struct_table, tone, tone_folder, write_recordings
 from tests.support.command import tmsearch
 from tests.support.hub_server import Hub
 from tmsearch.cli.commands.init import study_name
@@ -136,25 +134,18 @@ def folder(tmp_path_factory):
     """Datasets of several kinds; 24 clips each."""
     folder = tmp_path_factory.mktemp("init")
     rows = [(f"{index}.wav", f"sentence number {index}", f"s{index % 6}") for index in range(24)]
-    speech = folder / "said: \"so\" '& so'"
-    speech.mkdir()
-    for index, (name, *_) in enumerate(rows):
-        (speech / name).write_bytes(wav(1.0 + 0.05 * index, 200.0 + 10 * index))
-    with (speech / "metadata.csv").open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("file_name", "text", "raw: text", "speaker", "language")])
-        csv.writer(file).writerows((name, text, text.upper(), speaker, "de-AT") for name, text, speaker in rows)
+    clips = []
+    for index, (name, text, speaker) in enumerate(rows):
+        columns = {"raw: text": text.upper(), "speaker": speaker, "language": "de-AT"}
+        clips.append(RecordedClip(name, text, tone(1.0 + 0.05 * index, 200.0 + 10 * index), columns=columns))
+    write_recordings(folder / "said: \"so\" '& so'", clips)
     table = struct_table([row[0] for row in rows])
     dataset = Dataset(table)
     dataset.to_parquet(str(folder / "speech.parquet"))
     dataset.save_to_disk(str(folder / "saved"))
-    long = folder / "long"
-    long.mkdir()
-    soundfile.write(long / "a.wav", np.full(16_000 * 31, 0.1, dtype=np.float32), 16_000)
-    (long / "metadata.csv").write_text("file_name,text\na.wav,far too long\n")
-    foreign = folder / "foreign"
-    foreign.mkdir()
-    (foreign / "a.wav").write_bytes(wav())
-    (foreign / "metadata.csv").write_text("file_name,text\na.wav,안녕하세요 여러분\n", encoding="utf-8")
+    samples = np.full(16_000 * 31, 0.1, dtype=np.float32)
+    write_recordings(folder / "long", [RecordedClip("a.wav", "far too long", samples)])
+    write_recordings(folder / "foreign", [RecordedClip("a.wav", "안녕하세요 여러분", tone())])
     return folder
 
 
@@ -226,7 +217,7 @@ def test_a_mistake_is_one_line_and_nothing_is_written(folder, words, said):
 
 
 def test_a_hub_dataset_is_pinned_and_its_card_tells_the_language(tmp_path):
-    repo = speech_folder(tmp_path / "repo", *"abcdefghij")
+    repo = tone_folder(tmp_path / "repo", *"abcdefghij")
     (repo / "README.md").write_text("---\nlanguage:\n- de-DE\n---\n# Kehlkopf\n")
     with Hub({("dataset", "me/throat"): {"main": repo}}, private={"me/throat"}, token="hf_right") as hub:
         token = hub.environment(tmp_path / "home", token="hf_right")

@@ -1,6 +1,5 @@
-"""The report's parts: text, pairs, reasons; and the command where something is missing."""
+"""The command report and its page: where something is missing, broken or large; and the page of a dataset."""
 
-import json
 import re
 import shutil
 import subprocess
@@ -9,15 +8,13 @@ import sys
 import pytest
 
 from search import study
-from search.study import study_folder
+from search.paths import study_folder
 from tests.support.command import environment
 from tests.support.made_study import Plan, make
 from tmsearch.cli.commands.report import page
 from tmsearch.cli.main import main
 from tmsearch.model import sizes
-from tmsearch.report import charts, clip_cards, matched_pairs, sanitize
-from tmsearch.report.matched_pairs import MatchCandidate
-from tmsearch.report.records import TrialRow
+from tmsearch.report import clip_cards
 
 
 @pytest.fixture(scope="module")
@@ -38,64 +35,6 @@ def words(html):
     return re.sub(r"\s+", " ", re.sub(r"<(script|style)\b.*?</\1>|<[^>]+>", " ", html, flags=re.S))
 
 
-def test_what_hides_is_shown():
-    assert sanitize.visible("a\x00b\u202ec\ud800") == "a\\x00b\\u202ec\\ud800"
-    for kept in ("\u05e9\u05dc\u05d5\u05dd", "\U0001f469\u200d\U0001f680", "don't", "\u4e2d\u6587"):
-        assert sanitize.visible(kept) == kept
-    assert sanitize.label("<b>" + "x" * 100) == "&lt;b&gt;" + "x" * 56 + "\u2026"
-    assert "<" not in sanitize.script_json({"a": "</script>&"})
-    assert json.loads(sanitize.script_json({"a": "</script>&\u2028"})) == {"a": "</script>&\u2028"}
-
-
-@pytest.mark.parametrize(("count", "said"), [(900, "900 bytes"), (38_000, "38 kB"), (3_200_000, "3.2 MB")])
-def test_sizes_in_words(count, said):
-    assert sanitize.size(count) == said
-
-
-def candidate(number, on, rate, errors, model="m", **more):
-    return MatchCandidate(number, on, model, {"learning_rate": rate, **more}, errors)
-
-
-def test_pairs_are_near_and_of_one_model():
-    words = [10] * 8
-    found = matched_pairs.paired(
-        [
-            candidate(0, True, 1e-4, [1] * 8),
-            candidate(1, False, 1.1e-4, [2] * 8),
-            candidate(2, True, 1e-6, [3] * 8),
-            candidate(3, False, 1.2e-6, [4] * 8),
-            candidate(4, True, 1e-4, [9] * 8, model="other"),
-            candidate(5, False, 1e-2, [9] * 8),  # too far from any
-            candidate(6, True, 1e-4, [9] * 3),  # of other clips
-        ],
-        words,
-    )
-    assert sorted((one.on, one.off) for one in found.pairs) == [(0, 1), (2, 3)]
-    assert found.difference == pytest.approx(-0.1)
-    assert found.low == pytest.approx(-0.1)
-    assert found.left == 3
-    assert "factor" in found.how
-    assert matched_pairs.paired([candidate(0, True, 1e-4, [1] * 8)], words) is None
-
-
-def test_an_interval_over_pairs_is_wider_than_one_over_clips():
-    words = [10] * 30
-    apart = [
-        candidate(2 * n + side, bool(side), 1e-4 * 10**n, [3 + (n if side else 0)] * 30)
-        for n in range(4)
-        for side in (0, 1)
-    ]
-    found = matched_pairs.paired(apart, words)
-    assert all(one.low == pytest.approx(one.high) for one in found.pairs)
-    assert found.low < found.difference < found.high
-    assert found.difference == pytest.approx(0.15)
-
-
-def test_one_that_diverged_does_not_flatten_the_rest():
-    assert charts.heights([0.3] * 99 + [50.0], ())["range"][1] < 1
-    assert charts.heights([0.3, 0.4, 0.5], ())["range"][1] > 0.5
-
-
 def test_sizes_of_models():
     assert 1 < sizes.parameters("demo/micro") < 2
     assert sizes.parameters("openai/whisper-large-v3") > sizes.parameters("openai/whisper-tiny.en") == 39
@@ -113,14 +52,18 @@ def test_the_test_split_is_nowhere(storage):
     assert "devices NVIDIA H100 " in words(html)
 
 
+def test_fewer_than_five_matched_pairs_are_not_shown(storage):
+    assert "pairs_normalize_audio" not in page(storage, "made")
+
+
 def test_a_large_page_has_the_sounds_of_the_worst_alone(storage, monkeypatch):
     whole = page(storage, "made")
     assert "with the most errors: all would" not in whole
-    monkeypatch.setattr(clip_cards, "LARGEST", 30_000)
+    monkeypatch.setattr(clip_cards, "MAX_MEDIA", 30_000)
     less = page(storage, "made")
     count = less.count("data:audio/mpeg")
     assert 0 < count < whole.count("data:audio/mpeg")
-    assert f"those of the {count} with the most errors" in less
+    assert f"Only the {count} with the most errors" in less
 
 
 def test_a_dataset_that_is_gone_or_changed(storage, tmp_path):
@@ -139,7 +82,7 @@ def test_a_dataset_that_is_gone_or_changed(storage, tmp_path):
 
 
 def test_trials_of_another_machine(copied):
-    shutil.rmtree(study_folder(copied, "made"))
+    shutil.rmtree(study_folder(copied.folder, "made"))
     html = page(copied, "made")
     assert "was trained on another machine, or its files were removed" in words(html)
     assert "There is no table of clips to count them in" in words(html)
@@ -147,7 +90,7 @@ def test_trials_of_another_machine(copied):
 
 
 def test_a_broken_table(copied):
-    for file in (study_folder(copied, "made") / "trials").rglob("clips-*.jsonl"):
+    for file in (study_folder(copied.folder, "made") / "trials").rglob("clips-*.jsonl"):
         file.write_text("{half")
     assert "cannot be read" in words(page(copied, "made"))
 
@@ -190,13 +133,8 @@ def test_a_report_imports_no_torch(storage, tmp_path):
 def test_a_study_without_a_result(tmp_path):
     storage = make(tmp_path, Plan(configurations=1, clips=12, validation=3, running=True, seconds=0.3))
     said = words(page(storage, "made"))
-    for part in ("No configuration has a result yet", "There is no result to draw yet", "Nothing has been spent yet"):
+    for part in ("No configuration has a result yet", "There is no result to draw yet", "No time has been spent yet"):
         assert part in said
-
-
-def test_hovering_shows_text():
-    line = TrialRow(1, "pruned", {"model": "<b>x</b>"}, "", ((1, 0.5),), 1.0)
-    assert "&lt;b&gt;x" in charts.hover(line, 1, 0.5)
 
 
 def test_a_datasets_page(storage, tmp_path, capsys):

@@ -16,13 +16,14 @@ import soundfile
 from optuna.artifacts import get_all_artifact_meta
 from optuna_dashboard import get_note
 
-from search import study as studies
 from search.dashboard.artifacts import artifacts_folder
 from search.dashboard.publisher import Publisher
+from search.paths import study_folder, trial_folder
 from search.space.search_space import Space
 from tests.support.command import ROOT
 from tests.support.made_up import TEXTS, made_up, scores
 from tmsearch.cli.services.annotator import StudyAnnotator
+from tmsearch.evaluation.worst_clips import csv_table
 from tmsearch.media import images, sounds, trial_files, trial_note
 
 
@@ -55,7 +56,7 @@ def test_the_note(ledger):
     assert "| untrained (zero-shot) | 1.000 | 0.097 | -0.903 [" in note
     assert "| default recipe (trial 0), at step 20 | 0.583 | 0.292 | -0.292 [" in note
     assert note.count("| better |") == 2
-    assert "learning_rate 0.0003 (there 1e-05)" in note
+    assert "learning_rate 0.0003 (default 1e-05)" in note
     assert "| 80 | 0.097 | 0.097 | 0.049 | 1:05 |" in note
     assert "**Cost:** 3:15 (3:00 training, 0:15 evaluation)" in note
     assert "**worst:** " in note
@@ -85,7 +86,7 @@ def test_the_files(ledger):
 
 
 def folder_of(ledger, number):
-    return studies.trial_folder(studies.study_folder(ledger.storage, ledger.study), number)
+    return trial_folder(study_folder(ledger.storage.folder, ledger.study), number)
 
 
 def test_no_cell_of_the_table_is_a_formula(ledger):
@@ -117,7 +118,7 @@ def test_a_dataset_that_is_gone(tmp_path):
     publish(ledger)
     note, files = shown(ledger, 1)
     assert sorted(files) == ["1-learning-curve.png", "config.yaml", "worst-8-clips.csv"]
-    assert "Not all could be made: " in note
+    assert "Some files could not be made: " in note
     assert "no such file or folder" in note
 
 
@@ -135,7 +136,7 @@ def spoilt(tmp_path_factory):
 def test_one_that_can_not_be_made_does_not_hinder_the_others(spoilt):
     note, files = shown(spoilt, 0)
     assert files == {}
-    assert "Not all could be made: JSONDecodeError" in note
+    assert "Some files could not be made: JSONDecodeError" in note
     assert len(shown(spoilt, 1)[1]) == 8
 
 
@@ -144,7 +145,7 @@ def test_the_2_mb_of_a_trial(spoilt):
     note, files = shown(spoilt, 1)
     assert "config.yaml" not in files
     assert "1-learning-curve.png" in files
-    assert "Left out, as a trial's files may take 2 MB: config.yaml." in note
+    assert "Left out, as the files of a trial may take no more than 2 MB: config.yaml." in note
 
 
 def test_a_trial_of_another_machine(spoilt):
@@ -174,7 +175,7 @@ def test_the_largest_that_can_be():
     noise = np.random.default_rng(0).uniform(-1, 1, 30 * 16_000).astype(np.float32)
     texts = {"reference": "x" * 50_000, "hypothesis": "\u05e9" * 50_000}
     long = [dataclasses.replace(one, **texts) for one in scores(1)]
-    table = len(trial_files.table(long * 5).encode())
+    table = len(csv_table(long * 5, trial_files.ROWS).encode())
     assert 3 * (len(sounds.mp3(noise)) + len(images.spectrogram(noise))) + table + 100_000 < trial_files.MAX_BYTES
 
 
@@ -191,8 +192,8 @@ def test_words_for_a_difference():
         trial_note.TrialComparison("x", 0.5, 0, 0.4, interval)
         for interval in ((-0.2, -0.1), (-0.1, 0.1), (0.1, 0.2), None)
     ]
-    assert [trial_note._said(one) for one in rivals][:3] == ["better", "can't be told apart", "worse"]
-    assert trial_note._said(rivals[3]) == "not compared clip by clip"
+    assert [trial_note.verdict(one) for one in rivals][:3] == ["better", "can't be told apart", "worse"]
+    assert trial_note.verdict(rivals[3]) == "not compared clip by clip"
 
 
 def test_the_list_is_json_and_the_process_polite(ledger):

@@ -24,7 +24,7 @@ def summary(tmp_path_factory):
 
 
 def run_of(summary, console, workers, between=lambda display: None):
-    """Eight trials, or as many as said, from their claims to their results."""
+    """Eight trials, or as many as `workers`, from their claims to their results."""
     numbers = range(30, 30 + workers)
     with ProgressPrinter(summary, workers, console=console) as display:
         for number in numbers:
@@ -55,13 +55,13 @@ def frame(console, board):
 @pytest.mark.parametrize("workers", [1, 8])
 def test_lines_are_cut_and_gone_at_the_end(summary, width, workers):
     console = terminal(width)
-    seen = []
+    frames = []
 
     def look(display):
-        seen.append(frame(terminal(width), display._lines_below))
+        frames.append(frame(terminal(width), display._lines_below))
 
     run_of(summary, console, workers, look)
-    (drawn,) = seen
+    (drawn,) = frames
     assert drawn.wrapped == 0
     assert len(drawn.lines) <= 24
     assert sum(bool(re.match(r"trial 3\d +step 150/800", line)) for line in drawn.lines) == workers
@@ -74,11 +74,11 @@ def test_lines_are_cut_and_gone_at_the_end(summary, width, workers):
         assert "GPU 0" in text
         assert "━" in text
         assert re.search(r"best WER 0\.\d+ \[\.\d+, \.\d+\] at step \d+\s+.* spent\s+about .* left", text)
-    whole = console.file.getvalue()
-    after = Screen(10_000).write(whole.replace("\n", "\r\n")).lines  # plain lines wrap by themselves
-    assert after == [line for line in after if re.match(r"trial 3\d: (goes on|step 200)", line)]
+    written = console.file.getvalue()
+    after = Screen(10_000).write(written.replace("\n", "\r\n")).lines  # plain lines wrap by themselves
+    assert after == [line for line in after if re.match(r"trial 3\d: (resumes|step 200)", line)]
     assert len(after) == 2 * workers
-    assert whole.count("\x1b[?25l") == whole.count("\x1b[?25h") == 1, "the cursor is there again"
+    assert written.count("\x1b[?25l") == written.count("\x1b[?25h") == 1, "the cursor is there again"
 
 
 def test_more_trials_than_rows_are_counted(summary):
@@ -86,7 +86,7 @@ def test_more_trials_than_rows_are_counted(summary):
     drawn = []
     run_of(summary, console, 40, lambda display: drawn.append(frame(terminal(80, 12), display._lines_below)))
     assert len(drawn[0].lines) <= 11
-    assert any("more at work" in line for line in drawn[0].lines)
+    assert any("more running" in line for line in drawn[0].lines)
 
 
 def test_a_terminal_that_became_narrower_is_cleaned(summary):
@@ -125,7 +125,7 @@ def test_a_pipe_gets_plain_lines(summary, monkeypatch, capsys, variables):
         assert "\x1b" not in written
     assert not re.search(r"\x1b\[[^m]*[A-Zahlf]", written), "nothing moves"
     lines = re.sub(r"\x1b\[[\d;]*m", "", written).splitlines()
-    assert lines[0] == "trial 30: goes on from step 100; learning_rate=1e-05 warmup_steps=10"
+    assert lines[0] == "trial 30: resumes from step 100; learning_rate=1e-05 warmup_steps=10"
     assert len(lines) == 4
 
 
@@ -153,9 +153,9 @@ def test_what_is_left_is_not_said_before_there_is_a_result_and_ends_at_the_deadl
 
 def test_a_trial_that_does_not_train_says_so():
     running = RunningTrial(1, 100, 200, 800)
-    assert running.cells()["loss"] == "prepares"
+    assert running.cells()["loss"] == "preparing"
     running.step, running.loss = 200, 1.0
-    assert running.cells()["ahead"] == "evaluates"
+    assert running.cells()["next"] == "evaluating"
     assert frame(terminal(80), LiveDisplay({1: running})).lines
 
 

@@ -54,7 +54,7 @@ def test_a_database_that_is_away_is_waited_for(unpublished):
     said = []
     publish_remaining(Away(3, ledger, space, said.append), Retry(said.append, lambda: False))
     assert states(ledger) == [True] * 3
-    assert said[0].startswith("the server closed the connection; what is trained goes on")
+    assert said[0].startswith("the server closed the connection; training continues, its results wait")
     assert said[1:] == ["the database answers again"]
 
 

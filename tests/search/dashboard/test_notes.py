@@ -11,7 +11,7 @@ from optuna_dashboard import get_note, save_note
 from search import study as studies
 from search.dashboard.annotator import Annotation, Attachment
 from search.dashboard.artifacts import ArtifactFolder, artifacts_folder
-from search.dashboard.notes import LINE, leave_note
+from search.dashboard.notes import SEPARATOR, write_note
 from search.dashboard.publisher import Publisher
 from search.doctor import Doctor
 from tests.support.toy_study import Watcher, toy_space, toy_storage, toy_study, work
@@ -22,7 +22,7 @@ LONG = "word " * 1000  # more than one of the pieces that a note is kept in
 class ToyCurator:
     """Tells of toys."""
 
-    value = "loss"
+    value_name = "loss"
 
     def __init__(self):
         self.rounds = 0
@@ -31,7 +31,7 @@ class ToyCurator:
         self.rounds += 1
         self.history = history
 
-    def study(self):
+    def study_note(self):
         return f"# the toy study\n\n{LONG}"
 
     def annotate(self, one):
@@ -101,7 +101,7 @@ def test_every_trial_has_its_note_and_artifacts(ledger, tmp_path):
     publish(ledger, tmp_path, annotator=annotator)
     assert (annotator.rounds, annotator.history) == (1, None)
     study = published(ledger)
-    assert (get_note(study), study.metric_names) == (annotator.study(), ["loss"])
+    assert (get_note(study), study.metric_names) == (annotator.study_note(), ["loss"])
     for trial, one in zip(study.trials, ledger.history(), strict=True):
         assert note_of(study, trial) == annotator.annotate(one).note
         table, picture = get_all_artifact_meta(trial, storage=ledger.storage.optuna)
@@ -127,9 +127,11 @@ class Steps:
             "set_trial_user_attr", "set_trial_intermediate_value", "set_trial_state_values",
         ):  # fmt: skip
             monkeypatch.setattr(storage.optuna, name, self.step(getattr(storage.optuna, name)))
-        monkeypatch.setattr("search.dashboard.artifacts.os.fsync", self.step(lambda descriptor: None))
-        monkeypatch.setattr("search.dashboard.artifacts.Path.replace", self.step(lambda path, to: path.rename(to)))
-        monkeypatch.setattr("search.dashboard.publisher.Publisher._done", self.step(Publisher._done))
+        monkeypatch.setattr("search.paths.os.fsync", self.step(lambda descriptor: None))
+        monkeypatch.setattr("search.paths.Path.replace", self.step(lambda path, to: path.rename(to)))
+        monkeypatch.setattr(
+            "search.dashboard.publisher.Publisher._mark_published", self.step(Publisher._mark_published)
+        )
 
     def step(self, do):
         def taken(*args, **named):
@@ -199,11 +201,11 @@ def test_ours_comes_below_a_persons_once(ledger, tmp_path, kept, mine):
     study = published(ledger)
     trial = optuna.Trial(study, study.trials[0]._trial_id)
     ours = get_note(trial)
-    below = LINE + ours
+    below = SEPARATOR + ours
     save_note(trial, mine + below[: int(len(below) * kept)])
-    leave_note(trial, ours)
+    write_note(trial, ours)
     assert get_note(trial) == mine + below
-    leave_note(trial, ours)
+    write_note(trial, ours)
     assert get_note(trial) == mine + below
 
 
@@ -250,7 +252,7 @@ def test_delete_takes_the_files_too(ledger, tmp_path):
     folder = artifacts_folder(ledger.storage)
     (folder / "00-11").write_text("uploaded in the dashboard")
     (folder / "another-studys").write_text("not ours")
-    (folder / f".{ArtifactFolder(ledger.storage, ledger.record())._mark}-cut-short.17").write_text("")
+    (folder / f".{ArtifactFolder(ledger.storage, ledger.record())._study_prefix}-cut-short.17").write_text("")
     studies.delete(ledger)
     assert files(ledger) == ["another-studys"]
 
@@ -265,7 +267,7 @@ def test_doctor_finds_and_mends(ledger, tmp_path):
     publish(ledger, tmp_path)
     assert found(ledger, tmp_path).state == "ok"
     kept, folder = files(ledger), artifacts_folder(ledger.storage)
-    mark = ArtifactFolder(ledger.storage, ledger.record())._mark
+    mark = ArtifactFolder(ledger.storage, ledger.record())._study_prefix
     (folder / f"{mark}-00000099-abc").write_text("of a trial that is gone")
     (folder / f".{mark}-00000001-abc.7").write_text("cut short")
     (folder / "another-studys").write_text("not ours")

@@ -95,7 +95,7 @@ def test_told_between_two_runs(tmp_path):
     (trial,) = published(ledger).trials[-1:]
     storage.optuna.set_trial_state_values(trial._trial_id, TrialState.COMPLETE, [0.0])
     _, watcher = work(ledger, space, tmp_path / "toy")
-    assert any("told in the dashboard" in notice for notice in watcher.notices)
+    assert any("finished in the dashboard" in notice for notice in watcher.notices)
     assert all(one.ended for one in ledger.history())
 
 

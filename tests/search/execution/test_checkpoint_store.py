@@ -10,51 +10,37 @@ from search.execution.worker import Worker
 from tests.support.toy_study import CHILD, KNOBS, Watcher, toy_space, toy_storage, toy_study
 
 
+def run_worker(ledger, space, folder, store, interrupts, watcher, **settings):
+    folder.mkdir(parents=True)
+    child = ChildProcess(CHILD)
+    try:
+        worker = Worker(ledger, space, KNOBS, child, folder, settings, watcher, checkpoint_store=store)
+        return worker.run(interrupts)
+    finally:
+        child.close()
+
+
 def test_checkpoints_reach_a_machine_that_shares_no_disk(tmp_path):
     space = toy_space(tmp_path)
     ledger = toy_study(toy_storage(tmp_path), space, 3)
-    checkpoint_store, interrupts, watcher = (
-        CheckpointStore(f"file://{tmp_path}/depot", "toy", pytest.fail),
-        Interrupts(),
-        Watcher(),
-    )
+    store = CheckpointStore(f"file://{tmp_path}/store", "toy", pytest.fail)
+    interrupts, watcher = Interrupts(), Watcher()
     watcher.on_progress = lambda number, event: setattr(interrupts, "stop", (number, event.step) >= (1, 1))
     here, there = tmp_path / "here" / "toy", tmp_path / "there" / "toy"
-
-    def one(folder, interrupts, watcher):
-        folder.mkdir(parents=True)
-        child = ChildProcess(CHILD)
-        job = {"step_seconds": 0.05}
-        try:
-            return Worker(ledger, space, KNOBS, child, folder, job, watcher, checkpoint_store=checkpoint_store).run(
-                interrupts
-            )
-        finally:
-            child.close()
-
-    assert one(here, interrupts, watcher) == "interrupted"
-    assert one(there, Interrupts(), Watcher()) == "done"
+    assert run_worker(ledger, space, here, store, interrupts, watcher, step_seconds=0.05) == "interrupted"
+    assert run_worker(ledger, space, there, store, Interrupts(), Watcher(), step_seconds=0.05) == "done"
     steps = [(folder / "trials" / "steps.log").read_text().splitlines() for folder in (here, there)]
     assert not set(steps[0]) & set(steps[1]), "what was trained here was not trained there"
-    assert not [path for path in (tmp_path / "depot").rglob("*") if path.is_file()], "nothing is left in the depot"
+    assert not [path for path in (tmp_path / "store").rglob("*") if path.is_file()], "nothing is left in the store"
 
 
-def test_a_depot_that_cannot_be_reached_costs_time_only(tmp_path):
-    said = []
-    checkpoint_store = CheckpointStore(f"file://{tmp_path}/toy.yaml/below-a-file", "toy", said.append)
+def test_a_store_that_cannot_be_reached_costs_time_only(tmp_path):
+    notices = []
+    store = CheckpointStore(f"file://{tmp_path}/toy.yaml/below-a-file", "toy", notices.append)
     space = toy_space(tmp_path)
-    ledger, child = toy_study(toy_storage(tmp_path), space, 2), ChildProcess(CHILD)
-    (tmp_path / "toy").mkdir()
-    try:
-        assert (
-            Worker(ledger, space, KNOBS, child, tmp_path / "toy", {}, Watcher(), checkpoint_store=checkpoint_store).run(
-                Interrupts()
-            )
-            == "done"
-        )
-    finally:
-        child.close()
-    assert len(said) == 1
-    assert said[0].startswith("TMSEARCH_CHECKPOINTS: ")
+    ledger = toy_study(toy_storage(tmp_path), space, 2)
+    assert run_worker(ledger, space, tmp_path / "toy", store, Interrupts(), Watcher()) == "done"
+    assert len(notices) == 1
+    assert notices[0].startswith("TMSEARCH_CHECKPOINTS: ")
     with pytest.raises(UserError, match="TMSEARCH_CHECKPOINTS"):
-        CheckpointStore("nonsense://there", "toy", said.append)
+        CheckpointStore("nonsense://there", "toy", notices.append)

@@ -31,16 +31,16 @@ def test_a_search_prunes_and_finishes(tmp_path):
     outcome, _watcher = work(ledger, space, folder)
     history = ledger.history()
     assert outcome == "done"
-    assert [one.number for one in history] == list(range(6))
+    assert [trial.number for trial in history] == list(range(6))
     assert history[0].origin == "start"
     assert history[0].params["x"] == 9.0
-    assert {one.state for one in history} == {"finished", "pruned"}
-    assert all(one.steps in (2, 4, 8) for one in history)
+    assert {trial.state for trial in history} == {"finished", "pruned"}
+    assert all(trial.steps in (2, 4, 8) for trial in history)
     assert ledger.facts()["baseline"] == 9.0
     assert ledger.facts()["memory"] == 4
     steps = steps_done(folder)
     assert len(steps) == len(set(steps)), "no step is trained twice"
-    assert study.summarize(ledger).best.value == min(one.value for one in history if one.state == "finished")
+    assert study.summarize(ledger).best.value == min(trial.value for trial in history if trial.state == "finished")
 
 
 def test_trials_is_the_total(tmp_path):
@@ -58,7 +58,7 @@ def test_trials_is_the_total(tmp_path):
 def test_no_pruning_trains_all_in_full(tmp_path):
     ledger, space, folder = fresh(tmp_path, strategy="none")
     work(ledger, space, folder)
-    assert {one.state for one in ledger.history()} == {"finished"}
+    assert {trial.state for trial in ledger.history()} == {"finished"}
 
 
 def test_interrupt_keeps_everything_and_resumes(tmp_path):
@@ -75,7 +75,7 @@ def test_interrupt_keeps_everything_and_resumes(tmp_path):
         watcher.on_progress = press
         outcome, _ = work(ledger, space, folder, interrupts=interrupts, watcher=watcher, step_seconds=0.02)
         assert outcome == "interrupted"
-        assert all(one.state in ("paused", "pruned", "finished") for one in ledger.history())
+        assert all(trial.state in ("paused", "pruned", "finished") for trial in ledger.history())
     assert work(ledger, space, folder)[0] == "done"
     assert told(ledger) == told(unbroken)
     assert sorted(steps_done(folder)) == sorted(steps_done(tmp_path / "a" / "toy"))
@@ -121,8 +121,8 @@ def alive(pid: int) -> bool:
 
 
 def children_of(pid: int) -> list[int]:
-    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(one) for one in found]
+    pids = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(pid) for pid in pids]
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finding a process's children needs Linux's /proc")
@@ -162,7 +162,7 @@ def test_a_child_that_keeps_dying_ends_its_configuration_only(tmp_path):
     assert (history[0].state, history[0].failure) == ("failed", "crashed")
     assert "exit code 9" in history[0].reason
     assert len([claim for claim in watcher.claims if claim[0] == 0]) == 3, "retried twice"
-    assert [one.state in ("finished", "pruned") for one in history[1:]] == [True, True]
+    assert [trial.state in ("finished", "pruned") for trial in history[1:]] == [True, True]
     assert ledger.requeue([0]) == [0]
     assert work(ledger, space, folder)[0] == "done"
     assert ledger.history()[0].state == "pruned", "after retry it goes on, and loses against the others"
@@ -192,7 +192,7 @@ def test_a_bug_stops_the_study_and_fails_nothing(tmp_path):
     with pytest.raises(RunError, match="ZeroDivisionError: toy"):
         work(ledger, space, folder, bug_at=9.0, child=child)
     assert "Traceback of the toy" in (folder.parent / "worker.log").read_text()
-    assert [one.state for one in ledger.history()] == ["paused"]
+    assert [trial.state for trial in ledger.history()] == ["paused"]
     assert "ZeroDivisionError" in ledger.record().stop_reason
     assert work(ledger, space, folder)[0] == "stopped", "other workers do not run into it as well"
     ledger.set_trials(6)
@@ -216,18 +216,18 @@ def test_bad_data_stops_the_study_as_a_persons_mistake(tmp_path):
     assert "input of the toy" in ledger.record().stop_reason
 
 
-def test_a_child_that_is_told_to_end_uses_up_no_retry(tmp_path):
+def test_a_child_that_is_terminated_uses_up_no_retry(tmp_path):
     ledger, space, folder = fresh(tmp_path, trials=1)
-    child, told, watcher = ChildProcess(CHILD), [], Watcher()
+    child, kills, watcher = ChildProcess(CHILD), [], Watcher()
 
     def end(number, event):
-        if event.step == 1 and len(told) < 5:
-            told.append(os.kill(child.pid, signal.SIGTERM))
-            (folder / "trials" / "0000" / "checkpoints").rename(folder / f"gone-{len(told)}")
+        if event.step == 1 and len(kills) < 5:
+            kills.append(os.kill(child.pid, signal.SIGTERM))
+            (folder / "trials" / "0000" / "checkpoints").rename(folder / f"gone-{len(kills)}")
 
     watcher.on_progress = end
     assert work(ledger, space, folder, watcher=watcher, child=child, step_seconds=0.2)[0] == "done"
-    assert len(told) == 5
+    assert len(kills) == 5
     assert ledger.history()[0].state == "finished"
 
 
@@ -237,7 +237,7 @@ def test_checkpoints_are_there_while_they_can_be_needed(tmp_path):
 
     def look(number, event):
         nonlocal most
-        resting = [one.number for one in ledger.history() if one.state == "paused"]
+        resting = [trial.number for trial in ledger.history() if trial.state == "paused"]
         there = {int(path.parent.name) for path in folder.glob("trials/*/checkpoints")}
         assert there <= {number, *resting}
         most = max(most, len(there))
@@ -266,16 +266,15 @@ def test_a_search_out_of_time_brings_its_leader_to_the_end(tmp_path):
     history = ledger.history()
     assert outcome == "timeout"
     assert len(history) < 1000
-    assert any(one.state == "finished" for one in history)
-    assert not any(one.state == "running" for one in history)
+    assert any(trial.state == "finished" for trial in history)
+    assert not any(trial.state == "running" for trial in history)
 
 
 def test_a_lost_lease_cannot_commit(tmp_path):
     ledger, space, _folder = fresh(tmp_path, trials=1)
-    from search.execution.worker import rule_of
     from search.process_id import ProcessId
 
-    scheduler_config = rule_of(space)
+    scheduler_config = space.budget.scheduler_config
     slow = ledger.claim(ProcessId("elsewhere", "m", 1, "1"), scheduler_config)
     assert ledger.claim(ProcessId.current(), scheduler_config) is None, "it is held"
     with ledger.storage.write() as connection:

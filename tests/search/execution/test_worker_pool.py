@@ -23,15 +23,15 @@ from tests.support.toy_study import Watcher, press_once_running, toy_space, toy_
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="watching processes needs Linux's /proc")
 
 
-def crew_of(folder, ledger, workers, step_seconds=0.02, command=COMMAND, watcher=None):
+def pool_of(folder, ledger, workers, step_seconds=0.02, command=COMMAND, watcher=None):
     environment = {
         "TMSEARCH_STORAGE": f"sqlite:///{ledger.storage.file}",
         "TOY_STEP_SECONDS": str(step_seconds),
         "TMSEARCH_STUDIES": str(folder),
     }
-    engine = LocalLauncher([*command, str(folder / "toy")], environment, folder / "logs", workers)
+    launcher = LocalLauncher([*command, str(folder / "toy")], environment, folder / "logs", workers)
     watcher = watcher or Watcher()
-    return WorkerPool(engine, workers, ledger, Monitor(ledger, watcher), watcher.notice), watcher
+    return WorkerPool(launcher, workers, ledger, Monitor(ledger, watcher), watcher.notice), watcher
 
 
 def test_twenty_kills_leave_no_trace_on_sqlite(tmp_path):
@@ -51,78 +51,78 @@ def folder_for_kills(tmp_path):
 
 def test_a_crew_tells_what_one_worker_tells(tmp_path):
     ledger = toy_study(toy_storage(tmp_path), toy_space(tmp_path), 6)
-    crew, watcher = crew_of(tmp_path, ledger, 3)
-    assert crew.run(Interrupts()) == "done"
+    pool, watcher = pool_of(tmp_path, ledger, 3)
+    assert pool.run(Interrupts()) == "done"
     history = ledger.history()
-    assert all(one.ended for one in history)
+    assert all(trial.ended for trial in history)
     assert sorted(watcher.rungs[-1:])[0][3] in ("paused", "pruned", "finished")
     assert {(number, step) for number, step, *_ in watcher.rungs} == {
-        (one.number, rung.step) for one in history for rung in one.rungs
+        (trial.number, rung.step) for trial in history for rung in trial.rungs
     }
-    places = {segment_place(ledger, one) for one in history}
-    assert len(places) > 1, "more than one worker did something"
+    workers = {segment_worker(ledger, trial) for trial in history}
+    assert len(workers) > 1, "more than one worker did something"
     assert not ledger.workers(), "they signed out"
 
 
-def segment_place(ledger, one):
+def segment_worker(ledger, trial):
     with ledger.storage.read() as connection:
         query = "SELECT s.worker FROM tmsearch_segment s JOIN tmsearch_configuration c ON c.id = configuration_id"
-        return connection.exec_driver_sql(f"{query} WHERE c.number = {one.number}").first()[0]
+        return connection.exec_driver_sql(f"{query} WHERE c.number = {trial.number}").first()[0]
 
 
 @pytest.mark.parametrize("times", [1, 2])
 def test_ctrl_c_reaches_every_worker(tmp_path, times):
     ledger = toy_study(toy_storage(tmp_path), toy_space(tmp_path), 6)
     # A long step: told once they finish it, told twice they don't.
-    crew, _ = crew_of(tmp_path, ledger, 2, step_seconds=1.5)
+    pool, _ = pool_of(tmp_path, ledger, 2, step_seconds=1.5)
     interrupts = Interrupts()
     press_once_running(ledger, interrupts, running=2, times=times)
-    assert crew.run(interrupts) == "interrupted"
-    assert not any(one.state == "running" for one in ledger.history())
+    assert pool.run(interrupts) == "interrupted"
+    assert not any(trial.state == "running" for trial in ledger.history())
     ledger.set_trials(6)
-    crew, _ = crew_of(tmp_path, ledger, 2)
-    assert crew.run(Interrupts()) == "done"
+    pool, _ = pool_of(tmp_path, ledger, 2)
+    assert pool.run(Interrupts()) == "done"
 
 
 def test_workers_leave_when_their_crew_is_killed(tmp_path):
     ledger = toy_study(toy_storage(tmp_path), toy_space(tmp_path), 40)
     code = (
-        "import sys\nfrom pathlib import Path\nfrom tests.search.execution.test_worker_pool import crew_of\n"
+        "import sys\nfrom pathlib import Path\nfrom tests.search.execution.test_worker_pool import pool_of\n"
         "from tests.support.toy_study import *\nfrom search.study import open_study\n"
-        "crew_of(Path(sys.argv[1]), open_study(toy_storage(Path(sys.argv[1])), 'toy'), 2)[0].run(Interrupts())\n"
+        "pool_of(Path(sys.argv[1]), open_study(toy_storage(Path(sys.argv[1])), 'toy'), 2)[0].run(Interrupts())\n"
     )
-    crew = subprocess.Popen([sys.executable, "-c", code, str(tmp_path), "-"])
+    pool = subprocess.Popen([sys.executable, "-c", code, str(tmp_path), "-"])
     until = time.monotonic() + 60
     while len(ledger.workers()) < 2 and time.monotonic() < until:
         time.sleep(0.05)
-    pids = [ProcessId.parse(one.identity).pid for one in ledger.workers()]
+    pids = [ProcessId.parse(worker.identity).pid for worker in ledger.workers()]
     assert len(pids) == 2
-    crew.kill()
-    crew.wait()
+    pool.kill()
+    pool.wait()
     until = time.monotonic() + 20
     while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < until:
         time.sleep(0.05)
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
-    assert not any(one.state == "running" for one in ledger.history()), "they gave their work back"
+    assert not any(trial.state == "running" for trial in ledger.history()), "they gave their work back"
 
 
 @pytest.mark.parametrize(("code", "error"), [(2, UserError), (1, RunError)])
 def test_workers_that_cannot_work_end_the_crew_with_their_words(tmp_path, code, error, monkeypatch):
     ledger = toy_study(toy_storage(tmp_path), toy_space(tmp_path), 2)
-    monkeypatch.setattr("search.execution.worker_pool.YOUNG_DEATHS", 0)
+    monkeypatch.setattr("search.execution.worker_pool.EARLY_DEATHS", 0)
     broken = [sys.executable, "-c", f"print('tmsearch: no driver'); raise SystemExit({code})"]
-    crew, watcher = crew_of(tmp_path, ledger, 1, command=broken)
+    pool, watcher = pool_of(tmp_path, ledger, 1, command=broken)
     with pytest.raises(error, match=r"no driver|workers folder"):
-        crew.run(Interrupts())
+        pool.run(Interrupts())
     assert code == 2 or any("given up: tmsearch: no driver" in notice for notice in watcher.notices)
 
 
 def test_a_bug_stops_every_worker(tmp_path):
     ledger = toy_study(toy_storage(tmp_path), toy_space(tmp_path), 6)
     ledger.request_stop("trial 0: ZeroDivisionError")
-    crew, _ = crew_of(tmp_path, ledger, 2)
+    pool, _ = pool_of(tmp_path, ledger, 2)
     with pytest.raises(RunError, match="ZeroDivisionError"):
-        crew.run(Interrupts())
+        pool.run(Interrupts())
 
 
 def test_a_stalled_worker_cannot_report_and_another_goes_on_from_its_checkpoint(tmp_path):
@@ -142,16 +142,16 @@ def test_a_stalled_worker_cannot_report_and_another_goes_on_from_its_checkpoint(
     while not log.exists() and time.monotonic() < until:
         time.sleep(0.02)
     time.sleep(0.6)  # the first step is saved
-    (child,) = Path(f"/proc/{stalled.pid}/task/{stalled.pid}/children").read_text().split()
-    for pid in (stalled.pid, int(child)):
+    (child_pid,) = Path(f"/proc/{stalled.pid}/task/{stalled.pid}/children").read_text().split()
+    for pid in (stalled.pid, int(child_pid)):
         os.kill(pid, signal.SIGSTOP)
     with ledger.storage.write() as connection:
         connection.exec_driver_sql("UPDATE tmsearch_configuration SET lease_until = 0")
     watcher = Watcher()
-    watcher.on_progress = lambda number, event: event.step >= 2 and wake(stalled.pid, int(child))
+    watcher.on_progress = lambda number, event: event.step >= 2 and wake(stalled.pid, int(child_pid))
     assert work(ledger, space, tmp_path / "toy", watcher=watcher, step_seconds=0.4)[0] == "done"
-    said = stalled.communicate(timeout=60)[0]
-    assert "the lease was lost" in said
+    output = stalled.communicate(timeout=60)[0]
+    assert "the lease was lost" in output
     assert ledger.history()[0].curve == {step: 3.6 + 1 / step for step in (2, 4, 8)}
     first_steps = [line for line in log.read_text().splitlines() if line == "0 1"]
     assert len(first_steps) == 1, "the checkpoint of the stalled one was gone on from"

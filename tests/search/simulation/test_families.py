@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from search.records import Rung
-from search.simulation import __main__ as contest
-from search.simulation import simulator
+from search.simulation import comparison, simulator
 from search.simulation.benchmark_table import BenchmarkTable, Curve
 from search.simulation.simulator import SimulatedSearch
 from search.space.distributions import Choice, FloatRange, IntRange
@@ -63,35 +62,39 @@ def family(name, seed=0, count=48):
 def test_every_search_gets_there_and_repeats(name, workers):
     for seed in range(3):
         table = family(name, seed)
-        one, other = (SimulatedSearch(table, contest.ours(), seed, workers) for _ in range(2))
-        found = one.run(simulator.good_curves(table))
-        assert found.reached
-        assert found == other.run(simulator.good_curves(table))
-        whole = math.fsum(rung.metrics["train_seconds"] for curve in table.curves for rung in curve.rungs)
-        assert found.cost <= whole + 1e-6
+        first, second = (SimulatedSearch(table, comparison.own_method(), seed, workers) for _ in range(2))
+        result = first.run(simulator.good_curves(table))
+        assert result.reached
+        assert result == second.run(simulator.good_curves(table))
+        all_seconds = math.fsum(rung.metrics["train_seconds"] for curve in table.curves for rung in curve.rungs)
+        assert result.cost <= all_seconds + 1e-6
 
 
 def share(name, seeds=16):
     """What ours costs of random search's until within a tenth of the best: a single best curve is a matter of luck."""
-    found = []
+    logarithms = []
     for seed in range(seeds):
         table = family(name, seed)
-        mine, theirs = simulator.simulate(table, [contest.ours(), contest.peers(table)[0]], [seed], within=0.1)
+        mine, theirs = simulator.simulate(
+            table, [comparison.own_method(), comparison.baseline_methods(table)[0]], [seed], within=0.1
+        )
         found.append(math.log(mine.cost / theirs.cost))
     return math.exp(np.mean(found))
 
 
 def test_better_than_random_unless_early_rungs_say_nothing():
-    told = {name: share(name) for name in FAMILIES}
-    blind = told.pop("early rungs say nothing")
-    assert all(found < 1.0 for found in told.values()), told
+    shares = {name: share(name) for name in FAMILIES}
+    blind = shares.pop("early rungs say nothing")
+    assert all(cost < 1.0 for cost in shares.values()), shares
     # Judging early cannot pay where nothing is seen early.
-    assert blind < 2.0, told
+    assert blind < 2.0, shares
 
 
 def test_a_wrong_prior_is_wrong_on_the_table():
     table = family("smooth")
-    told = contest.wrong_prior(table)
+    told = comparison.wrong_prior(table)
     factor = told["learning_rate"] / table.best.drawn["learning_rate"]
     assert 10 <= max(factor, 1 / factor) <= 100
-    assert SimulatedSearch(table, contest.ours(), 0, 1, told)._nearest(told) not in simulator.good_curves(table)
+    assert SimulatedSearch(table, comparison.own_method(), 0, 1, told)._nearest(told) not in simulator.good_curves(
+        table
+    )

@@ -10,8 +10,8 @@ import pytest
 
 from search.errors import UserError
 from search.records import Rung
-from search.simulation import __main__ as contest
-from search.simulation import benchmark_table, simulator
+from search.simulation import __main__ as command
+from search.simulation import benchmark_table, comparison, simulator
 from search.simulation.benchmark_table import Curve
 from search.simulation.simulator import Method, SimulatedSearch
 from search.space import encoding
@@ -53,7 +53,7 @@ def table(tmp_path_factory):
 def test_a_table_says_what_it_holds(table):
     assert len(table.curves) == 150
     assert table.training_seconds == pytest.approx(8.0)
-    assert table.full(table.best) == min(curve.rungs[-1].value for curve in table.curves)
+    assert table.full_value(table.best) == min(curve.rungs[-1].value for curve in table.curves)
     assert table.curves.index(table.best) in simulator.good_curves(table)
 
 
@@ -110,17 +110,21 @@ def test_costs_add_up_by_hand(table):
     assert many.seconds == pytest.approx(150 * 8.0 / 4, abs=8.0)
 
 
+def outcome(search):
+    return [(trial.number, trial.state, trial.curve) for trial in search.ledger.history()]
+
+
 @pytest.mark.parametrize("workers", [1, 4, 16])
 def test_a_search_repeats_and_uses_each_curve_once(table, workers):
     good = simulator.good_curves(table)
-    one, other = (SimulatedSearch(table, contest.ours(), 3, workers) for _ in range(2))
+    one, other = (SimulatedSearch(table, comparison.own_method(), 3, workers) for _ in range(2))
     assert one.run(good) == other.run(good)
-    assert simulator.told(one.ledger.history()) == simulator.told(other.ledger.history())
+    assert outcome(one) == outcome(other)
     assert len(set(one.taken.values())) == len(one.taken)
 
 
 def test_promotion_and_guidance_beat_training_all_in_full(table):
-    outcomes = simulator.simulate(table, [contest.ours(), *contest.peers(table)], range(20))
+    outcomes = simulator.simulate(table, [comparison.own_method(), *comparison.baseline_methods(table)], range(20))
     found = simulator.costs(table, outcomes)
     assert found["tmsearch"].reached == 20
     assert found["tmsearch"].median < found["random, in full"].median / 2
@@ -129,18 +133,18 @@ def test_promotion_and_guidance_beat_training_all_in_full(table):
 def test_a_search_of_sixty_configurations_takes_seconds(table):
     began = time.perf_counter()
     sixty = dataclasses.replace(table, curves=table.curves[:60])
-    assert SimulatedSearch(sixty, contest.ours(), 0, 4).run(frozenset()).configurations == 60
+    assert SimulatedSearch(sixty, comparison.own_method(), 0, 4).run(frozenset()).configurations == 60
     assert time.perf_counter() - began < 10
 
 
 def test_the_contest_prints_every_way(table, tmp_path, capsys):
     file = written(tmp_path / "toy.jsonl", [HEAD, *rows(20)])
-    assert contest.main([str(file), "--seeds", "2", "--workers", "1", "4"]) == 0
+    assert command.main([str(file), "--seeds", "2", "--workers", "1", "4"]) == 0
     said = capsys.readouterr().out
-    for way in (contest.ours(), *contest.peers(table)):
+    for way in (comparison.own_method(), *comparison.baseline_methods(table)):
         assert said.count(f"{way.name} ") >= 2
     assert "first told a rate wrong by 30" in said
-    assert contest.main([str(tmp_path / "none.jsonl")]) == 2
+    assert command.main([str(tmp_path / "none.jsonl")]) == 2
     assert "none.jsonl: cannot be read" in capsys.readouterr().err
 
 
@@ -152,7 +156,7 @@ def test_more_workers_take_less_time_on_the_clock(table, tmp_path, capsys):
     assert four.seconds == pytest.approx(10 * 8.0), "forty equal trainings on four workers leave nobody idle"
     assert (many.seconds, many.speedup) == (pytest.approx(8.0), pytest.approx(40.0))
     file = written(tmp_path / "toy.jsonl", [HEAD, *rows(20)])
-    assert contest.main([str(file), "--seeds", "2", "--scaling", "--trials", "15"]) == 0
+    assert command.main([str(file), "--seeds", "2", "--scaling", "--trials", "15"]) == 0
     said = capsys.readouterr().out.splitlines()
     assert "a study of 15, to its end" in said[1]
     assert [line.split()[0] for line in said[2:]] == ["1", "2", "4", "8", "16", "32", "64"]

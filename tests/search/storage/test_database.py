@@ -12,10 +12,9 @@ import sqlalchemy as sa
 
 from search import study
 from search.errors import RunError, UserError
-from search.execution.worker import rule_of
 from search.process_id import ProcessId
 from search.space.search_space import Space
-from search.storage import filesystems, schema
+from search.storage import database, schema
 from search.storage.database import open_storage
 from tests.support.toy_study import toy_space, toy_storage, toy_study
 
@@ -41,12 +40,11 @@ def test_sqlite_on_a_network_file_system_is_refused(tmp_path, monkeypatch):
     shared.mkdir()
     escaped = str(shared).replace(" ", "\\040")
     mounts.write_text(f"/dev/vda / ext4 rw 0 0\nserver:/x {escaped} nfs4 rw 0 0\nbroken\n")
-    assert filesystems.kind(shared / "studies", str(mounts)) == "nfs4"
-    assert filesystems.kind(tmp_path, str(mounts)) == "ext4"
-    assert filesystems.kind(tmp_path, str(tmp_path / "none")) is None
-    known = filesystems.kind
-    monkeypatch.setattr(filesystems, "kind", lambda path: known(path, str(mounts)))
-    monkeypatch.setattr(filesystems, "is_network", lambda path: filesystems.kind(path) in filesystems.NETWORK)
+    assert database.filesystem_type(shared / "studies", str(mounts)) == "nfs4"
+    assert database.filesystem_type(tmp_path, str(mounts)) == "ext4"
+    assert database.filesystem_type(tmp_path, str(tmp_path / "none")) is None
+    filesystem_type = database.filesystem_type
+    monkeypatch.setattr(database, "filesystem_type", lambda path: filesystem_type(path, str(mounts)))
     with pytest.raises(UserError, match=r"network file system \(nfs4\)") as caught:
         schema.create(open_storage(f"sqlite:///{shared}/studies/db.sqlite"))
     assert "\n" not in str(caught.value)
@@ -95,7 +93,7 @@ def test_an_older_schema_is_upgraded(tmp_path):
         connection.exec_driver_sql("DROP TABLE tmsearch_worker")
         connection.exec_driver_sql("UPDATE tmsearch_meta SET value = '1'")
     ledger = study.open_study(storage, "toy")
-    assert ledger.claim(ProcessId.current(), rule_of(toy_space(tmp_path))).number == 0
+    assert ledger.claim(ProcessId.current(), toy_space(tmp_path).budget.scheduler_config).number == 0
     assert ledger.history()[0].target == 2
     ledger.sign_in(ProcessId.current(), "here", "1")
     ledger.request_stop("why")
@@ -119,7 +117,7 @@ def test_unknown_study_names_those_there_are(tmp_path):
 def claim_all(url, ready, told):
     """One of many workers: every segment that it is given, to the end of the study."""
     ledger = study.open_study(open_storage(url), "toy")
-    scheduler_config = rule_of(Space.from_json(dict(ledger.record().space)))
+    scheduler_config = Space.from_json(dict(ledger.record().space)).budget.scheduler_config
     ready.wait()
     given = []
     while (claim := ledger.claim(ProcessId.current(), scheduler_config)) is not None:
@@ -203,7 +201,7 @@ def test_sqlite_waits_for_a_writer(tmp_path):
     import threading
 
     threading.Timer(0.3, lambda: other.execute("COMMIT")).start()
-    assert ledger.claim(ProcessId.current(), rule_of(toy_space(tmp_path))) is not None
+    assert ledger.claim(ProcessId.current(), toy_space(tmp_path).budget.scheduler_config) is not None
 
 
 def test_delete_removes_everything(tmp_path):
@@ -224,7 +222,7 @@ def test_delete_removes_everything(tmp_path):
 def test_delete_refuses_while_a_worker_is_on_it(tmp_path):
     space, storage = toy_space(tmp_path), toy_storage(tmp_path)
     ledger = toy_study(storage, space, 2)
-    claim = ledger.claim(ProcessId.current(), rule_of(space))
+    claim = ledger.claim(ProcessId.current(), space.budget.scheduler_config)
     with pytest.raises(UserError, match="tmsearch stop toy"):
         study.delete(ledger)
     ledger.release(claim)
@@ -244,6 +242,6 @@ def test_a_dead_process_of_this_machine_is_known_at_once(tmp_path):
     dead = ProcessId.parse(process.stdout.strip())
     assert dead.known_dead()
     assert not ProcessId.current().known_dead()
-    assert ledger.claim(dead, rule_of(space)).number == 0
+    assert ledger.claim(dead, space.budget.scheduler_config).number == 0
     assert ledger.history()[0].state == "paused"
-    assert ledger.claim(ProcessId.current(), rule_of(space)).number == 0
+    assert ledger.claim(ProcessId.current(), space.budget.scheduler_config).number == 0

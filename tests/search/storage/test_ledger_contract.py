@@ -1,4 +1,4 @@
-"""What every ledger does, in a database or in memory."""
+"""What every ledger does: the one in a database in full, the one in memory as far as a simulation needs it."""
 
 import pytest
 
@@ -12,12 +12,21 @@ RULE = SchedulerConfig((2, 4, 8), "halving", 2, max_full=0)
 ME = ProcessId.current()
 
 
-@pytest.fixture(params=["sqlite", "memory", "postgresql"])
+def database_ledger(name, request, tmp_path):
+    storage = open_storage(request.getfixturevalue("postgres")) if name == "postgresql" else toy_storage(tmp_path)
+    return toy_study(storage, toy_space(tmp_path), 4)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
 def ledger(request, tmp_path):
+    return database_ledger(request.param, request, tmp_path)
+
+
+@pytest.fixture(params=["sqlite", "memory", "postgresql"])
+def any_ledger(request, tmp_path):
     if request.param == "memory":
         return MemoryLedger("toy", 4)
-    url = request.getfixturevalue("postgres") if request.param == "postgresql" else None
-    return toy_study(open_storage(url) if url else toy_storage(tmp_path), toy_space(tmp_path), 4)
+    return database_ledger(request.param, request, tmp_path)
 
 
 def begin(ledger, x=1.0):
@@ -26,22 +35,30 @@ def begin(ledger, x=1.0):
     return claim
 
 
-def test_a_whole_ladder(ledger):
+def test_a_whole_ladder(any_ledger):
     for x in (4.0, 1.0, 3.0, 2.0):
-        while (claim := ledger.claim(ME, RULE)).params is not None:
-            ledger.commit(claim, claim.params["x"] / claim.last_step, {}, RULE)
-        ledger.set_params(claim, {"x": x}, {"x": x}, "sampled")
-        assert ledger.commit(claim, x / claim.last_step, {"errors": [int(x)]}, RULE) == "paused"
-    while (claim := ledger.claim(ME, RULE)) is not None:
-        ledger.commit(claim, claim.params["x"] / claim.last_step, {}, RULE)
-    history = ledger.history()
-    assert [one.state for one in history] == ["pruned", "finished", "pruned", "pruned"]
+        while (claim := any_ledger.claim(ME, RULE)).params is not None:
+            any_ledger.commit(claim, claim.params["x"] / claim.last_step, {}, RULE)
+        any_ledger.set_params(claim, {"x": x}, {"x": x}, "sampled")
+        assert any_ledger.commit(claim, x / claim.last_step, {"errors": [int(x)]}, RULE) == "paused"
+    while (claim := any_ledger.claim(ME, RULE)) is not None:
+        any_ledger.commit(claim, claim.params["x"] / claim.last_step, {}, RULE)
+    history = any_ledger.history()
+    assert [configuration.state for configuration in history] == ["pruned", "finished", "pruned", "pruned"]
     assert history[1].curve == {2: 0.5, 4: 0.25, 8: 0.125}
     assert history[1].errors(2) == [1]
     assert history[0].reason == "pruned at step 2 by halving"
-    assert ledger.open_work() == 0
-    ledger.set_trials(5)
-    assert ledger.claim(ME, RULE).number == 4
+    assert all(configuration.ended for configuration in history)
+    any_ledger.set_trials(5)
+    assert any_ledger.claim(ME, RULE).number == 4
+
+
+def test_a_result_is_recorded_once(any_ledger):
+    claim = begin(any_ledger)
+    assert any_ledger.commit(claim, 0.2, {}, RULE) == "paused"
+    assert any_ledger.commit(claim, 0.2, {}, RULE) is None
+    assert not any_ledger.fail(claim, "oom", "late")
+    assert any_ledger.history()[0].curve == {2: 0.2}
 
 
 def test_a_lost_claim_changes_nothing(ledger):
@@ -101,9 +118,9 @@ def test_facts_stay_and_limits_come_down(ledger):
     assert (facts["one"], facts["memory"]) == (1, 4)
 
 
-def test_nothing_new_where_time_runs_out(ledger):
-    claim = begin(ledger)
-    assert ledger.claim(ME, RULE, closing=True) is None
-    ledger.commit(claim, 0.5, {}, RULE)
-    last = ledger.claim(ME, RULE, closing=True)
+def test_nothing_new_where_time_runs_out(any_ledger):
+    claim = begin(any_ledger)
+    assert any_ledger.claim(ME, RULE, closing=True) is None
+    any_ledger.commit(claim, 0.5, {}, RULE)
+    last = any_ledger.claim(ME, RULE, closing=True)
     assert (last.number, last.first_step, last.last_step) == (0, 2, 4)

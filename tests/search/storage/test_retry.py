@@ -6,7 +6,6 @@ import pytest
 
 from search.errors import RunError
 from search.execution.lease import Interrupts
-from search.execution.worker import rule_of
 from search.process_id import ProcessId
 from search.storage import retry
 from search.storage.database import open_storage
@@ -63,7 +62,11 @@ def test_a_database_that_stays_away_ends_the_worker_in_one_line(tmp_path, cluste
 
 def test_an_answer_that_got_lost_is_not_asked_for_twice(tmp_path):
     space = toy_space(tmp_path)
-    ledger, scheduler_config, me = toy_study(toy_storage(tmp_path), space, 4), rule_of(space), ProcessId.current()
+    ledger, scheduler_config, me = (
+        toy_study(toy_storage(tmp_path), space, 4),
+        space.budget.scheduler_config,
+        ProcessId.current(),
+    )
     lost = ledger.claim(me, scheduler_config)
     again = ledger.claim(me, scheduler_config, again=True)
     assert (again.number, again.token) == (lost.number, lost.token + 1)
@@ -76,7 +79,7 @@ def test_an_answer_that_got_lost_is_not_asked_for_twice(tmp_path):
 
 def test_after_a_server_came_back_those_at_work_are_waited_for(tmp_path, cluster):
     space = toy_space(tmp_path)
-    ledger, scheduler_config = toy_study(open_storage(cluster.url), space, 1), rule_of(space)
+    ledger, scheduler_config = toy_study(open_storage(cluster.url), space, 1), space.budget.scheduler_config
     ledger.claim(ProcessId("elsewhere", "m", 1, "1"), scheduler_config)
     with ledger.storage.write() as connection:
         connection.exec_driver_sql(

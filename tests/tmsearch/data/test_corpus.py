@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from tests.support.audio_files import RecordedClip, write_recordings
 from tmsearch.config import DataConfig
 from tmsearch.data import sources
 from tmsearch.data.corpus import load, sentence_key
@@ -25,17 +26,13 @@ def tone(seconds=0.5, rate=16_000, frequency=440.0, channels=1):
     return np.stack([wave] * channels, axis=1)
 
 
-def folder_of(path, clips, header="file_name,text"):
+def folder_of(path, clips):
     """`clips`: file name -> (text, samples or None, rate, subtype)."""
-    path.mkdir(parents=True, exist_ok=True)
-    lines = [header]
+    recorded = []
     for name, (text, samples, rate, subtype) in clips.items():
-        lines.append(f'{name},"{text}"')
-        if samples is not None:
-            container = "OGG" if name.endswith(".opus") else None
-            soundfile.write(path / name, samples, rate, subtype=subtype, format=container)
-    (path / "metadata.csv").write_text("\n".join(lines) + "\n")
-    return path
+        container = "OGG" if name.endswith(".opus") else None
+        recorded.append(RecordedClip(name, text, samples, rate, container, subtype))
+    return write_recordings(path, recorded)
 
 
 def open_folder(path, **settings):
@@ -206,7 +203,7 @@ def test_text_with_quotes_commas_and_line_ends(tmp_path):
         ("metadata.csv", b'file_name,text\na.wav,"x" y\n', "metadata.csv:2"),
         ("metadata.csv", b"file_name,text\n", "not one row"),
         ("metadata.csv", b"", "no column of audio"),
-        ("metadata.jsonl", b'{"file_name": "a.wav"', "metadata.jsonl:1: no JSON"),
+        ("metadata.jsonl", b'{"file_name": "a.wav"', "metadata.jsonl:1: not JSON"),
         ("metadata.jsonl", b"[1, 2]\n", "metadata.jsonl:1: a list"),
     ],
 )
@@ -238,7 +235,8 @@ def test_sentences_that_sound_alike_share_a_key():
 def test_loading_needs_no_torch(tmp_path):
     folder_of(tmp_path, {"a.wav": ("hello", tone(), 16_000, "PCM_16")})
     code = (
-        "import sys; from tmsearch import config\nfrom tmsearch.data import corpus\nfrom tmsearch.data_quality import summary\n"
+        "import sys\nfrom tmsearch import config\nfrom tmsearch.data import corpus\n"
+        "from tmsearch.data_quality import summary\n"
         f"summary.describe(corpus.load(config.DataConfig(dataset={str(tmp_path)!r})))\n"
         "assert not {'torch', 'optuna', 'search', 'datasets'} & set(sys.modules), sys.modules.keys()"
     )

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support.audio_files import speech_folder, struct_table, wav
+from tests.support.audio_files import struct_table, tone_folder, wav
 from tmsearch.config import DataConfig
 from tmsearch.data.corpus import load
 from tmsearch.errors import InputError
@@ -111,10 +111,10 @@ class TestTables:
 
     def test_a_revision_of_a_local_folder_is_refused(self, tmp_path):
         with pytest.raises(InputError, match=r"data\.revision"):
-            load(DataConfig(dataset=str(speech_folder(tmp_path / "here", "a", "b")), revision="v1"))
+            load(DataConfig(dataset=str(tone_folder(tmp_path / "here", "a", "b")), revision="v1"))
 
 
 def test_a_folder_here_comes_before_the_hub(tmp_path, monkeypatch):
-    speech_folder(tmp_path / "me/throat", "a", "b")
+    tone_folder(tmp_path / "me/throat", "a", "b")
     monkeypatch.chdir(tmp_path)
     assert len(load(DataConfig(dataset="me/throat")).clips) == 2

@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
-import soundfile
 
+from tests.support.audio_files import RecordedClip, tone, write_recordings
 from tmsearch.config import DataConfig
 from tmsearch.data.corpus import load
 from tmsearch.data.splits import split
@@ -15,18 +15,18 @@ from tmsearch.data_quality.summary import bandwidth, describe
 @pytest.fixture
 def data(tmp_path):
     generator = np.random.default_rng(0)
-    lines = ["file_name,text,speaker"]
+    clips = []
     for index in range(20):
         rate = 8_000 if index < 5 else 16_000
-        time = np.arange(rate * (2 if index == 7 else 1)) / rate
-        samples = 0.25 * np.sin(2 * np.pi * 500 * time)
+        samples = tone(2 if index == 7 else 1, 500.0, rate, amplitude=0.25)
         if index < 4:
             samples = np.clip(8 * samples, -1.0, 1.0)
         samples += 1e-4 * generator.standard_normal(len(samples))
-        soundfile.write(tmp_path / f"{index:02d}.wav", samples, rate, subtype="FLOAT")
         text = "hold the line" if index in (2, 9, 11) else f"report number {index} now" + " over" * (index == 13) * 9
-        lines.append(f"{index:02d}.wav,{text},s{index // 4}")
-    (tmp_path / "metadata.csv").write_text("\n".join([*lines, "absent.wav,gone,s0"]) + "\n")
+        speaker = {"speaker": f"s{index // 4}"}
+        clips.append(RecordedClip(f"{index:02d}.wav", text, samples, rate, subtype="FLOAT", columns=speaker))
+    clips.append(RecordedClip("absent.wav", "gone", None, columns={"speaker": "s0"}))
+    write_recordings(tmp_path, clips)
     return DataConfig(dataset=str(tmp_path), validation=0.2, test=0.2)
 
 
@@ -60,7 +60,7 @@ def test_text_fits_80_columns_and_says_it_all(data):
     corpus = load(data)
     text = describe(corpus, split(corpus, data)).text()
     assert max(map(len, text.splitlines())) <= 80
-    for expected in ("20, 21.0 s in all", "hold the line", "absent.wav: its audio file is missing", "8000 Hz (5)"):
+    for expected in ("20, 21 s in all", "hold the line", "absent.wav: its audio file is missing", "8000 Hz (5)"):
         assert expected in text
     assert "validation" in text
     assert corpus.fingerprint in text.replace("\n", "") or corpus.fingerprint[:60] in text

@@ -4,7 +4,7 @@ import socket
 import jiwer
 import pytest
 
-from tests.support import toy_whisper as toy_whisper
+from tests.support import toy_whisper
 from tmsearch.data.text_normalizer import normalizer
 from tmsearch.errors import InputError
 from tmsearch.evaluation import evaluate

@@ -27,9 +27,10 @@ print(" ".join(segment.text.strip() for segment in segments))
 EXPORT = """
 import sys
 from pathlib import Path
-from tmsearch import export, model
 from tmsearch.config import TrainConfig
-export.export(model.load(TrainConfig(model=sys.argv[1])), Path(sys.argv[2]), "float16")
+from tmsearch.export import model_folder
+from tmsearch.model import whisper as model
+model_folder.export(model.load(TrainConfig(model=sys.argv[1])), Path(sys.argv[2]), "float16")
 """
 
 

@@ -14,10 +14,10 @@ TOKEN = "hf_aVerySecretToken"
 PUSH = """
 import sys
 from pathlib import Path
-from tmsearch import upload
+from tmsearch.export import push_to_hub
 from tmsearch.errors import InputError
 try:
-    upload.push(Path(sys.argv[1]), sys.argv[2], private=sys.argv[3] == "private", say=print)
+    push_to_hub.push(Path(sys.argv[1]), sys.argv[2], private=sys.argv[3] == "private", say=print)
 except InputError as error:
     print("refused:", error)
 """
@@ -68,12 +68,12 @@ def test_public_is_said_and_a_bare_name_is_the_tokens_owners(folder, tmp_path):
     assert hub.settings["lee/throat"] == {"private": False}
 
 
-def test_an_interrupted_upload_goes_on_with_what_is_missing(folder, tmp_path):
+def test_an_interrupted_upload_resumes_with_what_is_missing(folder, tmp_path):
     with UploadHub(TOKEN, breaks_after=1) as hub:
         environment = hub.environment(tmp_path / "home", TOKEN)
         first = push(folder, environment)
         assert "answered 400" in first
-        assert "is kept, the same command goes on" in first
+        assert "is kept, the same command resumes the upload" in first
         assert not hub.files["me/throat"], "half of a model is not seen"
         hub.breaks_after = None
         assert "uploaded" in push(folder, environment)
@@ -89,8 +89,8 @@ def test_every_refusal_is_one_line_that_says_what_to_do(folder, tmp_path):
         assert hub.requests == [], "nobody was asked"
         assert "does not accept HF_TOKEN (401)" in push(folder, hub.environment(home, "hf_wrong"))
         assert "no right to write" in push(folder, hub.environment(home, TOKEN), "lab/throat")
-        assert "has no part in other; give me/throat" in push(folder, hub.environment(home, TOKEN), "other/throat")
-        assert "no name of a repository" in push(folder, hub.environment(home, TOKEN), "me/thr oat")
+        assert "is no member of other; give me/throat" in push(folder, hub.environment(home, TOKEN), "other/throat")
+        assert "not a repository name" in push(folder, hub.environment(home, TOKEN), "me/thr oat")
     assert hub.files == {}
     with UploadHub(TOKEN, role="read") as hub:
         assert "may only read" in push(folder, hub.environment(tmp_path / "home", TOKEN))

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pyloudnorm
 import pytest
-import soundfile
 import torch
 from transformers import WhisperFeatureExtractor
 
+from tests.support.audio_files import RecordedClip, write_recordings
 from tmsearch.config import NORMALIZATIONS, DataConfig
 from tmsearch.data.corpus import Corpus, load
 from tmsearch.errors import InputError
@@ -36,11 +36,11 @@ def speechlike(seconds, seed=0):
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clips")
-    lines = ["file_name,text"]
+    clips = []
     for index, seconds in enumerate((0.001, 0.37, 1.0, 3.99, 4.0, 11.3, 29.985, 29.9995, 30.0)):
-        soundfile.write(folder / f"{seconds}.wav", speechlike(seconds, index), 16_000, subtype="FLOAT")
-        lines.append(f"{seconds}.wav,clip of {seconds} seconds")
-    (folder / "metadata.csv").write_text("\n".join(lines) + "\n")
+        samples = speechlike(seconds, index)
+        clips.append(RecordedClip(f"{seconds}.wav", f"clip of {seconds} seconds", samples, subtype="FLOAT"))
+    write_recordings(folder, clips)
     return load(DataConfig(dataset=str(folder)))
 
 

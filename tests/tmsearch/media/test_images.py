@@ -41,9 +41,9 @@ def test_a_title_is_text():
 def test_the_sound_is_the_clip():
     data = sounds.mp3(TONE)
     assert data == sounds.mp3(TONE)
-    heard, rate = soundfile.read(io.BytesIO(data))
+    decoded, rate = soundfile.read(io.BytesIO(data))
     assert rate == 16_000
-    assert len(heard) == pytest.approx(16_000, abs=2_500)
-    spectrum = np.abs(np.fft.rfft(heard))
-    assert spectrum.argmax() * rate / len(heard) == pytest.approx(500, abs=2)
+    assert len(decoded) == pytest.approx(16_000, abs=2_500)
+    spectrum = np.abs(np.fft.rfft(decoded))
+    assert spectrum.argmax() * rate / len(decoded) == pytest.approx(500, abs=2)
     assert len(data) < 8_000

@@ -14,8 +14,8 @@ from search.space.search_space import Space
 from tests.cli.commands.test_serve import ended, served
 from tests.support.made_up import DEFAULT, OTHER, RUNS, made_up, scores
 from tmsearch.cli.services.annotator import StudyAnnotator
+from tmsearch.training.state import StepMetrics
 from tmsearch.training.tensorboard import TrialLog
-from tmsearch.training.train import StepMetrics
 
 
 def trained(folder, params, *steps, begun=0, beyond=0):
@@ -23,13 +23,13 @@ def trained(folder, params, *steps, begun=0, beyond=0):
     choices = {"model": ["demo/nano", "demo/micro"], "normalize_audio": [True, False]}
     with TrialLog(folder, begun, {**params, "normalize_audio": True}, choices) as logbook:
         for step in range(begun + 1, steps[-1] + beyond + 1 if steps else beyond + 1):
-            logbook.progress(StepMetrics(step, 1.0 / step, 1e-3, 1.0, 0.1))
+            logbook.add_step(StepMetrics(step, 1.0 / step, 1e-3, 1.0, 0.1))
             if step in steps:
-                logbook.rung(step, dict.fromkeys(("wer", "wer_raw", "cer"), 1.0 / step), scores(1))
+                logbook.add_evaluation(step, dict.fromkeys(("wer", "wer_raw", "cer"), 1.0 / step), scores(1))
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
+def fetch(tmp_path_factory):
     """The data that TensorBoard's pages are made of: a function of its address."""
     folder = tmp_path_factory.mktemp("board")
     ledger = made_up(folder)
@@ -64,32 +64,32 @@ def found(tmp_path_factory):
     assert ended(process) == (130, "")
 
 
-def test_every_trial_with_its_parameters_and_final_values(found):
+def test_every_trial_with_its_parameters_and_final_values(fetch):
     metrics = [{"metric": {"tag": name, "group": ""}, "includeInResult": True} for name in ("wer", "cer")]
     knobs = [{"hparam": name, "includeInResult": True} for name in ("learning_rate", "model", "normalize_audio")]
-    told = found("plugin/hparams/experiment", experimentName="")["hparamInfos"]
-    listed = {one["name"]: one.get("domainDiscrete") for one in told}
+    hparam_infos = fetch("plugin/hparams/experiment", experimentName="")["hparamInfos"]
+    listed = {info["name"]: info.get("domainDiscrete") for info in hparam_infos}
     assert listed == {
         "learning_rate": None,
         "model": ["demo/nano", "demo/micro"],
         "normalize_audio": ["true", "false"],
     }, "a word that is not listed would be filtered away"
     statuses = ["STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING", "STATUS_UNKNOWN"]
-    groups = found(
+    groups = fetch(
         "plugin/hparams/session_groups",
         experimentName="", allowedStatuses=statuses, colParams=[*knobs, *metrics], startIndex=0, sliceSize=99,
     )["sessionGroups"]  # fmt: skip
-    said = {
-        one["name"]: (
-            one["hparams"],
-            {value["name"]["tag"]: (value["trainingStep"], value["value"]) for value in one["metricValues"]},
-            one["sessions"][0]["status"],
+    sessions = {
+        group["name"]: (
+            group["hparams"],
+            {value["name"]["tag"]: (value["trainingStep"], value["value"]) for value in group["metricValues"]},
+            group["sessions"][0]["status"],
         )
-        for one in groups
+        for group in groups
     }
     lowest = dict.fromkeys(("wer", "wer_raw", "cer"), (20, pytest.approx(1 / 20)))
     final = dict.fromkeys(("wer", "wer_raw", "cer"), (80, pytest.approx(1 / 80)))
-    assert said == {
+    assert sessions == {
         "0000": ({**DEFAULT, "normalize_audio": "true"}, lowest, "STATUS_SUCCESS"),
         "0001": ({**OTHER, "normalize_audio": "true"}, final, "STATUS_SUCCESS"),
         "0002": ({**OTHER, "normalize_audio": "true"}, {}, "STATUS_FAILURE"),
@@ -97,25 +97,25 @@ def test_every_trial_with_its_parameters_and_final_values(found):
     }
 
 
-def test_scalars_once_also_after_a_kill(found):
-    points = found("plugin/scalars/scalars?run=0001&tag=wer")
+def test_scalars_once_also_after_a_kill(fetch):
+    points = fetch("plugin/scalars/scalars?run=0001&tag=wer")
     assert [step for _, step, _ in points] == [20, 40, 80]
-    losses = [step for _, step, _ in found("plugin/scalars/scalars?run=0001&tag=loss")]
+    losses = [step for _, step, _ in fetch("plugin/scalars/scalars?run=0001&tag=loss")]
     assert losses == list(range(1, 81))
 
 
-def test_sounds_pictures_and_texts(found):
+def test_sounds_pictures_and_texts(fetch):
     for plugin, kind in (("audio", "clip"), ("images", "spectrogram")):
-        tags = found(f"plugin/{plugin}/tags")
+        tags = fetch(f"plugin/{plugin}/tags")
         assert {run: sorted(names) for run, names in tags.items()} == {
             run: [f"{kind}/best", f"{kind}/middle", f"{kind}/worst"] for run in ("0000", "0001", "0003")
         }
-    (sound,) = found("plugin/audio/audio?run=0001&tag=clip%2Fworst&sample=0")
+    (sound,) = fetch("plugin/audio/audio?run=0001&tag=clip%2Fworst&sample=0")
     assert (sound["step"], sound["contentType"]) == (80, "audio/wav")
-    (picture,) = found("plugin/images/images?run=0001&tag=spectrogram%2Fworst&sample=0")
+    (picture,) = fetch("plugin/images/images?run=0001&tag=spectrogram%2Fworst&sample=0")
     assert picture["step"] == 80
-    texts = found("plugin/text/text?run=0001&tag=worst_clips%2Ftext_summary")
-    assert [one["step"] for one in texts] == [20, 40, 80]
+    texts = fetch("plugin/text/text?run=0001&tag=worst_clips%2Ftext_summary")
+    assert [text["step"] for text in texts] == [20, 40, 80]
     shown = texts[-1]["text"]
     assert set(re.findall(r"<(\w+)", shown)) == {"table", "thead", "tbody", "tr", "th", "td"}
     assert f"<script>{RUNS}</script><img src=x onerror={RUNS}>" in html.unescape(shown)

@@ -155,7 +155,7 @@ import sys
 sys.path.insert(0, {root!r})
 from tmsearch import hub
 from tmsearch.model import whisper
-hub.DEADLINE = {deadline}
+hub.LOOKUP_TIMEOUT = {deadline}
 from tmsearch.config import TrainConfig
 from tmsearch.errors import InputError
 for name, revision in {asked!r}:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from tmsearch.errors import CheckpointError
 from tmsearch.training import checkpoints
-from tmsearch.training.checkpoints import Checkpoint, CheckpointError
+from tmsearch.training.checkpoints import Checkpoint
 
 ROOT = Path(__file__).parents[3]
 
@@ -28,7 +29,6 @@ def test_what_is_saved_comes_back_to_the_bit(tmp_path):
     assert back.state == {"config": "abc", "losses": [0.1 + 0.2], "step": 40}
     assert torch.equal(back.tensors["weights"]["a"], saved.tensors["weights"]["a"])
     assert set(back.tensors) == {"weights", "moments", "random"}
-    assert set(checkpoints.load(folder, groups={"weights"}).tensors) == {"weights"}
 
 
 def test_nothing_is_pickled(tmp_path):

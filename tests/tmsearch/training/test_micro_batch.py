@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from search.execution.messages import CheckJob, Limit, ProgressEvent, SegmentJob, SegmentResult
-from tests.support import toy_whisper as toy_whisper
-from tmsearch.training import micro_batch, train, update
-from tmsearch.training.warm import ModelCache
+from tests.support import toy_whisper
+from tmsearch.training import micro_batch, train
+from tmsearch.training.state import Stepper
+from tmsearch.training.train import ModelCache
 from tmsearch.trial.__main__ import answer
 from tmsearch.trial.facts import micro_batch_key
 from tmsearch.trial.settings import TrialSettings
@@ -62,23 +63,25 @@ def test_a_cpu_takes_the_whole_batch_unless_told(tmp_path):
     assert micro_batch.find(toy_whisper.config(tmp_path, micro_batch_size=3), None, ModelCache()) == 3
 
 
-def test_a_trial_that_runs_out_of_memory_goes_on_with_half_the_clips(tmp_path, monkeypatch):
+def test_a_trial_that_runs_out_of_memory_resumes_with_half_the_clips(tmp_path, monkeypatch):
     """The whole segment, with a device that takes no more than two clips and forgets so at step 3."""
     toy = toy_whisper.whisper_folder(tmp_path / "toy")
     corpus = toy_whisper.corpus_folder(tmp_path / "corpus")
-    events, done, real = [], [], update.Stepper.backward
+    events = []
+    done = []
+    backward = Stepper.backward
 
-    def limited(self, part):
-        if len(part.inputs) > 2 and len(done) >= 2:
+    def limited(self, micro_batch):
+        if len(micro_batch.decoder_inputs) > 2 and len(done) >= 2:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
-        return real(self, part)
+        return backward(self, micro_batch)
 
-    monkeypatch.setattr(update.Stepper, "backward", limited)
+    monkeypatch.setattr(Stepper, "backward", limited)
     monkeypatch.setattr(train, "SAVE_SECONDS", 1e-9)
     monkeypatch.setattr(train, "SAVE_SHARE", float("inf"))
-    bench = Workbench()
+    workbench = Workbench()
     data = {"dataset": str(corpus), "validation": 2, "test": 0}
-    checked = answer(bench, CheckJob(data, ({"model": str(toy)},), measure=False), events.append, lambda: False)
+    checked = answer(workbench, CheckJob(data, ({"model": str(toy)},), measure=False), events.append, lambda: False)
 
     def report(event):
         events.append(event)
@@ -97,17 +100,17 @@ def test_a_trial_that_runs_out_of_memory_goes_on_with_half_the_clips(tmp_path, m
         facts={"data": checked.data, f"baseline:{toy}": {"wer": 1.0}},
         settings=settings.to_json(),
     )
-    result = answer(bench, job, report, lambda: False)
+    result = answer(workbench, job, report, lambda: False)
     assert isinstance(result, SegmentResult), result
     assert result.metrics["micro_batch"] == 2
     limits = [event for event in events if isinstance(event, Limit)]
     assert [limit.value for limit in limits] == [4, 2]
     assert len({limit.key for limit in limits}) == 1
-    # It went on from the checkpoint at which memory ran out, or the one before if that was still being written.
+    # It resumed from the checkpoint at which memory ran out, or the one before if that was still being written.
     assert done in ([1, 2, 3, 4], [1, 2, 2, 3, 4])
-    # The next trial begins with what the study remembers.
+    # The next trial starts with the micro-batch that the study remembers.
     events.clear()
     facts = {**job.facts, limits[0].key: 2}
     job = dataclasses.replace(job, facts=facts, folder=str(tmp_path / "study/trials/1"))
-    assert answer(bench, job, report, lambda: False).metrics["micro_batch"] == 2
+    assert answer(workbench, job, report, lambda: False).metrics["micro_batch"] == 2
     assert not [event for event in events if isinstance(event, Limit)]

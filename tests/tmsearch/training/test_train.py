@@ -4,13 +4,13 @@ import math
 import pytest
 import torch
 
-from tests.support import toy_whisper as toy_whisper
+from tests.support import toy_whisper
 from tmsearch.data.splits import Split
-from tmsearch.errors import InputError
+from tmsearch.errors import CheckpointError, InputError
+from tmsearch.model import whisper as model
 from tmsearch.training import checkpoints, train
-from tmsearch.training.checkpoints import CheckpointError
-from tmsearch.training.loss import DivergenceError
-from tmsearch.training.train import TrainingStoppedError
+from tmsearch.training.state import DivergenceError, fingerprint
+from tmsearch.training.train import ModelCache, TrainingStoppedError
 
 AUGMENTED = {
     "spec_time_masks": 2,
@@ -21,6 +21,13 @@ AUGMENTED = {
 }
 EVERYTHING = {"lora_r": 2, "dropout": 0.1, "attention_dropout": 0.1, "stochastic_depth": 0.3, **AUGMENTED}
 REGULARISED = {"dropout": 0.2, "stochastic_depth": 0.3, "label_smoothing": 0.1, "layer_decay": 0.8, "weight_decay": 0.1}
+
+ODD = (
+    {"lora_r": 2, "lora_dropout": 0.3},
+    {"low_memory": True},
+    {"freeze_encoder": True, "dropout": 0.3, "stochastic_depth": 0.4},
+    {"attention_dropout": 0.2, "freeze_encoder_layers": 1},
+)
 
 
 @pytest.fixture(scope="module")
@@ -276,9 +283,82 @@ def test_clips_that_the_model_cannot_take_stop_the_training_by_name(toy, tmp_pat
 
 
 def test_one_and_one_point_zero_are_the_same_config(toy):
-    assert train.fingerprint(toy_whisper.config(toy, level_db=1)) == train.fingerprint(
-        toy_whisper.config(toy, level_db=1.0)
+    assert fingerprint(toy_whisper.config(toy, level_db=1)) == fingerprint(toy_whisper.config(toy, level_db=1.0))
+    assert fingerprint(toy_whisper.config(toy, level_db=1)) != fingerprint(toy_whisper.config(toy, level_db=2))
+
+
+def weights(folder):
+    return checkpoints.load(folder).tensors["weights"]
+
+
+def same_weights(first, second):
+    first = weights(first)
+    second = weights(second)
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("before", ODD, ids=str)
+def test_a_training_does_not_depend_on_the_one_before_it(toy, speech, tmp_path, before):
+    config = toy_whisper.config(toy, dropout=0.1)
+    cold = train.train(config, speech, toy_whisper.stretch(tmp_path / "cold", 3), quiet)
+    cache = ModelCache()
+    train.train(
+        toy_whisper.config(toy, **before),
+        speech,
+        toy_whisper.stretch(tmp_path / "before", 3),
+        quiet,
+        model_cache=cache,
     )
-    assert train.fingerprint(toy_whisper.config(toy, level_db=1)) != train.fingerprint(
-        toy_whisper.config(toy, level_db=2)
-    )
+    after = train.train(config, speech, toy_whisper.stretch(tmp_path / "after", 3), quiet, model_cache=cache)
+    assert same_weights(cold.checkpoint, after.checkpoint)
+    assert cold.scores == after.scores
+    if before == ODD[0]:  # and the adapters come back
+        train.train(
+            toy_whisper.config(toy, **before),
+            speech,
+            toy_whisper.stretch(tmp_path / "again", 3),
+            quiet,
+            model_cache=cache,
+        )
+        assert same_weights(tmp_path / "before/step-000003", tmp_path / "again/step-000003")
+
+
+def test_the_same_model_is_read_from_the_disk_once(toy, speech, tmp_path, monkeypatch):
+    loaded = []
+    load = model.load
+    monkeypatch.setattr(train.model, "load", lambda config: loaded.append(config.model) or load(config))
+    cache = ModelCache()
+    for number, rate in enumerate((1e-3, 1e-2)):
+        config = toy_whisper.config(toy, learning_rate=rate)
+        train.train(config, speech, toy_whisper.stretch(tmp_path / str(number), 2), quiet, model_cache=cache)
+    assert loaded == [str(toy)]
+    other = toy_whisper.whisper_folder(tmp_path / "other", seed=5)
+    train.train(toy_whisper.config(other), speech, toy_whisper.stretch(tmp_path / "2", 2), quiet, model_cache=cache)
+    assert loaded == [str(toy), str(other)]
+
+
+def test_the_next_rung_resumes_without_reading_its_checkpoint(toy, speech, tmp_path, monkeypatch):
+    config = toy_whisper.config(toy, dropout=0.2, speed=0.1)
+    whole = train.train(config, speech, toy_whisper.stretch(tmp_path / "whole", 6), quiet)
+    cache = ModelCache()
+    rung = train.train(config, speech, toy_whisper.stretch(tmp_path / "rungs", 3), quiet, model_cache=cache)
+    torch.rand(5)  # whatever else draws random numbers meanwhile
+    further = toy_whisper.stretch(tmp_path / "rungs", 6, first_step=3, checkpoint=rung.checkpoint)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "load", pytest.fail)
+        done = train.train(config, speech, further, quiet, model_cache=cache)
+    assert same_weights(whole.checkpoint, done.checkpoint)
+    assert whole.scores == done.scores
+    assert 0 < done.train_seconds < whole.train_seconds + rung.train_seconds
+
+
+def test_the_state_of_another_configuration_or_checkpoint_is_not_resumed(toy, speech, tmp_path):
+    config = toy_whisper.config(toy)
+    cache = ModelCache()
+    rung = train.train(config, speech, toy_whisper.stretch(tmp_path, 2), quiet, model_cache=cache)
+    # The same configuration from its beginning: the kept state is at step 2.
+    again = train.train(config, speech, toy_whisper.stretch(tmp_path / "again", 2), quiet, model_cache=cache)
+    assert same_weights(rung.checkpoint, again.checkpoint)
+    stretch = toy_whisper.stretch(tmp_path, 3, checkpoint=rung.checkpoint)
+    with pytest.raises(CheckpointError, match="made with another config"):
+        train.train(toy_whisper.config(toy, seed=4), speech, stretch, quiet, model_cache=cache)

@@ -10,8 +10,9 @@ from search.execution.messages import Failure, SegmentJob, SegmentStopped
 from tmsearch.config import DataConfig
 from tmsearch.data.splits import split
 from tmsearch.errors import InputError
-from tmsearch.training.train import DivergenceError, TrainingStoppedError
-from tmsearch.trial import jobs
+from tmsearch.training.state import DivergenceError
+from tmsearch.training.train import TrainingStoppedError
+from tmsearch.trial import check, jobs
 from tmsearch.trial.__main__ import answer
 from tmsearch.trial.facts import DataFacts
 from tmsearch.trial.workbench import Workbench
@@ -22,24 +23,22 @@ DATA = DataConfig(dataset="demo", validation=8, test=6)
 SEGMENT = SegmentJob(0, 1, {}, 0, 2, 0, "", {}, {})
 
 
-def data_facts(bench: Workbench, **changed) -> DataFacts:
-    corpus = bench.corpus(DATA)
-    parts = split(corpus, DATA)
-    facts = DataFacts(corpus.fingerprint, 200, 60.0, parts.train, parts.validation, parts.test, parts.grouped_by)
-    return dataclasses.replace(facts, **changed)
+def data_facts(workbench: Workbench, **changed) -> DataFacts:
+    corpus = workbench.corpus(DATA)
+    return dataclasses.replace(check.data_facts(corpus, split(corpus, DATA)), **changed)
 
 
 def test_a_study_trains_on_the_split_that_it_began_with(tmp_path):
-    bench = Workbench()
-    facts = data_facts(bench, train=data_facts(bench).train[:3])
-    assert len(bench.speech(DATA, facts, tmp_path).split.train) == 3
-    assert bench.corpus(DATA) is bench.corpus(dataclasses.replace(DATA)), "loaded once"
+    workbench = Workbench()
+    facts = data_facts(workbench, train=data_facts(workbench).train[:3])
+    assert len(workbench.speech(DATA, facts, tmp_path).split.train) == 3
+    assert workbench.corpus(DATA) is workbench.corpus(dataclasses.replace(DATA)), "loaded once"
 
 
 def test_data_that_changed_since_is_refused(tmp_path):
-    bench = Workbench()
-    with pytest.raises(InputError, match=r"demo changed since the study began \(199 clips then, 200 now\)"):
-        bench.speech(DATA, data_facts(bench, fingerprint="of yesterday", clips=199), tmp_path)
+    workbench = Workbench()
+    with pytest.raises(InputError, match=r"demo changed since the study was made \(199 clips then, 200 now\)"):
+        workbench.speech(DATA, data_facts(workbench, fingerprint="of yesterday", clips=199), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +57,7 @@ def test_failures_by_class(monkeypatch, error, failure, said):
     def fails(*_):
         raise error
 
-    monkeypatch.setattr(jobs, "segment", fails)
+    monkeypatch.setattr(jobs, "run_segment", fails)
     result = answer(Workbench(), SEGMENT, lambda event: None, lambda: False)
     assert isinstance(result, Failure)
     assert result.failure == failure
@@ -70,5 +69,5 @@ def test_a_stop_is_no_failure(monkeypatch, tmp_path):
     def stops(*_):
         raise TrainingStoppedError(7, tmp_path)
 
-    monkeypatch.setattr(jobs, "segment", stops)
+    monkeypatch.setattr(jobs, "run_segment", stops)
     assert answer(Workbench(), SEGMENT, lambda event: None, lambda: True) == SegmentStopped(7)

@@ -56,11 +56,12 @@ def data(arguments: argparse.Namespace) -> int:
 def page(corpus: Corpus, config: DataConfig, model: str | None) -> str:
     """The dataset's page as HTML; with the name of a model also the transcripts that it disagrees with."""
     from tmsearch.data_quality import health
+    from tmsearch.report import clip_cards
     from tmsearch.report.page import dataset_page
 
     findings = health.examine(corpus)
     snr = {clip.name: clip.snr for clip in findings.clips}
-    odd_clips = health.exhibits(corpus, findings.reasons, SHOWN_CLIPS, snr.__getitem__)
+    odd_clips = clip_cards.odd_cards(corpus, findings.reasons, SHOWN_CLIPS, snr.__getitem__)
     date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     doubtful = _doubtful_transcripts(corpus, config, model, findings) if model else None
     return dataset_page(config.dataset, date, findings, odd_clips, doubtful)
@@ -86,6 +87,6 @@ def _doubtful_transcripts(corpus: Corpus, config: DataConfig, model: str, findin
     clips = {clip.name: clip for clip in corpus.clips}
     language = "en" if config.task == "translate" else config.language
     cards = []
-    for card in clip_cards.scored(worst, (), clips, corpus.decode, language):
+    for card in clip_cards.scored_cards(worst, (), clips, corpus.decode, language):
         cards.append(dataclasses.replace(card, reasons=tuple(findings.reasons.get(card.name, ()))))
     return DoubtfulTranscripts(tuple(cards), how)

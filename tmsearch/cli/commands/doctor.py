@@ -9,6 +9,7 @@ from pathlib import Path
 from search import study
 from search.doctor import Diagnosis, Doctor
 from search.exit_codes import DONE, FAILED
+from search.paths import study_folder
 from search.space.errors import printable
 from search.storage.database import open_storage
 from tmsearch.cli.commands.show import print_json
@@ -18,7 +19,7 @@ from tmsearch.cli.services.annotator import StudyAnnotator
 def doctor(arguments: argparse.Namespace) -> int:
     """Say what is wrong with a study, and repair what can be repaired; FAILED where something stays wrong."""
     ledger = study.open_study(open_storage(arguments.storage), arguments.study)
-    folder = study.study_folder(ledger.storage, arguments.study)
+    folder = study_folder(ledger.storage.folder, arguments.study)
     diagnoses = Doctor(ledger, folder, checkpoint_problem, StudyAnnotator(ledger, print)).examine()
     repaired = _repair(diagnoses) if arguments.repair else []
     unrepaired = [diagnosis for diagnosis in diagnoses if diagnosis.state == "bad" and diagnosis not in repaired]
@@ -48,10 +49,11 @@ def _repair(diagnoses: Sequence[Diagnosis]) -> list[Diagnosis]:
 
 def checkpoint_problem(checkpoint: Path) -> str | None:
     """What is wrong with a checkpoint; None where every file agrees with its checksum."""
+    from tmsearch.errors import CheckpointError
     from tmsearch.training import checkpoints
 
     try:
         checkpoints.verify(checkpoint)
-    except checkpoints.CheckpointError as error:
+    except CheckpointError as error:
         return str(error)
     return None

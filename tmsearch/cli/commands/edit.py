@@ -8,12 +8,13 @@ import sys
 from search import study
 from search.errors import UserError
 from search.exit_codes import DONE
+from search.paths import study_folder
 from search.samplers import sampler
 from search.space import search_space
 from search.space.errors import Location
 from search.space.search_space import Space
-from search.storage.claims import Ledger
 from search.storage.database import open_storage
+from search.storage.ledger import Ledger
 from tmsearch.cli.services.knobs import TRAIN, absolute
 from tmsearch.cli.view.format import searched_knobs
 
@@ -83,7 +84,7 @@ def stop(arguments: argparse.Namespace) -> int:
 def delete(arguments: argparse.Namespace) -> int:
     """Remove a study from the database, and its files."""
     ledger = _ledger(arguments)
-    folder = study.study_folder(ledger.storage, ledger.study)
+    folder = study_folder(ledger.storage.folder, ledger.study)
     if not arguments.yes:
         if not sys.stdin.isatty():
             raise UserError(f"{ledger.study}: nothing was deleted; add --yes where nobody can be asked")

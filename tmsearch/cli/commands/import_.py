@@ -18,14 +18,14 @@ from search.space.errors import Location
 from search.space.knobs import check
 from search.space.search_space import Space
 from search.storage import entries
-from search.storage.claims import Ledger
 from search.storage.database import Storage, open_storage
 from search.storage.entries import Entry
+from search.storage.ledger import Ledger
 from tmsearch.cli.services.create import check_and_create
 from tmsearch.cli.services.knobs import TRAIN, absolute, load_space
 from tmsearch.errors import InputError
 from tmsearch.importers import hand_runs
-from tmsearch.importers.hand_runs import HandRun
+from tmsearch.importers.record import HandRun, in_fractions
 from tmsearch.trial.facts import StudyFacts
 
 # What a log's WER is in the study: ours, or the raw one that counts case and punctuation.
@@ -42,8 +42,8 @@ def import_logs(arguments: argparse.Namespace) -> int:
     # All logs are read and checked before anything is written.
     runs = []
     for log in map(Path, arguments.logs):
-        runs += [(log, run) for run in hand_runs.read(log)]
-    runs = [(log, hand_runs.in_fractions(run, log, arguments.percent)) for log, run in runs]
+        runs += [(log, run) for run in hand_runs.read(log, TRAIN)]
+    runs = [(log, in_fractions(run, log, arguments.percent)) for log, run in runs]
     for log, run in runs:
         if run.measure is None and arguments.wer is None:
             raise UserError(

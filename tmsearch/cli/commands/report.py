@@ -13,8 +13,8 @@ from search import study
 from search.errors import UserError
 from search.exit_codes import DONE
 from search.records import Configuration
-from search.storage.claims import Ledger
 from search.storage.database import Storage, open_storage
+from search.storage.ledger import Ledger
 from search.study import Summary
 from tmsearch.cli.view.output_file import write_output
 from tmsearch.config import DataConfig
@@ -22,6 +22,7 @@ from tmsearch.data.audio_file import Samples
 from tmsearch.data.corpus import Corpus
 from tmsearch.errors import InputError
 from tmsearch.evaluation.scores import ClipScore, read_scores
+from tmsearch.formatting import file_size
 from tmsearch.trial.facts import StudyFacts
 
 if TYPE_CHECKING:
@@ -48,13 +49,13 @@ def write_page(output: str, make_page: Callable[[], str], option: str = "-o") ->
     Raises:
         UserError: the file cannot be written, or is something else than a page of tmsearch.
     """
-    from tmsearch.report.sanitize import size, visible
+    from tmsearch.report.sanitize import visible
 
     file = Path(output)
     _check_file(file, option)
     text = make_page()
     write_output(file, text, option)
-    print(f"{visible(output)}: {size(len(text.encode()))}; open it in any browser")
+    print(f"{visible(output)}: {file_size(len(text.encode()))}; open it in any browser")
 
 
 def _check_file(file: Path, option: str) -> None:
@@ -78,32 +79,18 @@ def page(storage: Storage, name: str) -> str:
     """A study's page as HTML, of what the database and the study's folder hold now; raises UserError."""
     from tmsearch.cli.services.report_data import collect_report
     from tmsearch.data_quality import health
-    from tmsearch.report import matched_pairs
     from tmsearch.report.page import study_page
 
     ledger = study.open_study(storage, name)
     summary = study.summarize(ledger)
     facts = StudyFacts.from_json(summary.facts)
-    study_record, candidates = collect_report(ledger, summary)
     corpus, problem = _corpus(summary, facts)
-    fold = summary.record.space["data"].get("fold", 0)
-    pairs = matched_pairs.paired(candidates, facts.words.get(fold) or ())
     return study_page(
-        study_record,
+        collect_report(ledger, summary),
         _scored_clips(ledger, summary, facts, corpus, problem),
         health.examine(corpus) if corpus else None,
         problem,
-        pairs,
-        "" if pairs else _no_pairs_reason(summary, len(candidates)),
     )
-
-
-def _no_pairs_reason(summary: Summary, candidates: int) -> str:
-    if "normalize_audio" not in summary.record.space["search"]:
-        return "This study does not search normalize_audio, so nothing can be said about it."
-    if not candidates:
-        return "Errors by clip are not known yet, so nothing can be paired."
-    return "Too few to tell: no two configurations of the same model and a similar learning rate differ in it."
 
 
 def _corpus(summary: Summary, facts: StudyFacts) -> tuple[Corpus | None, str]:
@@ -136,21 +123,21 @@ def _scored_clips(
 
     best = summary.best
     if best is None:
-        return ScoredClips(why="No configuration has been scored yet.")
+        return ScoredClips(problem="No configuration has been scored yet.")
     scores, zero_shot_scores, missing = _score_tables(ledger, facts, best)
     if missing:
-        return ScoredClips(why=missing)
+        return ScoredClips(problem=missing)
     data = summary.record.space["data"]
     language = "en" if data.get("task") == "translate" else data.get("language", DataConfig.language)
     clips = {clip.name: clip for clip in corpus.clips} if corpus else {}
     decode = corpus.decode if corpus else _decode_nothing
     try:
-        cards = clip_cards.scored(scores, zero_shot_scores, clips, decode, language)
+        cards = clip_cards.scored_cards(scores, zero_shot_scores, clips, decode, language)
     except InputError as error:
         problem = f"No sound and no pictures: {error}."
-        cards = clip_cards.scored(scores, zero_shot_scores, {}, _decode_nothing, language)
-    title = f"The {len(scores)} validation clips as trial {best.number} transcribed them at step {best.steps}."
-    return ScoredClips(cards, " ".join(filter(None, (title, clip_cards.left_out(cards)))), problem)
+        cards = clip_cards.scored_cards(scores, zero_shot_scores, {}, _decode_nothing, language)
+    title = f"The {len(scores)} validation clips with the hypotheses of trial {best.number} at step {best.steps}."
+    return ScoredClips(cards, " ".join(filter(None, (title, clip_cards.silent_clips_note(cards)))), problem)
 
 
 def _decode_nothing(name: str) -> Samples:

@@ -10,8 +10,8 @@ from search.execution.launchers.local import exit_with_parent
 from search.exit_codes import DONE
 from search.records import StudyRecord
 from search.space.search_space import Space, differences
-from search.storage.claims import Ledger
 from search.storage.database import open_storage
+from search.storage.ledger import Ledger
 from tmsearch.cli.services.create import DEFAULT_TRIALS, check_disk, check_space, create_study
 from tmsearch.cli.services.knobs import load_space
 from tmsearch.cli.services.plan import print_plan

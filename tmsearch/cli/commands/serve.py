@@ -13,6 +13,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from search import study
 from search.errors import UserError
 from search.exit_codes import DONE
+from search.paths import study_folder
 from search.storage.database import open_storage
 
 
@@ -54,7 +55,7 @@ def _check_port(host: str, port: int) -> None:
 
 def dashboard(arguments: argparse.Namespace) -> int:
     """Serve optuna-dashboard until Ctrl-C."""
-    from search.dashboard.dashboard import application
+    from search.dashboard.artifacts import dashboard_application
     from tmsearch.cli.commands.report import page
     from tmsearch.cli.services.dashboard_site import Site, is_local
 
@@ -64,7 +65,7 @@ def dashboard(arguments: argparse.Namespace) -> int:
     _check_port(arguments.host, arguments.port)
     server_class = _ServerIPv6 if ":" in arguments.host else _Server
     local = is_local(arguments.host)
-    site = Site(storage, application(storage), page, local=local)
+    site = Site(storage, dashboard_application(storage), page, local=local)
     with make_server(arguments.host, arguments.port, site, server_class, _QuietHandler) as server:
         host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
         print(
@@ -80,7 +81,7 @@ def dashboard(arguments: argparse.Namespace) -> int:
 def tensorboard(arguments: argparse.Namespace) -> int:
     """Serve TensorBoard until Ctrl-C."""
     ledger = study.open_study(open_storage(arguments.storage), arguments.study)
-    folder = study.study_folder(ledger.storage, arguments.study) / "tensorboard"
+    folder = study_folder(ledger.storage.folder, arguments.study) / "tensorboard"
     if not folder.is_dir():
         raise UserError(f"{arguments.study}: no trial has started yet, so there is nothing to show")
     _check_port(arguments.host, arguments.port)

@@ -11,11 +11,12 @@ from typing import Any
 from search import imported, study
 from search.errors import UserError
 from search.exit_codes import DONE
+from search.paths import study_folder, trial_folder
 from search.records import Configuration
 from search.space.errors import printable
 from search.space.search_space import Space
 from search.storage.database import Storage, open_storage
-from search.study import Summary, trial_folder
+from search.study import Summary
 from tmsearch.cli.view import intervals, terminal
 from tmsearch.cli.view.table import STATE_STYLES
 from tmsearch.evaluation.scores import ClipScore, read_scores, worst_first
@@ -115,7 +116,7 @@ def show(arguments: argparse.Namespace) -> int:
     storage = open_storage(arguments.storage)
     summary = study.summarize(study.open_study(storage, arguments.study))
     trial = _configuration(summary, arguments.number)
-    folder = trial_folder(study.study_folder(storage, summary.record.name), trial.number)
+    folder = trial_folder(study_folder(storage.folder, summary.record.name), trial.number)
     if arguments.json:
         fields = configuration_json(trial, StudyFacts.from_json(summary.facts))
         curve = [{"step": rung.step, "wer": rung.value, **rung.metrics} for rung in trial.rungs]

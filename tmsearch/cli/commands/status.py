@@ -14,14 +14,15 @@ from search.errors import RunError, StorageUnavailableError, UserError
 from search.exit_codes import DONE
 from search.records import Configuration, code_versions
 from search.space.errors import printable
-from search.storage.claims import Ledger
 from search.storage.database import open_storage
+from search.storage.ledger import Ledger
 from search.study import Summary
 from tmsearch.cli.commands.show import configuration_json, noise_lines, print_json
 from tmsearch.cli.view import intervals, terminal
-from tmsearch.cli.view.format import about, cost_line, rungs, seconds_left, short_value
+from tmsearch.cli.view.format import cost_line, rungs, seconds_left, short_value
 from tmsearch.cli.view.table import table, truncate
 from tmsearch.cli.view.terminal import StyledLine
+from tmsearch.formatting import estimated_duration
 from tmsearch.trial.facts import StudyFacts
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def _worker_lines(summary: Summary) -> list[str]:
     lines = []
     seconds = seconds_left(summary, len(workers)) if workers else None
     if seconds:
-        lines.append(f"{about(seconds)} left with {len(workers)} worker{'s' if len(workers) > 1 else ''}")
+        lines.append(f"{estimated_duration(seconds)} left with {len(workers)} worker{'s' if len(workers) > 1 else ''}")
     trials = {trial.worker: f"trial {trial.number}" for trial in summary.history if trial.state == "running"}
     lines += [f"worker {worker.display_name}: {trials.get(worker.identity, 'idle')}" for worker in workers]
     return lines

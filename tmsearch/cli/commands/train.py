@@ -11,6 +11,7 @@ from pathlib import Path
 from search import study
 from search.errors import UserError
 from search.exit_codes import DONE, INTERRUPTED
+from search.paths import study_folder, trial_folder
 from search.storage.database import open_storage
 from tmsearch.cli.services import recipes
 from tmsearch.cli.view.output_file import write_output
@@ -101,10 +102,10 @@ def _soup(arguments: argparse.Namespace) -> dict[str, str]:
     confirmed = recipes.finished_confirmation(storage, study.summarize(study.open_study(storage, name)))
     if confirmed is None:
         raise UserError(f"{name}: --soup: has no finished confirmation; `tmsearch confirm {name}` first")
-    folder = study.study_folder(storage, confirmed.record.name)
+    folder = study_folder(storage.folder, confirmed.record.name)
     weights = {}
     for trial in confirmed.history:
-        file = study.trial_folder(folder, trial.number) / "weights.safetensors"
+        file = trial_folder(folder, trial.number) / "weights.safetensors"
         # A training of another fold has seen clips that are to judge the soup.
         on_own_split = not (trial.params or {}).get("fold")
         if trial.state == "finished" and on_own_split and file.is_file():

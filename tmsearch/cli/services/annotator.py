@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from search import study
 from search.dashboard.annotator import Annotation, Attachment
 from search.execution.child_process import ChildExitError, ChildProcess
-from search.execution.messages import MessageError
+from search.execution.wire import MessageError
+from search.paths import study_folder, trial_folder
 from search.process_id import ProcessId
 from search.records import IMPORTED, Configuration, Rung, StudyRecord, default
 from search.space.search_space import Space
-from search.storage.claims import Ledger
+from search.storage.ledger import Ledger
 from tmsearch.cli.services.plan import data_line, models
 from tmsearch.cli.view.format import model_of
 from tmsearch.media.trial_note import (
@@ -41,12 +41,12 @@ REPORTS = "/reports/"  # where the dashboard's server has each study's report
 class StudyAnnotator:
     """The annotator of one study. A process makes what needs pictures and sounds, and lasts for one round."""
 
-    value = "WER"
+    value_name = "WER"
 
     def __init__(self, ledger: Ledger, notice: Callable[[str], None]) -> None:
         self._ledger = ledger
         self._notice = notice
-        self._folder = study.study_folder(ledger.storage, ledger.study)
+        self._folder = study_folder(ledger.storage.folder, ledger.study)
         self._child: ChildProcess | None = None
 
     def open(self, history: Sequence[Configuration]) -> None:
@@ -62,7 +62,7 @@ class StudyAnnotator:
             self._child.close()
             self._child = None
 
-    def study(self) -> str:
+    def study_note(self) -> str:
         space = Space.from_json(dict(self._record.space))
         note = StudyNote(
             name=self._record.name,
@@ -78,7 +78,7 @@ class StudyAnnotator:
         return study_note(note, REPORTS + quote(self._record.name))
 
     def annotate(self, trial: Configuration) -> Annotation:
-        folder = study.trial_folder(self._folder, trial.number)
+        folder = trial_folder(self._folder, trial.number)
         note = self._trial_note(trial, folder)
         if trial.origin == IMPORTED:
             return Annotation(trial_note(note, NoteMedia()))

@@ -14,9 +14,9 @@ from search.records import IMPORTED, Configuration
 from search.schedulers import racing
 from search.space.search_space import Space
 from search.storage import entries
-from search.storage.claims import Ledger
 from search.storage.database import Storage
 from search.storage.entries import Entry
+from search.storage.ledger import Ledger
 from search.study import Summary
 from tmsearch import __version__
 from tmsearch.cli.services.knobs import TRAIN

@@ -10,8 +10,8 @@ from search.errors import RunError, UserError
 from search.execution.child_process import ChildExitError, ChildProcess, run_job
 from search.execution.messages import Checked, CheckJob, Failure
 from search.space.search_space import Space
-from search.storage.claims import Ledger
 from search.storage.database import Storage
+from search.storage.ledger import Ledger
 from tmsearch.cli.services.plan import candidates
 from tmsearch.cli.services.run_study import WorkerPlan, new_trial_process
 from tmsearch.trial import facts

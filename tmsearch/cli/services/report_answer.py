@@ -32,11 +32,10 @@ def answer(storage: Storage, summary: Summary, rows: Mapping[int, TrialRow]) -> 
     confirmed = None if _is_confirmation(summary) else finished_confirmation(storage, summary)
     return StudyAnswer(
         best=rows[best.number] if best else None,
-        what=_best_sentence(summary, best) if best else "",
-        against=(*(_references(summary, best) if best else ()), *_contender_means(summary)),
+        headline=_best_sentence(summary, best) if best else "",
+        references=(*(_references(summary, best) if best else ()), *_contender_means(summary)),
         recipe=_recipe(summary, best) if best else (),
-        sure=_certainty(summary, confirmed, best),
-        confirmed=confirmed is not None,
+        certainty=_certainty(summary, confirmed, best),
         cost=_cost(summary, confirmed),
         commands=_commands(summary, confirmed),
     )

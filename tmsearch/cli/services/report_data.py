@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import datetime
+import json
 import math
 import statistics
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from search import imported, study
+from search import imported
 from search.dashboard import importances
+from search.paths import study_folder, trial_folder
 from search.records import IMPORTED, Configuration, code_versions
 from search.schedulers import racing
+from search.space.distributions import Choice
 from search.space.search_space import Space
 from search.storage import timeline
-from search.storage.claims import Ledger
+from search.storage.ledger import Ledger
 from search.study import Summary
 from tmsearch.cli.services import report_answer
 from tmsearch.cli.services.plan import data_line
@@ -27,46 +31,46 @@ from tmsearch.config import TrainConfig
 from tmsearch.evaluation.scores import baseline_folder
 from tmsearch.model import sizes
 from tmsearch.recipe import versions as libraries
-from tmsearch.report.matched_pairs import MatchCandidate
+from tmsearch.report.matched_pairs import MatchCandidate, MatchedPairs, match_pairs
 from tmsearch.report.records import (
+    JudgedRung,
     KnobImportances,
     KnobSlices,
     KnobWeight,
     ReferenceScore,
-    RungSummary,
     SpentResult,
     StudyPage,
     TrialRow,
 )
 from tmsearch.trial.facts import StudyFacts
 
-SWITCH = "normalize_audio"
 
-
-def collect_report(ledger: Ledger, summary: Summary) -> tuple[StudyPage, list[MatchCandidate]]:
-    """The page's record of a study, and the trials that a comparison of normalized with other audio may pair."""
+def collect_report(ledger: Ledger, summary: Summary) -> StudyPage:
+    """The page's record of a study."""
     space = Space.from_json(dict(summary.record.space))
     facts = StudyFacts.from_json(summary.facts)
     rows = _rows(summary, facts)
     comparable = None if facts.confirms else importances.comparable_results(summary.history)
     recorded_results = timeline.recorded_results(ledger)
-    page = StudyPage(
+    return StudyPage(
         name=summary.record.name,
-        made=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        created=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         state=_state(summary),
         data=_data(summary, facts),
         answer=report_answer.answer(ledger.storage, summary, rows),
-        lines=tuple(rows.values()),
+        trials=tuple(rows.values()),
         rungs=_rungs(space, summary),
         zero_shot=_zero_shot(facts),
-        spent=tuple(SpentResult(result.spent, result.value, result.number, result.step) for result in recorded_results),
-        mattered=_importances(facts, space, comparable),
+        results=tuple(
+            SpentResult(result.spent, result.value, result.number, result.step) for result in recorded_results
+        ),
+        importances=_importances(facts, space, comparable),
+        matched=_matched_pairs(space, facts, comparable),
         slices=_slices(space, comparable, rows),
         environment=_environment(summary, facts, recorded_results),
         space=yaml.safe_dump(dict(summary.record.space), sort_keys=False, allow_unicode=True),
         notes=_notes(summary),
     )
-    return page, _candidates(space, comparable)
 
 
 def _rows(summary: Summary, facts: StudyFacts) -> dict[int, TrialRow]:
@@ -82,12 +86,12 @@ def _rows(summary: Summary, facts: StudyFacts) -> dict[int, TrialRow]:
             number=trial.number,
             state=IMPORTED if is_imported else trial.state,
             knobs={name: params[name] for name in names if name in params},
-            what=searched_knobs(summary.record.space, trial.params),
+            knobs_text=searched_knobs(summary.record.space, trial.params),
             curve=tuple((step, value) for step, value in trial.curve.items() if math.isfinite(value)),
             seconds=trial.seconds,
             interval=intervals.bounds(intervals.interval(facts, trial)) if has_interval else None,
             reason=trial.reason or "",
-            leads=trial.number == best,
+            is_best=trial.number == best,
         )
     return rows
 
@@ -106,7 +110,7 @@ def _state(summary: Summary) -> str:
     ended = sum(trial.ended for trial in trials)
     total = max(summary.record.trials, len(trials))
     if not summary.history:
-        return f"Nothing has started yet; {total} configurations are to be tried."
+        return f"Nothing has started yet; {total} configurations are planned."
     if ended < total:
         return f"Not finished: {ended} of {total} configurations have ended ({counts})."
     return f"Finished: {total} configurations ({counts})."
@@ -120,7 +124,7 @@ def _data(summary: Summary, facts: StudyFacts) -> str:
     return f"Data: {line}."
 
 
-def _rungs(space: Space, summary: Summary) -> tuple[RungSummary, ...]:
+def _rungs(space: Space, summary: Summary) -> tuple[JudgedRung, ...]:
     trials = imported.without_imported(summary.history)
     rungs = []
     for step in space.budget.rungs:
@@ -128,7 +132,7 @@ def _rungs(space: Space, summary: Summary) -> tuple[RungSummary, ...]:
         if judged:
             values = [trial.curve[step] for trial in judged]
             promoted = sum(trial.steps > step or trial.target > step for trial in judged)
-            rungs.append(RungSummary(step, len(judged), promoted, min(values), statistics.median(values)))
+            rungs.append(JudgedRung(step, len(judged), promoted, min(values), statistics.median(values)))
     return tuple(rungs)
 
 
@@ -139,9 +143,9 @@ def _importances(facts: StudyFacts, space: Space, comparable: importances.Compar
     result = importances.importances(space, comparable)
     how = (
         f"{importances.EVALUATOR} over {result.configurations} configurations by their WER at {result.where}: how far "
-        f"the best {result.best} lie from all of them, knob by knob, as shares. Whiskers are 95 % intervals over "
+        f"the best {result.best} lie from all of them, knob by knob, as shares. Error bars are 95 % intervals over "
         f"{importances.RESAMPLES} bootstrap resamples; a knob whose bar stays left of the red stroke, which 95 of 100 "
-        "shuffles of the results stay below, is not told from chance."
+        "shuffles of the results stay below, may matter by chance alone."
     )
     weights = [KnobWeight(knob.name, knob.share, knob.low, knob.high, knob.chance) for knob in result.knobs]
     reason = f"{result.why[:1].upper()}{result.why[1:]}." if result.why else ""
@@ -161,19 +165,43 @@ def _slices(
     return KnobSlices(comparable.where, results, tuple(smallest_first), importances.slices(space, comparable, "WER"))
 
 
-def _candidates(space: Space, comparable: importances.ComparableResults | None) -> list[MatchCandidate]:
-    """Trials with and without normalized audio; none where that is not searched."""
-    if comparable is None or SWITCH not in space.search:
-        return []
+def _matched_pairs(
+    space: Space, facts: StudyFacts, comparable: importances.ComparableResults | None
+) -> tuple[MatchedPairs, ...]:
+    """One value against the other, for every knob that is searched over two; not where there are too few pairs."""
+    if comparable is None:
+        return ()
+    words = facts.words.get(space.data.get("fold", 0), ())
+    comparisons = []
+    for knob, choices in space.search.items():
+        if not isinstance(choices, Choice) or len(choices.values) != 2:
+            continue
+        # true against false, other values in the order of the space file
+        first, second = sorted(choices.values, key=lambda value: value is not True)
+        candidates = _candidates(space, comparable, knob, first, second)
+        comparison = match_pairs(knob, (_value_name(first), _value_name(second)), candidates, words)
+        if comparison is not None:
+            comparisons.append(comparison)
+    return tuple(comparisons)
+
+
+def _value_name(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _candidates(
+    space: Space, comparable: importances.ComparableResults, knob: str, first: Any, second: Any
+) -> list[MatchCandidate]:
+    """The comparable trials that have one of two values of a knob."""
     candidates = []
     for trial, _ in comparable.results:
         params = trial.params or {}
         errors = trial.errors(comparable.step)
-        if errors is not None and SWITCH in params:
-            knobs = {name: params[name] for name in space.search if name not in (SWITCH, "model") and name in params}
-            is_on = params[SWITCH] not in (False, "none")
-            model = str(params.get("model", TrainConfig.model))
-            candidates.append(MatchCandidate(trial.number, is_on, model, knobs, errors))
+        if errors is None or knob not in params or params[knob] not in (first, second):
+            continue
+        knobs = {name: params[name] for name in space.search if name not in (knob, "model") and name in params}
+        model = "" if knob == "model" else str(params.get("model", TrainConfig.model))
+        candidates.append(MatchCandidate(trial.number, params[knob] == first, model, knobs, errors))
     return candidates
 
 
@@ -226,5 +254,5 @@ def _size(model: str) -> str:
 
 def score_folders(ledger: Ledger, trial: Configuration) -> tuple[Path, Path]:
     """Where the tables of clips are: of the trial, and of its untrained model."""
-    folder = study.study_folder(ledger.storage, ledger.study)
-    return study.trial_folder(folder, trial.number), baseline_folder(folder, model_of(trial))
+    folder = study_folder(ledger.storage.folder, ledger.study)
+    return trial_folder(folder, trial.number), baseline_folder(folder, model_of(trial))

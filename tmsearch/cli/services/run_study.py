@@ -25,16 +25,17 @@ from search.execution.monitor import Monitor
 from search.execution.worker import Outcome, Worker
 from search.execution.worker_pool import WorkerPool
 from search.exit_codes import DONE, FAILED, INTERRUPTED
+from search.paths import study_folder
 from search.records import StudyRecord
 from search.space.search_space import Choice, Space
-from search.storage.claims import Ledger
 from search.storage.database import open_storage
+from search.storage.ledger import Ledger
 from search.study import Summary
 from tmsearch.cli.services.annotator import StudyAnnotator
 from tmsearch.cli.services.knobs import TRAIN
 from tmsearch.cli.services.plan import data_line
 from tmsearch.cli.view.progress import ProgressPrinter, closing_lines
-from tmsearch.recipe import write_atomically
+from tmsearch.files import write_atomically
 from tmsearch.trial.facts import StudyFacts
 from tmsearch.trial.settings import TrialSettings
 from tmsearch.version import code_version
@@ -116,7 +117,7 @@ def run_study(
     workers = workers or WorkerPlan(workers=1)
     deadline = time.monotonic() + timeout if timeout else math.inf
     summary = study.summarize(ledger)
-    folder = study.study_folder(ledger.storage, summary.record.name)
+    folder = study_folder(ledger.storage.folder, summary.record.name)
     folder.mkdir(parents=True, exist_ok=True)
     _write_space(folder, summary.record)
     interrupts = Interrupts()
@@ -159,7 +160,7 @@ def _worker(ledger: Ledger, child: ChildProcess, folder: Path, summary: Summary,
         folder,
         _settings(space, StudyFacts.from_json(summary.facts), folder).to_json(),
         printer,
-        place=os.environ.get(LOCATION_VARIABLE) or _location(),
+        location=os.environ.get(LOCATION_VARIABLE) or _location(),
         version=code_version(),
         checkpoint_store=CheckpointStore(url, ledger.study, printer.notice) if url else None,
         annotator=StudyAnnotator(ledger, printer.notice),

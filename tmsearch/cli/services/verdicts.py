@@ -10,10 +10,11 @@ from search import study
 from search.errors import RunError, UserError
 from search.execution.child_process import ChildExitError, ChildProcess, run_job
 from search.execution.messages import Failure, Tested, TestJob
+from search.paths import study_folder, trial_folder
 from search.records import Configuration
 from search.schedulers import racing
-from search.storage.claims import Ledger
-from search.study import Summary, trial_folder
+from search.storage.ledger import Ledger
+from search.study import Summary
 from tmsearch.cli.services.run_study import cache_folder
 from tmsearch.cli.view import intervals
 from tmsearch.evaluation.comparison import Contender, Training, Verdict, compare, interval, required_sample_size, spread
@@ -154,7 +155,7 @@ def _score(ledger: Ledger, summary: Summary, child: ChildProcess, trial: Configu
     job = TestJob(
         params=trial.params or {},
         seed=record.seed,
-        folder=str(trial_folder(study.study_folder(ledger.storage, record.name), trial.number)),
+        folder=str(trial_folder(study_folder(ledger.storage.folder, record.name), trial.number)),
         facts=summary.facts,
         settings=settings.to_json(),
     )
@@ -163,6 +164,6 @@ def _score(ledger: Ledger, summary: Summary, child: ChildProcess, trial: Configu
     except ChildExitError as error:
         raise RunError(f"trial {trial.number} on the test split: the process ended: {error}") from None
     if isinstance(answer, Tested):
-        return TestScores(answer.errors, answer.words, answer.wer_raw)
+        return TestScores.from_json(answer.scores)
     reason = answer.reason if isinstance(answer, Failure) else f"unexpected answer {answer}"
     raise RunError(f"trial {trial.number} on the test split: {reason}")

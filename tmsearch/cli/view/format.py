@@ -1,4 +1,4 @@
-"""How values look on a line."""
+"""Values of a study as text on a line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tmsearch.formatting import clock_time
 
 
 def short_value(value: Any) -> str:
-    """A value as a line shows it: a model by its last name, a number in few digits."""
+    """A knob's value: a model without its owner or folder, a number with three digits."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
@@ -25,47 +25,42 @@ def short_value(value: Any) -> str:
     return str(value)
 
 
-def model_of(one: Configuration) -> str:
+def model_of(trial: Configuration) -> str:
     """The checkpoint that a configuration trains."""
-    return str((one.params or {}).get("model", TrainConfig.model))
+    return str((trial.params or {}).get("model", TrainConfig.model))
 
 
 def searched_knobs(space: Mapping[str, Any], params: Mapping[str, Any] | None) -> str:
-    """The searched knobs of one configuration on one line."""
+    """The searched knobs of a configuration on one line."""
     if params is None:
-        return "not drawn yet"
-    # A confirmation's trainings differ in these, which no space of theirs searches.
-    also = [name for name in ("seed", "fold") if name not in space["search"] and name not in space["train"]]
-    return " ".join(f"{name}={short_value(params[name])}" for name in [*space["search"], *also] if name in params)
-
-
-def about(seconds: float) -> str:
-    """An estimate, in no more digits than it is worth: `about 40 s`, `about 12 min`, `about 3.5 h`."""
-    if seconds < 90:
-        return f"about {max(10, round(seconds, -1)):.0f} s"
-    if seconds < 5400:
-        return f"about {seconds / 60:.0f} min"
-    return f"about {seconds / 3600:.1f} h" if seconds < 36_000 else f"about {seconds / 3600:.0f} h"
+        return "not sampled yet"
+    names = list(space["search"])
+    for name in ("seed", "fold"):  # the trainings of a confirmation differ in them, though they are not searched
+        if name not in space["search"] and name not in space["train"]:
+            names.append(name)
+    return " ".join(f"{name}={short_value(params[name])}" for name in names if name in params)
 
 
 def rungs(summary: Summary, best: bool = False) -> str:
-    """How many configurations reached each rung, `rungs 20: 8  40: 3  80: 1`, with the best WER there if asked."""
+    """How many configurations reached each rung, `rungs 20: 8  40: 3  80: 1`; with `best` also the best WER there."""
     budget = Budget.from_json(summary.record.space["budget"], summary.record.name)
     parts: list[str] = []
-    for step, one in zip(budget.rungs, rung_summaries(budget.scheduler_config, summary.history), strict=True):
-        word = "" if parts else "best WER "
-        value = f" ({word}{one.best:.3f})" if best and one.best is not None else ""
-        parts.append(f"{step}: {one.reached}{value}")
+    for step, rung in zip(budget.rungs, rung_summaries(budget.scheduler_config, summary.history), strict=True):
+        part = f"{step}: {rung.reached}"
+        if best and rung.best is not None:
+            unit = "" if parts else "best WER "
+            part += f" ({unit}{rung.best:.3f})"
+        parts.append(part)
     return f"rungs {'  '.join(parts)}"
 
 
 def seconds_left(summary: Summary, workers: int) -> float | None:
-    """What is left of the study on the clock, with so many workers; None where nobody can tell yet."""
+    """Wall-clock seconds until the study's end with so many workers; None before there is a result."""
     scheduler_config = Budget.from_json(summary.record.space["budget"], summary.record.name).scheduler_config
     return eta.seconds_left(scheduler_config, summary.history, summary.record.trials, workers)
 
 
 def cost_line(summary: Summary) -> str:
-    """What a study cost, and what judging early saved."""
-    saved = f", {clock_time(summary.saved)} saved by not training all in full" if summary.saved else ""
+    """What a study cost, and what early stopping saved."""
+    saved = f", {clock_time(summary.saved)} saved by early stopping" if summary.saved else ""
     return f"{clock_time(summary.spent)} of training and evaluation{saved}"

@@ -1,4 +1,4 @@
-"""The live lines of a run on a terminal: one a running trial, then the study's; cut to its width, never wrapped."""
+"""The live lines of a run on a terminal: one for each running trial, then the study's, cut to the terminal's width."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from rich.progress_bar import ProgressBar
 from rich.segment import ControlType
 from rich.text import Text
 
-from tmsearch.cli.view.format import about
-from tmsearch.formatting import clock_time
+from tmsearch.formatting import clock_time, estimated_duration
 
 GAP = "  "
-BAR = (8, 24)  # columns: below the first it tells nothing
-# What a narrow terminal goes without, from the first on; number and step stay.
-FIRST_TO_GO = ("speed", "place", "bar", "ahead", "wer", "loss")
+SHORTEST_BAR = 8  # columns: a shorter one says nothing
+LONGEST_BAR = 24
+# Columns that a narrow terminal does without, the first one first; number and step always stay.
+DROP_ORDER = ("speed", "device", "bar", "next", "wer", "loss")
 
 
 @dataclass
 class RunningTrial:
-    """A trial at work, between the steps `first` and `target` of `full`. `step_seconds` is the last step's time."""
+    """A trial in training from `first_step` to `last_step` of `max_steps`; `step_seconds` is its last step's time."""
 
     number: int
     first_step: int
@@ -32,65 +32,72 @@ class RunningTrial:
     max_steps: int
     step: int = 0
     loss: float | None = None
-    wer: float | None = None  # its last
+    wer: float | None = None  # at its last rung
     step_seconds: float = 0.0
     device: str = ""
-    updated_at: float = field(default_factory=time.monotonic)  # when the step was told
+    updated_at: float = field(default_factory=time.monotonic)  # when the step was reported
 
     def cells(self) -> dict[str, str]:
-        """What its line says, by column."""
-        left = max(0.0, (self.last_step - self.step) * self.step_seconds - (time.monotonic() - self.updated_at))
+        """Its line by column."""
         if self.loss is None:
-            doing, ahead = "prepares", f"to step {self.last_step}"
-        elif self.step >= self.last_step:
-            doing, ahead = f"loss {self.loss:.3f}", "evaluates"
+            loss = "preparing"
+            next_event = f"to step {self.last_step}"
         else:
-            doing, ahead = f"loss {self.loss:.3f}", f"step {self.last_step} in {clock_time(left)}"
+            loss = f"loss {self.loss:.3f}"
+            next_event = self._next_event()
         return {
             "number": f"trial {self.number}",
             "step": f"step {max(self.step, self.first_step)}/{self.max_steps}",
             "bar": "",
-            "loss": doing,
+            "loss": loss,
             "wer": "" if self.wer is None else f"WER {self.wer:.3f}",
-            "ahead": ahead,
+            "next": next_event,
             "speed": f"{self.step_seconds:.2g} s/step" if self.step_seconds else "",
-            "place": self.device,
+            "device": self.device,
         }
+
+    def _next_event(self) -> str:
+        if self.step >= self.last_step:
+            return "evaluating"
+        seconds = (self.last_step - self.step) * self.step_seconds - (time.monotonic() - self.updated_at)
+        return f"step {self.last_step} in {clock_time(max(0.0, seconds))}"
 
 
 @dataclass
 class LiveDisplay:
-    """What is live. `parts` say where the study stands, as many a line as there is room for; last of them comes the
-    time left, which runs: it was `left` seconds at `at`."""
+    """The live lines. `parts` say where the study stands; `seconds_left` was estimated at `estimated_at`."""
 
     running: dict[int, RunningTrial] = field(default_factory=dict)
     parts: Sequence[str] = ()
     seconds_left: float | None = None
     estimated_at: float = field(default_factory=time.monotonic)
-    line_widths: Sequence[int] = ()  # columns of each line, as it was last drawn
+    line_widths: Sequence[int] = ()  # columns of each line as it was last drawn
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width = max(1, options.max_width)
-        trials = sorted(self.running.values(), key=lambda one: one.number)
-        study = pack_parts(self._study(), width)
-        room = max(2, console.height - len(study) - 1)
+        trials = sorted(self.running.values(), key=lambda trial: trial.number)
+        study_lines = pack_parts(self._study_parts(), width)
+        room = max(2, console.height - len(study_lines) - 1)
         shown = trials if len(trials) <= room else trials[: room - 1]
-        table = [one.cells() for one in shown]
-        lines = _table(table, shown, console, options)
+        lines = _trial_lines(shown, console, options)
         if len(shown) < len(trials):
-            lines.append(Text(f"and {len(trials) - len(shown)} more at work", style="dim"))
-        lines += [Text(said, style="bold") for said in study]
+            lines.append(Text(f"and {len(trials) - len(shown)} more running", style="dim"))
+        lines += [Text(line, style="bold") for line in study_lines]
         for line in lines:
             line.rstrip()
             line.truncate(width, overflow="ellipsis")
-            line.no_wrap, line.overflow = True, "crop"
+            line.no_wrap = True
+            line.overflow = "crop"
         self.line_widths = [line.cell_len for line in lines]
         yield from lines
 
-    def _study(self) -> list[str]:
-        """The study's parts; an estimate goes down while something runs, and is not said once it was too low."""
+    def _study_parts(self) -> list[str]:
+        """The study's parts, and the time left, which counts down while something runs and is not shown below 1 s."""
+        parts = list(self.parts)
         left = (self.seconds_left or 0.0) - (time.monotonic() - self.estimated_at)
-        return [*self.parts, f"{about(left)} left"] if self.running and left > 1 else list(self.parts)
+        if self.running and left > 1:
+            parts.append(f"{estimated_duration(left)} left")
+        return parts
 
 
 class DrawnLines(Protocol):
@@ -100,7 +107,7 @@ class DrawnLines(Protocol):
 
 
 class ReflowCleanup(RenderHook):
-    """Takes away what a terminal made of the live lines as it became narrower: it wrapped them, unknown to rich."""
+    """Erases the extra lines that appear when a terminal becomes narrower: it wraps the live lines, unknown to rich."""
 
     def __init__(self, live: DrawnLines, console: Console) -> None:
         self._live = live
@@ -108,13 +115,13 @@ class ReflowCleanup(RenderHook):
 
     def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
         width = max(1, self._console.width)
-        more = sum(max(0, columns - 1) // width for columns in self._live.line_widths)
-        up = ((ControlType.ERASE_IN_LINE, 2), (ControlType.CURSOR_UP, 1))
-        return [Control(*up * more), *renderables] if more else renderables
+        extra = sum(max(0, columns - 1) // width for columns in self._live.line_widths)
+        erase_line = ((ControlType.ERASE_IN_LINE, 2), (ControlType.CURSOR_UP, 1))
+        return [Control(*erase_line * extra), *renderables] if extra else renderables
 
 
 def pack_parts(parts: Sequence[str], width: int) -> list[str]:
-    """Parts on as few lines of `width` as they go on; one that is wider has its own."""
+    """Parts on as few lines of `width` columns as possible; a part that is wider gets its own line."""
     lines: list[str] = []
     for part in parts:
         if lines and len(lines[-1]) + len(GAP) + len(part) <= width:
@@ -124,35 +131,47 @@ def pack_parts(parts: Sequence[str], width: int) -> list[str]:
     return lines
 
 
-def _table(
-    table: Sequence[dict[str, str]], trials: Sequence[RunningTrial], console: Console, options: ConsoleOptions
-) -> list[Text]:
-    """The trials' cells in columns, without those that there is no room for."""
-    widths = {name: max(len(cells[name]) for cells in table) for name in table[0]} if table else {}
-    widths = {name: width for name, width in widths.items() if width or name == "bar"}
-    if "bar" in widths:
-        widths["bar"] = BAR[0]
-    for name in FIRST_TO_GO:
-        if _total(widths) > options.max_width:
-            widths.pop(name, None)
-    if "bar" in widths:
-        widths["bar"] = min(BAR[1], BAR[0] + max(0, options.max_width - _total(widths)))
+def _trial_lines(trials: Sequence[RunningTrial], console: Console, options: ConsoleOptions) -> list[Text]:
+    """A line for each trial, in columns."""
+    cells_of = [trial.cells() for trial in trials]
+    widths = _column_widths(cells_of, options.max_width)
     lines = []
-    for one, cells in zip(trials, table, strict=True):
+    for trial, cells in zip(trials, cells_of, strict=True):
         line = Text()
         for name, width in widths.items():
             line.append(GAP if line else "")
             if name == "bar":
-                bar = ProgressBar(total=one.max_steps, completed=max(one.step, one.first_step), width=width)
-                drawn = Text()
-                for segment in console.render(bar, options.update_width(width)):
-                    drawn.append(segment.text, segment.style)
-                drawn.pad_right(width - drawn.cell_len)  # without colour the rest of a bar is not drawn
-                line.append_text(drawn)
+                line.append_text(_bar(trial, width, console, options))
             else:
                 line.append(cells[name].rjust(width) if name == "step" else cells[name].ljust(width))
         lines.append(line)
     return lines
+
+
+def _column_widths(cells_of: Sequence[dict[str, str]], max_width: int) -> dict[str, int]:
+    """Of the columns that there is room for; the bar takes what the others leave."""
+    widths = {}
+    for name in cells_of[0] if cells_of else ():
+        width = max(len(cells[name]) for cells in cells_of)
+        if name == "bar":
+            widths[name] = SHORTEST_BAR
+        elif width:
+            widths[name] = width
+    for name in DROP_ORDER:
+        if _total(widths) > max_width:
+            widths.pop(name, None)
+    if "bar" in widths:
+        widths["bar"] = min(LONGEST_BAR, SHORTEST_BAR + max(0, max_width - _total(widths)))
+    return widths
+
+
+def _bar(trial: RunningTrial, width: int, console: Console, options: ConsoleOptions) -> Text:
+    bar = ProgressBar(total=trial.max_steps, completed=max(trial.step, trial.first_step), width=width)
+    text = Text()
+    for segment in console.render(bar, options.update_width(width)):
+        text.append(segment.text, segment.style)
+    text.pad_right(width - text.cell_len)  # without colour rich does not draw the remainder of a bar
+    return text
 
 
 def _total(widths: dict[str, int]) -> int:

@@ -6,15 +6,15 @@ from pathlib import Path
 
 from search.errors import UserError
 from search.space.errors import printable
-from tmsearch.recipe import write_atomically
+from tmsearch.files import write_atomically
 
 
 def write_output(file: Path, text: str, option: str = "-o", *, make_folder: bool = False) -> None:
-    """Write `text` to `file`; raises UserError where that cannot be, as on a full disk."""
+    """Write `text` to `file`, which `option` named; raises UserError where that fails, as on a full disk."""
     try:
         if make_folder:
             file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, text)
     except OSError as error:
-        said = f"{option} {printable(str(file))}: cannot be written: {error.strerror}; name another file"
-        raise UserError(said) from None
+        message = f"{option} {printable(str(file))}: cannot be written: {error.strerror}; name another file"
+        raise UserError(message) from None

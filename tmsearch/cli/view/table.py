@@ -1,4 +1,4 @@
-"""The table of `status`: a line a configuration, its columns as wide as need be, no line wider than asked."""
+"""The table of `status`: a line for each configuration, columns as wide as their cells, no line wider than asked."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tmsearch.cli.view.terminal import StyledLine
 from tmsearch.formatting import clock_time
 from tmsearch.trial.facts import StudyFacts
 
-# On a terminal a state also has a colour; it is always there in words.
+# The state is always shown in words; on a terminal it also has a colour.
 STATE_STYLES = {"running": "cyan", "finished": "green", "failed": "red", "queued": "dim", "pruned": "dim", "paused": ""}
 HEAD = "bold"
-WIDEST = 16  # columns of one knob, as whisper-large-v3 takes: a longer value is cut
+MAX_KNOB_WIDTH = 16  # columns, as whisper-large-v3 takes; a longer value is truncated
 
 
 @dataclass(frozen=True)
 class StatusTable:
-    """Head and rows, a line each; `hidden` are the knobs that there was no room for."""
+    """Lines of the head and of each row; `hidden` are the knobs that there was no room for."""
 
     head: list[StyledLine]
     rows: list[StyledLine]
@@ -31,7 +31,7 @@ class StatusTable:
 
 @dataclass(frozen=True)
 class _Column:
-    """Cells one below the other under one or two lines of head."""
+    """Cells under a head of one or two lines."""
 
     head: tuple[str, str]
     cells: list[str]
@@ -41,77 +41,97 @@ class _Column:
     def width(self) -> int:
         return max(map(len, (*self.head, *self.cells)))
 
-    def set(self, text: str) -> str:
+    def aligned(self, text: str) -> str:
         return text.rjust(self.width) if self.right else text.ljust(self.width)
 
 
 def table(summary: Summary, shown: Sequence[Configuration], width: int) -> StatusTable:
-    """Of the configurations `shown`, in `width` columns; a configuration's reason stands in place of its knobs."""
+    """The configurations `shown` in `width` columns; those that failed show the reason in place of their knobs."""
     best = summary.best.number if summary.best else None
-    left = _left(summary, shown, best)
-    room = width - sum(column.width for column in left) - len(left)
-    knobs, hidden = _fitting(_knobs(summary, shown), room)
-    head: list[StyledLine] = []
-    for place in (0, 1):
-        text = " ".join(column.set(column.head[place]) for column in left)
-        text = f"{text}  {' '.join(column.set(column.head[place]) for column in knobs)}".rstrip()
-        if text:
-            head.append([(truncate(text, width), HEAD)])
+    results = _result_columns(summary, shown, best)
+    room = width - sum(column.width for column in results) - len(results)
+    knobs, hidden = _fitting(_knob_columns(summary, shown), room)
     rows = []
-    for place, one in enumerate(shown):
-        what = one.reason or "" if _tells_why(one) else " ".join(column.set(column.cells[place]) for column in knobs)
-        texts = [column.set(column.cells[place]) for column in left]
-        style = "bold green" if one.number == best else STATE_STYLES.get(one.state, "")
-        before, state, after = texts[0], texts[1], " ".join(texts[2:])
-        rest = truncate(f" {after}  {printable(what)}", width - len(before) - len(state) - 1).rstrip()
-        leads = "bold" if one.number == best else ""
-        rows.append([(f"{before} ", leads), (state, style), (rest, leads)])
-    return StatusTable(head, rows, hidden)
+    for index, trial in enumerate(shown):
+        cells = [column.aligned(column.cells[index]) for column in results]
+        if _shows_reason(trial):
+            details = trial.reason or ""
+        else:
+            details = " ".join(column.aligned(column.cells[index]) for column in knobs)
+        rows.append(_row(trial, cells, printable(details), width, is_best=trial.number == best))
+    return StatusTable(_head(results, knobs, width), rows, hidden)
 
 
-def _left(summary: Summary, shown: Sequence[Configuration], best: int | None) -> list[_Column]:
-    """What every configuration has."""
-    at = [one.progress.get("step") if one.state == "running" else None for one in shown]
+def _head(results: Sequence[_Column], knobs: Sequence[_Column], width: int) -> list[StyledLine]:
+    lines: list[StyledLine] = []
+    for index in (0, 1):
+        titles = " ".join(column.aligned(column.head[index]) for column in results)
+        knob_titles = " ".join(column.aligned(column.head[index]) for column in knobs)
+        text = f"{titles}  {knob_titles}".rstrip()
+        if text:
+            lines.append([(truncate(text, width), HEAD)])
+    return lines
+
+
+def _row(trial: Configuration, cells: Sequence[str], details: str, width: int, *, is_best: bool) -> StyledLine:
+    number, state, *others = cells
+    text = truncate(f" {' '.join(others)}  {details}", width - len(number) - len(state) - 1).rstrip()
+    state_style = "bold green" if is_best else STATE_STYLES.get(trial.state, "")
+    style = "bold" if is_best else ""
+    return [(f"{number} ", style), (state, state_style), (text, style)]
+
+
+def _result_columns(summary: Summary, shown: Sequence[Configuration], best: int | None) -> list[_Column]:
+    """The columns that every study has."""
     facts = StudyFacts.from_json(summary.facts)
-    sureness = [intervals.ranged(intervals.interval(facts, one)) for one in shown]
-    return [
-        _Column(("", "no"), [f"{'*' if one.number == best else ''}{one.number}" for one in shown]),
-        _Column(("", "state"), [_state(one) for one in shown], right=False),
-        _Column(("", "step"), [str(step or one.steps) for step, one in zip(at, shown, strict=True)]),
-        _Column(("", "WER"), ["-" if one.value is None else f"{one.value:.3f}" for one in shown]),
-        *([_Column(("", "95 %"), sureness, right=False)] if any(sureness) else []),
-        _Column(("", "cost"), [clock_time(one.seconds) for one in shown]),
+    ranges = [intervals.ranged(intervals.interval(facts, trial)) for trial in shown]
+    columns = [
+        _Column(("", "no"), [f"{'*' if trial.number == best else ''}{trial.number}" for trial in shown]),
+        _Column(("", "state"), [_state(trial) for trial in shown], right=False),
+        _Column(("", "step"), [_step(trial) for trial in shown]),
+        _Column(("", "WER"), ["-" if trial.value is None else f"{trial.value:.3f}" for trial in shown]),
     ]
+    if any(ranges):
+        columns.append(_Column(("", "95 %"), ranges, right=False))
+    columns.append(_Column(("", "cost"), [clock_time(trial.seconds) for trial in shown]))
+    return columns
 
 
-def _state(one: Configuration) -> str:
-    return IMPORTED if one.origin == IMPORTED and one.failure is None else one.state
+def _state(trial: Configuration) -> str:
+    return IMPORTED if trial.origin == IMPORTED and trial.failure is None else trial.state
 
 
-def _tells_why(one: Configuration) -> bool:
-    return one.state == "failed" or (one.state == "paused" and bool(one.reason))
+def _step(trial: Configuration) -> str:
+    """The step that a running trial is at, or the last rung."""
+    running_step = trial.progress.get("step") if trial.state == "running" else None
+    return str(running_step or trial.steps)
 
 
-def _knobs(summary: Summary, shown: Sequence[Configuration]) -> list[tuple[str, _Column]]:
-    """The searched knobs, their names on two lines."""
-    found = []
+def _shows_reason(trial: Configuration) -> bool:
+    return trial.state == "failed" or (trial.state == "paused" and bool(trial.reason))
+
+
+def _knob_columns(summary: Summary, shown: Sequence[Configuration]) -> list[tuple[str, _Column]]:
+    """The searched knobs."""
+    columns = []
     for name in summary.record.space["search"]:
-        values = [(one.params or {}).get(name, "?") for one in shown]
-        numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-        cells = [truncate(printable(short_value(value)), WIDEST) for value in values]
-        found.append((name, _Column(_two(name, max(map(len, cells), default=0)), cells, right=numbers)))
-    return found
+        values = [(trial.params or {}).get(name, "?") for trial in shown]
+        are_numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+        cells = [truncate(printable(short_value(value)), MAX_KNOB_WIDTH) for value in values]
+        head = _two_lines(name, max(map(len, cells), default=0))
+        columns.append((name, _Column(head, cells, right=are_numbers)))
+    return columns
 
 
-def _two(name: str, width: int) -> tuple[str, str]:
-    """A name on one line where its values are as wide, else on two, parted where both are shortest."""
+def _two_lines(name: str, width: int) -> tuple[str, str]:
+    """A knob's name on one line where its values are as wide, else on two, split where the wider one is narrowest."""
     words = name.split("_")
-    ways = [("_".join(words[:place]), "_".join(words[place:])) for place in range(len(words))]
-    return min(ways, key=lambda way: (max(width, len(way[0]), len(way[1])), len(way[0]) > 0))
+    heads = [("_".join(words[:index]), "_".join(words[index:])) for index in range(len(words))]
+    return min(heads, key=lambda head: (max(width, len(head[0]), len(head[1])), len(head[0]) > 0))
 
 
 def _fitting(knobs: Sequence[tuple[str, _Column]], room: int) -> tuple[list[_Column], tuple[str, ...]]:
-    """As many knobs as there is room for, in their order; and the names of the others."""
+    """As many knobs, in their order, as fit into `room` columns; and the names of the others."""
     fitting: list[_Column] = []
     hidden = []
     for name, column in knobs:
@@ -124,5 +144,5 @@ def _fitting(knobs: Sequence[tuple[str, _Column]], room: int) -> tuple[list[_Col
 
 
 def truncate(text: str, width: int) -> str:
-    """No longer than `width`."""
+    """`text` in at most `width` columns."""
     return text if len(text) <= width else f"{text[: max(0, width - 3)]}..."

@@ -1,4 +1,4 @@
-"""Where lines go: a terminal to draw on and colour, or a pipe that gets plain text."""
+"""Printing lines: in colour on a terminal, as plain text into a pipe."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from collections.abc import Iterable
 
 COLUMNS = 80  # of a pipe
 
-# A line in pieces, each with rich's name of its style, or none.
+# A line in pieces of (text, rich style); the style may be empty.
 StyledLine = list[tuple[str, str]]
 
 
 def width() -> int:
-    """Columns of the terminal; COLUMNS, or 80, where there is none."""
+    """Columns of the terminal; those of the variable COLUMNS, or 80, where there is none."""
     return max(20, shutil.get_terminal_size((COLUMNS, 24)).columns)
 
 
 def can_redraw() -> bool:
-    """Whether lines may be drawn over: a terminal that can move its cursor, whatever FORCE_COLOR says of colour."""
+    """Whether lines may be drawn over: on a terminal that can move its cursor, whatever FORCE_COLOR says."""
     return sys.stdout.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
 
 
 def uses_color() -> bool:
-    """Whether rich may have something to colour; in a plain pipe it need not even be imported."""
+    """Whether rich may have something to colour; for a plain pipe it is not even imported."""
     return sys.stdout.isatty() or bool(os.environ.get("FORCE_COLOR"))
 
 
 def print_lines(lines: Iterable[StyledLine]) -> None:
-    """Print lines: with rich's colours on a terminal, else as plain text."""
+    """Print lines, with their styles where there is colour."""
     if not uses_color():
         for line in lines:
             print("".join(text for text, _ in line).rstrip())

@@ -3,25 +3,25 @@
   const specs = JSON.parse(document.getElementById("charts").textContent);
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
 
-  /* Charts: colours are roles of the style sheet, looked up when a chart is drawn and again when the scheme changes. */
+  /* Charts: colours are roles of the style sheet, looked up whenever a chart is drawn or the colour scheme changes. */
   const painted = (value, style) => {
     if (typeof value === "string") return value[0] === "$" ? style.getPropertyValue("--" + value.slice(1)).trim() : value;
-    if (Array.isArray(value)) return value.map((one) => painted(one, style));
-    if (value && typeof value === "object") return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, painted(one, style)]));
+    if (Array.isArray(value)) return value.map((item) => painted(item, style));
+    if (value && typeof value === "object") return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, painted(item, style)]));
     return value;
   };
   const axis = (style) => ({ gridcolor: style("rule"), linecolor: style("rule"), zerolinecolor: style("faint"), tickcolor: style("rule"), automargin: true, fixedrange: false });
-  const draw = (place) => {
-    const spec = specs[place.dataset.chart];
+  const draw = (plot) => {
+    const spec = specs[plot.dataset.chart];
     const computed = getComputedStyle(document.documentElement);
     const style = (name) => computed.getPropertyValue("--" + name).trim();
     const layout = painted(spec.layout, computed);
     for (const key of Object.keys(layout)) if (/^[xy]axis/.test(key)) layout[key] = { ...axis(style), ...layout[key] };
-    if (spec.wide) layout.width = Math.max(spec.wide, place.parentElement.clientWidth);
-    const narrow = place.parentElement.clientWidth < 500;
-    place.dataset.drawn = "1";
-    return Plotly.react(place, painted(spec.data, computed), {
-      paper_bgcolor: style("card"), plot_bgcolor: style("card"), height: Number(place.dataset.height),
+    if (spec.wide) layout.width = Math.max(spec.wide, plot.parentElement.clientWidth);
+    const narrow = plot.parentElement.clientWidth < 500;
+    plot.dataset.drawn = "1";
+    return Plotly.react(plot, painted(spec.data, computed), {
+      paper_bgcolor: style("card"), plot_bgcolor: style("card"), height: Number(plot.dataset.height),
       font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: style("ink") },
       margin: { l: narrow ? 48 : 64, r: narrow ? 12 : 24, t: 16, b: 56 },
       legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, font: { size: 11 } },
@@ -30,19 +30,19 @@
     }, { displayModeBar: false, responsive: !spec.wide, scrollZoom: false });
   };
   const plots = [...document.querySelectorAll(".plot")];
-  for (const place of plots) place.style.height = place.dataset.height + "px";
+  for (const plot of plots) plot.style.height = plot.dataset.height + "px";
   if (plots.length && window.Plotly) {
-    const watcher = new IntersectionObserver((seen) => {
-      for (const one of seen) if (one.isIntersecting) { watcher.unobserve(one.target); draw(one.target); }
+    const watcher = new IntersectionObserver((entries) => {
+      for (const entry of entries) if (entry.isIntersecting) { watcher.unobserve(entry.target); draw(entry.target); }
     }, { rootMargin: "500px" });
-    plots.forEach((place) => watcher.observe(place));
-    dark.addEventListener("change", () => plots.filter((place) => place.dataset.drawn).forEach(draw));
+    plots.forEach((plot) => watcher.observe(plot));
+    dark.addEventListener("change", () => plots.filter((plot) => plot.dataset.drawn).forEach(draw));
     const print = (on) => { document.documentElement.classList.toggle("printing", on); plots.forEach(draw); };
     window.addEventListener("beforeprint", () => print(true));
     window.addEventListener("afterprint", () => print(false));
   }
 
-  /* Tables that sort: a button in each head. */
+  /* Sortable tables: a button in each column head. */
   for (const table of document.querySelectorAll("table.sortable")) {
     table.querySelectorAll("thead th").forEach((head, column) => {
       const button = document.createElement("button");
@@ -51,11 +51,11 @@
       head.replaceChildren(button);
       button.addEventListener("click", () => {
         const down = head.getAttribute("aria-sort") === "ascending";
-        table.querySelectorAll("th[aria-sort]").forEach((other) => other.removeAttribute("aria-sort"));
+        table.querySelectorAll("th[aria-sort]").forEach((sorted) => sorted.removeAttribute("aria-sort"));
         head.setAttribute("aria-sort", down ? "descending" : "ascending");
         const key = (row) => { const cell = row.cells[column]; return cell.dataset.value ?? cell.textContent.trim(); };
-        const order = (one, other) => {
-          const [a, b] = [key(one), key(other)], [m, n] = [parseFloat(a), parseFloat(b)];
+        const order = (first, second) => {
+          const [a, b] = [key(first), key(second)], [m, n] = [parseFloat(a), parseFloat(b)];
           if (Number.isNaN(m) !== Number.isNaN(n)) return Number.isNaN(m) ? 1 : -1;
           return (down ? -1 : 1) * (Number.isNaN(m) ? a.localeCompare(b) : m - n);
         };
@@ -64,7 +64,7 @@
     });
   }
 
-  /* Clips: searched, sorted, some of them shown. */
+  /* Clips: search, filters, sorting, a page at a time. */
   const list = document.getElementById("clips");
   if (!list) return;
   const PAGE = 24;
@@ -83,25 +83,25 @@
   });
   const update = () => {
     const words = find.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const kept = cards.filter((one) => words.every((word) => one.text.includes(word)) && inside(one));
+    const matching = cards.filter((entry) => words.every((word) => entry.text.includes(word)) && inside(entry));
     const field = sort.value.slice(0, -1), sign = sort.value.endsWith("-") ? -1 : 1;
-    kept.sort((one, other) => {
-      if (field === "name") return one.name.localeCompare(other.name);
-      const [a, b] = [number(one.card, field), number(other.card, field)];
+    matching.sort((first, second) => {
+      if (field === "name") return first.name.localeCompare(second.name);
+      const [a, b] = [number(first.card, field), number(second.card, field)];
       if (Number.isNaN(a) || Number.isNaN(b)) return Number.isNaN(a) - Number.isNaN(b);
-      return sign * (a - b) || number(other.card, "wer") - number(one.card, "wer") || one.card.dataset.place - other.card.dataset.place;
+      return sign * (a - b) || number(second.card, "wer") - number(first.card, "wer") || first.card.dataset.position - second.card.dataset.position;
     });
     for (const { card } of cards) card.hidden = true;
-    kept.forEach(({ card }, place) => { card.hidden = place >= shown; });
-    list.append(...kept.map(({ card }) => card));
-    more.hidden = kept.length <= shown;
-    more.textContent = `Show ${Math.min(PAGE, kept.length - shown)} more of ${kept.length - shown}`;
-    document.getElementById("count").textContent = kept.length === cards.length ? `${cards.length} clips` : `${kept.length} of ${cards.length} clips`;
+    matching.forEach(({ card }, position) => { card.hidden = position >= shown; });
+    list.append(...matching.map(({ card }) => card));
+    more.hidden = matching.length <= shown;
+    more.textContent = `Show ${Math.min(PAGE, matching.length - shown)} more of ${matching.length - shown}`;
+    document.getElementById("count").textContent = matching.length === cards.length ? `${cards.length} clips` : `${matching.length} of ${cards.length} clips`;
   };
-  const afresh = () => { shown = PAGE; update(); };
+  const restart = () => { shown = PAGE; update(); };
   document.getElementById("tools").addEventListener("submit", (event) => event.preventDefault());
-  for (const field of [find, ...limits]) field.addEventListener("input", afresh);
-  sort.addEventListener("change", afresh);
+  for (const field of [find, ...limits]) field.addEventListener("input", restart);
+  sort.addEventListener("change", restart);
   more.addEventListener("click", () => {
     const first = shown;
     shown += PAGE;
@@ -113,7 +113,7 @@
   if (compare) compare.addEventListener("change", () => list.classList.toggle("comparing", compare.checked));
   /* One sound at a time. */
   list.addEventListener("play", (event) => {
-    for (const other of list.querySelectorAll("audio")) if (other !== event.target) other.pause();
+    for (const audio of list.querySelectorAll("audio")) if (audio !== event.target) audio.pause();
   }, true);
   update();
 })();

@@ -44,7 +44,7 @@ def nodes(environment):
         cluster.shutdown()
 
 
-def engine_of(folder, storage, cluster):
+def launcher_of(folder, storage, cluster):
     environment = {
         "TMSEARCH_STORAGE": storage.url.render_as_string(hide_password=False),
         "TMSEARCH_STUDIES": str(folder),
@@ -59,25 +59,27 @@ def test_a_search_on_ray_that_loses_a_node(tmp_path, nodes, cluster):
     ledger = toy_study(storage, space, 6)
     calm = toy_study(toy_storage(tmp_path), space, 6)
     work(calm, space, tmp_path / "calm")
-    places, watcher = set(), Watcher()
-    fleet, added = nodes
+    locations, watcher = set(), Watcher()
+    ray_cluster, added = nodes
 
     def lose():
         until = time.monotonic() + 90
         while len(ledger.workers()) < 2 and time.monotonic() < until:
             time.sleep(0.2)
-        places.update(one.place for one in ledger.workers())
-        doomed = next(node for node in added if any(node.node_id.startswith(one.split()[-1]) for one in places))
-        fleet.remove_node(doomed, allow_graceful=False)
+        locations.update(worker.place for worker in ledger.workers())
+        lost_node = next(
+            node for node in added if any(node.node_id.startswith(location.split()[-1]) for location in locations)
+        )
+        ray_cluster.remove_node(lost_node, allow_graceful=False)
 
     thread = threading.Thread(target=lose, daemon=True)
     thread.start()
-    engine = engine_of(tmp_path, storage, fleet)
-    assert WorkerPool(engine, 2, ledger, Monitor(ledger, watcher), watcher.notice).run(Interrupts()) == "done"
+    launcher = launcher_of(tmp_path, storage, ray_cluster)
+    assert WorkerPool(launcher, 2, ledger, Monitor(ledger, watcher), watcher.notice).run(Interrupts()) == "done"
     thread.join()
     assert told(ledger) == told(calm)
-    assert len(places) == 2
-    assert all(place.startswith("Ray node ") for place in places)
+    assert len(locations) == 2
+    assert all(location.startswith("Ray node ") for location in locations)
 
 
 def test_ctrl_c_lets_the_tasks_save(tmp_path, nodes, cluster):
@@ -85,9 +87,9 @@ def test_ctrl_c_lets_the_tasks_save(tmp_path, nodes, cluster):
     interrupts, watcher = Interrupts(), Watcher()
 
     press_once_running(ledger, interrupts)
-    engine = engine_of(tmp_path, ledger.storage, nodes[0])
-    assert WorkerPool(engine, 1, ledger, Monitor(ledger, watcher), watcher.notice).run(interrupts) == "interrupted"
-    assert not any(one.state == "running" for one in ledger.history())
+    launcher = launcher_of(tmp_path, ledger.storage, nodes[0])
+    assert WorkerPool(launcher, 1, ledger, Monitor(ledger, watcher), watcher.notice).run(interrupts) == "interrupted"
+    assert not any(trial.state == "running" for trial in ledger.history())
 
 
 def test_without_a_cluster_it_is_said_in_one_line(monkeypatch):

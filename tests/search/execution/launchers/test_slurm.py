@@ -73,9 +73,9 @@ def missing():
 def slurm(monkeypatch):
     """A cluster of one node with four cores; its commands are told by SLURM_CONF."""
     pytest.importorskip("submitit", reason="submitit is not installed: the slurm extra has it")
-    why = missing()
-    if why:
-        pytest.skip(why)
+    reason = missing()
+    if reason:
+        pytest.skip(reason)
     folder = Path(tempfile.mkdtemp(prefix="tmsearch-"))
     folder.chmod(0o755)
     for name in ("munge", "state", "spool"):
@@ -102,8 +102,8 @@ def slurm(monkeypatch):
         time.sleep(0.5)
     try:
         until = time.monotonic() + 30
-        while "idle" not in (said := subprocess.run(["sinfo", "-h"], capture_output=True, text=True).stdout):
-            assert time.monotonic() < until, (said, (folder / "slurmctld.log").read_text()[-1000:])
+        while "idle" not in (output := subprocess.run(["sinfo", "-h"], capture_output=True, text=True).stdout):
+            assert time.monotonic() < until, (output, (folder / "slurmctld.log").read_text()[-1000:])
             time.sleep(0.3)
         yield folder
     finally:
@@ -115,7 +115,7 @@ def slurm(monkeypatch):
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def engine_of(folder, storage, logs, **options):
+def launcher_of(folder, storage, logs, **options):
     environment = {
         "TMSEARCH_STORAGE": storage.url.render_as_string(hide_password=False),
         "TMSEARCH_STUDIES": str(folder),
@@ -130,15 +130,15 @@ def test_a_search_on_slurm_with_a_requeued_job(tmp_path, slurm, cluster):
     ledger = toy_study(storage, space, 6)
     calm = toy_study(toy_storage(tmp_path), space, 6)
     work(calm, space, tmp_path / "calm")
-    places, requeued, watcher = set(), [], Watcher()
+    locations, requeued, watcher = set(), [], Watcher()
 
     def requeue():
         """As preemption does: the job is ended and waits for its turn again."""
         until = time.monotonic() + 60
         while time.monotonic() < until:
-            places.update(one.place for one in ledger.workers())
-            if any(one.state == "running" for one in ledger.history()) and places:
-                job = sorted(places)[0].rpartition(" ")[2]
+            locations.update(worker.place for worker in ledger.workers())
+            if any(trial.state == "running" for trial in ledger.history()) and locations:
+                job = sorted(locations)[0].rpartition(" ")[2]
                 subprocess.run(["scontrol", "requeue", job], check=True, capture_output=True)
                 requeued.append(job)
                 # It would wait for two minutes, so that a bad node has time to be drained.
@@ -149,13 +149,13 @@ def test_a_search_on_slurm_with_a_requeued_job(tmp_path, slurm, cluster):
 
     thread = threading.Thread(target=requeue, daemon=True)
     thread.start()
-    engine = engine_of(tmp_path, storage, tmp_path / "logs")
-    assert WorkerPool(engine, 2, ledger, Monitor(ledger, watcher), watcher.notice).run(Interrupts()) == "done"
+    launcher = launcher_of(tmp_path, storage, tmp_path / "logs")
+    assert WorkerPool(launcher, 2, ledger, Monitor(ledger, watcher), watcher.notice).run(Interrupts()) == "done"
     thread.join()
     assert told(ledger) == told(calm)
     shown = subprocess.run(["scontrol", "show", "job", requeued[0]], capture_output=True, text=True).stdout
     assert "Restarts=1" in shown
-    assert all(place.startswith("Slurm job ") for place in places)
+    assert all(location.startswith("Slurm job ") for location in locations)
     files = [path for path in (tmp_path / "logs").rglob("*") if path.is_file()]
     assert any(path.suffix == ".sh" for path in files)
     assert not any(path.suffix == ".pkl" for path in files), "no pickle is written for a job to load"
@@ -167,17 +167,17 @@ def test_ctrl_c_ends_the_jobs_and_gives_their_work_back(tmp_path, slurm, cluster
     interrupts, watcher = Interrupts(), Watcher()
 
     press_once_running(ledger, interrupts)
-    engine = engine_of(tmp_path, ledger.storage, tmp_path / "logs")
-    assert WorkerPool(engine, 1, ledger, Monitor(ledger, watcher), watcher.notice).run(interrupts) == "interrupted"
-    assert not any(one.state == "running" for one in ledger.history())
+    launcher = launcher_of(tmp_path, ledger.storage, tmp_path / "logs")
+    assert WorkerPool(launcher, 1, ledger, Monitor(ledger, watcher), watcher.notice).run(interrupts) == "interrupted"
+    assert not any(trial.state == "running" for trial in ledger.history())
     assert not subprocess.run(["squeue", "-h"], capture_output=True, text=True).stdout.strip()
 
 
 def test_what_slurm_refuses_is_said_in_one_line(tmp_path, slurm, cluster):
     ledger = toy_study(open_storage(cluster.url), toy_space(tmp_path), 2)
-    engine = engine_of(tmp_path, ledger.storage, tmp_path / "logs", partition="nowhere")
+    launcher = launcher_of(tmp_path, ledger.storage, tmp_path / "logs", partition="nowhere")
     with pytest.raises(RunError, match=r"--on slurm: sbatch refused the job: .*partition") as caught:
-        engine.start(0)
+        launcher.start(0)
     assert "\n" not in str(caught.value)
 
 

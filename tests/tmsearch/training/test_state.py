@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from tmsearch.training.loss import DIVERGED_MEAN_OF, DivergenceError, DivergenceMonitor
+from tmsearch.training.state import DIVERGED_MEAN_OF, DivergenceError, DivergenceMonitor
 
 
 def test_what_counts_as_diverged():

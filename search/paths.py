@@ -1,0 +1,52 @@
+"""Where a study's files lie on disk, and how a file appears there as a whole."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+CHECKPOINTS = "checkpoints"
+CLAIM_PREFIX = "claim-"
+# Names of what must never be read: a checkpoint that is being written or removed, a folder that waits for removal.
+PENDING_PREFIX = ".pending-"
+DISCARDED_SUFFIX = ".discarded"
+
+
+def study_folder(studies_folder: Path, name: str) -> Path:
+    """The files of a study: its trials' configurations, checkpoints, per-clip tables and TensorBoard events."""
+    return studies_folder / name
+
+
+def trial_folder(study_folder: Path, number: int) -> Path:
+    """The files of one trial."""
+    return study_folder / "trials" / f"{number:04d}"
+
+
+def claim_folder(trial_folder: Path, token: int) -> Path:
+    """The checkpoints of one claim: a worker that lost its lease without knowing writes to a folder of its own."""
+    return trial_folder / CHECKPOINTS / f"{CLAIM_PREFIX}{token:06d}"
+
+
+def saved_checkpoints(trial_folder: Path) -> list[Path]:
+    """Every finished checkpoint of a trial, of any claim, by name."""
+    folders = (trial_folder / CHECKPOINTS).glob(f"{CLAIM_PREFIX}*/*")
+    return sorted(path for path in folders if path.is_dir() and not path.name.startswith("."))
+
+
+def discarded(folder: Path) -> Path:
+    """The name under which a folder waits for its removal."""
+    return folder.with_name(folder.name + DISCARDED_SUFFIX)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that it appears whole or not at all, even if the process is killed.
+
+    A kill leaves a hidden file beside it, `.NAME.PID`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    with unfinished.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    unfinished.replace(path)

@@ -1,0 +1,48 @@
+"""Which configurations make a pair, and how wide the interval of their mean difference is."""
+
+import pytest
+
+from tmsearch.report import matched_pairs
+from tmsearch.report.matched_pairs import MatchCandidate
+
+
+def candidate(number, on, rate, errors, model="m", **more):
+    return MatchCandidate(number, on, model, {"learning_rate": rate, **more}, errors)
+
+
+def match(candidates, words):
+    return matched_pairs.match_pairs("normalize_audio", ("true", "false"), candidates, words)
+
+
+def test_pairs_are_near_and_of_one_model():
+    words = [10] * 8
+    similar = []
+    for number, rate in enumerate([1e-8, 1e-7, 1e-6, 1e-5, 1e-4]):
+        similar.append(candidate(2 * number, True, rate, [number] * 8))
+        similar.append(candidate(2 * number + 1, False, 1.2 * rate, [number + 1] * 8))
+    without_partner = [
+        candidate(10, True, 1e-4, [9] * 8, model="other"),
+        candidate(11, False, 1e-2, [9] * 8),  # too far from any
+        candidate(12, True, 1e-4, [9] * 3),  # of other clips
+    ]
+    comparison = match([*similar, *without_partner], words)
+    assert sorted((pair.first, pair.second) for pair in comparison.pairs) == [(0, 1), (2, 3), (4, 5), (6, 7), (8, 9)]
+    assert comparison.difference == pytest.approx(-0.1)
+    assert comparison.low == pytest.approx(-0.1)
+    assert comparison.unmatched == 3
+    assert "factor" in comparison.method
+    assert match(similar[2:], words) is None, "four pairs say nothing"
+    assert match([candidate(0, True, 1e-4, [1] * 8)], words) is None
+
+
+def test_an_interval_over_pairs_is_wider_than_one_over_clips():
+    words = [10] * 30
+    apart = [
+        candidate(2 * n + side, bool(side), 1e-4 * 10**n, [3 + (n if side else 0)] * 30)
+        for n in range(5)
+        for side in (0, 1)
+    ]
+    comparison = match(apart, words)
+    assert all(pair.low == pytest.approx(pair.high) for pair in comparison.pairs)
+    assert comparison.low < comparison.difference < comparison.high
+    assert comparison.difference == pytest.approx(0.2)

@@ -1,0 +1,117 @@
+"""Which columns of a dataset hold audio, text, language and groups, and one row of it, however it is stored."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tmsearch.config import DataConfig
+from tmsearch.errors import InputError
+
+# The first of each is the name that Hugging Face's audiofolder uses; the others occur in datasets on its hub.
+AUDIO_NAMES = (
+    "audio", "file_name", "file", "filename", "path", "audio_path", "audio_file", "audio_filepath", "wav", "wav_path",
+    "speech", "recording",
+)  # fmt: skip
+TEXT_NAMES = (
+    "text", "sentence", "transcription", "transcript", "transcriptions", "transcripts", "raw_text", "normalized_text",
+    "normalised_text", "utterance",
+)  # fmt: skip
+LANGUAGE_NAMES = ("language", "lang", "locale")
+GROUP_NAMES = ("speaker", "speaker_id", "session", "session_id", "client_id")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One recording of a dataset: `read` returns its encoded bytes; `problem` says why the row cannot be used."""
+
+    name: str
+    text: str | None
+    read: Callable[[], bytes]
+    groups: Mapping[str, str] = field(default_factory=dict)
+    problem: str = ""
+    language: str = ""  # as written in its column
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The names of the columns that are read."""
+
+    audio: str
+    text: str
+    groups: tuple[str, ...]
+    language: str | None = None
+
+    @property
+    def without_audio(self) -> list[str]:
+        """All columns that are read but the audio, each once."""
+        names = [self.text, *self.groups]
+        if self.language:
+            names.append(self.language)
+        return list(dict.fromkeys(names))
+
+
+def find_columns(where: str, columns: Sequence[str], typed_audio: Sequence[str], config: DataConfig) -> Columns:
+    """Finds the columns that hold audio, text and groups: as named in `config`, else by type, else by name.
+
+    Several columns typed as audio are ambiguous unless one is called `audio`; several texts unless one is called
+    `text`.
+
+    Args:
+        where: What an error message names: the dataset or its metadata file.
+        columns: All columns, in their order.
+        typed_audio: Those whose type says that they hold audio.
+        config: Columns named by the user come first.
+
+    Raises:
+        InputError: A named column does not exist, or audio or text cannot be found; lists the columns.
+    """
+    listing = f"its columns are {', '.join(columns) or 'none'}"
+    for key in ("audio_column", "text_column", "group_column"):
+        configured = getattr(config, key)
+        if configured is not None and configured not in columns:
+            raise InputError(f"{where}: data.{key}: no column {configured}; {listing}")
+    audio = config.audio_column or _only_or_called(typed_audio, "audio") or _first_match(columns, AUDIO_NAMES)
+    if audio is None:
+        raise InputError(f"{where}: {_ambiguity('audio', typed_audio)}; name one in data.audio_column; {listing}")
+    texts = [column for column in columns if column.lower() in TEXT_NAMES and column != audio]
+    text = config.text_column or _only_or_called(texts, "text")
+    if text is None:
+        raise InputError(f"{where}: {_ambiguity('text', texts)}; name one in data.text_column; {listing}")
+    groups = [column for column in columns if column.lower() in GROUP_NAMES and column != text]
+    if config.group_column:
+        groups = [config.group_column]
+    return Columns(audio, text, tuple(groups), _first_match(columns, LANGUAGE_NAMES))
+
+
+def _ambiguity(content: str, candidates: Sequence[str]) -> str:
+    if candidates:
+        return f"several columns of {content} ({', '.join(candidates)})"
+    return f"no column of {content} is known"
+
+
+def _only_or_called(candidates: Sequence[str], name: str) -> str | None:
+    """The only candidate, or the first that is called `name` in any case."""
+    if len(candidates) == 1:
+        return candidates[0]
+    return next((column for column in candidates if column.lower() == name), None)
+
+
+def _first_match(columns: Sequence[str], names: Sequence[str]) -> str | None:
+    """The column that matches the earliest of `names` in any case."""
+    by_lower_name = {column.lower(): column for column in reversed(columns)}
+    return next((by_lower_name[name] for name in names if name in by_lower_name), None)
+
+
+def as_text(cell: object) -> str | None:
+    """A cell as text: None for a missing value, which pandas writes as NaN."""
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+        return None
+    return cell if isinstance(cell, str) else str(cell)
+
+
+def as_groups(cells: Mapping[str, object], columns: Sequence[str]) -> dict[str, str]:
+    """The values of the group columns that are not empty."""
+    texts = {column: (as_text(cells.get(column)) or "").strip() for column in columns}
+    return {column: text for column, text in texts.items() if text}
