@@ -8,7 +8,6 @@ from argparse import ArgumentParser
 
 from search.execution.launchers import ENGINES
 
-DEFAULT_URL = "sqlite:///studies/tmsearch.db"
 SHORTEST_INTERVAL = 0.5  # seconds between two readings of a database
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}  # seconds
 

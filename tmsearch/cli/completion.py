@@ -11,7 +11,7 @@ import argcomplete
 from argcomplete.completers import BaseCompleter, FilesCompleter
 from argcomplete.shell_integration import shellcode
 
-from tmsearch.cli.arguments import DEFAULT_URL
+from search.paths import DEFAULT_URL
 
 FILES = ("FILE", "DIR", "LOG", "DATASET", "PATH_OR_SPACE", "MODEL")  # metavars; other values are numbers and new names
 YAML = ("yaml", "yml")

@@ -13,10 +13,10 @@ from typing import Any, NoReturn
 
 from search.errors import UserError
 from search.exit_codes import BAD_INPUT, DONE, FAILED, INTERRUPTED
+from search.paths import DEFAULT_URL
 from search.space.errors import printable
 from tmsearch import __version__
 from tmsearch.cli import arguments
-from tmsearch.cli.arguments import DEFAULT_URL
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from search import study
 from search.errors import UserError
-from search.exit_codes import DONE, INTERRUPTED
+from search.exit_codes import DONE, FAILED, INTERRUPTED
 from search.paths import study_folder, trial_folder
 from search.storage.database import open_storage
 from tmsearch.cli.services import recipes
@@ -68,12 +68,12 @@ def train(arguments: argparse.Namespace) -> int:
     from tmsearch.export import final_run
 
     options = final_run.FinalRunOptions(arguments.dtype, arguments.average or 0, soup, arguments.on_all)
-    exit_code = final_run.train(recipe, options, folder, cache_folder(), _StopSignal(), _print_line)
-    if exit_code == DONE and arguments.push_to_hub:
+    outcome = final_run.train(recipe, options, folder, cache_folder(), _StopSignal(), _print_line)
+    if outcome == "done" and arguments.push_to_hub:
         from tmsearch.export import push_to_hub
 
         push_to_hub.push(folder, arguments.push_to_hub, private=not arguments.public, say=_print_line)
-    return exit_code
+    return {"done": DONE, "failed": FAILED, "interrupted": INTERRUPTED}[outcome]
 
 
 class _StopSignal:
