@@ -88,8 +88,8 @@ def test_answers_come_at_once_and_import_nothing_heavy(folder):
     assert min(times) < 0.3
     program = (
         "import sys, os, atexit\nfrom tmsearch.cli import parser, completion\n"
-        "completion.argcomplete.autocomplete = lambda p: None\n"
-        "completion.complete(parser._parser()); completion.studies('', None, None, None)\n"
+        "completion.argcomplete.autocomplete = lambda parser, default_completer: None\n"
+        "completion.complete(parser.new_parser(), {}); completion.study_names(None)\n"
         "print([name for name in ('torch', 'optuna', 'sqlalchemy', 'rich', 'numpy') if name in sys.modules])"
     )
     done = subprocess.run(

@@ -19,7 +19,7 @@ from search.space.search_space import Space
 from tests.support.browser import chromium, console_messages
 from tests.support.study_builder import HOSTILE_SCRIPT, hostile_study
 from tmsearch.cli.commands import report
-from tmsearch.cli.commands.serve import _Quiet, _Server
+from tmsearch.cli.commands.serve import _QuietHandler, _Server
 from tmsearch.cli.services.annotator import StudyAnnotator
 from tmsearch.cli.services.dashboard_site import Site, is_local
 
@@ -43,7 +43,7 @@ def published(tmp_path_factory):
 def served(ledger, page=lambda storage, name: f"<p>report of {name}", local=True):
     """The address of a dashboard."""
     site = Site(ledger.storage, dashboard_application(ledger.storage), page, local=local)
-    with make_server("127.0.0.1", 0, site, _Server, _Quiet) as server:
+    with make_server("127.0.0.1", 0, site, _Server, _QuietHandler) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()

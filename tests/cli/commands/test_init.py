@@ -94,14 +94,14 @@ def test_tables(folder, dataset):
         (["nowhere/"], "nowhere"),
         (["long"], "longer than 30 s"),
         (["foreign"], "--language CODE"),
-        (["foreign", "--language", "xx"], "none that Whisper knows"),
+        (["foreign", "--language", "xx"], "not a language that Whisper knows"),
         (["demo", "--language", "germn"], "did you mean de"),
         (["demo", "--set", "batch_size=4"], "init takes data.KEY=VALUE"),
         (["demo", "--set", "data.text_colum=x"], "did you mean text_column?"),
         (["demo", "--set", "data.validation=400"], "data.validation"),
         (["demo", "--study", "a/b"], "--study"),
         (["demo", "-o", "saved"], "a folder"),
-        (["demo", "--gpu", "much"], "no memory in GB"),
+        (["demo", "--gpu", "much"], "not a memory size in GB"),
     ],
 )
 def test_a_mistake_is_one_line_and_nothing_is_written(folder, words, said):

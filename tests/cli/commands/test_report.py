@@ -11,8 +11,8 @@ from search import study
 from search.paths import study_folder
 from tests.support.command import environment
 from tests.support.study_builder import Plan, random_study
-from tmsearch.cli import main
 from tmsearch.cli.commands.report import page
+from tmsearch.cli.main import main
 from tmsearch.report import clip_cards
 
 
@@ -103,7 +103,7 @@ def test_the_command_says_where_and_writes_over_its_own_only(storage, tmp_path, 
     assert re.fullmatch(r"made-report.html: \d\.\d MB; open it in any browser\n", out)
     assert run(capsys, "report", "made", "--storage", url)[0] == 0, "again"
     (tmp_path / "mine.html").write_text("<p>a page of somebody's</p>")
-    for output, part in (("mine.html", "no page of tmsearch's"), (".", "is a folder"), ("none/a.html", "no folder")):
+    for output, part in (("mine.html", "not a page of tmsearch"), (".", "is a folder"), ("none/a.html", "no folder")):
         code, out, err = run(capsys, "report", "made", "--storage", url, "-o", output)
         assert (code, out, len(err.splitlines())) == (2, "", 1)
         assert part in err
@@ -113,7 +113,7 @@ def test_the_command_says_where_and_writes_over_its_own_only(storage, tmp_path, 
 
 def test_a_report_imports_no_torch(storage, tmp_path):
     program = (
-        "import sys; from tmsearch.cli import main\n"
+        "import sys; from tmsearch.cli.main import main\n"
         f"assert main(['report', 'made', '-o', 'page.html', '--storage', 'sqlite:///{storage.file}']) == 0\n"
         "print([name for name in ('torch', 'transformers', 'datasets') if name in sys.modules])"
     )
@@ -150,7 +150,7 @@ def test_transcripts_that_a_model_disagrees_with(storage, tmp_path, capsys):
     code, _, err = run(capsys, "data", str(data), "--html", str(file), "--transcribe", "demo/nano")
     assert (code, err) == (0, "")
     said = words(file.read_text(encoding="utf-8"))
-    assert "heard 20 clips" in said
+    assert "transcribed 20 clips" in said
     assert "It is a hint and no more" in said
 
 

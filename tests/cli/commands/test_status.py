@@ -12,8 +12,7 @@ from search.study import summarize
 from tests.support.command import status, tmsearch
 from tests.support.study_builder import THIS_PROCESS, claimed_study, commit_made_up
 from tests.support.terminal import Screen, run_in_terminal
-from tmsearch.cli.commands.status import lines
-from tmsearch.cli.commands.watch import ended
+from tmsearch.cli.commands.status import has_ended, page_lines
 from tmsearch.cli.view.table import table
 
 
@@ -36,7 +35,7 @@ def midway(tmp_path_factory):
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 200])
 def test_every_configuration_has_a_line_that_fits(many, width):
     summary = summarize(many[1])
-    page = [text(line) for line in lines(summary, width)]
+    page = [text(line) for line in page_lines(summary, width)]
     assert max(map(len, page)) <= width
     rows = [line for line in page if re.match(r" *\*?\d+ (pruned|finished|failed)", line)]
     assert len(rows) == 200
@@ -63,7 +62,7 @@ def test_states_are_words_and_columns_line_up(many):
 def test_a_page_of_some_rows_keeps_the_best_and_those_at_work(midway):
     summary = summarize(midway[1])
     assert len(summary.history) > 9
-    page = [text(line) for line in lines(summary, 80, 16)]
+    page = [text(line) for line in page_lines(summary, 80, 16)]
     assert len(page) <= 16
     assert any("running" in line for line in page)
     assert any(line.lstrip().startswith("*") for line in page)
@@ -119,7 +118,7 @@ def test_watch_ends_with_the_study(tmp_path):
     assert screen.wrapped == 0
     assert sum(line.startswith("study many") for line in screen.lines) == 1, "in place"
     assert "running" not in screen.lines[0]
-    assert ended(summarize(ledger))
+    assert has_ended(summarize(ledger))
 
 
 def test_watch_ends_when_the_study_is_stopped(tmp_path):
@@ -130,7 +129,7 @@ def test_watch_ends_when_the_study_is_stopped(tmp_path):
     done = tmsearch(tmp_path / "a", "status", "many", "--watch=0.5s")
     assert done.returncode == 1
     assert "stopped: trial 4: the labels are gone" in done.stdout
-    assert done.stderr == "tmsearch: many: stopped before its end; `tmsearch resume many` goes on\n"
+    assert done.stderr == "tmsearch: many: stopped before its end; `tmsearch resume many` continues\n"
 
 
 def test_ctrl_c_leaves_the_last_page_and_says_so_in_the_exit_code(midway):
