@@ -11,67 +11,79 @@ from dataclasses import dataclass
 
 from search.records import IMPORTED, Configuration
 
-# A rung's metrics say in which measure it was told (`MEASURE`: the name of one of our own metrics, or "value") and
-# whether it is one of the study's own rungs under the study's own budget and data (`COMPARES`).
-MEASURE, COMPARES = "measure", "compares"
+# A rung's metrics name the measure of its value (`MEASURE`: one of the study's own metrics, or "value") and whether the
+# rung is one of the study's own, under its own budget and data (`COMPARES`).
+MEASURE = "measure"
+COMPARES = "compares"
 
 
 @dataclass(frozen=True)
 class RepeatNoise:
-    """The standard deviation between trainings of one recipe, from `freedom` degrees of freedom of `runs` trainings."""
+    """The standard deviation between trainings of one recipe, pooled over all recipes with several of them."""
 
     deviation: float
     degrees_of_freedom: int
-    runs: int
+    runs: int  # the trainings that it was estimated from
 
 
 def without_imported(history: Sequence[Configuration]) -> list[Configuration]:
-    """What the study itself trains: the ladder counts and ranks nothing else."""
-    return [one for one in history if one.origin != IMPORTED]
+    """What the study itself trains: the scheduler counts and ranks nothing else."""
+    return [configuration for configuration in history if configuration.origin != IMPORTED]
 
 
 def rescale_imported(history: Sequence[Configuration]) -> list[Configuration]:
-    """The history as a sampler may read it: imported values in the study's own unit, or without them.
+    """The history as a sampler may read it: imported values in the study's own measure, or without them.
 
     A value in another measure is multiplied by the median ratio of the study's own values to that measure; as long as
-    the study has none of its own, such a value says nothing.
+    the study has none of its own, such a value is left out.
     """
-    mine = without_imported(history)
-    read = []
-    for one in history:
-        if one.origin != IMPORTED:
-            read.append(one)
-            continue
-        rungs = []
-        for rung in one.rungs:
-            factor = _factor(mine, str(rung.metrics.get(MEASURE, "value"))) if rung.metrics.get(COMPARES) else None
-            if factor is not None:
-                rungs.append(dataclasses.replace(rung, value=rung.value * factor))
-        read.append(dataclasses.replace(one, rungs=tuple(rungs)))
-    return read
+    own = without_imported(history)
+    rescaled = []
+    for configuration in history:
+        if configuration.origin == IMPORTED:
+            rungs = []
+            for rung in configuration.rungs:
+                factor = _factor(own, str(rung.metrics.get(MEASURE, "value"))) if rung.metrics.get(COMPARES) else None
+                if factor is not None:
+                    rungs.append(dataclasses.replace(rung, value=rung.value * factor))
+            configuration = dataclasses.replace(configuration, rungs=tuple(rungs))
+        rescaled.append(configuration)
+    return rescaled
 
 
-def _factor(mine: Sequence[Configuration], measure: str) -> float | None:
+def _factor(own: Sequence[Configuration], measure: str) -> float | None:
+    """The median ratio of the study's own values to `measure`; None without any."""
     if measure == "value":
         return 1.0
-    pairs = [(rung.value, rung.metrics.get(measure)) for one in mine for rung in one.rungs]
-    ratios = [value / float(other) for value, other in pairs if other and math.isfinite(value)]
+    ratios = []
+    for configuration in own:
+        for rung in configuration.rungs:
+            measured = rung.metrics.get(measure)
+            if measured and math.isfinite(rung.value):
+                ratios.append(rung.value / float(measured))
     return statistics.median(ratios) if ratios else None
 
 
 def repeat_noise(history: Sequence[Configuration]) -> RepeatNoise | None:
-    """From imported trainings with equal parameters, at the last step that all of a group reached; None without two."""
+    """The noise between imported trainings with equal parameters; None without two of them.
+
+    Each group is compared at the last step that all of its trainings reached.
+    """
     groups: dict[str, list[Configuration]] = {}
-    for one in history:
-        if one.origin == IMPORTED and one.failure is None and one.rungs:
-            params = {name: value for name, value in (one.params or {}).items() if name != "seed"}
-            groups.setdefault(json.dumps(params, sort_keys=True), []).append(one)
-    squares, freedom, runs = 0.0, 0, 0
+    for configuration in history:
+        if configuration.origin == IMPORTED and configuration.failure is None and configuration.rungs:
+            params = {name: value for name, value in (configuration.params or {}).items() if name != "seed"}
+            groups.setdefault(json.dumps(params, sort_keys=True), []).append(configuration)
+    squares = 0.0
+    degrees_of_freedom = 0
+    runs = 0
     for group in groups.values():
-        common = set.intersection(*(set(one.curve) for one in group))
-        if len(group) > 1 and common:
-            values = [one.curve[max(common)] for one in group]
+        common_steps = set.intersection(*(set(configuration.curve) for configuration in group))
+        if len(group) > 1 and common_steps:
+            values = [configuration.curve[max(common_steps)] for configuration in group]
             squares += statistics.variance(values) * (len(values) - 1)
-            freedom += len(values) - 1
+            degrees_of_freedom += len(values) - 1
             runs += len(values)
-    return RepeatNoise(math.sqrt(squares / freedom), freedom, runs) if freedom else None
+    if not degrees_of_freedom:
+        return None
+    return RepeatNoise(math.sqrt(squares / degrees_of_freedom), degrees_of_freedom, runs)

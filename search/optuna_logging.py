@@ -1,4 +1,4 @@
-"""Optuna's informational lines ("A new study created ...") kept from among a run's own."""
+"""Keeps Optuna's informational lines ("A new study created ...") out of a run's own output."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from contextlib import contextmanager
 import optuna
 
 _lock = threading.Lock()
-_inside: list[int] = []  # the verbosity that was found, once for every thread that is inside
+_outer_verbosity: list[int] = []  # the verbosity to restore, once for every thread that is inside
 
 
 @contextmanager
 def quiet_optuna() -> Iterator[None]:
-    """Warnings and errors still show; whoever uses Optuna beside us keeps the verbosity that they set."""
+    """Silence Optuna's information; warnings and errors still show. The verbosity set before is restored at the end."""
     with _lock:
-        _inside.append(_inside[0] if _inside else optuna.logging.get_verbosity())
-        optuna.logging.set_verbosity(max(_inside[0], optuna.logging.WARNING))
+        _outer_verbosity.append(_outer_verbosity[0] if _outer_verbosity else optuna.logging.get_verbosity())
+        optuna.logging.set_verbosity(max(_outer_verbosity[0], optuna.logging.WARNING))
     try:
         yield
     finally:
         with _lock:
-            found = _inside.pop()
-            if not _inside:
-                optuna.logging.set_verbosity(found)
+            verbosity = _outer_verbosity.pop()
+            if not _outer_verbosity:
+                optuna.logging.set_verbosity(verbosity)

@@ -16,14 +16,14 @@ def _read(path: str) -> str:
 
 
 def _started(pid: int) -> str | None:
-    """When process `pid` started, in clock ticks since boot (field 22 of /proc/PID/stat); None where there is none."""
+    """When process `pid` started, in clock ticks since boot (field 22 of /proc/PID/stat); None if there is none."""
     fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
-    # A zombie has ended; only its parent has not asked yet.
+    # A zombie has ended; only its parent has not collected it yet.
     return None if len(fields) < 20 or fields[0] == "Z" else fields[19]
 
 
 def _machine() -> str:
-    """Tells machines apart, and containers that share a host name: processes are comparable only within one."""
+    """Identifies a machine, or a container on it: process ids are comparable only within one."""
     boot = _read("/proc/sys/kernel/random/boot_id").strip()[:8]
     try:
         namespace = os.readlink("/proc/self/ns/pid").strip("pid:[]")
@@ -34,7 +34,7 @@ def _machine() -> str:
 
 @dataclass(frozen=True)
 class ProcessId:
-    """One process on one machine: a process id alone is given again to others."""
+    """One process on one machine; the time of its start is part of it, since process ids are reused."""
 
     host: str
     machine: str
@@ -43,10 +43,12 @@ class ProcessId:
 
     @classmethod
     def current(cls) -> ProcessId:
+        """This process."""
         return cls(socket.gethostname(), _machine(), os.getpid(), _started(os.getpid()) or "")
 
     @classmethod
     def parse(cls, text: str) -> ProcessId | None:
+        """What `str` wrote; None if it is something else."""
         parts = text.split("|")
         if len(parts) != 4 or not parts[2].isdigit():
             return None
@@ -57,10 +59,11 @@ class ProcessId:
 
     @property
     def display_name(self) -> str:
+        """Host and process id, for people."""
         return f"{self.host}:{self.pid}"
 
     def known_dead(self) -> bool:
-        """True only if this very process ran on this machine and runs no more. Elsewhere only the lease can tell."""
+        """True only if this process ran on this machine and has ended. On other machines only the lease can tell."""
         if not Path("/proc/self/stat").exists() or self.machine != _machine() or self.host != socket.gethostname():
             return False
         return _started(self.pid) != self.started

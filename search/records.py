@@ -1,4 +1,4 @@
-"""Frozen records of a study: what the ledger says, passed on without the database."""
+"""Frozen records of a study: what the ledger says, independent of the database."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from search.process_id import ProcessId
 
 State = Literal["queued", "running", "paused", "pruned", "finished", "failed"]
 ENDED: tuple[State, ...] = ("pruned", "finished", "failed")
-# Failures that tell something about the parameters: the sampler counts them as bad. A crash tells nothing.
+# Failures that say something about the parameters: the sampler counts them as bad. A crash says nothing.
 BAD_PARAMETERS = ("diverged", "oom")
-IMPORTED = "imported"  # the origin of what was trained elsewhere: never the best of a study, never on its ladder
-# A child that dies twice more at the same place will die again.
+IMPORTED = "imported"  # the origin of what was trained elsewhere: never the best of a study, never scheduled
+# A training process that dies at the same step for the third time will die again.
 CRASHES_ALLOWED = 2
-# One that was killed (SIGKILL) may have been so by a person, by a scheduler, or by a kernel that is out of memory: the
-# last does it again, so there is an end, but not as soon.
+# It may have been killed (SIGKILL) by a person, by a batch scheduler, or by a kernel that is out of memory: the last
+# does it again, so the number is limited, but larger.
 KILLS_ALLOWED = 5
 
 
@@ -29,12 +29,12 @@ class Rung:
     value: float
     metrics: Mapping[str, Any]
     version: str | None = None  # of the code that trained it
-    worker: str | None = field(default=None, compare=False)  # who did: an Identity
+    worker: str | None = field(default=None, compare=False)  # that trained it: a ProcessId
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """One line of a study: what was tried, how far it came and why it ended."""
+    """One set of parameters: what was tried, how far its training got and why it ended."""
 
     number: int
     origin: str
@@ -48,19 +48,21 @@ class Configuration:
     progress: Mapping[str, Any] = field(default_factory=dict)
     revision: int = 1
     published: int = 0
-    target: int = 0  # where the segment that was last begun ends
+    target: int = 0  # the last step of the segment that was started last
     token: int = 0  # of the last claim
 
     @property
     def unfinished(self) -> bool:
-        """Whether a segment was begun and has no result yet."""
+        """Whether a segment was started and has no result yet."""
         return self.target > self.steps and not self.ended
 
     def errors(self, step: int) -> Sequence[int] | None:
-        """Errors by clip at `step`, in the study's order of clips; None where they were not recorded."""
-        at = next((rung for rung in self.rungs if rung.step == step), None)
-        found: Sequence[int] | None = at.metrics.get("errors") if at else None
-        return found
+        """Errors by clip at `step`, in the study's order of clips; None if they were not recorded."""
+        for rung in self.rungs:
+            if rung.step == step:
+                errors: Sequence[int] | None = rung.metrics.get("errors")
+                return errors
+        return None
 
     @property
     def steps(self) -> int:
@@ -74,14 +76,17 @@ class Configuration:
 
     @property
     def curve(self) -> dict[int, float]:
+        """The value by step."""
         return {rung.step: rung.value for rung in self.rungs}
 
     @property
     def metrics(self) -> Mapping[str, Any]:
+        """What was measured at the last rung reached."""
         return self.rungs[-1].metrics if self.rungs else {}
 
     @property
     def ended(self) -> bool:
+        """Whether it is pruned, finished or failed."""
         return self.state in ENDED
 
     def total(self, metric: str) -> float:
@@ -90,19 +95,19 @@ class Configuration:
 
     @property
     def seconds(self) -> float:
-        """What it cost so far, training and evaluation."""
+        """What it cost so far in seconds, training and evaluation."""
         return self.total("train_seconds") + self.total("eval_seconds")
 
     @property
     def worker_name(self) -> str | None:
         """host:pid of the worker that holds it now."""
-        identity = ProcessId.parse(self.worker) if self.worker else None
-        return identity.display_name if identity else None
+        process = ProcessId.parse(self.worker) if self.worker else None
+        return process.display_name if process else None
 
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """A study as the ledger keeps it; `space` is the snapshot that Space.from_json reads."""
+    """A study's own row in the ledger; `space` is the snapshot that Space.from_json reads."""
 
     name: str
     space: Mapping[str, Any]
@@ -117,10 +122,10 @@ class StudyRecord:
 
 @dataclass(frozen=True)
 class WorkerRecord:
-    """A worker that said it is there. Times are the database's, seconds since 1970."""
+    """A worker that signed in. Times are the database's, in seconds since 1970."""
 
-    identity: str
-    place: str
+    identity: str  # a ProcessId
+    location: str  # where it runs, in words: a GPU, a Slurm job, a node of Ray
     version: str
     since: float
     seen: float
@@ -129,8 +134,8 @@ class WorkerRecord:
     @property
     def display_name(self) -> str:
         """host:pid, and where that is."""
-        identity = ProcessId.parse(self.identity)
-        return f"{identity.display_name if identity else self.identity} ({self.place})"
+        process = ProcessId.parse(self.identity)
+        return f"{process.display_name if process else self.identity} ({self.location})"
 
 
 @dataclass(frozen=True)
@@ -148,29 +153,35 @@ class Claim:
     history: tuple[Configuration, ...]
 
 
-def default(history: Sequence[Configuration]) -> Configuration | None:
+def default_configuration(history: Sequence[Configuration]) -> Configuration | None:
     """The default recipe's own training: the first `start` entry that has a result."""
-    return next((one for one in history if one.origin == "start" and one.rungs), None)
+    for configuration in history:
+        if configuration.origin == "start" and configuration.rungs:
+            return configuration
+    return None
 
 
-def best_configuration(history: tuple[Configuration, ...]) -> Configuration | None:
+def best_configuration(history: Sequence[Configuration]) -> Configuration | None:
     """The lowest value at the highest rung that any configuration reached; ties go to the lower number.
 
     Values at different rungs do not compare, so a lower value at an earlier rung does not win.
     """
     usable = [
-        one
-        for one in history
-        if one.rungs and one.failure is None and math.isfinite(one.rungs[-1].value) and one.origin != IMPORTED
+        configuration
+        for configuration in history
+        if configuration.rungs
+        and configuration.failure is None
+        and math.isfinite(configuration.rungs[-1].value)
+        and configuration.origin != IMPORTED
     ]
-    return min(usable, key=lambda one: (-one.steps, one.rungs[-1].value, one.number), default=None)
+    return min(usable, key=lambda trial: (-trial.steps, trial.rungs[-1].value, trial.number), default=None)
 
 
 def code_versions(history: Sequence[Configuration]) -> dict[str, int]:
     """How many results each version of the code gave, the first to give one first."""
-    found: dict[str, int] = {}
-    for one in history:
-        for rung in one.rungs:
+    counts: dict[str, int] = {}
+    for configuration in history:
+        for rung in configuration.rungs:
             if rung.version:
-                found[rung.version] = found.get(rung.version, 0) + 1
-    return found
+                counts[rung.version] = counts.get(rung.version, 0) + 1
+    return counts

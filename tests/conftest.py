@@ -21,7 +21,7 @@ TIERS = {
     "tests/search/execution/launchers": "cluster",
     "tests/search/execution/test_worker.py": "process",
     "tests/search/execution/test_worker_pool.py": "process",
-    "tests/search/simulation/test_families.py": "slow",
+    "tests/search/simulation/test_comparison.py": "slow",
     "tests/search/simulation/test_simulator.py": "slow",
     "tests/search/storage/test_database.py": "process",
     "tests/tmsearch/evaluation/test_comparison.py": "slow",

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import types
-import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,22 +10,6 @@ from typing import Any
 from tmsearch.model_sizes import recommended_learning_rate
 
 NORMALIZATIONS = ("none", "peak", "rms", "loudness")
-
-
-@dataclass(frozen=True)
-class Knob:
-    """One legal key: its types, its inclusive bounds or choices, and its recommended value, if it has one."""
-
-    name: str
-    kinds: tuple[type, ...]
-    optional: bool
-    default: Any
-    help: str
-    low: float | None = None
-    high: float | None = None
-    choices: tuple[Any, ...] | None = None
-    recommended: Callable[[Mapping[str, Any]], float] | None = None
-    fixed_per_study: bool = False  # WERs found with two values of it do not compare
 
 
 def knob(
@@ -138,20 +120,3 @@ class DataConfig:
     text_column: str | None = knob(None, "none: found by its name")
     group_column: str | None = knob(None, "clips that share its value stay in one split; none: speaker, session")
     max_dropped: float = knob(0.05, "share of unusable clips that a run accepts", low=0.0, high=1.0)
-
-
-def knobs(config: type[TrainConfig] | type[DataConfig]) -> dict[str, Knob]:
-    """Every legal key of `config`, in order, with its limits."""
-    hints = typing.get_type_hints(config)
-    found = {}
-    for item in dataclasses.fields(config):
-        hint = hints[item.name]
-        kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-        found[item.name] = Knob(
-            name=item.name,
-            kinds=tuple(kind for kind in kinds if kind is not types.NoneType),
-            optional=types.NoneType in kinds,
-            default=None if item.default is dataclasses.MISSING else item.default,
-            **item.metadata,
-        )
-    return found

@@ -19,7 +19,7 @@ from search.errors import StorageUnavailableError
 from search.optuna_logging import quiet_optuna
 from search.process_id import ProcessId
 from search.records import BAD_PARAMETERS, Configuration
-from search.samplers.sampler import MEMORY, distributions, holds
+from search.samplers.optuna_space import MEMORY_CONSTRAINT, can_hold, to_distributions
 from search.space.search_space import Space
 from search.storage.ledger import Ledger
 from search.storage.reader import LEASE_SECONDS, clock, study_row
@@ -101,7 +101,9 @@ class Publisher:
         if not self._lease(LEASE_SECONDS):
             return False
         try:
-            self._mark_unpublished(self._changed(history))
+            changed = self._changed(history)
+            if changed:
+                self._set_published(changed, 0)
         finally:
             self._lease(0.0)
         return True
@@ -131,21 +133,18 @@ class Publisher:
             self._notice(f"finished in the dashboard, continued from the ledger in a successor trial: {numbers}")
         return deleted + finished_by_hand
 
-    def _mark_unpublished(self, numbers: list[int]) -> None:
-        if not numbers:
-            return
-        with self._ledger.storage.write() as connection:
-            changed = self._is_of_study() & configurations.c.number.in_(numbers)
-            connection.execute(sa.update(configurations).where(changed).values(published=0))
-
     def _mark_published(self, configuration: Configuration) -> None:
-        with self._ledger.storage.write() as connection:
-            row = self._is_of_study() & (configurations.c.number == configuration.number)
-            connection.execute(sa.update(configurations).where(row).values(published=configuration.revision))
+        self._set_published([configuration.number], configuration.revision)
 
-    def _is_of_study(self) -> sa.ColumnElement[bool]:
+    def _set_published(self, numbers: list[int], revision: int) -> None:
+        """Record which revision of these configurations Optuna has; 0: none."""
         study_id = sa.select(studies.c.id).where(studies.c.name == self._ledger.study).scalar_subquery()
-        return configurations.c.study_id == study_id
+        with self._ledger.storage.write() as connection:
+            connection.execute(
+                sa.update(configurations)
+                .where(configurations.c.study_id == study_id, configurations.c.number.in_(numbers))
+                .values(published=revision)
+            )
 
     def _lease(self, seconds: float) -> bool:
         """Become the study's only publisher for some seconds, or (0) stop being it. False: another worker is."""
@@ -231,18 +230,18 @@ class Publisher:
 
     def _write_study_note(self, study: optuna.Study, annotator: Annotator) -> None:
         set_value_name(study, annotator.value_name)
-        note = self._made(f"study {self._ledger.study}", annotator.study_note)
+        note = self._try_to_make(f"study {self._ledger.study}", annotator.study_note)
         if note is not None:
             write_study_note(study, note)
 
     def _annotate(self, study: optuna.Study, trial_id: int, configuration: Configuration, annotator: Annotator) -> None:
         """Write note and artifacts before the trial is finished: after that it takes none."""
-        annotation = self._made(f"trial {configuration.number}", lambda: annotator.annotate(configuration))
+        annotation = self._try_to_make(f"trial {configuration.number}", lambda: annotator.annotate(configuration))
         if annotation is not None:
             ArtifactFolder(self._ledger.storage, self._ledger.record()).upload(trial_id, annotation.attachments)
             write_note(optuna.Trial(study, trial_id), annotation.note)
 
-    def _made(self, subject: str, make: Callable[[], T]) -> T | None:
+    def _try_to_make(self, subject: str, make: Callable[[], T]) -> T | None:
         """What the annotator made; None, and a notice, where it failed: a search must not end for want of a picture."""
         try:
             return make()
@@ -273,8 +272,8 @@ class Publisher:
         params = {}
         ranges = {}
         assert configuration.drawn is not None
-        for name, distribution in distributions(self._space.search).items():
-            if name not in configuration.drawn or not holds(distribution, configuration.drawn[name]):
+        for name, distribution in to_distributions(self._space.search).items():
+            if name not in configuration.drawn or not can_hold(distribution, configuration.drawn[name]):
                 continue  # added by hand, outside the range: it stands in the attributes
             published = published_name(self._space, name)
             params[published] = configuration.drawn[name]
@@ -305,7 +304,7 @@ def _constraints(configuration: Configuration) -> Mapping[str, float]:
     if configuration.failure != "oom":
         return {}
     probe = create_trial(state=TrialState.RUNNING)
-    probe.set_constraint(MEMORY, 1.0)
+    probe.set_constraint(MEMORY_CONSTRAINT, 1.0)
     return dict(probe.system_attrs)
 
 

@@ -44,7 +44,7 @@ class Monitor:
         history = self._ledger.history()
         for trial in history:
             self._tell_changes(self._trials.get(trial.number), trial)
-        locations = {worker.identity: worker.place for worker in self._ledger.workers()}
+        locations = {worker.identity: worker.location for worker in self._ledger.workers()}
         running = [trial for trial in history if trial.state == "running" and trial.params is not None]
         self._listener.at_work({trial.number: locations.get(trial.worker or "", "") for trial in running})
 

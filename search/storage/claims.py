@@ -20,6 +20,8 @@ from search.schedulers.scheduler import SchedulerConfig
 from search.storage.reader import LEASE_SECONDS
 from search.storage.schema import configurations, segments, studies
 
+_HELD = {"state": "running", "progress": None, "reason": None}
+
 
 def released(state: str, reason: str | None) -> dict[str, Any]:
     """Column values of a configuration that no worker holds any more."""
@@ -41,14 +43,9 @@ def claim_next(
     config: SchedulerConfig,
     closing: bool,
 ) -> Claim | None:
-    """Lease the next segment to `worker`, or return None if there is none for now.
+    """Lease the next segment to `worker`; None if there is none for now.
 
-    Where no work is left, the configurations that are still paused are pruned. The study's row must be locked.
-
-    Args:
-        study: Its row, with the database's clock as `now` (see `study_row`).
-        history: All configurations of the study.
-        closing: See `SchedulerState`.
+    If no work is left, the configurations that are still paused are pruned. `study` is its locked row (`study_row`).
     """
     state = scheduler.SchedulerState(config, without_imported(history), study.trials, closing)
     policy = ALL_POLICIES[config.strategy]
@@ -58,19 +55,15 @@ def claim_next(
             _prune_paused(connection, study.id, history, config)
         return None
     lease = {
+        **_HELD,
         "worker": str(worker),
         "lease_until": float(study.now) + LEASE_SECONDS,
-        "state": "running",
-        "progress": None,
-        "reason": None,
         "target": segment.last_step,
     }
     configuration = None if segment.number is None else history[segment.number]
     number = configuration.number if configuration else len(history)
-    if configuration:
-        token = _lease_again(connection, study.id, number, lease)
-    else:
-        token = _lease_new(connection, study.id, number, lease)
+    write_lease = _lease_again if configuration else _lease_new
+    token = write_lease(connection, study.id, number, lease)
     return Claim(
         study=study.name,
         number=number,

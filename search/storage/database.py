@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from search.errors import StorageUnavailableError, UserError
+from search.errors import StorageUnavailableError, UserError, first_line
+from search.paths import DEFAULT_URL
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
 
-DEFAULT_URL = "sqlite:///studies/tmsearch.db"
 # A writer holds SQLite's one lock for milliseconds; a minute covers dozens of workers on a slow disk.
 BUSY_SECONDS = 60.0
 # A server that is down is noticed within this time, so that a worker can continue its training meanwhile.
@@ -236,7 +236,7 @@ def _errors_in_one_line(storage: Storage) -> Iterator[None]:
     try:
         yield
     except (sa.exc.OperationalError, sa.exc.InternalError, sa.exc.InterfaceError) as error:
-        cause = str(error.orig).strip().splitlines()[0] if error.orig else "no answer"
+        cause = first_line(error.orig) if error.orig else "no answer"
         raise StorageUnavailableError(f"{storage.display_name}: the database cannot be used: {cause}") from None
     except sa.exc.TimeoutError:
         cause = "no connection became free"

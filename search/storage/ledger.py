@@ -161,15 +161,15 @@ class Ledger:
 
     # Workers: which processes run the study.
 
-    def sign_in(self, worker: ProcessId, place: str, version: str) -> None:
-        """Record that this worker is alive. `place`: where it runs, in words; `version`: of its code."""
+    def sign_in(self, worker: ProcessId, location: str, version: str) -> None:
+        """Record that this worker is alive. `location`: where it runs, in words; `version`: of its code."""
         with self.storage.write() as connection:
             study = study_row(connection, self.study)
             now = float(study.now)
             is_worker = (workers.c.study_id == study.id) & (workers.c.worker == str(worker))
             updated = connection.execute(sa.update(workers).where(is_worker).values(seen=now))
             if not updated.rowcount:
-                values = {"place": place[:255], "version": version, "since": now, "seen": now}
+                values = {"place": location[:255], "version": version, "since": now, "seen": now}
                 connection.execute(sa.insert(workers).values(study_id=study.id, worker=str(worker), **values))
 
     def sign_out(self, worker: ProcessId) -> None:

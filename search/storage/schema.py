@@ -29,10 +29,10 @@ studies = sa.Table(
     sa.Column("stopping", sa.Boolean, nullable=False, default=False),
     sa.Column("version", sa.String(64), nullable=False),
     sa.Column("created", sa.Float, nullable=False),
-    # Who publishes to Optuna just now: Optuna has no "create unless it is there", so one at a time does it.
+    # The worker that publishes to Optuna now: Optuna has no "create unless it exists", so only one at a time does it.
     sa.Column("publisher", sa.String(255)),
     sa.Column("publisher_until", sa.Float),
-    # Why workers are asked to stop, where it was no person's wish: a bug, data that cannot be used.
+    # Why workers are asked to stop, if no person asked for it: a bug, data that cannot be used.
     sa.Column("stop_reason", sa.Text),
 )
 facts = sa.Table(
@@ -62,7 +62,7 @@ configurations = sa.Table(
     sa.Column("progress", sa.JSON(none_as_null=True)),
     sa.Column("revision", sa.Integer, nullable=False, default=1),
     sa.Column("published", sa.Integer, nullable=False, default=0),
-    # Where the segment that was last begun ends: past `steps`, it is to be finished before anything else.
+    # The last step of the segment that was started last; if past `steps`, the segment is to be finished first.
     sa.Column("target", sa.Integer, nullable=False, default=0, server_default="0"),
     sa.UniqueConstraint("study_id", "number"),
 )
@@ -87,7 +87,7 @@ workers = sa.Table(
     "tmsearch_worker",
     metadata,
     sa.Column("study_id", sa.ForeignKey("tmsearch_study.id", ondelete="CASCADE"), primary_key=True),
-    sa.Column("worker", sa.String(255), primary_key=True),  # an Identity
+    sa.Column("worker", sa.String(255), primary_key=True),  # a ProcessId
     sa.Column("place", sa.String(255), nullable=False),  # where it runs, in words: a GPU, a Slurm job, a node of Ray
     sa.Column("version", sa.String(64), nullable=False),
     sa.Column("since", sa.Float, nullable=False),
@@ -96,9 +96,9 @@ workers = sa.Table(
 
 
 def create(storage: Storage) -> None:
-    """Make the tables where they are missing; two processes may do it at once."""
+    """Make the tables that are missing; two processes may do it at once."""
     with storage.write() as connection:
-        _alone(connection)
+        _lock_tables(connection)
         metadata.create_all(connection)
         if connection.execute(sa.select(meta.c.value).where(meta.c.key == "schema")).scalar() is None:
             connection.execute(sa.insert(meta).values(key="schema", value=str(SCHEMA_VERSION)))
@@ -106,7 +106,7 @@ def create(storage: Storage) -> None:
 
 
 def check(storage: Storage) -> bool:
-    """Whether there is a ledger; raises UserError where it is of another version."""
+    """Whether there is a ledger, upgraded if it is older; raises UserError if this program cannot read its version."""
     if not storage.exists():
         return False
     with storage.read() as connection:
@@ -123,7 +123,7 @@ def check(storage: Storage) -> bool:
     return True
 
 
-# What each version has that the one before had not: column by table, in the words of both databases.
+# The columns that each version added: table, name, and declaration as both databases read it.
 _ADDED = {
     2: ((configurations, "target", "INTEGER NOT NULL DEFAULT 0"),),
     3: ((studies, "stop_reason", "TEXT"), (segments, "version", "VARCHAR(64)")),
@@ -131,19 +131,19 @@ _ADDED = {
 
 
 def _upgrade(storage: Storage) -> None:
-    """To SCHEMA_VERSION in one transaction; several programs may find the older version at once."""
+    """Bring an older ledger to SCHEMA_VERSION in one transaction; several programs may do so at once."""
     with storage.write() as connection:
-        _alone(connection)
+        _lock_tables(connection)
         metadata.create_all(connection)  # tables that are new
-        for added in _ADDED.values():
-            for table, name, declared in added:
-                known = {column["name"] for column in sa.inspect(connection).get_columns(table.name)}
-                if name not in known:
-                    connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {name} {declared}")
+        for added_columns in _ADDED.values():
+            for table, name, declaration in added_columns:
+                existing = {column["name"] for column in sa.inspect(connection).get_columns(table.name)}
+                if name not in existing:
+                    connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {name} {declaration}")
         connection.execute(sa.update(meta).where(meta.c.key == "schema").values(value=str(SCHEMA_VERSION)))
 
 
-def _alone(connection: sa.Connection) -> None:
-    """Keep other makers of the same tables away until the transaction ends; SQLite's writers are alone anyway."""
+def _lock_tables(connection: sa.Connection) -> None:
+    """Keep other processes from making the same tables until the transaction ends; SQLite has one writer anyway."""
     if connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(0x746D7365)))  # any constant

@@ -9,14 +9,14 @@ import time
 import pytest
 
 from tests.support.command import ROOT, environment
-from tests.support.studies import made
+from tests.support.study_builder import claimed_study
 from tmsearch.cli.parser import COMMANDS
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("completion")
-    made(folder, 2, results=1)
+    claimed_study(folder, 2, results=1)
     (folder / "mine.yaml").touch()
     (folder / "notes.txt").touch()
     (folder / "bin").mkdir()
@@ -88,8 +88,8 @@ def test_answers_come_at_once_and_import_nothing_heavy(folder):
     assert min(times) < 0.3
     program = (
         "import sys, os, atexit\nfrom tmsearch.cli import parser, completion\n"
-        "completion.argcomplete.autocomplete = lambda p: None\n"
-        "completion.complete(parser._parser()); completion.studies('', None, None, None)\n"
+        "completion.argcomplete.autocomplete = lambda parser, default_completer: None\n"
+        "completion.complete(parser.new_parser(), {}); completion.study_names(None)\n"
         "print([name for name in ('torch', 'optuna', 'sqlalchemy', 'rich', 'numpy') if name in sys.modules])"
     )
     done = subprocess.run(

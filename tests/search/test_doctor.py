@@ -9,12 +9,16 @@ from search.records import code_versions
 from tests.support.toy_study import Watcher, told, toy_space, toy_storage, toy_study, work
 
 
-def whole(path):
+def check_checkpoint(path):
     return None if (path / "value").exists() else f"{path.name}: cut short"
 
 
-def found(ledger, folder):
-    return {one.name: one for one in Doctor(ledger, folder, whole).examine() if one.state != "ok"}
+def diagnoses(ledger, folder):
+    return {
+        diagnosis.name: diagnosis
+        for diagnosis in Doctor(ledger, folder, check_checkpoint).examine()
+        if diagnosis.state != "ok"
+    }
 
 
 @pytest.fixture
@@ -28,7 +32,7 @@ def half(tmp_path):
 
 
 def test_a_well_study_has_nothing(half):
-    assert found(*half) == {}
+    assert diagnoses(*half) == {}
 
 
 def test_what_was_done_to_it_is_found_and_mended(half, tmp_path):
@@ -43,15 +47,15 @@ def test_what_was_done_to_it_is_found_and_mended(half, tmp_path):
     (saved / "value").unlink()
     with ledger.storage.write() as connection:
         connection.exec_driver_sql("UPDATE tmsearch_configuration SET published = 0")
-    ill = found(ledger, folder)
-    assert set(ill) == {"claims", "workers", "optuna", "files", "checkpoints"}
-    assert "whose worker is gone" in ill["claims"].message
-    assert "nowhere" in ill["workers"].message
-    assert "cut short" in ill["checkpoints"].message
-    for one in Doctor(ledger, folder, whole).examine():
-        if one.repair:
-            one.repair()
-    assert set(found(ledger, folder)) <= {"checkpoints"}, "but a checkpoint that is gone is gone"
+    problems = diagnoses(ledger, folder)
+    assert set(problems) == {"claims", "workers", "optuna", "files", "checkpoints"}
+    assert "whose worker is gone" in problems["claims"].message
+    assert "nowhere" in problems["workers"].message
+    assert "cut short" in problems["checkpoints"].message
+    for diagnosis in Doctor(ledger, folder, check_checkpoint).examine():
+        if diagnosis.repair:
+            diagnosis.repair()
+    assert set(diagnoses(ledger, folder)) <= {"checkpoints"}, "but a checkpoint that is gone is gone"
     assert not (folder / "trials" / "0099").exists()
     assert work(ledger, toy_space(tmp_path), folder)[0] == "done"
     (tmp_path / "calm").mkdir()
@@ -66,7 +70,7 @@ def test_who_is_at_work_is_left_alone(half, tmp_path):
     ledger.sign_in(ProcessId.current(), "here", "1")
     pending = folder / "trials" / f"{claim.number:04d}" / "checkpoints" / f"claim-{claim.token:06d}" / ".pending-1"
     pending.mkdir(parents=True)
-    assert found(ledger, folder) == {}
+    assert diagnoses(ledger, folder) == {}
     assert ledger.release_stale() == []
     assert ledger.history()[claim.number].state == "running"
 
@@ -79,4 +83,4 @@ def test_a_code_that_changed_midway_is_noted(half, tmp_path):
     with ledger.storage.write() as connection:
         connection.exec_driver_sql("UPDATE tmsearch_segment SET version = '1.0' WHERE version != '2.0'")
     assert list(code_versions(ledger.history())) == ["1.0", "2.0"]
-    assert "changed midway" in found(ledger, folder)["code"].message
+    assert "changed midway" in diagnoses(ledger, folder)["code"].message

@@ -53,6 +53,11 @@ class ProposedSetting:
     why: str = ""
     assumption: str = ""
 
+    @property
+    def is_searched(self) -> bool:
+        """Whether a knob's value is a list or a range to choose from."""
+        return isinstance(self.value, list | dict)
+
 
 @dataclass(frozen=True)
 class Proposal:
@@ -103,50 +108,46 @@ def propose(
     gpu_gb: float = 0.0,
     gpu_why: str = "",
 ) -> Proposal:
-    """Proposes a space for a dataset.
+    """Proposes a space for the clips of `corpus`, opened as `config` and divided as `split`.
 
-    Args:
-        corpus: The dataset's clips, divided as `split`.
-        config: How the dataset was opened.
-        split: Its parts.
-        study: The study's name.
-        language_why: How the language is known.
-        models: Those that the user asked for; else they are chosen by the GPU's memory.
-        gpu_gb: Memory of the GPU that trains, in GB; 0 for a machine without.
-        gpu_why: How that is known.
+    `models` are those that the user asked for; without them two are chosen that fit `gpu_gb`, the memory in GB of the
+    GPU that trains (0: none). `language_why` and `gpu_why` say how language and memory are known.
     """
     names, names_why = (list(models), "as asked for") if models else _models(config, gpu_gb, gpu_why)
-    steps, budget = _budget(len(split.train))
-    train = [_batch_setting(len(split.train))]
-    if config.dataset != "demo":  # whose models have a shorter context
-        train.append(_context(corpus))
-    search: list[ProposedSetting] = []
-    (search if len(names) > 1 else train).append(_model(names, names_why))
+    clips = len(split.train)
+    steps, budget = _budget(clips)
     rate, centre = _rate(names)
     warmup = _warmup(steps)
-    search += [rate, warmup]
-    normalization = _normalization(corpus)
-    (search if normalization.value == [True, False] else train).append(normalization)
-    start = {
-        "model": names[-1],
-        "learning_rate": centre,
-        "warmup_steps": _middle(warmup.value),
-        "normalize_audio": False,
+    knobs = [_batch_setting(clips), _model(names, names_why), rate, warmup, _normalization(corpus)]
+    if config.dataset != "demo":  # whose models have a shorter context
+        knobs.insert(1, _context(corpus))
+    search = tuple(knob for knob in knobs if knob.is_searched)
+    sections = {
+        "data": tuple(_data(corpus, config, split, language_why)),
+        "budget": budget,
+        "train": tuple(knob for knob in knobs if not knob.is_searched),
+        "search": search,
     }
-    searched = {setting.key for setting in search}
-    start = {knob: value for knob, value in start.items() if knob in searched and value is not None}
     minutes = sum(clip.seconds for clip in corpus.clips) / 60
     about = (
         f"Written by `tmsearch init` after looking at {len(corpus.clips)} clips, {minutes:.1f} min. Each value "
         "says where it comes from: change what you know better."
     )
-    sections = {
-        "data": tuple(_data(corpus, config, split, language_why)),
-        "budget": budget,
-        "train": tuple(train),
-        "search": tuple(search),
+    return Proposal(study, about, sections, (_start(search, names[-1], centre, warmup),))
+
+
+def _start(
+    search: Sequence[ProposedSetting], model: str, learning_rate: float | None, warmup: ProposedSetting
+) -> dict[str, Any]:
+    """What published recipes use of the searched knobs."""
+    recipe = {
+        "model": model,
+        "learning_rate": learning_rate,
+        "warmup_steps": warmup.value["high"] // warmup.value["step"] // 2 * warmup.value["step"],
+        "normalize_audio": False,
     }
-    return Proposal(study, about, sections, (start,))
+    searched = {knob.key for knob in search}
+    return {key: value for key, value in recipe.items() if key in searched and value is not None}
 
 
 def _data(corpus: Corpus, config: DataConfig, split: Split, language_why: str) -> list[ProposedSetting]:
@@ -292,10 +293,6 @@ def _warmup(steps: int) -> ProposedSetting:
     step = max(1, round(highest / 12))
     why = f"Recipes for Whisper warm up for 2 to 15 % of the {steps} steps."
     return ProposedSetting("warmup_steps", {"low": 0, "high": highest // step * step, "step": step}, why)
-
-
-def _middle(warmup: Mapping[str, int]) -> int:
-    return warmup["high"] // warmup["step"] // 2 * warmup["step"]
 
 
 def _normalization(corpus: Corpus) -> ProposedSetting:

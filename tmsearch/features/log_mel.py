@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -193,7 +193,7 @@ def _trim(mel: Samples) -> tuple[Samples, float]:
     """
     last = mel[0, -1]
     uneven = np.flatnonzero((mel != last).any(axis=0))
-    frames = int(uneven[-1]) + 1 if len(uneven) else 1
+    frames = int(uneven.max(initial=0)) + 1
     return np.ascontiguousarray(mel[:, :frames]), float(last)
 
 
@@ -218,12 +218,14 @@ CachedMels = dict[str, tuple[Samples, float]]  # by clip name: trimmed log-mel [
 def _write(path: Path, cached: CachedMels) -> None:
     """Writes a file that a reader sees complete or not at all."""
     _remove_abandoned(path.parent)
-    mels = [mel for mel, _ in cached.values()]
-    paddings = np.array([padding for _, padding in cached.values()], dtype=np.float32)  # [clips]
-    tensors = {f"{index:06d}": mel for index, mel in enumerate(mels)}
-    tensors["padding"] = paddings
+    tensors = {}
+    paddings = []
+    for index, (mel, padding) in enumerate(cached.values()):
+        tensors[f"{index:06d}"] = mel
+        paddings.append(padding)
+    tensors["padding"] = np.array(paddings, dtype=np.float32)  # [clips]
     with files.replacing(path) as scratch:
-        safetensors.numpy.save_file(tensors, scratch, metadata={"sha256": _digest([*mels, paddings])})
+        safetensors.numpy.save_file(tensors, scratch, metadata={"sha256": _digest(tensors.values())})
 
 
 def _remove_abandoned(folder: Path) -> None:
@@ -252,7 +254,7 @@ def _read(path: Path, names: Sequence[str]) -> CachedMels | None:
     return cached
 
 
-def _digest(arrays: Sequence[Samples]) -> str:
+def _digest(arrays: Iterable[Samples]) -> str:
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(array.tobytes())

@@ -73,8 +73,8 @@ def test_the_same_command_again_trains_nothing(folder, confirmed):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--top", "3"), "--top: was begun with 2"),
-        (("--folds", "2"), "--folds: was begun with 0"),
+        (("--top", "3"), "--top: was started with 2"),
+        (("--folds", "2"), "--folds: was started with 0"),
         (("--budget", "soon"), "--budget"),
     ],
 )
@@ -94,7 +94,7 @@ def test_the_test_split_is_read_once(folder, confirmed):
     assert first.returncode == 0, first.stderr
     assert "the locked test split, 6 clips, is read now" in first.stdout
     second = tmsearch(folder, "confirm", "small", "--test")
-    assert "has been read already, on 20" in second.stdout
+    assert "was already read on 20" in second.stdout
     assert second.stdout.splitlines()[-2:] == first.stdout.splitlines()[-2:]
     assert "on 6 test clips" in first.stdout.splitlines()[-2]
 

@@ -38,7 +38,7 @@ def test_hand_runs_become_trials_once_and_the_study_goes_on_beside_them(folder):
     assert first.returncode == 0, first.stderr
     assert "differ by 0.0283 in WER (standard deviation of 2 trainings" in first.stdout
     again = tmsearch(folder, "import", "small", "log.csv")
-    assert again.stdout.count("known already") == 3
+    assert again.stdout.count("already imported") == 3
     states = [(one["state"], one["steps"], one["wer"]) for one in status(folder)["configurations"]]
     assert states == [("finished", 6, 0.80), ("finished", 6, 0.84), ("failed", 2, 0.95)]
     assert tmsearch(folder, "best", "small").returncode == 2, "what was trained elsewhere is not the study's best"
@@ -60,7 +60,7 @@ def test_what_a_log_does_not_tell_is_asked_for_and_nothing_is_written(folder):
     assert not (folder / "studies").exists()
     written(folder, "part.csv", "step,wer_raw,max_steps\n2,0.9,6\n6,0.8,6\n")
     told = tmsearch(folder, "import", "small", "part.csv", "--space", "space.yaml")
-    assert "the log does not tell learning_rate, normalize_audio; --set learning_rate=VALUE does" in told.stdout
+    assert "the log does not say learning_rate, normalize_audio; --set learning_rate=VALUE does" in told.stdout
 
 
 def configuration(number, origin, *rungs):

@@ -12,7 +12,7 @@ import pytest
 from search.storage.database import open_storage
 from search.study import open_study
 from tests.support.command import SPACE, environment, outcomes, start, status, tmsearch
-from tmsearch import cli
+from tmsearch.cli.main import _hide_password
 from tmsearch.version import code_version
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="watching processes needs Linux's /proc")
@@ -116,11 +116,11 @@ def test_a_password_leaves_the_command_line_at_once(monkeypatch):
     url = "postgresql://me:hunter2@localhost/db"
     for words in (["worker", "x", "--storage", url], ["worker", "x", f"--storage={url}"]):
         monkeypatch.setenv("TMSEARCH_STORAGE", "")
-        cli._conceal(words)
+        _hide_password(words)
         assert started.pop()[-2:] == ["worker", "x"]
         assert os.environ["TMSEARCH_STORAGE"] == url
     for words in (["worker", "x", "--storage", "postgresql://me@localhost/db"], ["data", url]):
-        cli._conceal(words)
+        _hide_password(words)
         assert not started
 
 

@@ -51,11 +51,11 @@ def soon(monkeypatch):
 
 def test_a_database_that_is_away_is_waited_for(unpublished):
     ledger, space = unpublished
-    said = []
-    publish_remaining(Away(3, ledger, space, said.append), Retry(said.append, lambda: False))
+    notices = []
+    publish_remaining(Away(3, ledger, space, notices.append), Retry(notices.append, lambda: False))
     assert states(ledger) == [True] * 3
-    assert said[0].startswith("the server closed the connection; training continues, its results wait")
-    assert said[1:] == ["the database answers again"]
+    assert notices[0].startswith("the server closed the connection; training continues, its results wait")
+    assert notices[1:] == ["the database answers again"]
 
 
 def test_somebody_who_wants_to_leave_does_not_wait(unpublished):
@@ -75,9 +75,9 @@ def test_who_gave_up_tries_once(unpublished):
 
 
 class Gone:
-    """An engine whose workers have all been: each leaves at once, and publishes nothing."""
+    """A launcher whose workers have all been: each leaves at once, and publishes nothing."""
 
-    def start(self, seat):
+    def start(self, slot):
         return self
 
     def poll(self):
@@ -90,11 +90,11 @@ class Gone:
         pass
 
 
-def test_a_crew_publishes_what_its_workers_left(unpublished):
+def test_a_pool_publishes_what_its_workers_left(unpublished):
     ledger, space = unpublished
     watcher = Watcher()
-    crew = WorkerPool(
+    pool = WorkerPool(
         Gone(), 2, ledger, Monitor(ledger, watcher), watcher.notice, Publisher(ledger, space, watcher.notice)
     )
-    assert crew.run(Interrupts()) == "done"
+    assert pool.run(Interrupts()) == "done"
     assert states(ledger) == [True] * 3

@@ -34,12 +34,12 @@ class ToyCurator:
     def study_note(self):
         return f"# the toy study\n\n{LONG}"
 
-    def annotate(self, one):
+    def annotate(self, configuration):
         files = (
-            Attachment("x.csv", "text/csv", f"x\n{one.number}\n".encode()),
+            Attachment("x.csv", "text/csv", f"x\n{configuration.number}\n".encode()),
             Attachment("o.png", "image/png", b"dots"),
         )
-        return Annotation(f"# trial {one.number}\n\n{one.reason}\n\n{LONG}", files)
+        return Annotation(f"# trial {configuration.number}\n\n{configuration.reason}\n\n{LONG}", files)
 
     def close(self):
         self.history = None
@@ -74,18 +74,18 @@ def publish(ledger, folder, notice=pytest.fail, annotator=None):
     Publisher(ledger, toy_space(folder), notice, annotator or ToyCurator()).publish()
 
 
-def seen(ledger):
+def shown(ledger):
     """All that a person sees and hears: notes, and names, kinds and contents of artifacts."""
     study, storage = published(ledger), ledger.storage.optuna
     store = FileSystemArtifactStore(str(artifacts_folder(ledger.storage)))
-    found = [get_note(study)]
+    contents = [get_note(study)]
     for trial in study.trials:
         files = [
             (meta.filename, meta.mimetype, store.open_reader(meta.artifact_id).read())
             for meta in get_all_artifact_meta(trial, storage=storage)
         ]
-        found.append((trial.user_attrs["configuration"], trial.state, note_of(study, trial), files))
-    return found
+        contents.append((trial.user_attrs["configuration"], trial.state, note_of(study, trial), files))
+    return contents
 
 
 def note_of(study, trial):
@@ -102,14 +102,14 @@ def test_every_trial_has_its_note_and_artifacts(ledger, tmp_path):
     assert (annotator.rounds, annotator.history) == (1, None)
     study = published(ledger)
     assert (get_note(study), study.metric_names) == (annotator.study_note(), ["loss"])
-    for trial, one in zip(study.trials, ledger.history(), strict=True):
-        assert note_of(study, trial) == annotator.annotate(one).note
+    for trial, configuration in zip(study.trials, ledger.history(), strict=True):
+        assert note_of(study, trial) == annotator.annotate(configuration).note
         table, picture = get_all_artifact_meta(trial, storage=ledger.storage.optuna)
         assert (table.filename, table.mimetype) == ("x.csv", "text/csv")
         store = FileSystemArtifactStore(str(artifacts_folder(ledger.storage)))
-        copy = str(tmp_path / f"copy-{one.number}")
+        copy = str(tmp_path / f"copy-{configuration.number}")
         download_artifact(artifact_store=store, artifact_id=picture.artifact_id, file_path=copy)
-        assert (tmp_path / f"copy-{one.number}").read_bytes() == b"dots"
+        assert (tmp_path / f"copy-{configuration.number}").read_bytes() == b"dots"
     assert len(files(ledger)) == 6
 
 
@@ -150,7 +150,7 @@ def test_killed_between_any_two_steps(ledger, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         steps = Steps(patched, ledger.storage, fatal=0)
         publish(ledger, tmp_path)
-    wanted, kept = seen(ledger), files(ledger)
+    wanted, kept_files = shown(ledger), files(ledger)
     assert steps.taken > 20
     for fatal in range(1, steps.taken + 1):
         optuna.delete_study(study_name="toy", storage=ledger.storage.optuna)
@@ -163,9 +163,9 @@ def test_killed_between_any_two_steps(ledger, tmp_path, monkeypatch):
             with pytest.raises(Killed):
                 publish(ledger, tmp_path)
         publish(ledger, tmp_path)
-        assert seen(ledger) == wanted, fatal
+        assert shown(ledger) == wanted, fatal
         shelf = ArtifactFolder(ledger.storage, ledger.record())
-        assert len(files(ledger)) == len(kept)
+        assert len(files(ledger)) == len(kept_files)
         assert shelf.orphans() == []
         assert shelf.dangling() == {}
         assert ledger.history()[0].published == ledger.history()[0].revision
@@ -173,12 +173,12 @@ def test_killed_between_any_two_steps(ledger, tmp_path, monkeypatch):
 
 def test_publishing_again_writes_nothing(ledger, tmp_path):
     publish(ledger, tmp_path)
-    before, kept = seen(ledger), files(ledger)
+    before, kept_files = shown(ledger), files(ledger)
     publish(ledger, tmp_path)
     with ledger.storage.write() as connection:
         connection.exec_driver_sql("UPDATE tmsearch_configuration SET published = 0")
     publish(ledger, tmp_path)
-    assert (seen(ledger), files(ledger)) == (before, kept)
+    assert (shown(ledger), files(ledger)) == (before, kept_files)
 
 
 def test_what_a_person_wrote_stays(ledger, tmp_path):
@@ -193,31 +193,31 @@ def test_what_a_person_wrote_stays(ledger, tmp_path):
     assert note_of(study, study.trials[0]) == "sounds like wind"
 
 
-@pytest.mark.parametrize("mine", ["mine", "mine " * 900])
-@pytest.mark.parametrize("kept", [1.0, 0.5, 0.01, 0.0])
-def test_ours_comes_below_a_persons_once(ledger, tmp_path, kept, mine):
+@pytest.mark.parametrize("by_hand", ["mine", "mine " * 900])
+@pytest.mark.parametrize("kept_share", [1.0, 0.5, 0.01, 0.0])
+def test_ours_comes_below_a_persons_once(ledger, tmp_path, kept_share, by_hand):
     """Also where a kill left only its beginning."""
     publish(ledger, tmp_path)
     study = published(ledger)
     trial = optuna.Trial(study, study.trials[0]._trial_id)
-    ours = get_note(trial)
-    below = SEPARATOR + ours
-    save_note(trial, mine + below[: int(len(below) * kept)])
-    write_note(trial, ours)
-    assert get_note(trial) == mine + below
-    write_note(trial, ours)
-    assert get_note(trial) == mine + below
+    note = get_note(trial)
+    below = SEPARATOR + note
+    save_note(trial, by_hand + below[: int(len(below) * kept_share)])
+    write_note(trial, note)
+    assert get_note(trial) == by_hand + below
+    write_note(trial, note)
+    assert get_note(trial) == by_hand + below
 
 
 def test_a_deleted_study_is_published_again_with_notes_and_artifacts(ledger, tmp_path):
     publish(ledger, tmp_path)
-    before = seen(ledger)
+    before = shown(ledger)
     optuna.delete_study(study_name="toy", storage=ledger.storage.optuna)
     notices = []
     publisher = Publisher(ledger, toy_space(tmp_path), notices.append, ToyCurator())
     publisher.check()
     publisher.publish()
-    assert seen(ledger) == before
+    assert shown(ledger) == before
     assert "published again" in notices[0]
 
 
@@ -228,14 +228,14 @@ def test_a_successor_has_its_own(ledger, tmp_path):
             "UPDATE tmsearch_configuration SET published = 0, state = 'failed', failure = 'crashed' WHERE number = 1"
         )
     publish(studies.open_study(ledger.storage, "toy"), tmp_path)
-    first, second = (one for one in seen(ledger)[1:] if one[0] == 1)
+    first, second = (trial for trial in shown(ledger)[1:] if trial[0] == 1)
     assert (first[2], first[3]) == (second[2], second[3])
     assert len(set(files(ledger))) == 8, "a file deleted with one of them stays with the other"
 
 
 def test_want_of_a_note_holds_nothing_up(ledger, tmp_path):
     class Broken(ToyCurator):
-        def annotate(self, one):
+        def annotate(self, configuration):
             raise ValueError("no ink")
 
     notices = []
@@ -257,31 +257,31 @@ def test_delete_takes_the_files_too(ledger, tmp_path):
     assert files(ledger) == ["another-studys"]
 
 
-def found(ledger, folder):
+def artifacts_diagnosis(ledger, folder):
     annotator = ToyCurator()
     doctor = Doctor(ledger, folder / "toy", lambda path: None, annotator)
-    return next(one for one in doctor.examine() if one.name == "artifacts")
+    return next(diagnosis for diagnosis in doctor.examine() if diagnosis.name == "artifacts")
 
 
 def test_doctor_finds_and_mends(ledger, tmp_path):
     publish(ledger, tmp_path)
-    assert found(ledger, tmp_path).state == "ok"
-    kept, folder = files(ledger), artifacts_folder(ledger.storage)
+    assert artifacts_diagnosis(ledger, tmp_path).state == "ok"
+    names, folder = files(ledger), artifacts_folder(ledger.storage)
     mark = ArtifactFolder(ledger.storage, ledger.record())._study_prefix
     (folder / f"{mark}-00000099-abc").write_text("of a trial that is gone")
     (folder / f".{mark}-00000001-abc.7").write_text("cut short")
     (folder / "another-studys").write_text("not ours")
-    ill = found(ledger, tmp_path)
-    assert (ill.state, "2 files" in ill.message) == ("bad", True)
-    ill.repair()
+    diagnosis = artifacts_diagnosis(ledger, tmp_path)
+    assert (diagnosis.state, "2 files" in diagnosis.message) == ("bad", True)
+    diagnosis.repair()
     (folder / "another-studys").unlink()
-    assert files(ledger) == kept
-    (folder / kept[0]).unlink()
-    ill = found(ledger, tmp_path)
-    assert (ill.state, "1 files are gone" in ill.message) == ("note", True)
-    ill.repair()
-    assert files(ledger) == kept
-    assert found(ledger, tmp_path).state == "ok"
+    assert files(ledger) == names
+    (folder / names[0]).unlink()
+    diagnosis = artifacts_diagnosis(ledger, tmp_path)
+    assert (diagnosis.state, "1 files are gone" in diagnosis.message) == ("note", True)
+    diagnosis.repair()
+    assert files(ledger) == names
+    assert artifacts_diagnosis(ledger, tmp_path).state == "ok"
 
 
 def test_a_worker_publishes_them(tmp_path):
@@ -296,5 +296,5 @@ def test_a_worker_publishes_them(tmp_path):
         worker.run(Interrupts())
     finally:
         child.close()
-    assert [one[3][0][0] for one in seen(ledger)[1:]] == ["x.csv"] * 2
-    assert seen(ledger)[0].startswith("# the toy study")
+    assert [trial[3][0][0] for trial in shown(ledger)[1:]] == ["x.csv"] * 2
+    assert shown(ledger)[0].startswith("# the toy study")

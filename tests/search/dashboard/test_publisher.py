@@ -28,15 +28,17 @@ def test_an_ordinary_optuna_study(done):
     study = published(ledger)
     history = ledger.history()
     assert len(study.trials) == 6
-    for trial, one in zip(study.trials, history, strict=True):
-        assert trial.params == one.drawn
-        assert trial.intermediate_values == one.curve
-        assert trial.state == {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED}[one.state]
-        assert trial.user_attrs["configuration"] == one.number
-        assert trial.user_attrs["steps"] == one.steps
-        assert trial.user_attrs["train_seconds"] == len(one.rungs) * 1.0
-        assert trial.user_attrs["reason"] == one.reason
-    assert study.best_value == min(one.value for one in history if one.state == "finished")
+    for trial, configuration in zip(study.trials, history, strict=True):
+        assert trial.params == configuration.drawn
+        assert trial.intermediate_values == configuration.curve
+        assert trial.state == {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED}[configuration.state]
+        assert trial.user_attrs["configuration"] == configuration.number
+        assert trial.user_attrs["steps"] == configuration.steps
+        assert trial.user_attrs["train_seconds"] == len(configuration.rungs) * 1.0
+        assert trial.user_attrs["reason"] == configuration.reason
+    assert study.best_value == min(
+        configuration.value for configuration in history if configuration.state == "finished"
+    )
     assert set(optuna.importance.get_param_importances(study)) == {"x", "kind"}
     assert study.user_attrs["fingerprint"] == ledger.record().fingerprint
     assert study.user_attrs["space"]["study"] == "toy"
@@ -61,12 +63,14 @@ def test_a_kill_between_trial_and_ledger_makes_no_second_trial(done, monkeypatch
 
 def test_a_study_deleted_in_the_dashboard_is_noticed_and_published_again(done):
     ledger, space, folder = done
-    told = ledger.history()
+    before = ledger.history()
     optuna.delete_study(study_name="toy", storage=ledger.storage.optuna)
     _, watcher = work(ledger, space, folder)
     assert any("deleted in the dashboard" in notice for notice in watcher.notices)
     assert [trial.user_attrs["configuration"] for trial in published(ledger).trials] == list(range(6))
-    assert [one.curve for one in ledger.history()] == [one.curve for one in told]
+    assert [configuration.curve for configuration in ledger.history()] == [
+        configuration.curve for configuration in before
+    ]
 
 
 def test_a_trial_told_in_the_dashboard_is_noticed_and_gets_a_successor(tmp_path):
@@ -96,7 +100,7 @@ def test_told_between_two_runs(tmp_path):
     storage.optuna.set_trial_state_values(trial._trial_id, TrialState.COMPLETE, [0.0])
     _, watcher = work(ledger, space, tmp_path / "toy")
     assert any("finished in the dashboard" in notice for notice in watcher.notices)
-    assert all(one.ended for one in ledger.history())
+    assert all(configuration.ended for configuration in ledger.history())
 
 
 def space_named(space, name):

@@ -14,8 +14,6 @@ from search.simulation import __main__ as command
 from search.simulation import benchmark_table, comparison, simulator
 from search.simulation.benchmark_table import Curve
 from search.simulation.simulator import Method, SimulatedSearch
-from search.space import encoding
-from search.space.distributions import Choice, FloatRange, IntRange
 from tests.support.toy_study import toy_space, toy_storage, toy_study, work
 
 SPACE = {
@@ -32,12 +30,12 @@ def rows(count=150, seed=0):
         rate = 10 ** rng.uniform(-6, -2)
         drawn = {"learning_rate": rate, "layers": rng.randint(0, 4), "kind": rng.choice(["plain", "fancy"])}
         end = 0.2 + 0.1 * abs(math.log10(rate) + 4) + 0.02 * drawn["layers"] + rng.gauss(0, 0.005)
-        found = []
+        recorded = []
         for step in HEAD["rungs"]:
             value = end + 5 / step + rng.gauss(0, 0.01)
             seconds = 1.0 if step == 10 else step / 20
-            found.append({"step": step, "value": value, "seconds": seconds})
-        yield {"configuration": drawn, "seed": 0, "rungs": found}
+            recorded.append({"step": step, "value": value, "seconds": seconds})
+        yield {"configuration": drawn, "seed": 0, "rungs": recorded}
 
 
 def written(path, lines):
@@ -67,7 +65,7 @@ def test_good_is_what_cannot_be_told_from_the_best(table):
 
 
 @pytest.mark.parametrize(
-    ("lines", "said"),
+    ("lines", "message"),
     [
         ([], "line 1: "),
         ([HEAD], "no curve reaches the last rung, 80"),
@@ -76,8 +74,8 @@ def test_good_is_what_cannot_be_told_from_the_best(table):
         ([HEAD, {**next(rows()), "rungs": [{"step": 11, "value": 1, "seconds": 1}]}], "line 2: step 11 where rung 10"),
     ],
 )
-def test_a_broken_table_is_one_line(tmp_path, lines, said):
-    with pytest.raises(UserError, match=said) as caught:
+def test_a_broken_table_is_one_line(tmp_path, lines, message):
+    with pytest.raises(UserError, match=message) as caught:
         benchmark_table.read(written(tmp_path / "broken.jsonl", lines))
     assert "\n" not in str(caught.value)
     assert "broken.jsonl" in str(caught.value)
@@ -89,23 +87,23 @@ def test_a_study_becomes_a_table(tmp_path):
     work(ledger, space, tmp_path / "toy", diverge_at=9.0)
     file = tmp_path / "table.jsonl"
     file.write_text(benchmark_table.of_study(ledger))
-    found = benchmark_table.read(file)
-    assert found.rungs == (2, 4, 8)
-    assert found.search == space.search
-    assert [len(curve.rungs) for curve in found.curves] == [0, 3, 3, 3]
-    assert found.curves[1].rungs[0].metrics == {"train_seconds": 1.5}
+    table = benchmark_table.read(file)
+    assert table.rungs == (2, 4, 8)
+    assert table.search == space.search
+    assert [len(curve.rungs) for curve in table.curves] == [0, 3, 3, 3]
+    assert table.curves[1].rungs[0].metrics == {"train_seconds": 1.5}
 
 
 def test_costs_add_up_by_hand(table):
-    way = Method("random", "none", "random")
-    one = SimulatedSearch(table, way, seed=0, workers=1)
-    found = one.run(frozenset(range(150)))
-    assert (found.configurations, found.reached) == (1, True)
-    assert found.cost == found.seconds == pytest.approx(8.0)
-    everything = SimulatedSearch(table, way, seed=0, workers=1).run(frozenset())
+    method = Method("random", "none", "random")
+    search = SimulatedSearch(table, method, seed=0, workers=1)
+    result = search.run(frozenset(range(150)))
+    assert (result.configurations, result.reached) == (1, True)
+    assert result.cost == result.seconds == pytest.approx(8.0)
+    everything = SimulatedSearch(table, method, seed=0, workers=1).run(frozenset())
     assert (everything.configurations, everything.reached) == (150, False)
     assert everything.cost == pytest.approx(150 * 8.0)
-    many = SimulatedSearch(table, way, seed=0, workers=4).run(frozenset())
+    many = SimulatedSearch(table, method, seed=0, workers=4).run(frozenset())
     assert many.cost == pytest.approx(150 * 8.0)
     assert many.seconds == pytest.approx(150 * 8.0 / 4, abs=8.0)
 
@@ -117,17 +115,17 @@ def outcome(search):
 @pytest.mark.parametrize("workers", [1, 4, 16])
 def test_a_search_repeats_and_uses_each_curve_once(table, workers):
     good = simulator.good_curves(table)
-    one, other = (SimulatedSearch(table, comparison.own_method(), 3, workers) for _ in range(2))
-    assert one.run(good) == other.run(good)
-    assert outcome(one) == outcome(other)
-    assert len(set(one.taken.values())) == len(one.taken)
+    first, second = (SimulatedSearch(table, comparison.own_method(), 3, workers) for _ in range(2))
+    assert first.run(good) == second.run(good)
+    assert outcome(first) == outcome(second)
+    assert len(set(first.taken.values())) == len(first.taken)
 
 
 def test_promotion_and_guidance_beat_training_all_in_full(table):
     outcomes = simulator.simulate(table, [comparison.own_method(), *comparison.baseline_methods(table)], range(20))
-    found = simulator.costs(table, outcomes)
-    assert found["tmsearch"].reached == 20
-    assert found["tmsearch"].median < found["random, in full"].median / 2
+    summaries = simulator.costs(table, outcomes)
+    assert summaries["tmsearch"].reached == 20
+    assert summaries["tmsearch"].median < summaries["random, in full"].median / 2
 
 
 def test_a_search_of_sixty_configurations_takes_seconds(table):
@@ -140,43 +138,23 @@ def test_a_search_of_sixty_configurations_takes_seconds(table):
 def test_the_contest_prints_every_way(table, tmp_path, capsys):
     file = written(tmp_path / "toy.jsonl", [HEAD, *rows(20)])
     assert command.main([str(file), "--seeds", "2", "--workers", "1", "4"]) == 0
-    said = capsys.readouterr().out
-    for way in (comparison.own_method(), *comparison.baseline_methods(table)):
-        assert said.count(f"{way.name} ") >= 2
-    assert "first told a rate wrong by 30" in said
+    printed = capsys.readouterr().out
+    for method in (comparison.own_method(), *comparison.baseline_methods(table)):
+        assert printed.count(f"{method.name} ") >= 2
+    assert "first told a rate wrong by 30" in printed
     assert command.main([str(tmp_path / "none.jsonl")]) == 2
     assert "none.jsonl: cannot be read" in capsys.readouterr().err
 
 
 def test_more_workers_take_less_time_on_the_clock(table, tmp_path, capsys):
     everything = Method("all in full", "none", "random")
-    one, four, many = simulator.scaling(table, everything, range(3), 40, (1, 4, 64))
-    assert (one.speedup, one.efficiency) == (1.0, 1.0)
-    assert one.seconds == one.cost == many.cost == pytest.approx(40 * 8.0)
+    single, four, many = simulator.scaling(table, everything, range(3), 40, (1, 4, 64))
+    assert (single.speedup, single.efficiency) == (1.0, 1.0)
+    assert single.seconds == single.cost == many.cost == pytest.approx(40 * 8.0)
     assert four.seconds == pytest.approx(10 * 8.0), "forty equal trainings on four workers leave nobody idle"
     assert (many.seconds, many.speedup) == (pytest.approx(8.0), pytest.approx(40.0))
     file = written(tmp_path / "toy.jsonl", [HEAD, *rows(20)])
     assert command.main([str(file), "--seeds", "2", "--scaling", "--trials", "15"]) == 0
-    said = capsys.readouterr().out.splitlines()
-    assert "a study of 15, to its end" in said[1]
-    assert [line.split()[0] for line in said[2:]] == ["1", "2", "4", "8", "16", "32", "64"]
-
-
-def test_points_and_values_are_each_others_inverse():
-    search = {
-        "log": FloatRange(1e-6, 1e-2, log=True),
-        "count": IntRange(0, 12, step=4),
-        "kind": Choice((True, 1, "x")),
-        "flat": FloatRange(2.0, 2.0),
-    }
-    rng = random.Random(0)
-    import numpy as np
-
-    generator = np.random.default_rng(0)
-    for _ in range(50):
-        drawn = encoding.drawn(search, np.array([rng.random() for _ in search]))
-        assert drawn["count"] in (0, 4, 8, 12)
-        again = encoding.drawn(search, encoding.places(search, drawn, generator))
-        assert again == {**drawn, "log": pytest.approx(drawn["log"])}
-    one, other = (encoding.point(search, {**drawn, "kind": kind}) for kind in (True, 1))
-    assert ((one - other) ** 2).sum() == pytest.approx(1.0)
+    printed = capsys.readouterr().out.splitlines()
+    assert "a study of 15, to its end" in printed[1]
+    assert [line.split()[0] for line in printed[2:]] == ["1", "2", "4", "8", "16", "32", "64"]

@@ -20,7 +20,7 @@ from tests.support.toy_study import toy_space, toy_storage, toy_study
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "message"),
     [
         ("mysql://host/db", "mysql is not supported"),
         ("nonsense", "no database URL"),
@@ -28,8 +28,8 @@ from tests.support.toy_study import toy_space, toy_storage, toy_study
         ("sqlite:///:memory:", "name a file"),
     ],
 )
-def test_other_databases_are_refused(url, said):
-    with pytest.raises(UserError, match=said) as caught:
+def test_other_databases_are_refused(url, message):
+    with pytest.raises(UserError, match=message) as caught:
         open_storage(url)
     assert "\n" not in str(caught.value)
 
@@ -114,40 +114,40 @@ def test_unknown_study_names_those_there_are(tmp_path):
         study.open_study(storage, "toi")
 
 
-def claim_all(url, ready, told):
+def claim_all(url, ready, claimed):
     """One of many workers: every segment that it is given, to the end of the study."""
     ledger = study.open_study(open_storage(url), "toy")
     scheduler_config = Space.from_json(dict(ledger.record().space)).budget.scheduler_config
     ready.wait()
-    given = []
+    claims = []
     while (claim := ledger.claim(ProcessId.current(), scheduler_config)) is not None:
         if claim.params is None:
             ledger.set_params(claim, {"x": 1.0, "kind": "plain"}, {"x": 1.0, "kind": "plain"}, "sampled")
         state = ledger.commit(claim, 1.0 / claim.last_step, {}, scheduler_config)
-        given.append((claim.number, claim.last_step, state))
-    told.put(given)
+        claims.append((claim.number, claim.last_step, state))
+    claimed.put(claims)
 
 
 def claim_with(url, workers):
     """What each of so many processes was given, together; forked, since what is imported is imported once."""
     context = multiprocessing.get_context("fork")
-    ready, told = context.Barrier(workers), context.Queue()
-    processes = [context.Process(target=claim_all, args=(url, ready, told)) for _ in range(workers)]
+    ready, claimed = context.Barrier(workers), context.Queue()
+    processes = [context.Process(target=claim_all, args=(url, ready, claimed)) for _ in range(workers)]
     for process in processes:
         process.start()
-    given = [one for _ in processes for one in told.get(timeout=200)]
+    claims = [claim for _ in processes for claim in claimed.get(timeout=200)]
     for process in processes:
         process.join(timeout=60)
         assert process.exitcode == 0
-    return given
+    return claims
 
 
 def assert_none_twice(ledger, given, trials):
     work = [(number, step) for number, step, _ in given]
     assert len(work) == len(set(work)), "a segment was given to two workers"
     assert all(state is not None for *_, state in given)
-    assert [one.number for one in ledger.history()] == list(range(trials))
-    assert all(one.rungs for one in ledger.history())
+    assert [trial.number for trial in ledger.history()] == list(range(trials))
+    assert all(trial.rungs for trial in ledger.history())
 
 
 @pytest.mark.parametrize(("workers", "queued"), [(16, 200), (8, 0)])

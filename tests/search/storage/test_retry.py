@@ -29,9 +29,9 @@ def test_training_goes_on_while_the_database_is_away(tmp_path, cluster, monkeypa
     watcher.on_progress = away
     assert work(ledger, space, tmp_path / "toy", watcher=watcher, step_seconds=0.1)[0] == "done"
     assert told(ledger) == told(calm)
-    said = "\n".join(watcher.notices)
-    assert "its results wait" in said
-    assert "the database answers again" in said
+    notices = "\n".join(watcher.notices)
+    assert "its results wait" in notices
+    assert "the database answers again" in notices
     steps = (tmp_path / "toy" / "trials" / "steps.log").read_text().splitlines()
     assert len(steps) == len(set(steps)), "nothing was trained twice"
 
@@ -62,11 +62,8 @@ def test_a_database_that_stays_away_ends_the_worker_in_one_line(tmp_path, cluste
 
 def test_an_answer_that_got_lost_is_not_asked_for_twice(tmp_path):
     space = toy_space(tmp_path)
-    ledger, scheduler_config, me = (
-        toy_study(toy_storage(tmp_path), space, 4),
-        space.budget.scheduler_config,
-        ProcessId.current(),
-    )
+    ledger, me = toy_study(toy_storage(tmp_path), space, 4), ProcessId.current()
+    scheduler_config = space.budget.scheduler_config
     lost = ledger.claim(me, scheduler_config)
     again = ledger.claim(me, scheduler_config, again=True)
     assert (again.number, again.token) == (lost.number, lost.token + 1)

@@ -179,7 +179,7 @@ def test_a_cache_that_cannot_be_written_is_one_line(corpus, tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_normalisation_changes_the_features(corpus, tmp_path):
+def test_normalization_changes_the_features(corpus, tmp_path):
     extractor = WhisperFeatureExtractor()
     name = "11.3.wav"
     mels = {how: log_mels(corpus, [name], extractor, how, tmp_path).batch([name], 3000) for how in NORMALIZATIONS}
@@ -191,7 +191,7 @@ def test_normalisation_changes_the_features(corpus, tmp_path):
     assert torch.allclose(shift, torch.full_like(shift, float(np.log10(gain**2) / 4)), atol=1e-3)
 
 
-def test_levels_that_normalisation_reaches():
+def test_levels_that_normalization_reaches():
     quiet = 0.05 * speechlike(3.0)
     assert 20 * np.log10(np.abs(normalize(quiet, "peak")).max()) == pytest.approx(log_mel.PEAK_DBFS, abs=1e-3)
     rms = np.sqrt(np.mean(normalize(quiet, "rms").astype(float) ** 2))

@@ -66,7 +66,7 @@ def test_a_search_on_ray_that_loses_a_node(tmp_path, nodes, cluster):
         until = time.monotonic() + 90
         while len(ledger.workers()) < 2 and time.monotonic() < until:
             time.sleep(0.2)
-        locations.update(worker.place for worker in ledger.workers())
+        locations.update(worker.location for worker in ledger.workers())
         lost_node = next(
             node for node in added if any(node.node_id.startswith(location.split()[-1]) for location in locations)
         )
@@ -100,5 +100,5 @@ def test_without_a_cluster_it_is_said_in_one_line(monkeypatch):
 
 
 def test_a_wrong_number_is_refused():
-    with pytest.raises(UserError, match="--engine num_gpus=many: no number"):
+    with pytest.raises(UserError, match="--engine num_gpus=many: expected a number"):
         RayLauncher(["true"], {}, {"num_gpus": "many"}, "toy")

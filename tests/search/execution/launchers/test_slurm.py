@@ -136,7 +136,7 @@ def test_a_search_on_slurm_with_a_requeued_job(tmp_path, slurm, cluster):
         """As preemption does: the job is ended and waits for its turn again."""
         until = time.monotonic() + 60
         while time.monotonic() < until:
-            locations.update(worker.place for worker in ledger.workers())
+            locations.update(worker.location for worker in ledger.workers())
             if any(trial.state == "running" for trial in ledger.history()) and locations:
                 job = sorted(locations)[0].rpartition(" ")[2]
                 subprocess.run(["scontrol", "requeue", job], check=True, capture_output=True)

@@ -35,25 +35,25 @@ def family(name, seed=0, count=48):
     random = np.random.default_rng(seed)
     curves = []
     for _ in range(count):
-        place, dropout = random.random(), 0.3 * random.random()
+        position, dropout = random.random(), 0.3 * random.random()
         drawn = {
-            "learning_rate": 10 ** (4 * place - 6),
+            "learning_rate": 10 ** (4 * position - 6),
             "dropout": dropout,
             "warmup_steps": int(4 * random.integers(6)),
             "freeze": bool(random.integers(2)),
         }
-        end = 0.2 + 1.6 * abs(place - 0.45) ** 1.5 + 0.3 * dropout + 0.05 * drawn["freeze"] * (1 + place)
+        end = 0.2 + 1.6 * abs(position - 0.45) ** 1.5 + 0.3 * dropout + 0.05 * drawn["freeze"] * (1 + position)
         end *= math.exp(noise * random.standard_normal())
         speed = 3.0 * math.exp(spread * (random.random() - 0.5))
-        fails = place > 0.6 and random.random() < failing
-        found = []
+        fails = position > 0.6 and random.random() < failing
+        recorded = []
         for step in rungs[: int(random.integers(len(rungs))) if fails else None]:
-            left = step / rungs[-1]
-            value = end + (1.0 - end) * max(0.0, math.exp(-speed * left) - math.exp(-speed))
-            value *= math.exp(early * (1.0 - left) * random.standard_normal())
-            before = found[-1].step if found else 0
-            found.append(Rung(step, value, {"train_seconds": (step - before) * (0.7 if drawn["freeze"] else 1.0)}))
-        curves.append(Curve(drawn, 0, tuple(found)))
+            progress = step / rungs[-1]
+            value = end + (1.0 - end) * max(0.0, math.exp(-speed * progress) - math.exp(-speed))
+            value *= math.exp(early * (1.0 - progress) * random.standard_normal())
+            before = recorded[-1].step if recorded else 0
+            recorded.append(Rung(step, value, {"train_seconds": (step - before) * (0.7 if drawn["freeze"] else 1.0)}))
+        curves.append(Curve(drawn, 0, tuple(recorded)))
     return BenchmarkTable(name, rungs, SPACE, tuple(curves))
 
 
@@ -75,11 +75,10 @@ def share(name, seeds=16):
     logarithms = []
     for seed in range(seeds):
         table = family(name, seed)
-        mine, theirs = simulator.simulate(
-            table, [comparison.own_method(), comparison.baseline_methods(table)[0]], [seed], within=0.1
-        )
-        found.append(math.log(mine.cost / theirs.cost))
-    return math.exp(np.mean(found))
+        methods = [comparison.own_method(), comparison.baseline_methods(table)[0]]
+        own, random_search = simulator.simulate(table, methods, [seed], within=0.1)
+        logarithms.append(math.log(own.cost / random_search.cost))
+    return math.exp(np.mean(logarithms))
 
 
 def test_better_than_random_unless_early_rungs_say_nothing():
@@ -92,9 +91,9 @@ def test_better_than_random_unless_early_rungs_say_nothing():
 
 def test_a_wrong_prior_is_wrong_on_the_table():
     table = family("smooth")
-    told = comparison.wrong_prior(table)
-    factor = told["learning_rate"] / table.best.drawn["learning_rate"]
+    prior = comparison.wrong_prior(table)
+    factor = prior["learning_rate"] / table.best.drawn["learning_rate"]
     assert 10 <= max(factor, 1 / factor) <= 100
-    assert SimulatedSearch(table, comparison.own_method(), 0, 1, told)._nearest(told) not in simulator.good_curves(
+    assert SimulatedSearch(table, comparison.own_method(), 0, 1, prior)._nearest(prior) not in simulator.good_curves(
         table
     )
