@@ -58,7 +58,7 @@ class WordErrors(hub_evaluate.Metric):  # type: ignore[misc]  # evaluate is not 
         return hub_evaluate.MetricInfo(
             description="Word error rate: edits over reference words, summed over all clips.",
             citation="",
-            inputs_description="predictions: hypotheses; references: what was said.",
+            inputs_description="predictions: hypotheses; references: transcripts.",
             features=datasets.Features({"predictions": text, "references": text}),
         )
 
