@@ -34,13 +34,13 @@ def proposed(corpus, tmp_path, **more):
     share = suggest_space.parts(len(corpus.clips))[0]
     given = {"dataset": "me/throat", "validation": share, "test": share}
     config = DataConfig(**{**given, **more.pop("data", {})})
-    told = {"gpu_gb": 80.0, "gpu_why": "for a GPU of 80 GB", **more}
-    found = suggest_space.propose(
-        corpus, config, split(corpus, config), study="throat", language_why="as asked", **told
+    options = {"gpu_gb": 80.0, "gpu_why": "for a GPU of 80 GB", **more}
+    proposal = suggest_space.propose(
+        corpus, config, split(corpus, config), study="throat", language_why="as asked", **options
     )
     file = tmp_path / "space.yaml"
-    file.write_text(found.text(), encoding="utf-8")
-    return load_space(str(file), (), None), found
+    file.write_text(proposal.text(), encoding="utf-8")
+    return load_space(str(file), (), None), proposal
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def proposed(corpus, tmp_path, **more):
                                   (20_000, 32, (2000, 2000))]
 )  # fmt: skip
 def test_size_says_steps_batch_and_rungs(tmp_path, count, batch, steps):
-    space, found = proposed(corpus_of(count), tmp_path)
+    space, proposal = proposed(corpus_of(count), tmp_path)
     train = len(split(corpus_of(count), DataConfig(**space.data)).train)
     assert space.train["batch_size"] == batch
     assert steps[0] <= space.budget.max_steps <= steps[1]
@@ -58,7 +58,7 @@ def test_size_says_steps_batch_and_rungs(tmp_path, count, batch, steps):
     assert all(later == 2 * rung for rung, later in zip(space.budget.rungs, space.budget.rungs[1:], strict=False))
     warmup = space.search["warmup_steps"]
     assert warmup.high <= 0.15 * space.budget.max_steps
-    assert all(len(line) <= 200 for line in found.assumptions())
+    assert all(len(line) <= 200 for line in proposal.assumptions())
 
 
 @pytest.mark.parametrize(("seconds", "context"), [(0.2, 1.0), (4.0, 4.5), (11.3, 11.5), (29.9, 30.0)])
@@ -104,9 +104,9 @@ HOSTILE = [
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_names_read_back_as_they_were(tmp_path, name):
-    space, found = proposed(corpus_of(50), tmp_path, data={"dataset": name, "text_column": name})
+    space, proposal = proposed(corpus_of(50), tmp_path, data={"dataset": name, "text_column": name})
     assert space.data["dataset"] == space.data["text_column"] == name
-    comments = [line for line in found.text().splitlines() if line.lstrip().startswith("#")]
+    comments = [line for line in proposal.text().splitlines() if line.lstrip().startswith("#")]
     assert not any(name in line for line in comments)
 
 
@@ -124,9 +124,9 @@ def test_a_name_that_a_space_cannot_hold_is_refused_before_anything_is_written(t
 def test_a_study_is_named_after_its_dataset(dataset, name):
     from search.space.search_space import check_study_name
 
-    found = study_name(dataset)
-    assert check_study_name(found) == found
-    assert name is None or found.lower() in (name.lower(), "grosse", "groe")
+    chosen = study_name(dataset)
+    assert check_study_name(chosen) == chosen
+    assert name is None or chosen.lower() in (name.lower(), "grosse", "groe")
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +191,7 @@ def test_tables(folder, dataset):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["nowhere/"], "nowhere"),
         (["long"], "longer than 30 s"),
@@ -206,13 +206,13 @@ def test_tables(folder, dataset):
         (["demo", "--gpu", "much"], "not a memory size in GB"),
     ],
 )
-def test_a_mistake_is_one_line_and_nothing_is_written(folder, words, said):
+def test_a_mistake_is_one_line_and_nothing_is_written(folder, words, message):
     before = files(folder)
     done = tmsearch(folder, "init", *words, HF_HUB_OFFLINE="1")
     assert done.returncode == 2, done.stdout + done.stderr
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1
-    assert said in done.stderr
+    assert message in done.stderr
     assert files(folder) == before
 
 
