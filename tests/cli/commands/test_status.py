@@ -50,11 +50,11 @@ def test_every_configuration_has_a_line_that_fits(many, width):
 
 def test_states_are_words_and_columns_line_up(many):
     summary = summarize(many[1])
-    rows = table(summary, summary.history, 120)
-    head = text(rows.head[-1])
-    for row in rows.rows[:20]:
+    status_table = table(summary, summary.history, 120)
+    head = text(status_table.head[-1])
+    for row in status_table.rows[:20]:
         assert text(row)[head.index("WER") : head.index("WER") + 3].strip(" ."), "a number ends below its name"
-    failed = next(row for row in rows.rows if "failed" in text(row))
+    failed = next(row for row in status_table.rows if "failed" in text(row))
     assert "the loss is not finite" in text(failed)
     assert {part.strip(): style for part, style in failed}["failed"] == "red"
 
