@@ -19,5 +19,5 @@ class StorageUnavailableError(RunError):
 
 def first_line(error: BaseException) -> str:
     """The first line of the error's text; its class where it has none."""
-    lines = str(error).splitlines()
+    lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

@@ -7,7 +7,7 @@ import threading
 import optuna
 
 from search.dashboard.publisher import Publisher
-from search.errors import StorageUnavailableError
+from search.errors import StorageUnavailableError, first_line
 from search.storage.retry import Retry
 
 # What another worker was publishing, or the database could not take, is tried again after so many seconds.
@@ -71,8 +71,7 @@ def publish_remaining(publisher: Publisher, retry: Retry) -> None:
         try:
             publisher.finish()
         except optuna.exceptions.StorageInternalError as error:
-            lines = str(error).splitlines() or ["the database cannot be used"]
-            raise StorageUnavailableError(lines[0]) from None
+            raise StorageUnavailableError(first_line(error)) from None
 
     try:
         retry.call(finish)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from search.errors import StorageUnavailableError, UserError
+from search.errors import StorageUnavailableError, UserError, first_line
 from search.paths import DEFAULT_URL
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ def _errors_in_one_line(storage: Storage) -> Iterator[None]:
     try:
         yield
     except (sa.exc.OperationalError, sa.exc.InternalError, sa.exc.InterfaceError) as error:
-        cause = str(error.orig).strip().splitlines()[0] if error.orig else "no answer"
+        cause = first_line(error.orig) if error.orig else "no answer"
         raise StorageUnavailableError(f"{storage.display_name}: the database cannot be used: {cause}") from None
     except sa.exc.TimeoutError:
         cause = "no connection became free"

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from tests.support.browser import chromium, console_messages
-from tests.support.made_study import Plan, make
+from tests.support.study_builder import Plan, random_study
 from tmsearch.cli.commands.report import page
 
 DRAWN = """
@@ -49,7 +49,7 @@ def main() -> None:
         plan = Plan(
             configurations=said.configurations, validation=said.clips, clips=round(said.clips * 3.5), seconds=2.6
         )
-        storage = make(folder, plan)
+        storage = random_study(folder, plan).storage
         began = time.perf_counter()
         text = page(storage, plan.study)
         print(f"{said.configurations} configurations, {said.clips} clips: made in {time.perf_counter() - began:.1f} s")

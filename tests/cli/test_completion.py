@@ -9,14 +9,14 @@ import time
 import pytest
 
 from tests.support.command import ROOT, environment
-from tests.support.studies import made
+from tests.support.study_builder import claimed_study
 from tmsearch.cli.parser import COMMANDS
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("completion")
-    made(folder, 2, results=1)
+    claimed_study(folder, 2, results=1)
     (folder / "mine.yaml").touch()
     (folder / "notes.txt").touch()
     (folder / "bin").mkdir()

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.support.made_up import TEXTS
+from tests.support.study_builder import HOSTILE_TEXTS
 from tmsearch.formatting import (
     LONGEST,
     clock_time,
@@ -18,7 +18,7 @@ from tmsearch.formatting import (
     one_line,
 )
 
-HOSTILE = [*TEXTS, *TEXTS.values()]
+HOSTILE = [*HOSTILE_TEXTS, *HOSTILE_TEXTS.values()]
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))

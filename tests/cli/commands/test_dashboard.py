@@ -17,13 +17,13 @@ from search.dashboard.publisher import Publisher
 from search.errors import UserError
 from search.space.search_space import Space
 from tests.support.browser import chromium, console_messages
-from tests.support.made_up import RUNS, made_up
+from tests.support.study_builder import HOSTILE_SCRIPT, hostile_study
 from tmsearch.cli.commands import report
 from tmsearch.cli.commands.serve import _QuietHandler, _Server
 from tmsearch.cli.services.annotator import StudyAnnotator
 from tmsearch.cli.services.dashboard_site import Site, is_local
 
-HOSTILE = f"<img src=x onerror={RUNS}>"  # a study's name, which no command takes; a database may have it
+HOSTILE = f"<img src=x onerror={HOSTILE_SCRIPT}>"  # a study's name, which no command takes; a database may have it
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def published(tmp_path_factory):
     """A study that is over, with a hostile name, and one that runs, each in a storage of its own."""
     ledgers = {}
     for kind, name in (("over", HOSTILE), ("runs", "runs")):
-        ledger = made_up(tmp_path_factory.mktemp("served"), over=kind == "over", name=name)
+        ledger = hostile_study(tmp_path_factory.mktemp("served"), over=kind == "over", name=name)
         Publisher(
             ledger, Space.from_json(dict(ledger.record().space)), pytest.fail, StudyAnnotator(ledger, print)
         ).publish()
@@ -78,7 +78,7 @@ def test_in_a_browser(published, kind, tmp_path):
         shown = browser.find_element("tag name", "body").text
         assert "WER 0.097" in shown
         assert "better" in shown
-        assert f"said: <script>{RUNS}</script><img src=x onerror={RUNS}>" in shown
+        assert f"said: <script>{HOSTILE_SCRIPT}</script><img src=x onerror={HOSTILE_SCRIPT}>" in shown
         assert "worst-8-clips.csv" in shown
         browser.find_element("css selector", "[aria-label='show artifact table']").click()
         wait(browser, "return document.body.innerText.includes('=HYPERLINK')")

@@ -10,7 +10,7 @@ import pytest
 from search import study
 from search.paths import study_folder
 from tests.support.command import environment
-from tests.support.made_study import Plan, make
+from tests.support.study_builder import Plan, random_study
 from tmsearch.cli.commands.report import page
 from tmsearch.cli.main import main
 from tmsearch.model import sizes
@@ -19,7 +19,8 @@ from tmsearch.report import clip_cards
 
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory):
-    return make(tmp_path_factory.mktemp("study"), Plan(configurations=4, clips=20, validation=4, seconds=0.4))
+    plan = Plan(configurations=4, clips=20, validation=4, seconds=0.4)
+    return random_study(tmp_path_factory.mktemp("study"), plan).storage
 
 
 @pytest.fixture
@@ -131,7 +132,7 @@ def test_a_report_imports_no_torch(storage, tmp_path):
 
 
 def test_a_study_without_a_result(tmp_path):
-    storage = make(tmp_path, Plan(configurations=1, clips=12, validation=3, running=True, seconds=0.3))
+    storage = random_study(tmp_path, Plan(configurations=1, clips=12, validation=3, running=True, seconds=0.3)).storage
     text = words(page(storage, "made"))
     for part in ("No configuration has a result yet", "There is no result to draw yet", "No time has been spent yet"):
         assert part in text

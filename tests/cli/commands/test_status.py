@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from search.storage.schema import studies
 from search.study import summarize
 from tests.support.command import status, tmsearch
-from tests.support.studies import ME, answered, made
+from tests.support.study_builder import THIS_PROCESS, claimed_study, commit_made_up
 from tests.support.terminal import Screen, run_in_terminal
 from tmsearch.cli.commands.status import has_ended, page_lines
 from tmsearch.cli.view.table import table
@@ -23,13 +23,13 @@ def text(line):
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
     folder = tmp_path_factory.mktemp("many")
-    return folder, made(folder, 200)[0]
+    return folder, claimed_study(folder, 200)[0]
 
 
 @pytest.fixture(scope="module")
 def midway(tmp_path_factory):
     folder = tmp_path_factory.mktemp("midway")
-    return folder, made(folder, 20, results=12)[0]
+    return folder, claimed_study(folder, 20, results=12)[0]
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 200])
@@ -97,10 +97,10 @@ def finish(ledger, scheduler_config, after):
     def work():
         time.sleep(after)
         ledger.release_stale()
-        claim = ledger.claim(ME, scheduler_config, again=True)
+        claim = ledger.claim(THIS_PROCESS, scheduler_config, again=True)
         while claim is not None:
-            answered(ledger, scheduler_config, claim)
-            claim = ledger.claim(ME, scheduler_config)
+            commit_made_up(ledger, scheduler_config, claim)
+            claim = ledger.claim(THIS_PROCESS, scheduler_config)
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -109,7 +109,7 @@ def finish(ledger, scheduler_config, after):
 
 def test_watch_ends_with_the_study(tmp_path):
     (tmp_path / "a").mkdir()
-    ledger, scheduler_config = made(tmp_path / "a", 6, results=4)
+    ledger, scheduler_config = claimed_study(tmp_path / "a", 6, results=4)
     thread = finish(ledger, scheduler_config, 2.5)
     code, written = run_in_terminal(tmp_path / "a", "status", "--watch", "many", TMSEARCH_STUDIES="")
     thread.join()
@@ -123,8 +123,8 @@ def test_watch_ends_with_the_study(tmp_path):
 
 def test_watch_ends_when_the_study_is_stopped(tmp_path):
     (tmp_path / "a").mkdir()
-    ledger, _ = made(tmp_path / "a", 6, results=4)
-    ledger.sign_out(ME)
+    ledger, _ = claimed_study(tmp_path / "a", 6, results=4)
+    ledger.sign_out(THIS_PROCESS)
     ledger.request_stop("trial 4: the labels are gone")
     done = tmsearch(tmp_path / "a", "status", "many", "--watch=0.5s")
     assert done.returncode == 1
@@ -148,7 +148,7 @@ def test_ctrl_c_leaves_the_last_page_and_says_so_in_the_exit_code(midway):
 
 def test_watch_in_a_pipe_prints_a_page_a_change(tmp_path):
     (tmp_path / "a").mkdir()
-    ledger, scheduler_config = made(tmp_path / "a", 6, results=4)
+    ledger, scheduler_config = claimed_study(tmp_path / "a", 6, results=4)
     thread = finish(ledger, scheduler_config, 3.0)
     done = tmsearch(tmp_path / "a", "status", "many", "--watch=0.5s")
     thread.join()
@@ -176,7 +176,7 @@ def test_json_has_what_it_had(midway):
 
 def test_a_study_with_rungs_in_seconds_is_refused_in_one_line(tmp_path):
     """Earlier versions had them; a study in the same database that has none is still listed."""
-    ledger, _ = made(tmp_path, 2)
+    ledger, _ = claimed_study(tmp_path, 2)
     with ledger.storage.write() as connection:
         row = dict(connection.execute(sa.select(studies)).mappings().one())
         budget = {**row["space"]["budget"], "rungs": [800], "rung_seconds": [300.0, 600.0]}

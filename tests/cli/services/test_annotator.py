@@ -21,7 +21,7 @@ from search.dashboard.publisher import Publisher
 from search.paths import study_folder, trial_folder
 from search.space.search_space import Space
 from tests.support.command import ROOT
-from tests.support.made_up import TEXTS, made_up, scores
+from tests.support.study_builder import HOSTILE_TEXTS, hostile_scores, hostile_study
 from tmsearch.cli.services.annotator import StudyAnnotator
 from tmsearch.evaluation.worst_clips import csv_table
 from tmsearch.media import images, sounds, trial_files, trial_note
@@ -29,7 +29,7 @@ from tmsearch.media import images, sounds, trial_files, trial_note
 
 @pytest.fixture(scope="module")
 def ledger(tmp_path_factory):
-    ledger = made_up(tmp_path_factory.mktemp("study"))
+    ledger = hostile_study(tmp_path_factory.mktemp("study"))
     publish(ledger)
     return ledger
 
@@ -92,7 +92,7 @@ def folder_of(ledger, number):
 def test_no_cell_of_the_table_is_a_formula(ledger):
     _, files = shown(ledger, 1)
     rows = list(csv.DictReader(io.StringIO(files["worst-8-clips.csv"][1].decode())))
-    assert len(rows) == len(TEXTS)
+    assert len(rows) == len(HOSTILE_TEXTS)
     assert {row["errors"] for row in rows} == {"0", "1"}
     cells = [value for row in rows for value in row.values()]
     assert any(cell.startswith("'=HYPERLINK") for cell in cells)
@@ -113,8 +113,8 @@ def test_made_once(ledger):
 
 
 def test_a_dataset_that_is_gone(tmp_path):
-    ledger = made_up(tmp_path)
-    shutil.rmtree(tmp_path / "data")
+    ledger = hostile_study(tmp_path)
+    shutil.rmtree(tmp_path / "clips")
     publish(ledger)
     note, files = shown(ledger, 1)
     assert sorted(files) == ["1-learning-curve.png", "config.yaml", "worst-8-clips.csv"]
@@ -125,7 +125,7 @@ def test_a_dataset_that_is_gone(tmp_path):
 @pytest.fixture(scope="module")
 def spoilt(tmp_path_factory):
     """Published after trial 0's table of clips was damaged, trial 1's recipe grew and trial 3's folder was lost."""
-    ledger = made_up(tmp_path_factory.mktemp("spoilt"))
+    ledger = hostile_study(tmp_path_factory.mktemp("spoilt"))
     (folder_of(ledger, 0) / "clips-000020.jsonl").write_text("no JSON\n")
     (folder_of(ledger, 1) / "config.yaml").write_text("#" * trial_files.MAX_BYTES)
     shutil.rmtree(folder_of(ledger, 3))
@@ -161,7 +161,7 @@ def test_a_process_that_dies(tmp_path, monkeypatch):
     program.write_text("#!/bin/sh\nexit 3\n")
     program.chmod(0o755)
     monkeypatch.setattr("tmsearch.cli.services.annotator.sys.executable", str(program))
-    ledger, notices = made_up(tmp_path / "study"), []
+    ledger, notices = hostile_study(tmp_path / "study"), []
     publish(ledger, notices.append)
     note, files = shown(ledger, 1)
     assert files == {}
@@ -174,7 +174,7 @@ def test_the_largest_that_can_be():
     """Half a minute of noise three times, texts without end: still within the limit, and nothing is left out."""
     noise = np.random.default_rng(0).uniform(-1, 1, 30 * 16_000).astype(np.float32)
     texts = {"reference": "x" * 50_000, "hypothesis": "\u05e9" * 50_000}
-    long = [dataclasses.replace(score, **texts) for score in scores(1)]
+    long = [dataclasses.replace(score, **texts) for score in hostile_scores(1)]
     table = len(csv_table(long * 5, trial_files.ROWS).encode())
     assert 3 * (len(sounds.mp3(noise)) + len(images.spectrogram(noise))) + table + 100_000 < trial_files.MAX_BYTES
 

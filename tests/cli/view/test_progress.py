@@ -10,7 +10,7 @@ from rich.console import Console
 
 from search.execution.messages import ProgressEvent
 from search.study import summarize
-from tests.support.studies import made
+from tests.support.study_builder import claimed_study
 from tests.support.terminal import Screen
 from tmsearch.cli.view.live import LiveDisplay, RunningTrial, pack_parts
 from tmsearch.cli.view.progress import ProgressPrinter, closing_lines
@@ -19,7 +19,7 @@ from tmsearch.cli.view.progress import ProgressPrinter, closing_lines
 @pytest.fixture(scope="module")
 def summary(tmp_path_factory):
     """Of a study in the middle of its work."""
-    ledger, _ = made(tmp_path_factory.mktemp("display"), 20, results=18)
+    ledger, _ = claimed_study(tmp_path_factory.mktemp("display"), 20, results=18)
     return summarize(ledger)
 
 

@@ -78,8 +78,8 @@ def share(name, seeds=16):
         mine, theirs = simulator.simulate(
             table, [comparison.own_method(), comparison.baseline_methods(table)[0]], [seed], within=0.1
         )
-        found.append(math.log(mine.cost / theirs.cost))
-    return math.exp(np.mean(found))
+        logarithms.append(math.log(mine.cost / theirs.cost))
+    return math.exp(np.mean(logarithms))
 
 
 def test_better_than_random_unless_early_rungs_say_nothing():

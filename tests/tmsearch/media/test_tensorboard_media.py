@@ -12,7 +12,13 @@ import pytest
 from search.dashboard.publisher import Publisher
 from search.space.search_space import Space
 from tests.cli.commands.test_serve import ended, served
-from tests.support.made_up import DEFAULT, OTHER, RUNS, made_up, scores
+from tests.support.study_builder import (
+    HOSTILE_DEFAULT,
+    HOSTILE_SAMPLED,
+    HOSTILE_SCRIPT,
+    hostile_scores,
+    hostile_study,
+)
 from tmsearch.cli.services.annotator import StudyAnnotator
 from tmsearch.training.state import StepMetrics
 from tmsearch.training.tensorboard import TrialLog
@@ -25,20 +31,20 @@ def trained(folder, params, *steps, begun=0, beyond=0):
         for step in range(begun + 1, steps[-1] + beyond + 1 if steps else beyond + 1):
             logbook.add_step(StepMetrics(step, 1.0 / step, 1e-3, 1.0, 0.1))
             if step in steps:
-                logbook.add_evaluation(step, dict.fromkeys(("wer", "wer_raw", "cer"), 1.0 / step), scores(1))
+                logbook.add_evaluation(step, dict.fromkeys(("wer", "wer_raw", "cer"), 1.0 / step), hostile_scores(1))
 
 
 @pytest.fixture(scope="module")
 def fetch(tmp_path_factory):
     """The data that TensorBoard's pages are made of: a function of its address."""
     folder = tmp_path_factory.mktemp("board")
-    ledger = made_up(folder)
+    ledger = hostile_study(folder)
     runs = folder / "studies" / "made_up" / "tensorboard"
-    trained(runs / "0000", DEFAULT, 20)
-    trained(runs / "0001", OTHER, 20, beyond=7)  # killed at 27, and gone on with from 20
-    trained(runs / "0001", OTHER, 40, 80, begun=20)
-    trained(runs / "0002", OTHER, beyond=3)  # failed before its first rung
-    trained(runs / "0003", OTHER, 20)
+    trained(runs / "0000", HOSTILE_DEFAULT, 20)
+    trained(runs / "0001", HOSTILE_SAMPLED, 20, beyond=7)  # killed at 27, and gone on with from 20
+    trained(runs / "0001", HOSTILE_SAMPLED, 40, 80, begun=20)
+    trained(runs / "0002", HOSTILE_SAMPLED, beyond=3)  # failed before its first rung
+    trained(runs / "0003", HOSTILE_SAMPLED, 20)
     for _ in range(2):  # the second finds everything made
         Publisher(
             ledger, Space.from_json(dict(ledger.record().space)), pytest.fail, StudyAnnotator(ledger, print)
@@ -90,10 +96,10 @@ def test_every_trial_with_its_parameters_and_final_values(fetch):
     lowest = dict.fromkeys(("wer", "wer_raw", "cer"), (20, pytest.approx(1 / 20)))
     final = dict.fromkeys(("wer", "wer_raw", "cer"), (80, pytest.approx(1 / 80)))
     assert sessions == {
-        "0000": ({**DEFAULT, "normalize_audio": "true"}, lowest, "STATUS_SUCCESS"),
-        "0001": ({**OTHER, "normalize_audio": "true"}, final, "STATUS_SUCCESS"),
-        "0002": ({**OTHER, "normalize_audio": "true"}, {}, "STATUS_FAILURE"),
-        "0003": ({**OTHER, "normalize_audio": "true"}, lowest, "STATUS_SUCCESS"),
+        "0000": ({**HOSTILE_DEFAULT, "normalize_audio": "true"}, lowest, "STATUS_SUCCESS"),
+        "0001": ({**HOSTILE_SAMPLED, "normalize_audio": "true"}, final, "STATUS_SUCCESS"),
+        "0002": ({**HOSTILE_SAMPLED, "normalize_audio": "true"}, {}, "STATUS_FAILURE"),
+        "0003": ({**HOSTILE_SAMPLED, "normalize_audio": "true"}, lowest, "STATUS_SUCCESS"),
     }
 
 
@@ -118,4 +124,4 @@ def test_sounds_pictures_and_texts(fetch):
     assert [text["step"] for text in texts] == [20, 40, 80]
     shown = texts[-1]["text"]
     assert set(re.findall(r"<(\w+)", shown)) == {"table", "thead", "tbody", "tr", "th", "td"}
-    assert f"<script>{RUNS}</script><img src=x onerror={RUNS}>" in html.unescape(shown)
+    assert f"<script>{HOSTILE_SCRIPT}</script><img src=x onerror={HOSTILE_SCRIPT}>" in html.unescape(shown)

@@ -8,7 +8,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from tests.support.browser import chromium, console_messages
-from tests.support.made_study import Plan, make
+from tests.support.study_builder import Plan, random_study
 from tmsearch.cli.commands.report import page
 
 RAN = "window.ran = 1"
@@ -43,7 +43,7 @@ def pages(tmp_path_factory):
         if name == "hostile":
             plan.texts[3] = ENDLESS
         file = folder / "page.html"
-        file.write_text(page(make(folder, plan), plan.study), encoding="utf-8")
+        file.write_text(page(random_study(folder, plan).storage, plan.study), encoding="utf-8")
         pages[name] = file.as_uri()
     return pages
 

@@ -94,9 +94,9 @@ class LiveDisplay:
     def _study_parts(self) -> list[str]:
         """The study's parts, and the time left, which counts down while something runs and is not shown below 1 s."""
         parts = list(self.parts)
-        left = (self.seconds_left or 0.0) - (time.monotonic() - self.estimated_at)
-        if self.running and left > 1:
-            parts.append(f"{estimated_duration(left)} left")
+        remaining = (self.seconds_left or 0.0) - (time.monotonic() - self.estimated_at)
+        if self.running and remaining > 1:
+            parts.append(f"{estimated_duration(remaining)} left")
         return parts
 
 
