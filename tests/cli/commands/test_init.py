@@ -22,9 +22,9 @@ from tmsearch.cli.services.knobs import load_space
 def test_a_study_is_named_after_its_dataset(dataset, name):
     from search.space.search_space import check_study_name
 
-    found = study_name(dataset)
-    assert check_study_name(found) == found
-    assert name is None or found.lower() in (name.lower(), "grosse", "groe")
+    chosen = study_name(dataset)
+    assert check_study_name(chosen) == chosen
+    assert name is None or chosen.lower() in (name.lower(), "grosse", "groe")
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_tables(folder, dataset):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["nowhere/"], "nowhere"),
         (["long"], "longer than 30 s"),
@@ -104,13 +104,13 @@ def test_tables(folder, dataset):
         (["demo", "--gpu", "much"], "not a memory size in GB"),
     ],
 )
-def test_a_mistake_is_one_line_and_nothing_is_written(folder, words, said):
+def test_a_mistake_is_one_line_and_nothing_is_written(folder, words, message):
     before = files(folder)
     done = tmsearch(folder, "init", *words, HF_HUB_OFFLINE="1")
     assert done.returncode == 2, done.stdout + done.stderr
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1
-    assert said in done.stderr
+    assert message in done.stderr
     assert files(folder) == before
 
 

@@ -51,22 +51,22 @@ def test_fewer_than_five_matched_pairs_are_not_shown(storage):
 
 
 def test_a_large_page_has_the_sounds_of_the_worst_alone(storage, monkeypatch):
-    whole = page(storage, "made")
-    assert "with the most errors: all would" not in whole
+    full_page = page(storage, "made")
+    assert "with the most errors: all would" not in full_page
     monkeypatch.setattr(clip_cards, "MAX_MEDIA", 30_000)
-    less = page(storage, "made")
-    count = less.count("data:audio/mpeg")
-    assert 0 < count < whole.count("data:audio/mpeg")
-    assert f"Only the {count} with the most errors" in less
+    small_page = page(storage, "made")
+    count = small_page.count("data:audio/mpeg")
+    assert 0 < count < full_page.count("data:audio/mpeg")
+    assert f"Only the {count} with the most errors" in small_page
 
 
 def test_a_dataset_that_is_gone_or_changed(storage, tmp_path):
     data = storage.folder.parent / "clips"
     away = data.rename(data.with_name("away"))
     try:
-        said = words(page(storage, "made"))
-        assert "No sound and no pictures: the dataset cannot be read here" in said
-        assert "As written" in said, "the texts are in the study's own tables"
+        text = words(page(storage, "made"))
+        assert "No sound and no pictures: the dataset cannot be read here" in text
+        assert "As written" in text, "the texts are in the study's own tables"
         shutil.copytree(away, data)
         (data / "0003.flac").unlink()
         assert "No sound and no pictures: the dataset" in words(page(storage, "made"))
@@ -91,8 +91,8 @@ def test_a_broken_table(copied):
 
 def run(capsys, *arguments):
     code = main(arguments)
-    said = capsys.readouterr()
-    return code, said.out, said.err
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
 
 
 def test_the_command_says_where_and_writes_over_its_own_only(storage, tmp_path, monkeypatch, capsys):
@@ -126,9 +126,9 @@ def test_a_report_imports_no_torch(storage, tmp_path):
 
 def test_a_study_without_a_result(tmp_path):
     storage = random_study(tmp_path, Plan(configurations=1, clips=12, validation=3, running=True, seconds=0.3)).storage
-    said = words(page(storage, "made"))
+    text = words(page(storage, "made"))
     for part in ("No configuration has a result yet", "There is no result to draw yet", "No time has been spent yet"):
-        assert part in said
+        assert part in text
 
 
 def test_a_datasets_page(storage, tmp_path, capsys):
@@ -149,9 +149,9 @@ def test_transcripts_that_a_model_disagrees_with(storage, tmp_path, capsys):
     data, file = storage.folder.parent / "clips", tmp_path / "data.html"
     code, _, err = run(capsys, "data", str(data), "--html", str(file), "--transcribe", "demo/nano")
     assert (code, err) == (0, "")
-    said = words(file.read_text(encoding="utf-8"))
-    assert "transcribed 20 clips" in said
-    assert "It is a hint and no more" in said
+    text = words(file.read_text(encoding="utf-8"))
+    assert "transcribed 20 clips" in text
+    assert "It is a hint and no more" in text
 
 
 CSV = """run,step,wer_normalised,learning_rate,normalize_audio,max_steps,warmup_steps,model
@@ -167,9 +167,9 @@ def test_what_was_trained_elsewhere_is_shown_and_never_the_best(copied, tmp_path
     code, out, err = run(capsys, "import", "made", str(tmp_path / "log.csv"), "--storage", f"sqlite:///{copied.file}")
     assert code == 0, out + err
     html = page(copied, "made")
-    said = words(html)
-    assert "2 configurations were trained elsewhere; none of them can be the best" in said
+    text = words(html)
+    assert "2 configurations were trained elsewhere; none of them can be the best" in text
     assert "imported (2)" in html, "with curves of their own"
-    assert "standard deviation of 2" in said
+    assert "standard deviation of 2" in text
     best = r"Trial \d+ at step 400"
-    assert re.search(best, said)[0] == re.search(best, before)[0]
+    assert re.search(best, text)[0] == re.search(best, before)[0]

@@ -50,11 +50,11 @@ def test_every_configuration_has_a_line_that_fits(many, width):
 
 def test_states_are_words_and_columns_line_up(many):
     summary = summarize(many[1])
-    found = table(summary, summary.history, 120)
-    head = text(found.head[-1])
-    for row in found.rows[:20]:
+    status_table = table(summary, summary.history, 120)
+    head = text(status_table.head[-1])
+    for row in status_table.rows[:20]:
         assert text(row)[head.index("WER") : head.index("WER") + 3].strip(" ."), "a number ends below its name"
-    failed = next(row for row in found.rows if "failed" in text(row))
+    failed = next(row for row in status_table.rows if "failed" in text(row))
     assert "the loss is not finite" in text(failed)
     assert {part.strip(): style for part, style in failed}["failed"] == "red"
 
@@ -133,8 +133,8 @@ def test_watch_ends_when_the_study_is_stopped(tmp_path):
 
 
 def test_ctrl_c_leaves_the_last_page_and_says_so_in_the_exit_code(midway):
-    def press(seen):
-        if seen.count("tells more") < 2:  # drawn twice, in place
+    def press(written_so_far):
+        if written_so_far.count("tells more") < 2:  # drawn twice, in place
             return b""
         time.sleep(0.2)
         return b"\x03"
@@ -161,13 +161,13 @@ def test_watch_in_a_pipe_prints_a_page_a_change(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [(["--watch", "0.1"], "too short"), (["--watch", "--json"], "give one of them")],
 )
-def test_watch_says_what_it_cannot_do(midway, words, said):
+def test_watch_says_what_it_cannot_do(midway, words, message):
     done = tmsearch(midway[0], "status", "many", *words)
     assert done.returncode == 2
-    assert said in done.stderr
+    assert message in done.stderr
 
 
 def test_json_has_what_it_had(midway):

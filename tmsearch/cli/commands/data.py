@@ -32,17 +32,18 @@ def data(arguments: argparse.Namespace) -> int:
     if arguments.transcribe and not arguments.html:
         raise UserError("--transcribe: what it finds is shown on the page; name one with --html FILE")
     is_space = Path(source).suffix in (".yaml", ".yml")
-    config = DataConfig(**load_space(source, (), None).data) if is_space else DataConfig(dataset=absolute(source))
+    data_section = load_space(source, (), None).data if is_space else {"dataset": absolute(source)}
+    config = DataConfig(**data_section)
     # A person wants to see the unusable clips here, however many they are.
     corpus = corpora.load(dataclasses.replace(config, max_dropped=1.0))
     split = splits.split(corpus, config)
     if arguments.html:
         from tmsearch.cli.commands.report import write_page
 
-        # A space file makes it a study's data, whose test split is locked.
-        locked = set(split.test) if is_space else set()
-        unlocked = tuple(clip for clip in corpus.clips if clip.name not in locked)
-        corpus = dataclasses.replace(corpus, clips=unlocked)
+        if is_space:  # a study's data, whose test split is locked
+            test_clips = set(split.test)
+            unlocked = tuple(clip for clip in corpus.clips if clip.name not in test_clips)
+            corpus = dataclasses.replace(corpus, clips=unlocked)
         write_page(arguments.html, lambda: page(corpus, config, arguments.transcribe), "--html")
         return DONE
     description = summary.describe(corpus, split)

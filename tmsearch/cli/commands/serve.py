@@ -48,8 +48,9 @@ def _check_port(host: str, port: int) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
     except (OSError, OverflowError) as error:
-        is_taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
-        reason = "the port is taken" if is_taken else str(error)
+        reason = str(error)
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            reason = "the port is taken"
         raise UserError(f"--host {host} --port {port}: {reason}; name another --port") from None
 
 
@@ -63,11 +64,14 @@ def dashboard(arguments: argparse.Namespace) -> int:
     if not study.names(storage):
         raise UserError(f"{storage.display_name}: there is no study yet; `tmsearch run` makes one")
     _check_port(arguments.host, arguments.port)
-    server_class = _ServerIPv6 if ":" in arguments.host else _Server
+    server_class = _Server
+    host = arguments.host
+    if ":" in host:
+        server_class = _ServerIPv6
+        host = f"[{host}]"
     local = is_local(arguments.host)
     site = Site(storage, dashboard_application(storage), page, local=local)
     with make_server(arguments.host, arguments.port, site, server_class, _QuietHandler) as server:
-        host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
         print(
             f"optuna-dashboard on {storage.display_name}: http://{host}:{server.server_port}/ (Ctrl-C ends it)",
             flush=True,

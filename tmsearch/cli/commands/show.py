@@ -59,12 +59,13 @@ def list_studies(arguments: argparse.Namespace) -> int:
         print(f"no study in {storage.display_name}")
     width = min(WIDEST_NAME, max((len(summary.record.name) for summary in summaries), default=0))
     for summary in summaries:
-        best_wer = _wer(summary.best.value) + _interval(summary, summary.best) if summary.best else "-"
         trials = len(imported.without_imported(summary.history))
-        running = sum(trial.state == "running" for trial in summary.history)
-        progress = f"  {trials:>3} of {summary.record.trials:>3}  best WER {best_wer}"
-        at_work = f"  {running} running" if running else ""
-        terminal.print_lines([[(summary.record.name.ljust(width), "bold"), (progress, ""), (at_work, "cyan")]])
+        progress = f"  {trials:>3} of {summary.record.trials:>3}  best WER {_best_wer(summary)}"
+        line = [(summary.record.name.ljust(width), "bold"), (progress, "")]
+        running = summary.counts.get("running")
+        if running:
+            line.append((f"  {running} running", "cyan"))
+        terminal.print_lines([line])
     return DONE
 
 
@@ -77,6 +78,12 @@ def _study_json(storage: Storage, summary: Summary) -> dict[str, Any]:
         "states": summary.counts,
         "best": configuration_json(summary.best, facts) if summary.best else None,
     }
+
+
+def _best_wer(summary: Summary) -> str:
+    if summary.best is None:
+        return "-"
+    return f"{_wer(summary.best.value)}{_interval(summary, summary.best)}"
 
 
 def _wer(value: float | None) -> str:

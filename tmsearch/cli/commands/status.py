@@ -74,10 +74,10 @@ def page_lines(summary: Summary, width: int, height: int | None = None) -> list[
     page: list[StyledLine] = [[(truncate(line, width), "")] for line in above]
     page[0] = [(text, "bold") for text, _ in page[0]]
     if shown:
-        rows = table(summary, shown, width)
-        page += rows.head + rows.rows
-        if rows.hidden:
-            below.insert(0, f"no room for {', '.join(rows.hidden)}: a wider terminal, or --json, has them")
+        status_table = table(summary, shown, width)
+        page += status_table.head + status_table.rows
+        if status_table.hidden:
+            below.insert(0, f"no room for {', '.join(status_table.hidden)}: a wider terminal, or --json, has them")
     page += [[(truncate(line, width), "")] for line in below]
     return page
 

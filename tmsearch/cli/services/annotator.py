@@ -123,11 +123,11 @@ class StudyAnnotator:
         baseline = self._facts.baselines.get(model_of(trial))
         return {
             "trial": dataclasses.asdict(note),
-            "folder": str(folder) if folder.is_dir() else None,
-            "tensorboard": str(tensorboard) if tensorboard.is_dir() else None,
+            "folder": _existing(folder),
+            "tensorboard": _existing(tensorboard),
             "data": dict(self._record.space["data"]),
             "zero_shot": baseline.wer if baseline else None,
-            "rates": [errors, words] if errors is not None and words is not None else None,
+            "rates": _all_or_none(errors, words),
             "pairs": [clip_counts for _, clip_counts in self._comparisons(trial)],
         }
 
@@ -137,7 +137,9 @@ class StudyAnnotator:
         process_ids = [ProcessId.parse(rung.worker or "") for rung in trial.rungs]
         hosts = list(dict.fromkeys(process_id.host for process_id in process_ids if process_id))
         shown_folder = str(folder)
-        if not folder.is_dir():
+        if trial.origin == IMPORTED:
+            shown_folder = ""
+        elif not folder.is_dir():
             shown_folder += f" on {', '.join(hosts) or 'another machine'}, not here"
         return TrialNote(
             number=trial.number,
@@ -152,7 +154,7 @@ class StudyAnnotator:
             rungs=[_rung_row(rung) for rung in trial.rungs],
             train_seconds=trial.total("train_seconds"),
             eval_seconds=trial.total("eval_seconds"),
-            folder="" if trial.origin == IMPORTED else shown_folder,
+            folder=shown_folder,
             workers=hosts,
             versions=list(dict.fromkeys(rung.version for rung in trial.rungs if rung.version)),
             rivals=[comparison for comparison, _ in self._comparisons(trial)],
@@ -183,16 +185,18 @@ class StudyAnnotator:
         words = self._facts.words.get(fold)
         baseline = self._facts.baselines.get(model_of(trial))
         if baseline is not None:
-            baseline_errors = None if fold else baseline.errors  # those are of fold 0
+            clip_counts = None
+            if fold == 0:  # the baseline's errors are of that fold
+                clip_counts = _all_or_none(trial.errors(trial.steps), baseline.errors, words)
             comparison = TrialComparison("untrained (zero-shot)", baseline.wer, 0, trial.value)
-            comparisons.append((comparison, _clip_counts(trial.errors(trial.steps), baseline_errors, words)))
+            comparisons.append((comparison, clip_counts))
         default = self._default
         if default is not None and default.number != trial.number and _fold(default) == fold:
             step = max(set(trial.curve) & set(default.curve), default=None)
             if step is not None:
                 name = f"default recipe (trial {default.number})"
                 comparison = TrialComparison(name, default.curve[step], step, trial.curve[step])
-                comparisons.append((comparison, _clip_counts(trial.errors(step), default.errors(step), words)))
+                comparisons.append((comparison, _all_or_none(trial.errors(step), default.errors(step), words)))
         return comparisons
 
 
@@ -206,9 +210,13 @@ def _saved_media(folder: Path, trial: Configuration) -> dict[str, Any] | None:
     return media if is_complete and media["of"] == [trial.steps, trial.state] else None
 
 
-def _clip_counts(errors: Any, other_errors: Any, words: Any) -> list[Any] | None:
-    counts = [errors, other_errors, words]
-    return None if None in counts else counts
+def _existing(folder: Path) -> str | None:
+    return str(folder) if folder.is_dir() else None
+
+
+def _all_or_none(*clip_counts: Any) -> list[Any] | None:
+    """Counts by clip that are of use only together; None where one of them is not known."""
+    return None if None in clip_counts else list(clip_counts)
 
 
 def _fold(trial: Configuration) -> int:

@@ -13,7 +13,7 @@ from search.space.search_space import Space
 from search.storage.database import Storage
 from search.storage.ledger import Ledger
 from tmsearch.cli.services.plan import candidates
-from tmsearch.cli.services.run_study import WorkerPlan, new_trial_process
+from tmsearch.cli.services.run_study import ONE_WORKER, WorkerPlan, new_trial_process
 from tmsearch.trial import facts
 from tmsearch.trial.facts import ModelNeeds
 from tmsearch.version import code_version
@@ -72,6 +72,6 @@ def check_and_create(storage: Storage, space: Space) -> Ledger:
     child = new_trial_process()
     try:
         checked = check_space(child, space, measure=False)
-        return create_study(storage, space, checked, WorkerPlan(workers=1))
+        return create_study(storage, space, checked, ONE_WORKER)
     finally:
         child.close()

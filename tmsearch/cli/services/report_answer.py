@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,14 +31,23 @@ def answer(storage: Storage, summary: Summary, rows: Mapping[int, TrialRow]) -> 
     """
     best = summary.best
     confirmed = None if _is_confirmation(summary) else finished_confirmation(storage, summary)
-    return StudyAnswer(
-        best=rows[best.number] if best else None,
-        headline=_best_sentence(summary, best) if best else "",
-        references=(*(_references(summary, best) if best else ()), *_contender_means(summary)),
-        recipe=_recipe(summary, best) if best else (),
+    without_best = StudyAnswer(
+        best=None,
+        headline="",
+        references=_contender_means(summary),
+        recipe=(),
         certainty=_certainty(summary, confirmed, best),
         cost=_cost(summary, confirmed),
         commands=_commands(summary, confirmed),
+    )
+    if best is None:
+        return without_best
+    return dataclasses.replace(
+        without_best,
+        best=rows[best.number],
+        headline=_best_sentence(summary, best),
+        references=(*_references(summary, best), *without_best.references),
+        recipe=_recipe(summary, best),
     )
 
 
@@ -63,11 +73,14 @@ def _contender_means(summary: Summary) -> tuple[ReferenceScore, ...]:
     for contender in compared:
         if not contender.trainings:
             continue
-        name = "the default recipe" if contender.name == "default" else f"{contender.name} of the search"
-        rates = ", ".join(f"{training.wer:.3f}" for training in contender.trainings)
-        fate = f"; {contender.fate}" if contender.fate else ""
+        name = f"{contender.name} of the search"
+        if contender.name == "default":
+            name = "the default recipe"
+        remark = "mean of " + ", ".join(f"{training.wer:.3f}" for training in contender.trainings)
+        if contender.fate:
+            remark += f"; {contender.fate}"
         bounds = intervals.bounds(interval(contender, compared))
-        scores.append(ReferenceScore(name, verdicts.mean_wer(contender), bounds, f"mean of {rates}{fate}"))
+        scores.append(ReferenceScore(name, verdicts.mean_wer(contender), bounds, remark))
     return tuple(scores)
 
 
@@ -94,8 +107,8 @@ def _references(summary: Summary, best: Configuration) -> tuple[ReferenceScore, 
 def _change(wer: float, reference_wer: float) -> str:
     if not reference_wer:
         return ""
-    change = 100 * abs(1 - wer / reference_wer)
-    return f"{change:.0f} % {'fewer' if wer <= reference_wer else 'more'} word errors"
+    direction = "fewer" if wer <= reference_wer else "more"
+    return f"{100 * abs(1 - wer / reference_wer):.0f} % {direction} word errors"
 
 
 def _default_remark(best: Configuration, default: Configuration) -> str:
@@ -106,8 +119,9 @@ def _default_remark(best: Configuration, default: Configuration) -> str:
     step = max(set(best.curve) & set(default.curve), default=None)
     if step is None or best.errors(step) is None or default.errors(step) is None:
         return remark
-    is_worse = paired_test.significantly_worse(best, default, step)
-    result = "seen to be worse" if is_worse else "not told apart"
+    result = "not told apart"
+    if paired_test.significantly_worse(best, default, step):
+        result = "seen to be worse"
     wers = f"{default.curve[step]:.3f} against {best.curve[step]:.3f}"
     return f"{remark}; on the same clips at step {step} {result} ({wers})"
 
@@ -133,7 +147,9 @@ def _certainty(summary: Summary, confirmed: Summary | None, best: Configuration 
         if not racing.race_state(summary.history).over:
             return ("The confirmation has not finished: nothing is known yet.",)
         result = verdicts.verdict(summary)
-        return _verdict_sentences(result) if result else ("No recipe can be compared.",)
+        if result is None:
+            return ("No recipe can be compared.",)
+        return _verdict_sentences(result)
     if confirmed is not None:
         result = verdicts.verdict(confirmed)
         assert result is not None

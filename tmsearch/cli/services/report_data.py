@@ -75,12 +75,16 @@ def collect_report(ledger: Ledger, summary: Summary) -> StudyPage:
 
 def _rows(summary: Summary, facts: StudyFacts) -> dict[int, TrialRow]:
     """Every configuration by number; imported ones with what of them is on the study's scale."""
-    names = [*summary.record.space["search"], *(racing.REPLICATE if facts.confirms else ())]
+    names = list(summary.record.space["search"])
+    if facts.confirms:
+        names += racing.REPLICATE
     best = summary.best.number if summary.best else None
     rows = {}
     for trial in imported.rescale_imported(summary.history):
         is_imported = trial.origin == IMPORTED and trial.failure is None
-        has_interval = trial.rungs and not is_imported
+        interval = None
+        if trial.rungs and not is_imported:
+            interval = intervals.bounds(intervals.interval(facts, trial))
         params = trial.params or {}
         rows[trial.number] = TrialRow(
             number=trial.number,
@@ -89,7 +93,7 @@ def _rows(summary: Summary, facts: StudyFacts) -> dict[int, TrialRow]:
             knobs_text=searched_knobs(summary.record.space, trial.params),
             curve=tuple((step, value) for step, value in trial.curve.items() if math.isfinite(value)),
             seconds=trial.seconds,
-            interval=intervals.bounds(intervals.interval(facts, trial)) if has_interval else None,
+            interval=interval,
             reason=trial.reason or "",
             is_best=trial.number == best,
         )
@@ -148,7 +152,9 @@ def _importances(facts: StudyFacts, space: Space, comparable: importances.Compar
         "shuffles of the results stay below, may matter by chance alone."
     )
     weights = [KnobWeight(knob.name, knob.share, knob.low, knob.high, knob.chance) for knob in result.knobs]
-    reason = f"{result.why[:1].upper()}{result.why[1:]}." if result.why else ""
+    reason = result.why
+    if reason:
+        reason = f"{reason[:1].upper()}{reason[1:]}."
     return KnobImportances(tuple(weights), how, reason)
 
 
@@ -249,7 +255,9 @@ def _environment(
 
 def _size(model: str) -> str:
     millions = millions_of_parameters(model)
-    return f"{millions:.3g} M parameters" if millions else "of unknown size"
+    if not millions:
+        return "of unknown size"
+    return f"{millions:.3g} M parameters"
 
 
 def score_folders(ledger: Ledger, trial: Configuration) -> tuple[Path, Path]:

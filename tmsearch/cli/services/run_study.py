@@ -61,17 +61,24 @@ class WorkerPlan:
     def count(self) -> int:
         if self.workers:
             return self.workers
-        return max(1, len(gpus())) if self.on == "local" else 1
+        if self.on == "local":
+            return max(1, len(gpus()))
+        return 1
 
     @property
     def threads(self) -> int:
         """CPU threads of each training: a study's results depend on it, so it is fixed when the study is made."""
-        shares_cores = self.on == "local" and not gpus()
-        return max(1, len(cores()) // (self.count if shares_cores else 1))
+        threads = len(cores())
+        if self.on == "local" and not gpus():
+            threads //= self.count
+        return max(1, threads)
 
     @property
     def in_this_process(self) -> bool:
         return self.on == "local" and self.count == 1
+
+
+ONE_WORKER = WorkerPlan(workers=1)
 
 
 def worker_plan(arguments: argparse.Namespace) -> WorkerPlan:
@@ -97,7 +104,7 @@ def run_study(
     child: ChildProcess,
     timeout: float | None,
     last_lines: Callable[[Summary], list[str]] = closing_lines,
-    workers: WorkerPlan | None = None,
+    workers: WorkerPlan = ONE_WORKER,
 ) -> int:
     """Work on a study until it is finished, stopped, or out of time.
 
@@ -106,7 +113,7 @@ def run_study(
         child: the training process of a worker in this process.
         timeout: seconds; None: no limit.
         last_lines: what to print of the study at the end.
-        workers: by default one worker in this process.
+        workers: how many there are and what starts them.
 
     Returns:
         An exit code.
@@ -114,11 +121,9 @@ def run_study(
     Raises:
         RunError: a worker stopped the study, with its reason.
     """
-    workers = workers or WorkerPlan(workers=1)
     deadline = time.monotonic() + timeout if timeout else math.inf
     summary = study.summarize(ledger)
     folder = study_folder(ledger.storage.folder, summary.record.name)
-    folder.mkdir(parents=True, exist_ok=True)
     _write_space(folder, summary.record)
     interrupts = Interrupts()
     with interrupts.handle_signals(), ProgressPrinter(summary, workers.count, deadline) as printer:
@@ -168,8 +173,8 @@ def _worker(ledger: Ledger, child: ChildProcess, folder: Path, summary: Summary,
 
 
 def _location() -> str:
-    job = os.environ.get("SLURM_JOB_ID")
-    return f"Slurm job {job}" if job else "local"
+    slurm_job = os.environ.get("SLURM_JOB_ID")
+    return f"Slurm job {slurm_job}" if slurm_job else "local"
 
 
 def _settings(space: Space, facts: StudyFacts, folder: Path) -> TrialSettings:
@@ -231,13 +236,16 @@ def _exit_code(outcome: Outcome, summary: Summary) -> int:
         return INTERRUPTED
     if outcome == "stopped" and summary.record.stop_reason:
         raise RunError(summary.record.stop_reason)
-    return FAILED if outcome == "done" and summary.best is None else DONE
+    if outcome == "done" and summary.best is None:
+        return FAILED
+    return DONE
 
 
 def _write_space(folder: Path, record: StudyRecord) -> None:
     """A copy for a person to read; the space that counts is in the database."""
     import yaml
 
+    folder.mkdir(parents=True, exist_ok=True)
     file = folder / "space.yaml"
     if not file.exists():
         write_atomically(file, yaml.safe_dump(dict(record.space), sort_keys=False, allow_unicode=True))

@@ -31,7 +31,9 @@ def contenders(summary: Summary, split: Split = "validation") -> list[Contender]
     for arm, arm_plan in zip(racing.race_state(summary.history).arms, facts.plan.arms, strict=False):
         trainings = [_training(facts, trial, split) for trial in arm.replicates]
         scored = tuple(training for training in trainings if training is not None)
-        fate = "" if arm.fate == "in the race" else f"{arm.fate} after {arm.rounds} of {len(arm.replicates)}"
+        fate = ""
+        if arm.fate != "in the race":
+            fate = f"{arm.fate} after {arm.rounds} of {len(arm.replicates)}"
         compared.append(Contender(arm_plan.name, scored, fate))
     return compared
 
@@ -95,7 +97,8 @@ def verdict_lines(summary: Summary) -> list[str]:
 
 def _contender_line(contender: Contender, compared: Sequence[Contender]) -> str:
     if not contender.trainings:
-        return f"  {contender.name:<10} no training{f'; {contender.fate}' if contender.fate else ''}"
+        fate = f"; {contender.fate}" if contender.fate else ""
+        return f"  {contender.name:<10} no training{fate}"
     deviation = spread(contender)
     shown_deviation = "" if deviation is None else f"sd {deviation:.4f}"
     rates = " ".join(f"{training.wer:.3f}" for training in contender.trainings)
