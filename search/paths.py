@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+DEFAULT_URL = "sqlite:///studies/tmsearch.db"  # of the storage
 CHECKPOINTS = "checkpoints"
 CLAIM_PREFIX = "claim-"
 # Names of what must never be read: a checkpoint that is being written or removed, a folder that waits for removal.

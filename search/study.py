@@ -13,9 +13,7 @@ import sqlalchemy as sa
 
 from search.errors import UserError
 from search.paths import study_folder
-from search.records import Configuration, StudyRecord, WorkerRecord
-from search.schedulers.scheduler import leader
-from search.space.budget import Budget
+from search.records import Configuration, StudyRecord, WorkerRecord, best_configuration
 from search.space.search_space import Space
 from search.storage import schema
 from search.storage.database import Storage
@@ -36,7 +34,7 @@ class Summary:
     @property
     def best(self) -> Configuration | None:
         """The leader (see `best_configuration`)."""
-        return leader(Budget.from_json(self.record.space["budget"], self.record.name).scheduler_config, self.history)
+        return best_configuration(self.history)
 
     @property
     def spent(self) -> float:
@@ -83,8 +81,10 @@ def open_study(storage: Storage, name: str) -> Ledger:
 
 
 def summarize(ledger: Ledger) -> Summary:
-    """Read all records of a study."""
-    return Summary(ledger.record(), ledger.history(), ledger.facts(), ledger.workers())
+    """Read all records of a study; raises UserError if this version cannot run it."""
+    record = ledger.record()
+    Space.from_json(dict(record.space))
+    return Summary(record, ledger.history(), ledger.facts(), ledger.workers())
 
 
 def create(storage: Storage, space: Space, *, seed: int, trials: int, version: str, facts: Mapping[str, Any]) -> Ledger:

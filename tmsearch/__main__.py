@@ -2,7 +2,7 @@
 
 import sys
 
-from tmsearch.cli import main
+from tmsearch.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

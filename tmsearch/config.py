@@ -1,36 +1,15 @@
-"""The only list of knobs: what a fine-tune and its data can be told."""
+"""The only list of knobs: every setting of a fine-tune and its data, with its limits."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import math
-import types
-import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from tmsearch.errors import InputError
+from tmsearch.model_sizes import recommended_learning_rate
 
 NORMALIZATIONS = ("none", "peak", "rms", "loudness")
-
-
-@dataclass(frozen=True)
-class Knob:
-    """One legal key: its types, its inclusive bounds or choices, and its recommended value, if it has one."""
-
-    name: str
-    kinds: tuple[type, ...]
-    optional: bool
-    default: Any
-    help: str
-    low: float | None = None
-    high: float | None = None
-    choices: tuple[Any, ...] | None = None
-    recommended: Callable[[Mapping[str, Any]], float] | None = None
-    fixed_per_study: bool = False  # WERs found with two values of it do not compare
 
 
 def knob(
@@ -51,54 +30,17 @@ def knob(
     return field(default=default, metadata=limits)
 
 
-# 1/40 of the pre-training rate, the centre that fine-tuning recipes for Whisper agree on (DESIGN.md, section 4);
-# large-v2 and large-v3 were pre-trained longer and take 5e-6. By d_model, since folders have no telling name.
-_RECOMMENDED_BY_WIDTH = {384: 3.75e-5, 512: 2.5e-5, 768: 1.25e-5, 1024: 6.25e-6, 1280: 5e-6}
-_RECOMMENDED_BY_NAME = {
-    "large-v1": 4.4e-6,
-    "large-v2": 5e-6,
-    "large-v3": 5e-6,
-    "large": 4.4e-6,
-    "medium": 6.25e-6,
-    "small": 1.25e-5,
-    "base": 2.5e-5,
-    "tiny": 3.75e-5,
-    # Measured on the demo corpus, 120 steps of batch 16 at rates from 1e-5 to 1e-2 (2026-11-23).
-    "demo/micro": 4e-4,
-    "demo/nano": 1e-3,
-}
-# The middle, on a log scale, of the range that LoRA recipes use: 5e-5 to 2e-3 (DESIGN.md, section 4).
-_RECOMMENDED_LORA = math.sqrt(5e-5 * 2e-3)
-
-
-def recommended_learning_rate(params: Mapping[str, Any]) -> float:
-    """The centre of the known recipes for `params["model"]`; raises InputError for a model of unknown size."""
-    model = str(params["model"])
-    if params.get("lora_r"):
-        return _RECOMMENDED_LORA
-    config_file = Path(model) / "config.json"
-    if config_file.is_file():
-        width = json.loads(config_file.read_text()).get("d_model")
-        if width in _RECOMMENDED_BY_WIDTH:
-            return _RECOMMENDED_BY_WIDTH[width]
-    for part, rate in _RECOMMENDED_BY_NAME.items():
-        if part in model.lower():
-            return rate
-    raise InputError(
-        f"{model}: no recommended learning_rate is known for a model of this size; "
-        "give search.learning_rate as absolute low and high, without `times`"
-    )
-
-
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that one fine-tune can be told. Rates are per optimiser step, lengths as named."""
+    """Every setting of one fine-tune. Rates are per optimizer step, units as named."""
 
     model: str = knob("openai/whisper-small", "hub id, folder, or demo/micro")
     model_revision: str | None = knob(None, "branch, tag or commit of the model on the hub")
-    max_steps: int = knob(800, "optimiser steps that the schedule spans", low=1, high=10_000_000)
-    batch_size: int = knob(16, "clips an optimiser step", low=1, high=65_536)
-    micro_batch_size: int | None = knob(None, "most clips a forward pass; none: what memory takes", low=1, high=65_536)
+    max_steps: int = knob(800, "optimizer steps that the schedule spans", low=1, high=10_000_000)
+    batch_size: int = knob(16, "clips an optimizer step", low=1, high=65_536)
+    micro_batch_size: int | None = knob(
+        None, "most clips a forward pass; none: as many as fit in memory", low=1, high=65_536
+    )
     learning_rate: float = knob(1e-5, "peak rate of AdamW", low=1e-12, high=10.0, recommended=recommended_learning_rate)
     warmup_steps: int = knob(50, "steps of linear warmup", low=0, high=10_000_000)
     schedule: str = knob("linear", "decay after the warmup", choices=("linear", "cosine", "constant"))
@@ -113,7 +55,7 @@ class TrainConfig:
     attention_dropout: float = knob(0.0, "dropout on attention weights", low=0.0, high=0.9)
     stochastic_depth: float = knob(0.0, "probability that a layer is skipped in training", low=0.0, high=0.9)
     freeze_encoder: bool = knob(False, "train the decoder only")
-    freeze_encoder_layers: int = knob(0, "first encoder layers that stay as they are", low=0, high=1000)
+    freeze_encoder_layers: int = knob(0, "first encoder layers that are not trained", low=0, high=1000)
     lora_r: int = knob(0, "rank of LoRA adapters; 0: full fine-tune", low=0, high=4096)
     lora_alpha: float = knob(64.0, "LoRA's scale", low=1e-3, high=1e5)
     lora_dropout: float = knob(0.05, "dropout in front of the adapters", low=0.0, high=0.9)
@@ -130,31 +72,33 @@ class TrainConfig:
     throat_filter: float = knob(0.0, "share of clips passed through a random throat filter", low=0.0, high=1.0)
     context_seconds: float | None = knob(
         None,
-        "audio the encoder hears at most, seconds; none: what the longest clip needs",
+        "most audio that the encoder takes, seconds; none: what the longest clip needs",
         low=1.0,
         high=30.0,
         fixed_per_study=True,
     )
     context_step: float = knob(
         0.5,
-        "a clip is heard for whole multiples of this, seconds; 0: all as long as the longest",
+        "a clip's context is a multiple of this, seconds; 0: that of the longest for all",
         low=0.0,
         high=30.0,
         fixed_per_study=True,
     )
     context_silence: bool = knob(
-        True, "the silence that Whisper hears behind a clip is heard, thinned; false: cut off", fixed_per_study=True
+        True, "the silence that Whisper expects behind a clip is encoded, thinned; false: cut off", fixed_per_study=True
     )
     precision: str = knob("auto", "auto: bf16 autocast where the device has it", choices=("auto", "float32", "bf16"))
     low_memory: bool = knob(False, "bf16 weights and moments, rounded at random: half of full training's memory")
-    exact_checkpoints: bool = knob(True, "AdamW's moments as they are; false: in bf16, a third less to write")
+    exact_checkpoints: bool = knob(
+        True, "checkpoints hold AdamW's moments exactly; false: in bf16, a third less to write"
+    )
     compile: bool = knob(False, "one compiled graph a step; pays on a GPU, and best with context_step: 0")
     eval_batch_size: int = knob(32, "clips decoded together", low=1, high=65_536)
     seed: int = knob(0, "of batch order, dropout and augmentation", low=0, high=2**31 - 1)
 
     @property
     def normalization(self) -> str:
-        """`normalize_audio` as one of NORMALISATIONS."""
+        """`normalize_audio` as one of NORMALIZATIONS."""
         if isinstance(self.normalize_audio, bool):
             return "peak" if self.normalize_audio else "none"
         return self.normalize_audio
@@ -162,34 +106,17 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which speech, and how it is divided."""
+    """Which speech, and how it is split."""
 
     dataset: str = knob(dataclasses.MISSING, "hub id, folder of audio + metadata.csv, parquet, save_to_disk, or demo")
     revision: str | None = knob(None, "branch, tag or commit of the dataset on the hub")
     language: str = knob("en", "code of the spoken language")
-    task: str = knob("transcribe", "what the model is asked for", choices=("transcribe", "translate"))
+    task: str = knob("transcribe", "what the model does", choices=("transcribe", "translate"))
     validation: float | int = knob(0.15, "fraction of the clips, or their count", low=0)
     test: float | int = knob(0.15, "fraction of the clips, or their count; locked", low=0)
-    split_seed: int = knob(42, "of the one split", low=0, high=2**31 - 1)
-    fold: int = knob(0, "which of the disjoint validation sets, the test split aside; 0: the first", low=0, high=1000)
+    split_seed: int = knob(42, "of the split", low=0, high=2**31 - 1)
+    fold: int = knob(0, "which of the disjoint validation sets, outside the test split; 0: the first", low=0, high=1000)
     audio_column: str | None = knob(None, "none: found by its name or type")
     text_column: str | None = knob(None, "none: found by its name")
     group_column: str | None = knob(None, "clips that share its value stay in one split; none: speaker, session")
-    max_dropped: float = knob(0.05, "share of unusable clips that a run puts up with", low=0.0, high=1.0)
-
-
-def knobs(config: type[TrainConfig] | type[DataConfig]) -> dict[str, Knob]:
-    """Every legal key of `config`, in order, with its limits."""
-    hints = typing.get_type_hints(config)
-    found = {}
-    for item in dataclasses.fields(config):
-        hint = hints[item.name]
-        kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-        found[item.name] = Knob(
-            name=item.name,
-            kinds=tuple(kind for kind in kinds if kind is not types.NoneType),
-            optional=types.NoneType in kinds,
-            default=None if item.default is dataclasses.MISSING else item.default,
-            **item.metadata,
-        )
-    return found
+    max_dropped: float = knob(0.05, "share of unusable clips that a run accepts", low=0.0, high=1.0)

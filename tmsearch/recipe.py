@@ -23,7 +23,7 @@ _LIBRARIES = ("tmsearch", "torch", "transformers", "peft", "numpy", "soundfile",
 
 @dataclass(frozen=True)
 class Recipe:
-    """One training run, and what a search found out about it."""
+    """One training run, and the evidence that a search has for it."""
 
     data: DataConfig
     train: TrainConfig

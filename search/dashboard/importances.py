@@ -21,7 +21,7 @@ from search.dashboard.publisher import published_name
 from search.imported import without_imported
 from search.optuna_logging import quiet_optuna
 from search.records import Configuration
-from search.samplers.sampler import distributions, holds
+from search.samplers.optuna_space import can_hold_all, to_distributions
 from search.space.search_space import Space
 
 # PED-ANOVA compares where the best lie with where all lie. Its authors want five among the best; with fewer than twice
@@ -156,12 +156,12 @@ def _trials(space: Space, comparable: ComparableResults | None) -> list[FrozenTr
     """The comparable results as complete trials; what was added by hand outside the ranges is left out."""
     if comparable is None:
         return []
-    ranges = distributions(space.search)
+    ranges = to_distributions(space.search)
     published_ranges = {published_name(space, name): distribution for name, distribution in ranges.items()}
     trials = []
     for configuration, value in comparable.results:
         drawn = configuration.drawn or {}
-        if set(drawn) != set(ranges) or not all(holds(ranges[name], drawn[name]) for name in ranges):
+        if not can_hold_all(ranges, drawn):
             continue
         params = {published_name(space, name): drawn[name] for name in ranges}
         trials.append(

@@ -19,7 +19,7 @@ from search.errors import StorageUnavailableError
 from search.optuna_logging import quiet_optuna
 from search.process_id import ProcessId
 from search.records import BAD_PARAMETERS, Configuration
-from search.samplers.sampler import MEMORY, distributions, holds
+from search.samplers.optuna_space import MEMORY_CONSTRAINT, can_hold, to_distributions
 from search.space.search_space import Space
 from search.storage.ledger import Ledger
 from search.storage.reader import LEASE_SECONDS, clock, study_row
@@ -275,8 +275,8 @@ class Publisher:
         params = {}
         ranges = {}
         assert configuration.drawn is not None
-        for name, distribution in distributions(self._space.search).items():
-            if name not in configuration.drawn or not holds(distribution, configuration.drawn[name]):
+        for name, distribution in to_distributions(self._space.search).items():
+            if name not in configuration.drawn or not can_hold(distribution, configuration.drawn[name]):
                 continue  # added by hand, outside the range: it stands in the attributes
             published = published_name(self._space, name)
             params[published] = configuration.drawn[name]
@@ -307,7 +307,7 @@ def _constraints(configuration: Configuration) -> Mapping[str, float]:
     if configuration.failure != "oom":
         return {}
     probe = create_trial(state=TrialState.RUNNING)
-    probe.set_constraint(MEMORY, 1.0)
+    probe.set_constraint(MEMORY_CONSTRAINT, 1.0)
     return dict(probe.system_attrs)
 
 

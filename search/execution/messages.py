@@ -193,8 +193,8 @@ class ProgressEvent(_Event):
 
     def to_json(self) -> dict[str, Any]:
         """Without what is not known."""
-        known = {name: value for name, value in vars(self).items() if value is not None}
-        return {"event": self.event, **known}
+        present = {name: value for name, value in vars(self).items() if value is not None}
+        return {"event": self.event, **present}
 
     @classmethod
     def from_json(cls, message: Mapping[str, Any]) -> ProgressEvent:

@@ -15,6 +15,7 @@ from search.execution.launchers import Launcher, WorkerHandle
 from search.execution.lease import Interrupts
 from search.execution.monitor import Monitor
 from search.execution.worker import Outcome
+from search.exit_codes import BAD_INPUT, DONE, INTERRUPTED
 from search.records import StudyRecord
 from search.storage.ledger import Ledger
 from search.storage.retry import Retry
@@ -26,10 +27,6 @@ LONGEST_RESTART_DELAY = 30.0  # seconds
 # A worker that dies within EARLY_SECONDS of its start more often than EARLY_DEATHS times in a row is not replaced.
 EARLY_SECONDS = 60.0
 EARLY_DEATHS = 5
-# Exit codes of the command `tmsearch worker`.
-DONE = 0
-BAD_INPUT = 2
-INTERRUPTED = 130
 # Ended from outside: no fault of the worker's.
 TERMINATED = (INTERRUPTED, -signal.SIGTERM, -signal.SIGKILL)
 

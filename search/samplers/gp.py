@@ -1,88 +1,150 @@
-"""Model guidance: the next configuration from a Gaussian process over what all rungs have said so far."""
+"""Model guidance: Thompson sampling from a Gaussian process over the values of all rungs.
+
+Shapes: n: trials; candidates; features: of a trial, as search.space.encoding has them; knobs: searched ones.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve, solve_triangular
 
 from search.records import BAD_PARAMETERS, Configuration
-from search.samplers import surrogate
 from search.space import encoding
 from search.space.distributions import Range
 
 Array = NDArray[np.float64]
 
-# Values count by their logarithm, up to this many times the best: how badly something fails says nothing.
+# Values count by their logarithm, up to this many times the best: how badly a trial fails says nothing.
 _WORST = 3.0
-_CANDIDATES, _NEAR = 600, 200
+_WIDE_CANDIDATES = 600
+_NEAR_CANDIDATES = 200
+_BEST_BASES = 5  # trials around which the near candidates lie
+_NEAR_DISTANCE = 0.12  # standard deviation, of the unit cube
+# Prior of each length scale, in units of the cube: center, and spread in e-folds. Most knobs of a training matter
+# little, so half of the range and more is the rule; learning rates end near a fifth of it. Longer ones do as well on
+# our two tables and no longer find the valley of a single knob (studies/README.md, 2026-11-25).
+_LENGTH = 0.7
+_LENGTH_SPREAD = 0.8
+_NOISE = 0.15  # of the values' standard deviation
+_NOISE_SPREAD = 1.0
+_MOST_FITTED = 128  # values that the hyperparameters are fitted to; the process itself holds all
+_HYPERPARAMETER_DRAWS = 48  # from wide to near
 
 
 def draw(
     search: Mapping[str, Range], history: Sequence[Configuration], last_rung: int, random: np.random.Generator
 ) -> dict[str, Any] | None:
-    """Values where a draw from the model's belief is lowest; None while too little is known for a model.
+    """Values where a draw from the model's posterior is lowest; None while too little is known for a model.
 
-    Thompson sampling with each candidate's belief drawn by itself: it keeps looking around where expected improvement
-    goes back to the same corner (replayed on recorded curves: studies/README.md). What is running is believed to come
-    out as the model expects, so that workers beside each other spread out.
+    Each candidate's posterior is drawn independently: that keeps exploring where expected improvement returns to the
+    same corner (simulated on recorded curves: studies/README.md). Running trials are assumed to give what the model
+    expects of them, so that workers beside each other spread out.
     """
-    known = [one for one in history if one.drawn is not None and (one.rungs or one.failure in BAD_PARAMETERS)]
-    if sum(1 for one in known if one.rungs and one.failure is None) < 2:
+    judged = []
+    running = []
+    for trial in history:
+        if trial.drawn is None:
+            continue
+        if trial.rungs or trial.failure in BAD_PARAMETERS:
+            judged.append(trial)
+        elif trial.failure is None:
+            running.append(trial)
+    if sum(bool(trial.rungs) and trial.failure is None for trial in judged) < 2:
         return None
-    values, extra = finals(known, last_rung)
-    points = np.stack([encoding.point(search, one.drawn or {}) for one in known])
-    middle, spread = float(values.mean()), float(values.std()) or 1.0
-    process = surrogate.fit(points, (values - middle) / spread, extra / spread**2, random)
-    busy = [one for one in history if one.drawn is not None and not one.rungs and one.failure is None]
-    if busy:
-        there = np.stack([encoding.point(search, one.drawn or {}) for one in busy])
-        believed, _ = process.at(there)
-        process = _with(process, points, (values - middle) / spread, extra / spread**2, there, believed)
-    places = _candidates(search, known, points, process, random)
-    mean, deviation = process.at(encoding.snapped(search, places))
-    return encoding.drawn(search, places[int((mean + deviation * random.standard_normal(len(mean))).argmin())])
+    finals, variances = final_values(judged, last_rung)
+    spread = float(finals.std()) or 1.0
+    data = _Data(
+        points=_features(search, judged),
+        values=(finals - float(finals.mean())) / spread,
+        variances=variances / spread**2,
+    )
+    process = fit(data, random)
+    if running:
+        expected_at = _features(search, running)
+        data_with_running = data.extended(expected_at, process.posterior(expected_at)[0])
+        process = _condition(data_with_running, process.lengths, process.noise)[0]
+    candidates = _candidates(search, judged, data.points, process, random)
+    mean, deviation = process.posterior(encoding.snapped_features(search, candidates))
+    lowest = int((mean + deviation * random.standard_normal(len(mean))).argmin())
+    return encoding.from_unit_cube(search, candidates[lowest])
 
 
-def finals(known: Sequence[Configuration], last_rung: int) -> tuple[Array, Array]:
-    """The logarithm of each one's value at the last rung, as far as its curve tells, and that guess's variance.
+@dataclass(frozen=True)
+class _Data:
+    """What the process is conditioned on: values of mean 0 and deviation 1, each with its own extra variance."""
 
-    A curve that ended early is carried on rung by rung, by a straight line through the logarithms of those that went
-    further; how far these lie from the line is the variance. So an early rung that says little moves nobody far.
+    points: Array  # [n, features]
+    values: Array  # [n]
+    variances: Array  # [n]
+
+    def extended(self, points: Array, values: Array) -> _Data:
+        """With more values, which have no extra variance."""
+        return _Data(
+            np.concatenate([self.points, points]),
+            np.concatenate([self.values, values]),
+            np.concatenate([self.variances, np.zeros(len(points))]),
+        )
+
+    def subset(self, indices: NDArray[np.int_]) -> _Data:
+        return _Data(self.points[indices], self.values[indices], self.variances[indices])
+
+
+def _features(search: Mapping[str, Range], trials: Sequence[Configuration]) -> Array:
+    return np.stack([encoding.features(search, trial.drawn or {}) for trial in trials])  # [n, features]
+
+
+def final_values(trials: Sequence[Configuration], last_rung: int) -> tuple[Array, Array]:
+    """([n], [n]) The logarithm of each trial's value at the last rung, as far as its curve tells, and its variance.
+
+    A curve that ended early is extrapolated rung by rung, by a straight line through the logarithms of those that went
+    further; their distance from the line gives the variance. So an early rung that says little moves nobody far.
     """
-    steps = sorted({rung.step for one in known for rung in one.rungs} | {last_rung})
-    logs = {step: {one.number: _log(one.curve[step]) for one in known if step in one.curve} for step in steps}
+    steps = sorted({rung.step for trial in trials for rung in trial.rungs} | {last_rung})
+    logs: dict[int, dict[int, float]] = {step: {} for step in steps}
+    for trial in trials:
+        for step, value in trial.curve.items():
+            logs[step][trial.number] = _log(value)
     lines = {step: _line(logs[step], logs[later]) for step, later in pairwise(steps)}
-    told = []
-    for one in known:
-        value, variance = (_log(one.rungs[-1].value), 0.0) if one.rungs and one.failure is None else (math.inf, 0.0)
+    values = []
+    variances = []
+    for trial in trials:
+        value = math.inf
+        if trial.rungs and trial.failure is None:
+            value = _log(trial.rungs[-1].value)
+        variance = 0.0
         for step in steps[:-1]:
-            if step >= one.steps and math.isfinite(value):
+            if step >= trial.steps and math.isfinite(value):
                 slope, offset, spread = lines[step]
-                value, variance = offset + slope * value, slope**2 * variance + spread
-        told.append((value, variance))
-    worst = min(value for value, _ in told) + math.log(_WORST)
-    return np.array([min(value, worst) for value, _ in told]), np.array([variance for _, variance in told])
+                value = offset + slope * value
+                variance = slope**2 * variance + spread
+        values.append(value)
+        variances.append(variance)
+    worst = min(values) + math.log(_WORST)
+    return np.minimum(values, worst), np.array(variances)
 
 
 def _line(early: Mapping[int, float], later: Mapping[int, float]) -> tuple[float, float, float]:
-    """(slope, offset, variance) of what came later over what came early, by configuration.
+    """(slope, offset, variance) of the later values over the earlier ones, both by trial number.
 
-    Before anything is seen: a slope of one, a drop of a tenth, off by a quarter; as firm as two that were seen.
+    Prior: a slope of one, a drop of a tenth, a deviation of a quarter; as firm as two observations.
     """
     both = [number for number in later if number in early]
     if not both:
         return 1.0, -0.1, 0.25**2
-    x, y = np.array([early[number] for number in both]), np.array([later[number] for number in both])
-    centred = x - x.mean()
+    x = np.array([early[number] for number in both])
+    y = np.array([later[number] for number in both])
+    centered = x - x.mean()
     prior = 2 * 0.3**2
-    slope = float((centred @ (y - y.mean()) + prior) / (centred @ centred + prior))
-    left = y - y.mean() - slope * centred
-    variance = float((left @ left + 2 * 0.25**2) / (len(both) + 2))
+    slope = float((centered @ (y - y.mean()) + prior) / (centered @ centered + prior))
+    residuals = y - y.mean() - slope * centered
+    variance = float((residuals @ residuals + 2 * 0.25**2) / (len(both) + 2))
     return slope, float(y.mean() - slope * x.mean()), variance
 
 
@@ -90,29 +152,91 @@ def _log(value: float) -> float:
     return math.log(max(value, 1e-3)) if math.isfinite(value) else 10.0
 
 
-def _with(
-    process: surrogate.Process, points: Array, values: Array, extra: Array, there: Array, believed: Array
-) -> surrogate.Process:
-    return surrogate.condition(
-        process,
-        np.concatenate([points, there]),
-        np.concatenate([values, believed]),
-        np.concatenate([extra, np.zeros(len(there))]),
-    )
-
-
 def _candidates(
     search: Mapping[str, Range],
-    known: Sequence[Configuration],
+    trials: Sequence[Configuration],
     points: Array,
-    process: surrogate.Process,
+    process: Process,
     random: np.random.Generator,
 ) -> Array:
-    """[candidates, knobs]: places all over the cube, and some near those that the model thinks best."""
-    everywhere = random.random((_CANDIDATES, len(search)))
-    order = process.at(points)[0].argsort()[:5]
-    bases = np.stack([encoding.places(search, known[index].drawn or {}, random) for index in order])
-    near = bases[random.integers(len(bases), size=_NEAR)]
-    moved = random.random(near.shape) < 0.5
-    near = np.clip(np.where(moved, near + 0.12 * random.standard_normal(near.shape), near), 0.0, 1.0)
-    return np.concatenate([everywhere, near])
+    """[candidates, knobs] in the unit cube: all over it, and some near the trials that the model thinks best."""
+    wide = random.random((_WIDE_CANDIDATES, len(search)))  # [wide candidates, knobs]
+    order = process.posterior(points)[0].argsort()[:_BEST_BASES]
+    bases = np.stack([encoding.to_unit_cube(search, trials[index].drawn or {}, random) for index in order])
+    near = bases[random.integers(len(bases), size=_NEAR_CANDIDATES)]  # [near candidates, knobs]
+    is_moved = random.random(near.shape) < 0.5
+    moved = near + _NEAR_DISTANCE * random.standard_normal(near.shape)
+    near = np.clip(np.where(is_moved, moved, near), 0.0, 1.0)
+    return np.concatenate([wide, near])
+
+
+@dataclass(frozen=True)
+class Process:
+    """Posterior of a zero-mean process with a Matern 5/2 kernel (Rasmussen and Williams 2006, eq. 2.25, 4.17)."""
+
+    points: Array  # [n, features]
+    lengths: Array  # [features]
+    noise: float  # variance
+    factor: Array  # [n, n] Cholesky factor of kernel and noise in its lower half; the upper half is not read
+    weights: Array  # [n]
+
+    def posterior(self, points: Array) -> tuple[Array, Array]:
+        """([m], [m]) Mean and standard deviation at `points` [m, features], in units of the values' deviation."""
+        cross = _kernel(points, self.points, self.lengths)  # [m, n]
+        mean = cross @ self.weights
+        explained = solve_triangular(self.factor, cross.T, lower=True, check_finite=False)  # [n, m]
+        return mean, np.sqrt(np.maximum(1.0 - (explained**2).sum(0), 1e-12))
+
+
+def _kernel(first: Array, second: Array, lengths: Array) -> Array:
+    """[m, n] Matern 5/2 between `first` [m, features] and `second` [n, features]; 1 at no distance."""
+    rows = first / lengths
+    columns = second / lengths
+    squared = (rows**2).sum(1)[:, None] + (columns**2).sum(1)[None, :] - 2.0 * rows @ columns.T
+    distance = np.sqrt(5.0 * np.maximum(squared, 0.0))
+    return cast(Array, (1.0 + distance + distance**2 / 3.0) * np.exp(-distance))
+
+
+def fit(data: _Data, random: np.random.Generator) -> Process:
+    """The process after `data`, with the hyperparameters of the highest posterior among random ones.
+
+    The first half of the draws comes from the priors, the second half from near the best so far: a search over a
+    handful of numbers whose optimum is flat.
+    """
+    features = data.points.shape[1]
+    fitted = data
+    if len(data.values) > _MOST_FITTED:  # a study of hundreds would wait a second for each draw
+        fitted = data.subset(np.linspace(0, len(data.values) - 1, _MOST_FITTED).astype(int))
+    center = np.concatenate([np.full(features, math.log(_LENGTH)), [math.log(_NOISE)]])  # [features + 1]
+    spreads = np.concatenate([np.full(features, _LENGTH_SPREAD), [_NOISE_SPREAD]])
+    best = center
+    best_process, best_evidence = _condition_log(fitted, center)
+    for attempt in range(1, _HYPERPARAMETER_DRAWS):
+        normal = random.standard_normal(features + 1)
+        candidate = center + spreads * normal
+        if attempt >= _HYPERPARAMETER_DRAWS // 2:
+            candidate = best + 0.4 * spreads * normal
+        prior = -0.5 * float((((candidate - center) / spreads) ** 2).sum())
+        process, evidence = _condition_log(fitted, candidate)
+        if evidence + prior > best_evidence:
+            best = candidate
+            best_evidence = evidence + prior
+            best_process = process
+    if fitted is data:
+        return best_process
+    return _condition(data, best_process.lengths, best_process.noise)[0]
+
+
+def _condition_log(data: _Data, hyperparameters: Array) -> tuple[Process, float]:
+    """_condition with the logarithms [features + 1] of the length scales and of the noise's deviation."""
+    return _condition(data, np.exp(hyperparameters[:-1]), math.exp(2.0 * hyperparameters[-1]))
+
+
+def _condition(data: _Data, lengths: Array, noise: float) -> tuple[Process, float]:
+    """The process, and the logarithm of the values' likelihood under it, up to a constant."""
+    kernel = _kernel(data.points, data.points, lengths)  # [n, n]
+    kernel[np.diag_indices_from(kernel)] += noise + data.variances + 1e-8
+    factor, _ = cho_factor(kernel, lower=True, check_finite=False)
+    weights = cho_solve((factor, True), data.values, check_finite=False)  # [n]
+    evidence = -0.5 * float(data.values @ weights) - float(np.log(np.diag(factor)).sum())
+    return Process(data.points, lengths, noise, factor, weights), evidence

@@ -1,96 +1,49 @@
-"""(history, seed, number) -> parameters: an Optuna sampler over an in-memory study built from the ledger."""
+"""(history, seed, number) -> parameters: the samplers of the space file, each a pure function.
+
+Guided draws come from gp.py; TPE is Optuna's, over an in-memory study built from the ledger.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search import imported
+from search.imported import rescale_imported
 from search.optuna_logging import quiet_optuna
 from search.records import BAD_PARAMETERS, Configuration
-from search.samplers import gp, halton
+from search.samplers import gp
+from search.samplers.optuna_space import MEMORY_CONSTRAINT, can_hold_all, to_distributions
 from search.space import budget, encoding
-from search.space.distributions import Choice, FloatRange, IntRange, Range
+from search.space.distributions import Range
 
-GUIDED_FROM = 8
-MEMORY = "memory"  # the constraint that a configuration breaks which runs out of memory
-
-
-def distribution(one: Range) -> BaseDistribution:
-    """Optuna's word for a range of the space."""
-    if isinstance(one, FloatRange):
-        return FloatDistribution(one.low, one.high, log=one.log, step=one.step)
-    if isinstance(one, IntRange):
-        return IntDistribution(one.low, one.high, log=one.log, step=one.step or 1)
-    assert isinstance(one, Choice)
-    return CategoricalDistribution(one.values)
+GUIDED_FROM = 8  # trials; before them the guided sampler draws quasi-random ones
+_FLOAT_BITS = 54  # how many bits of a point's coordinate are told apart
 
 
-def distributions(search: Mapping[str, Range]) -> dict[str, BaseDistribution]:
-    """By name, in the order of names: the order must not change what a seed draws."""
-    return {name: distribution(search[name]) for name in sorted(search)}
+@dataclass(frozen=True)
+class _Request:
+    """What one draw depends on."""
 
+    search: Mapping[str, Range]
+    history: Sequence[Configuration]
+    seed: int
+    number: int
+    last_rung: int
+    given: Mapping[str, Any]
 
-def holds(dist: BaseDistribution, value: Any) -> bool:
-    """Whether Optuna can hold `value`: one added by hand may lie outside the range, and then it cannot."""
-    try:
-        return bool(dist._contains(dist.to_internal_repr(value)))
-    except (ValueError, TypeError):
-        return False
-
-
-def _seed(seed: int, number: int) -> int:
-    """One independent stream a configuration (32 bits, what numpy's generators take)."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:4], "big")
-
-
-def _worst(history: Sequence[Configuration]) -> float:
-    values = [rung.value for one in history for rung in one.rungs if math.isfinite(rung.value)]
-    return max(values, default=1.0)
-
-
-def known_trial(
-    one: Configuration, space: Mapping[str, BaseDistribution], worst: float, last_rung: int
-) -> FrozenTrial | None:
-    """What the sampler is told of a configuration; None where it tells nothing yet.
-
-    A paused one stands with the curve that it has: told as RUNNING, Optuna 5's TPE would count it as bad. One
-    whose parameters made it fail (diverged, out of memory) stands with the worst value seen, since TPE never
-    reads FAIL.
-    """
-    if one.drawn is None or set(one.drawn) != set(space):
-        return None
-    if not all(holds(space[name], value) for name, value in one.drawn.items()):
-        return None
-    params, curve = dict(one.drawn), one.curve
-    if one.failure in BAD_PARAMETERS:
-        bad = create_trial(
-            state=TrialState.PRUNED,
-            params=params,
-            distributions=dict(space),
-            intermediate_values={one.steps or 1: worst},
-        )
-        if one.failure == "oom":
-            bad.set_constraint(MEMORY, 1.0)
-        return bad
-    if one.failure is not None or not curve:
-        return None
-    if one.steps >= last_rung:
-        return create_trial(
-            state=TrialState.COMPLETE,
-            value=one.value,
-            params=params,
-            distributions=dict(space),
-            intermediate_values=curve,
-        )
-    return create_trial(state=TrialState.PRUNED, params=params, distributions=dict(space), intermediate_values=curve)
+    @property
+    def trial_seed(self) -> int:
+        """An independent seed for each trial."""
+        return _derived_seed(self.seed, self.number)
 
 
 def draw(
@@ -103,64 +56,148 @@ def draw(
     sampler: str = budget.SAMPLERS[0],
     given: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Values for every searched knob of configuration `number`; `given` ones are kept as they are.
+    """Values for every searched knob of a new trial; equal arguments give equal values in any process.
 
-    A pure function: the same arguments give the same values, in any process.
+    Args:
+        search: the ranges to draw from, by knob.
+        history: the trials that the draw may learn from, imported ones among them.
+        seed: the study's seed.
+        number: the trial's number.
+        last_rung: the step at which a training is complete.
+        sampler: one of budget.SAMPLERS.
+        given: values that are fixed for this trial; they are returned as they are.
     """
     if not search:
         return {}
-    history = imported.rescale_imported(history)
-    return {**SAMPLERS[sampler](search, history, seed, number, last_rung, given or {}), **(given or {})}
+    fixed = given or {}
+    request = _Request(search, rescale_imported(history), seed, number, last_rung, fixed)
+    return {**SAMPLERS[sampler](request), **fixed}
 
 
-def _random(
-    search: Mapping[str, Range], history: Sequence[Configuration], seed: int, number: int, last_rung: int, given: Given
-) -> dict[str, Any]:
-    return encoding.drawn(search, np.random.default_rng(_seed(seed, number)).random(len(search)))
+def _derived_seed(seed: int, number: int) -> int:
+    """32 bits, which is what numpy's generators take."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:4], "big")
 
 
-def _quasi_random(
-    search: Mapping[str, Range], history: Sequence[Configuration], seed: int, number: int, last_rung: int, given: Given
-) -> dict[str, Any]:
+def _random(request: _Request) -> dict[str, Any]:
+    coordinates = np.random.default_rng(request.trial_seed).random(len(request.search))
+    return encoding.from_unit_cube(request.search, coordinates)
+
+
+def _quasi_random(request: _Request) -> dict[str, Any]:
     """Point `number` of the seed's own scrambled Halton sequence."""
-    return encoding.drawn(search, halton.point(len(search), number, _seed(seed, -1)))
+    coordinates = halton_point(len(request.search), request.number, _derived_seed(request.seed, -1))
+    return encoding.from_unit_cube(request.search, coordinates)
 
 
-def _guided(
-    search: Mapping[str, Range], history: Sequence[Configuration], seed: int, number: int, last_rung: int, given: Given
-) -> dict[str, Any]:
-    """Quasi-random ones first; from then on a Gaussian process says where."""
-    inside = [one for one in history if one.drawn is None or _inside(search, one.drawn)]
-    found = None
-    if number >= GUIDED_FROM:
-        found = gp.draw(search, inside, last_rung, np.random.default_rng(_seed(seed, number)))
-    return found or _quasi_random(search, history, seed, number, last_rung, given)
+def _guided(request: _Request) -> dict[str, Any]:
+    """Quasi-random draws first; from GUIDED_FROM on a Gaussian process chooses."""
+    if request.number >= GUIDED_FROM:
+        distributions = to_distributions(request.search)
+        history = []
+        for trial in request.history:
+            if trial.drawn is None or can_hold_all(distributions, trial.drawn):
+                history.append(trial)
+        random = np.random.default_rng(request.trial_seed)
+        drawn = gp.draw(request.search, history, request.last_rung, random)
+        if drawn:
+            return drawn
+    return _quasi_random(request)
 
 
-def _inside(search: Mapping[str, Range], drawn: Mapping[str, Any]) -> bool:
-    """Whether the ranges can give it: one added by hand may lie outside."""
-    space = distributions(search)
-    return set(drawn) == set(space) and all(holds(space[name], value) for name, value in drawn.items())
-
-
-def _tpe(
-    search: Mapping[str, Range], history: Sequence[Configuration], seed: int, number: int, last_rung: int, given: Given
-) -> dict[str, Any]:
-    """Optuna's tree-structured Parzen estimator, with its defaults."""
-    space = distributions(search)
-    sampler = optuna.samplers.TPESampler(seed=_seed(seed, number))
+def _tpe(request: _Request) -> dict[str, Any]:
+    """Optuna's tree-structured Parzen estimator with its defaults."""
+    distributions = to_distributions(request.search)
+    sampler = optuna.samplers.TPESampler(seed=request.trial_seed)
     with quiet_optuna():
         study = optuna.create_study(sampler=sampler, direction="minimize")
-    worst = _worst(history)
-    told = (known_trial(one, space, worst, last_rung) for one in history)
-    study.add_trials([trial for trial in told if trial is not None])
-    if given:
-        study.enqueue_trial(dict(given))
+    worst = _worst_value(request.history)
+    for trial in request.history:
+        frozen = frozen_trial(trial, distributions, worst, request.last_rung)
+        if frozen is not None:
+            study.add_trial(frozen)
+    if request.given:
+        study.enqueue_trial(dict(request.given))
     with quiet_optuna():
-        trial = study.ask(dict(space))
-    return {name: trial.params[name] for name in space}
+        asked_trial = study.ask(dict(distributions))
+    return {name: asked_trial.params[name] for name in distributions}
 
 
-Given = Mapping[str, Any]
-Sampler = Callable[[Mapping[str, Range], Sequence[Configuration], int, int, int, Given], dict[str, Any]]
-SAMPLERS: dict[str, Sampler] = {"random": _random, "quasi-random": _quasi_random, "tpe": _tpe, "guided": _guided}
+SAMPLERS: dict[str, Callable[[_Request], dict[str, Any]]] = {
+    "random": _random,
+    "quasi-random": _quasi_random,
+    "tpe": _tpe,
+    "guided": _guided,
+}
+
+
+def _worst_value(history: Sequence[Configuration]) -> float:
+    values = [rung.value for trial in history for rung in trial.rungs]
+    return max(filter(math.isfinite, values), default=1.0)
+
+
+def frozen_trial(
+    trial: Configuration, distributions: Mapping[str, BaseDistribution], worst: float, last_rung: int
+) -> FrozenTrial | None:
+    """The trial as Optuna's sampler reads it; None if it says nothing yet.
+
+    A paused trial is PRUNED with the curve that it has: Optuna 5's TPE would count a RUNNING one as bad. A trial that
+    failed by its parameters (diverged, out of memory) is PRUNED with the `worst` value, since TPE never reads FAIL.
+    """
+    if trial.drawn is None or not can_hold_all(distributions, trial.drawn):
+        return None
+    is_bad = trial.failure in BAD_PARAMETERS
+    if not is_bad and (trial.failure is not None or not trial.curve):
+        return None
+    state = TrialState.PRUNED
+    value = None
+    curve = trial.curve
+    if is_bad:
+        curve = {trial.steps or 1: worst}
+    elif trial.steps >= last_rung:
+        state = TrialState.COMPLETE
+        value = trial.value
+    frozen = create_trial(
+        state=state,
+        value=value,
+        params=dict(trial.drawn),
+        distributions=dict(distributions),
+        intermediate_values=curve,
+    )
+    if trial.failure == "oom":
+        frozen.set_constraint(MEMORY_CONSTRAINT, 1.0)
+    return frozen
+
+
+def halton_point(dimensions: int, number: int, seed: int) -> NDArray[np.float64]:
+    """[dimensions] Point `number` (from 0) of the seed's own scrambled Halton sequence in the unit cube.
+
+    Every digit of the radical inverse is permuted by a permutation of its own (Owen, arXiv:1706.02808, algorithm 1).
+    Equal to scipy.stats.qmc.Halton, whose import takes 44 MB of a supervisor.
+    """
+    random = np.random.default_rng(seed).spawn(1)[0]  # as scipy derives it
+    return np.array([_radical_inverse(number, base, random) for base in _primes(dimensions)])
+
+
+def _radical_inverse(number: int, base: int, random: np.random.Generator) -> float:
+    """The permuted digits of `number` in `base`, read backwards behind the point."""
+    value = 0.0
+    weight = 1.0
+    digits_left = number
+    for _ in range(math.ceil(_FLOAT_BITS / math.log2(base)) - 1):
+        permutation = np.arange(base)
+        random.shuffle(permutation)
+        digits_left, digit = divmod(digits_left, base)
+        weight /= base
+        value += float(permutation[digit]) * weight
+    return value
+
+
+def _primes(count: int) -> list[int]:
+    primes: list[int] = []
+    number = 2
+    while len(primes) < count:
+        if all(number % prime for prime in primes):
+            primes.append(number)
+        number += 1
+    return primes

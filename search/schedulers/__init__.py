@@ -1,1 +1,5 @@
-"""Which configuration trains next, pauses or ends: pure functions of the history. Read scheduler.py first."""
+"""Which trial trains next, pauses, is pruned or has finished. Read scheduler.py first.
+
+scheduler.py holds the decisions that all strategies share; asha.py, optuna_pruners.py and racing.py are the strategies;
+paired_test.py compares two trials clip by clip; eta.py estimates the time left.
+"""

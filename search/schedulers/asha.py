@@ -1,146 +1,151 @@
-"""Ways of choosing between configurations: halving with promotion, a synchronous bracket, Optuna's stopping rules."""
+"""The strategies of the space file: asynchronous successive halving, a synchronous bracket, none, Optuna's pruners."""
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from search.records import Configuration
 from search.schedulers.paired_test import significantly_worse
 from search.schedulers.scheduler import Policy, SchedulerState, Verdict, value_at
 
-# Optuna's own pruners stop and never promote; search.schedulers.optuna_pruners asks them.
+# Optuna's own pruners stop trials and never promote any; see search.schedulers.optuna_pruners.
 OPTUNA_POLICIES = ("optuna-median", "optuna-halving", "optuna-hyperband")
 
 
-def _rests(one: Configuration) -> bool:
-    """Whether it waits at a rung, or has lost there and may still be called back."""
-    return one.state in ("paused", "pruned") and one.failure is None and one.steps > 0 and not one.unfinished
+def _is_waiting(trial: Configuration) -> bool:
+    """Whether it is paused at a rung, or was pruned there and can still be promoted."""
+    stopped = trial.state in ("paused", "pruned") and trial.failure is None
+    return stopped and trial.steps > 0 and not trial.unfinished
 
 
-def _pauses(study: SchedulerState, mine: Configuration) -> Verdict:
+def _waiting_at(rung: int, ranked: list[Configuration]) -> Iterator[Configuration]:
+    """Those of the ranked trials that wait at `rung` itself, best first."""
+    for trial in ranked:
+        if trial.steps == rung and _is_waiting(trial):
+            yield trial
+
+
+def _always_pause(state: SchedulerState, trial: Configuration) -> Verdict:
     return "paused"
 
 
-def _share(study: SchedulerState, rung: int, ranked: int) -> int:
-    """How many of those judged at `rung` go on: one in eta."""
-    return ranked // study.config.eta
+def _one_in_eta(state: SchedulerState, rung: int, judged: int) -> int:
+    return judged // state.config.eta
 
 
-def _late_share(study: SchedulerState, rung: int, ranked: int) -> int:
-    """The same, but two in three past the last rung before the end, unless that is the first rung.
+def _one_in_eta_then_more(state: SchedulerState, rung: int, judged: int) -> int:
+    """One in eta, but two in three past the last rung before the end, unless that is the first rung.
 
-    Judging is cheap where little was trained yet, so that is where to be strict; whoever came to the last rung is too
-    close to the others for a ranking to be trusted, and half of its way is paid for (replayed: studies/README.md).
+    Strictness is cheap where little was trained. Trials that reached the last rung are too close to each other for
+    their ranking to be trusted, and half of their training is paid for (simulated: studies/README.md).
     """
-    rungs = study.config.rungs
-    late = rung == rungs[-2] and rung != rungs[0] and study.config.eta > 1
-    return 2 * ranked // 3 if late else _share(study, rung, ranked)
+    rungs = state.config.rungs
+    is_late = rung == rungs[-2] and rung != rungs[0] and state.config.eta > 1
+    return 2 * judged // 3 if is_late else _one_in_eta(state, rung, judged)
 
 
-def _promoted(
-    study: SchedulerState, at_least: int, share: Callable[[SchedulerState, int, int], int] = _share
-) -> Configuration | None:
-    """The best of a rung's `share` that still rests there; the highest rung with one is served first."""
-    for rung in reversed(study.config.rungs[:-1]):
-        ranked = study.at(rung)
-        for one in ranked[: max(at_least if ranked else 0, share(study, rung, len(ranked)))]:
-            if one.steps == rung and _rests(one):
-                return one
+def _all(state: SchedulerState, rung: int, judged: int) -> int:
+    return judged
+
+
+def _promoted(state: SchedulerState, at_least: int) -> Configuration | None:
+    """The best waiting trial within its rung's share, or among the best `at_least`; highest rung first."""
+    for rung in reversed(state.config.rungs[:-1]):
+        ranked = state.ranked_at(rung)
+        share = max(at_least, _one_in_eta_then_more(state, rung, len(ranked)))
+        for trial in _waiting_at(rung, ranked[:share]):
+            return trial
     return None
 
 
-def _halving(study: SchedulerState) -> Configuration | None:
-    """Asynchronous successive halving (Li et al., arXiv:1810.05934, algorithm 2) with a late share, and a finish.
+def _halving(state: SchedulerState) -> Configuration | None:
+    """Asynchronous successive halving (Li et al., arXiv:1810.05934, algorithm 2) with a late share and a finish.
 
-    Where nothing new is to be begun and nobody is at anything, the best of each rung goes on whatever its share; then,
-    up to `max_full`, whoever the paired comparison cannot tell from the leader.
+    The finish starts when no new trial may start and no worker is training: the best of each rung goes on whatever
+    its share; then, up to `max_full`, trials that the paired test cannot tell from the leader.
     """
-    one = _promoted(study, 0, _late_share)
-    if one is None and study.full and not study.is_busy:
-        one = _promoted(study, 1, _late_share) or next(contenders(study), None)
-    return one
+    trial = _promoted(state, 0)
+    if trial is None and state.is_full and not state.is_busy:
+        trial = _promoted(state, 1) or next(tied_with_leader(state), None)
+    return trial
 
 
-def contenders(study: SchedulerState) -> Iterator[Configuration]:
-    """Those that rest and can't be told from the leader where both were judged, as many as `max_full` has room for.
+def tied_with_leader(state: SchedulerState) -> Iterator[Configuration]:
+    """Waiting trials that are not significantly worse than the leader where both were judged, nearest to the end first.
 
-    The nearest to the end come first; the first one goes on, and what it comes to decides about the others.
+    At most as many as make `max_full` beside the leader. Only the first one goes on; its result decides on the others.
     """
-    last = study.config.rungs[-1]
-    finished = [one for one in study.at(last) if math.isfinite(value_at(one, last))]
+    last = state.config.last_rung
+    finished = [trial for trial in state.ranked_at(last) if math.isfinite(value_at(trial, last))]
     if not finished:
         return
-    leader, others = finished[0], [one for one in finished[1:] if not significantly_worse(finished[0], one, last)]
-    room = study.config.max_full - len(others)
-    for rung in reversed(study.config.rungs[:-1]):
+    leader = finished[0]
+    tied = sum(not significantly_worse(leader, trial, last) for trial in finished[1:])
+    room = state.config.max_full - tied
+    for rung in reversed(state.config.rungs[:-1]):
         if rung not in leader.curve:
             continue
-        for one in study.at(rung):
-            if room > 0 and one.steps == rung and _rests(one) and not significantly_worse(leader, one, rung):
+        for trial in _waiting_at(rung, state.ranked_at(rung)):
+            if room > 0 and not significantly_worse(leader, trial, rung):
                 room -= 1
-                yield one
+                yield trial
 
 
-def promising(study: SchedulerState) -> list[Configuration]:
-    """The resting ones whose checkpoints can still be needed, the most promising first.
+def promising(state: SchedulerState) -> list[Configuration]:
+    """The paused trials whose checkpoints may still be needed, the most promising first.
 
-    By their place at their rung; those beyond a full study's share of it, who can only be called back as contenders,
-    come after all others.
+    Ordered by rank within their rung. Those beyond a full study's share of the rung come last: they can only be
+    called back as ties with the leader.
     """
-    shares: list[tuple[bool, float, int, Configuration]] = []
-    for rung in study.config.rungs[:-1]:
-        ranked = study.at(rung)
-        for place, one in enumerate(ranked):
-            if one.steps == rung and _rests(one) and one.state == "paused":
-                beyond = place >= max(1, study.total // study.config.eta)
-                shares.append((beyond, place / len(ranked), -rung, one))
-    return [one for *_, one in sorted(shares, key=lambda each: each[:3])]
+    ordered: list[tuple[bool, float, int, int, Configuration]] = []
+    within_share = max(1, state.total // state.config.eta)
+    for rung in state.config.rungs[:-1]:
+        ranked = state.ranked_at(rung)
+        for rank, trial in enumerate(ranked):
+            if trial.steps == rung and _is_waiting(trial) and trial.state == "paused":
+                ordered.append((rank >= within_share, rank / len(ranked), -rung, len(ordered), trial))
+    return [trial for *_, trial in sorted(ordered)]
 
 
-def _bracket(study: SchedulerState) -> Configuration | None:
-    """Successive halving in step (Jamieson and Talwalkar, arXiv:1502.07943): a rung is complete before any goes on."""
-    if not study.full:
+def _bracket(state: SchedulerState) -> Configuration | None:
+    """Synchronous successive halving (Jamieson and Talwalkar, arXiv:1502.07943): rungs are completed one by one."""
+    if not state.is_full:
         return None
-    size = len(study.history)
-    for rung in study.config.rungs[:-1]:
-        ranked = study.at(rung)
-        if len(ranked) < size and study.is_busy:
+    size = len(state.history)
+    for rung in state.config.rungs[:-1]:
+        ranked = state.ranked_at(rung)
+        if len(ranked) < size and state.is_busy:
             return None
-        size = max(1, size // study.config.eta)
-        for one in ranked[:size]:
-            if one.steps == rung and _rests(one):
-                return one
+        size = max(1, size // state.config.eta)
+        for trial in _waiting_at(rung, ranked[:size]):
+            return trial
     return None
 
 
-def _still_in(study: SchedulerState) -> Configuration | None:
-    """Whatever was not stopped goes on at once, lower numbers first."""
-    return next((one for one in study.history if one.state == "paused" and _rests(one)), None)
+def _first_paused(state: SchedulerState) -> Configuration | None:
+    """The lowest-numbered trial that was not pruned; it goes on at once."""
+    return next((trial for trial in state.history if trial.state == "paused" and _is_waiting(trial)), None)
 
 
-def _optuna(name: str, study: SchedulerState, mine: Configuration) -> Verdict:
-    from search.schedulers import optuna_pruners
+def _optuna(name: str, state: SchedulerState, trial: Configuration) -> Verdict:
+    from search.schedulers import optuna_pruners  # Optuna: reading a space file must not import it
 
-    return "pruned" if optuna_pruners.should_prune(name, study, mine) else "paused"
-
-
-def _race(study: SchedulerState) -> Configuration | None:
-    from search.schedulers import racing  # numpy: reading a space file must not import it
-
-    return racing.next_replicate(study)
+    return "pruned" if optuna_pruners.should_prune(name, state, trial) else "paused"
 
 
-def _all(study: SchedulerState, rung: int, ranked: int) -> int:
-    return ranked
+def _race(state: SchedulerState) -> Configuration | None:
+    from search.schedulers import racing  # numpy: likewise
+
+    return racing.next_replicate(state)
 
 
 POLICIES: dict[str, Policy] = {
-    "halving": Policy(_pauses, _halving, share=_late_share),
-    "bracket": Policy(_pauses, _bracket, synchronous=True, share=_share),
-    "none": Policy(_pauses, _still_in, share=_all),
-    **{name: Policy(functools.partial(_optuna, name), _still_in) for name in OPTUNA_POLICIES},
+    "halving": Policy(_always_pause, _halving, share=_one_in_eta_then_more),
+    "bracket": Policy(_always_pause, _bracket, synchronous=True, share=_one_in_eta),
+    "none": Policy(_always_pause, _first_paused, share=_all),
+    **{name: Policy(functools.partial(_optuna, name), _first_paused) for name in OPTUNA_POLICIES},
 }
-# What a study may be run by; no space asks for a race, `tmsearch confirm` does.
-ALL_POLICIES: dict[str, Policy] = {**POLICIES, "race": Policy(_pauses, _race, share=_all)}
+# A race cannot be asked for in a space file: `tmsearch confirm` runs it.
+ALL_POLICIES: dict[str, Policy] = {**POLICIES, "race": Policy(_always_pause, _race, share=_all)}

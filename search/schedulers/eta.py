@@ -1,130 +1,112 @@
-"""What a study has come to, rung by rung, and what it still owes: seconds by its ladder and by what it cost so far."""
+"""How far a study has come, rung by rung, and how many seconds are left until it ends."""
 
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from search.imported import without_imported
 from search.records import Configuration
-from search.schedulers.asha import ALL_POLICIES, contenders
-from search.schedulers.scheduler import Policy, SchedulerConfig, SchedulerState, value_at
+from search.schedulers.asha import ALL_POLICIES, tied_with_leader
+from search.schedulers.scheduler import SchedulerConfig, SchedulerState
 
-# Of rules that stop the worse ones: past each rung at most so many go on, in the long run.
-MOST_GO_ON = 0.5
-# Halving calls some back that were beside their rung's share: about `max_full` past the first rung and this part of
-# them past each further one (recorded tables of the demo and tiny.en, 8 to 64 configurations, rungs that double).
-CALLED_BACK = 0.5
+# Halving trains up to `max_full` trials in full that were beyond their rung's share. Each of them costs about this part
+# of a full training (recorded tables of the demo and tiny.en, 8 to 64 trials, rungs that double).
+_FINISH_SHARE = 0.75
 
 
 @dataclass(frozen=True)
 class RungSummary:
-    """One rung: how many configurations have a value there, and the best one."""
+    """One rung: how many trials have a value there, and the best one."""
 
     reached: int
     best: float | None
 
 
 def rung_summaries(config: SchedulerConfig, history: Sequence[Configuration]) -> list[RungSummary]:
-    """Every rung's, from the first to the end."""
-    study = SchedulerState(config, without_imported(history), 0)
-    found = []
-    for rung in study.config.rungs:
-        values = [one.curve[rung] for one in study.history if rung in one.curve]
-        best = min((value for value in values if math.isfinite(value)), default=None)
-        found.append(RungSummary(len(values), best))
-    return found
-
-
-@dataclass(frozen=True)
-class _Prices:
-    """Means over what was trained so far, in seconds."""
-
-    step: float
-    evaluation: float
-    by_rung: tuple[float, ...]  # a segment that ends there, its evaluation included
-
-    @classmethod
-    def of(cls, config: SchedulerConfig, history: Sequence[Configuration]) -> _Prices | None:
-        """None as long as nothing has a result."""
-        trained = [one for one in history if one.steps]
-        if not trained:
-            return None
-        step = math.fsum(one.total("train_seconds") / one.steps for one in trained) / len(trained)
-        evaluation = math.fsum(one.total("eval_seconds") for one in trained) / sum(len(one.rungs) for one in trained)
-        ends = [rung * step for rung in config.rungs]
-        prices = tuple(end - start + evaluation for start, end in zip([0.0, *ends], ends, strict=False))
-        return cls(step, evaluation, prices)
+    """A summary of every rung, in rising order; imported trainings do not count."""
+    trials = without_imported(history)
+    summaries = []
+    for rung in config.rungs:
+        values = [trial.curve[rung] for trial in trials if rung in trial.curve]
+        best = min(filter(math.isfinite, values), default=None)
+        summaries.append(RungSummary(len(values), best))
+    return summaries
 
 
 def seconds_left(
     config: SchedulerConfig, history: Sequence[Configuration], total: int, workers: int = 1
 ) -> float | None:
-    """What `workers` still take on the clock until the study of `total` configurations has ended; an estimate.
+    """Estimated seconds on the clock until `workers` have brought a study of `total` trials to its end.
 
-    Counted are training and evaluation as they cost so far: the segments that are running, what the ladder will yet
-    ask for, and those that may be trained in full beside the leader. None before the first result.
+    The full-training equivalents that are still to be trained, times the mean cost of one so far, training and
+    evaluation. None before the first result; 0 when the study has ended.
     """
-    mine = without_imported(history)
-    prices = _Prices.of(config, mine)
-    if prices is None:
+    trials = without_imported(history)
+    full_cost = _full_training_seconds(config, trials)
+    if full_cost is None:
         return None
-    if len(mine) >= total and all(one.ended for one in mine):
+    if len(trials) >= total and all(trial.ended for trial in trials):
         return 0.0
-    study = SchedulerState(config, mine, max(total, len(mine)))
-    owed, alone = _owed(ALL_POLICIES[config.strategy], study)
-    both = math.fsum(count * price for count, price in zip(owed, prices.by_rung, strict=True))
-    both += math.fsum(_running(one, prices) for one in mine if one.state == "running")
-    serial = math.fsum(count * price for count, price in zip(alone, prices.by_rung, strict=True))
-    # Nobody climbs two rungs at once, however many workers there are.
-    first = next((place for place, count in enumerate(owed) if count >= 1), len(owed))
-    return serial + max(both / max(1, workers), math.fsum(prices.by_rung[first:]))
+    state = SchedulerState(config, trials, max(total, len(trials)))
+    spent = 0
+    running = 0
+    for trial in trials:
+        step = _last_step(trial)
+        spent += step if trial.failure is None else 0
+        running += trial.target - step if trial.state == "running" else 0
+    beyond_shares = spent / config.last_rung - _shared_equivalents(state)
+    parallel = max(-beyond_shares, running / config.last_rung)
+    # One worker trains one trial at a time, and in the finish each trial waits for the result of the one before.
+    longest = min(parallel, 1 - config.rungs[0] / config.last_rung)
+    serial = _finish_equivalents(state, beyond_shares)
+    return full_cost * (max(parallel / max(1, workers), longest) + serial)
 
 
-def _running(one: Configuration, prices: _Prices) -> float:
-    """Of the segment that it is at."""
-    step = one.total("train_seconds") / one.steps if one.steps else prices.step
-    done = max(one.steps, int(one.progress.get("step") or 0))
-    return max(0, one.target - done) * step + prices.evaluation
+def _last_step(trial: Configuration) -> int:
+    """The step that it has reached, by its running segment's progress."""
+    if trial.state != "running":
+        return trial.steps
+    return min(trial.target, max(trial.steps, int(trial.progress.get("step") or 0)))
 
 
-def _owed(strategy: Policy, study: SchedulerState) -> tuple[list[float], list[float]]:
-    """Segments yet to be begun, by the rung that they end at; and those of the finish, where one waits for another."""
-    rungs = study.config.rungs
-    wanted = dict.fromkeys(rungs, 0.0)
-    count = float(study.total)
-    for rung in rungs:
-        wanted[rung] = count
-        count = max(1.0, _going_on(strategy, study, rung, count)) if rung != rungs[-1] else 0.0
-    begun = {rung: sum(_asks_no_more(one, rung) for one in study.history) for rung in rungs}
-    owed = [max(0.0, wanted[rung] - begun[rung]) for rung in rungs]
-    if study.config.strategy != "halving":
-        return owed, [0.0] * len(rungs)
-    return owed, _finish(study, [max(0.0, begun[rung] - wanted[rung]) for rung in rungs])
+def _full_training_seconds(config: SchedulerConfig, trials: Sequence[Configuration]) -> float | None:
+    """The mean cost of a training to the last rung, its evaluations included; None before the first result."""
+    trained = [trial for trial in trials if trial.steps]
+    if not trained:
+        return None
+    step_seconds = 0.0
+    evaluation_seconds = 0.0
+    for trial in trained:
+        step_seconds += trial.total("train_seconds") / trial.steps
+        evaluation_seconds += trial.total("eval_seconds") / len(trial.rungs)
+    return (step_seconds * config.last_rung + evaluation_seconds * len(config.rungs)) / len(trained)
 
 
-def _finish(study: SchedulerState, beyond: Sequence[float]) -> list[float]:
-    """Of halving: those that go on beside their rung's share, less those `beyond` it that did so already."""
-    rungs = study.config.rungs
-    if study.full and any(rungs[-1] in one.curve for one in study.history):
-        left = list(contenders(study))
-        return [float(sum(one.steps < rung for one in left)) for rung in rungs]
-    likely = [0.0, *(study.config.max_full * CALLED_BACK**place for place in range(len(rungs) - 1))]
-    return [max(0.0, min(count, study.total) - done) for count, done in zip(likely, beyond, strict=True)]
+def _shared_equivalents(state: SchedulerState) -> float:
+    """Full trainings that the whole study takes if each rung's share of trials goes on, failed trials left out."""
+    policy = ALL_POLICIES[state.config.strategy]
+    last = state.config.last_rung
+    count = state.total - sum(trial.failure is not None for trial in state.history)
+    if policy.share is None:
+        ended = [trial.steps for trial in state.history if trial.ended and trial.failure is None]
+        return count * statistics.fmean(ended or [last]) / last
+    steps = 0
+    start = 0
+    for rung in state.config.rungs:
+        steps += count * (rung - start)
+        count = max(1, policy.share(state, rung, count))
+        start = rung
+    return steps / last
 
 
-def _going_on(strategy: Policy, study: SchedulerState, rung: int, count: float) -> float:
-    """How many of `count` that are judged at `rung` go on past it."""
-    if strategy.share is not None:
-        return strategy.share(study, rung, int(count))
-    judged = [one for one in study.history if math.isfinite(value_at(one, rung))]
-    stopped = sum(one.state == "pruned" and one.steps == rung for one in judged)
-    # The first ones have nothing to be worse than, and all go on.
-    return count * min(MOST_GO_ON, 1 - stopped / len(judged) if judged else 1.0)
-
-
-def _asks_no_more(one: Configuration, rung: int) -> bool:
-    """Whether a configuration asks for no more segment that ends at `rung`."""
-    running = one.state == "running" and one.target >= rung
-    return rung in one.curve or running or (one.failure is not None)
+def _finish_equivalents(state: SchedulerState, beyond_shares: float) -> float:
+    """Full trainings that halving's finish still takes, of which `beyond_shares` were trained already."""
+    last = state.config.last_rung
+    if state.config.strategy != "halving":
+        return 0.0
+    if state.is_full and any(last in trial.curve for trial in state.history):
+        return sum(last - trial.steps for trial in tied_with_leader(state)) / last
+    return max(0.0, _FINISH_SHARE * state.config.max_full - max(0.0, beyond_shares))

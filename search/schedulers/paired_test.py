@@ -1,4 +1,4 @@
-"""Two configurations on the same clips: is one of them better, or could it be chance?"""
+"""Two trials on the same clips: is one of them worse, or could the difference be chance?"""
 
 from __future__ import annotations
 
@@ -7,30 +7,32 @@ from collections.abc import Sequence
 
 from search.records import Configuration
 
-# Two-sided 5 % of the normal distribution: differences beyond this many standard errors count as seen.
-SURE = 1.96
+# Two-sided 5 % of the normal distribution, in standard errors.
+_SIGNIFICANT_Z = 1.96
 
 
-def paired_z(one: Sequence[int], other: Sequence[int]) -> float:
-    """How many standard errors the second has more errors than the first; the same clips, in the same order.
+def paired_z(first: Sequence[int], second: Sequence[int]) -> float:
+    """By how many standard errors the second has more errors than the first; 0 if they never differ.
 
-    The paired z statistic of errors by clip. Where the two never differ it is 0.
+    The paired z statistic of errors by clip: the mean difference over its standard error. Both list the same clips in
+    the same order.
     """
-    differences = [theirs - mine for mine, theirs in zip(one, other, strict=True)]
+    differences = [errors - reference for reference, errors in zip(first, second, strict=True)]
     count = len(differences)
     mean = math.fsum(differences) / count
-    spread = math.fsum((each - mean) ** 2 for each in differences) / max(1, count - 1)
-    if spread == 0.0:
-        return 0.0 if mean == 0.0 else math.copysign(math.inf, mean)
-    return mean / math.sqrt(spread / count)
+    variance = math.fsum((difference - mean) ** 2 for difference in differences) / max(1, count - 1)
+    if variance > 0.0:
+        return mean / math.sqrt(variance / count)
+    return 0.0 if mean == 0.0 else math.copysign(math.inf, mean)
 
 
-def significantly_worse(leader: Configuration, other: Configuration, step: int) -> bool:
-    """Whether `other` is seen to be worse than `leader` at `step`, by the errors that both made on each clip.
+def significantly_worse(leader: Configuration, trial: Configuration, step: int) -> bool:
+    """Whether `trial` is significantly worse than `leader` at `step`, by the errors that both made on each clip.
 
-    Where a study does not record them, any difference counts.
+    Where a study does not record errors by clip, any difference counts.
     """
-    mine, theirs = (one.errors(step) for one in (leader, other))
-    if mine is None or theirs is None or len(mine) != len(theirs):
-        return other.curve[step] > leader.curve[step]
-    return paired_z(mine, theirs) > SURE
+    leader_errors = leader.errors(step)
+    trial_errors = trial.errors(step)
+    if leader_errors is None or trial_errors is None or len(leader_errors) != len(trial_errors):
+        return trial.curve[step] > leader.curve[step]
+    return paired_z(leader_errors, trial_errors) > _SIGNIFICANT_Z

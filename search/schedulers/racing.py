@@ -1,35 +1,40 @@
-"""A race between few configurations, each trained several times: who can't win any more, and when it is over."""
+"""A race (F-Race) between few configurations, each trained several times: who cannot win any more, and when it is over.
+
+A contender's trainings differ in seed or fold alone. Shapes: [trainings, items], where an item is a clip.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from search.records import Configuration
 from search.schedulers.scheduler import SchedulerState
 
 ALPHA = 0.05  # the chance, at most, that any contender is called better than the baseline though none is
 BEYOND_DOUBT = 0.001
-# What one training of a configuration differs in from the next; all else makes it another contender.
+# Parameters that differ between the trainings of one contender; any other difference makes another contender.
 REPLICATE = ("seed", "fold")
-# A contender that would come out ahead once in so many races is still in it.
+# A contender that would win once in this many races stays in.
 _HOPE = 0.02
-# After one training each, nothing is known of seeds: who is behind by so many standard errors over items is out.
+# After one training each nothing is known about seeds: a contender this many standard errors over items behind is out.
 _HOPELESS = 4.0
-# This closed form and the bootstrap that has the last word differ a little: a race ends early where both agree.
+# This closed form and the bootstrap that has the last word differ a little: a race ends early only where both agree.
 _MARGIN = 0.8
 
 Fate = Literal["in the race", "behind", "no better than the baseline", "failed"]
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One contender's trainings, in the order of the ledger, and what became of it after `rounds` of them."""
+    """One contender's trainings, in the order of the ledger, and its fate after `rounds` of them."""
 
     replicates: tuple[Configuration, ...]
     fate: Fate = "in the race"
@@ -37,26 +42,23 @@ class Arm:
 
     @property
     def numbers(self) -> tuple[int, ...]:
-        return tuple(one.number for one in self.replicates)
+        return tuple(training.number for training in self.replicates)
 
     def trained(self, rounds: int) -> list[Configuration]:
         """Those of the first `rounds` that have a result."""
-        return [one for one in self.replicates[:rounds] if one.rungs and one.failure is None]
+        return [training for training in self.replicates[:rounds] if training.rungs and training.failure is None]
 
     def failed(self, rounds: int) -> bool:
-        return any(one.failure is not None for one in self.replicates[:rounds])
+        return any(training.failure is not None for training in self.replicates[:rounds])
 
 
 @dataclass(frozen=True)
 class RaceState:
-    """Where a race is. The baseline comes first, then the contenders in the order in which they lead the search.
-
-    `due`: the trainings that the race goes on with; none where it is over.
-    """
+    """The state of a race. The baseline comes first, then the contenders in the order in which they lead the search."""
 
     arms: tuple[Arm, ...]
     rounds: int  # completed
-    due: tuple[Configuration, ...]
+    due: tuple[Configuration, ...]  # the trainings that are still missing in the next round; none when it is over
 
     @property
     def over(self) -> bool:
@@ -64,10 +66,10 @@ class RaceState:
 
 
 def level(rounds: int, planned: int) -> float:
-    """The share of ALPHA that the look after `rounds` of `planned` may spend; 0 after the first, which can't be tested.
+    """The share of ALPHA that the test after `rounds` of `planned` may spend; 0 after the first round, which has none.
 
-    Haybittle (1971) and Peto (1976): a race that is not over is won only by what is beyond doubt, which leaves nearly
-    all for the last look. The looks are added up: stopping early must not make a winner of chance.
+    Haybittle (1971) and Peto (1976): before the last round a race is won only by what is beyond doubt, which leaves
+    nearly all of ALPHA for the last test. The shares add up to ALPHA, so stopping early makes no winner of chance.
     """
     if rounds < 2 or rounds > planned:
         return 0.0
@@ -75,163 +77,191 @@ def level(rounds: int, planned: int) -> float:
 
 
 def race_state(history: Sequence[Configuration]) -> RaceState:
-    """Round for round from what is known; equal histories stand equal, whoever asks and when."""
-    arms = [Arm(group) for group in _groups(history)]
+    """The race judged round by round; equal histories give equal states, whoever asks and when."""
+    arms = _arms(history)
     planned = max((len(arm.replicates) for arm in arms), default=0)
-    for done in range(1, planned + 1):
-        running = [arm for place, arm in enumerate(arms) if place == 0 or arm.fate == "in the race"]
-        # A training that failed is over too: its arm is out, or the baseline has one fewer.
-        due = [one for arm in running for one in arm.replicates[done - 1 : done] if not one.rungs and not one.failure]
+    for rounds in range(1, planned + 1):
+        due = _due(arms, rounds)
         if due:
-            return RaceState(tuple(arms), done - 1, tuple(due))
-        arms = _judged(arms, done, planned)
-        if _known(arms, done, planned):
-            return RaceState(tuple(arms), done, ())
+            return RaceState(tuple(arms), rounds - 1, tuple(due))
+        arms = _judged(arms, rounds, planned)
+        if _is_decided(arms, rounds, planned):
+            return RaceState(tuple(arms), rounds, ())
     return RaceState(tuple(arms), planned, ())
 
 
-def next_replicate(study: SchedulerState) -> Configuration | None:
-    """The next training of the race; None while others run what is left of a round, and when it is over."""
-    for one in race_state(study.history).due:
-        if one.state in ("paused", "pruned"):
-            return one
+def next_replicate(state: SchedulerState) -> Configuration | None:
+    """The next training of the race; None while the rest of a round is running elsewhere, and when it is over."""
+    for training in race_state(state.history).due:
+        if training.state in ("paused", "pruned"):
+            return training
     return None
 
 
-def _groups(history: Sequence[Configuration]) -> list[tuple[Configuration, ...]]:
-    found: dict[str, list[Configuration]] = {}
-    for one in history:
-        params = {name: value for name, value in (one.params or {}).items() if name not in REPLICATE}
-        found.setdefault(json.dumps(params, sort_keys=True), []).append(one)
-    return [tuple(group) for group in found.values()]
+def _arms(history: Sequence[Configuration]) -> list[Arm]:
+    groups: dict[str, list[Configuration]] = {}
+    for training in history:
+        shared = {name: value for name, value in (training.params or {}).items() if name not in REPLICATE}
+        groups.setdefault(json.dumps(shared, sort_keys=True), []).append(training)
+    return [Arm(tuple(group)) for group in groups.values()]
 
 
-def _judged(arms: Sequence[Arm], done: int, planned: int) -> list[Arm]:
-    """The arms after `done` rounds: those that can't win any more are out."""
-    judged = list(arms)
-    base = _Table(arms[0], done)
-    tables = {place: _Table(arm, done) for place, arm in enumerate(arms) if place and arm.fate == "in the race"}
-    seeds = _Seeds([base, *(_Table(arm, done) for arm in arms[1:])], done)
-    usable = {place: table for place, table in tables.items() if not arms[place].failed(done) and table.count}
-    first = min(usable, key=lambda place: (usable[place].mean, place), default=None)
-    for place, arm in enumerate(arms):
-        if place not in tables:
+def _due(arms: Sequence[Arm], rounds: int) -> list[Configuration]:
+    """Missing trainings of round `rounds`: of the baseline and of those in the race."""
+    due = []
+    for index, arm in enumerate(arms):
+        is_running = index == 0 or arm.fate == "in the race"
+        if not is_running or len(arm.replicates) < rounds:
             continue
+        training = arm.replicates[rounds - 1]
+        # A training that failed is not repeated: its arm is out, or the baseline has one fewer.
+        if not training.rungs and not training.failure:
+            due.append(training)
+    return due
+
+
+def _judged(arms: Sequence[Arm], rounds: int, planned: int) -> list[Arm]:
+    """The arms after `rounds` rounds: contenders that cannot win any more are out."""
+    tables = [_ErrorTable(arm, rounds) for arm in arms]
+    racing = [index for index, arm in enumerate(arms) if index > 0 and arm.fate == "in the race"]
+    judge = _Judge(tables[0], _SeedSpread(tables, rounds), rounds, planned, len(arms) - 1)
+    usable = [index for index in racing if tables[index].count and not arms[index].failed(rounds)]
+    first = min(usable, key=lambda index: (tables[index].mean, index), default=None)
+    judged = list(arms)
+    for index in racing:
         fate: Fate = "in the race"
-        if place not in usable:
+        if index not in usable:
             fate = "failed"
-        elif place != first and first is not None and _behind(tables[place], usable[first], seeds, done, planned):
+        elif first is not None and index != first and judge.is_behind(tables[index], tables[first]):
             fate = "behind"
-        elif base.count and _no_better(tables[place], base, seeds, done, planned, len(arms) - 1):
+        elif tables[0].count and judge.is_no_better(tables[index]):
             fate = "no better than the baseline"
-        judged[place] = Arm(arm.replicates, fate, done)
+        judged[index] = replace(arms[index], fate=fate, rounds=rounds)
     return judged
 
 
-def _known(arms: Sequence[Arm], done: int, planned: int) -> bool:
+def _is_decided(arms: Sequence[Arm], rounds: int, planned: int) -> bool:
     """Whether more trainings would not change the answer."""
-    left = [arm for arm in arms[1:] if arm.fate == "in the race"]
-    if not left:
+    racing = [arm for arm in arms[1:] if arm.fate == "in the race"]
+    if not racing:
         return True
-    if len(left) > 1 or done < 2:
+    if len(racing) > 1 or rounds < 2:
         return False
-    base, one = _Table(arms[0], done), _Table(left[0], done)
-    seeds = _Seeds([_Table(arm, done) for arm in arms], done)
-    if base.count < 2 or one.count < 2 or not seeds.freedom:
+    baseline = _ErrorTable(arms[0], rounds)
+    contender = _ErrorTable(racing[0], rounds)
+    spread = _SeedSpread([_ErrorTable(arm, rounds) for arm in arms], rounds)
+    if baseline.count < 2 or contender.count < 2 or not spread.freedom:
         return False
-    error = math.sqrt(_items(one, base) + seeds.of_mean(one.count) + seeds.of_mean(base.count))
-    share = _MARGIN * level(done, planned) / (len(arms) - 1)
-    return bool(one.mean - base.mean < -_student(share, seeds.freedom) * error)
+    variance = _item_variance(contender, baseline) + spread.of_mean(contender.count) + spread.of_mean(baseline.count)
+    share = _MARGIN * level(rounds, planned) / (len(arms) - 1)
+    return bool(contender.mean - baseline.mean < -_student(share, spread.freedom) * math.sqrt(variance))
 
 
-class _Table:
-    """One arm's errors [trainings, items] on the first rounds, and its mean errors an item; in the study's own unit.
+class _ErrorTable:
+    """One arm's errors in the first rounds, in the study's own unit.
 
-    Where errors by item are not recorded the values themselves are the only item.
+    Where errors by item are not recorded, the values themselves are the only item.
     """
 
-    def __init__(self, arm: Arm, done: int) -> None:
-        trained = arm.trained(done)
-        self.folds = tuple((one.params or {}).get("fold", 0) for one in trained)
-        listed = [one.errors(one.steps) for one in trained]
-        known = all(each is not None for each in listed)
-        self.errors: list[Any] = [
-            np.asarray(each if known else [one.value], float) for each, one in zip(listed, trained, strict=True)
-        ]
+    def __init__(self, arm: Arm, rounds: int) -> None:
+        trained = arm.trained(rounds)
+        by_item = all(training.errors(training.steps) is not None for training in trained)
+        self.folds = tuple((training.params or {}).get("fold", 0) for training in trained)
+        self.errors: list[Array] = []  # a row [items] for each training
+        for training in trained:
+            errors = training.errors(training.steps) if by_item else [training.value]
+            self.errors.append(np.asarray(errors, float))
         self.count = len(self.errors)
-        self.means = np.array([each.mean() for each in self.errors])
+        self.means = np.array([row.mean() for row in self.errors])  # [trainings]
         self.mean = float(self.means.mean()) if self.count else math.inf
 
+    @property
+    def has_folds(self) -> bool:
+        return len(set(self.folds)) > 1
 
-class _Seeds:
-    """The spread between trainings of one arm, all arms together; with folds, without what a fold does to every arm."""
 
-    def __init__(self, tables: Sequence[_Table], done: int) -> None:
-        several = [table for table in tables if table.count > 1]
-        self.variance, self.freedom = 0.0, 0
-        if not several:
+class _SeedSpread:
+    """The variance between trainings of one arm, pooled over all arms; with folds, without what a fold does to all."""
+
+    def __init__(self, tables: Sequence[_ErrorTable], rounds: int) -> None:
+        repeated = [table for table in tables if table.count > 1]
+        self.variance = 0.0
+        self.freedom = 0  # degrees of freedom; 0: nothing is known
+        if not repeated:
             return
-        if any(len(set(table.folds)) > 1 for table in several):
-            whole = np.array([table.means for table in several if table.count == done])
-            if len(whole) < 2:
+        if any(table.has_folds for table in repeated):
+            complete = np.array([table.means for table in repeated if table.count == rounds])  # [arms, rounds]
+            if len(complete) < 2:
                 return
-            rest = whole - whole.mean(axis=1, keepdims=True) - whole.mean(axis=0) + whole.mean()
-            self.freedom = (len(whole) - 1) * (done - 1)
-            self.variance = float((rest**2).sum()) / self.freedom
+            residuals = complete - complete.mean(axis=1, keepdims=True) - complete.mean(axis=0) + complete.mean()
+            self.freedom = (len(complete) - 1) * (rounds - 1)
+            self.variance = float((residuals**2).sum()) / self.freedom
             return
-        self.freedom = sum(table.count - 1 for table in several)
-        squares = sum(float(((table.means - table.mean) ** 2).sum()) for table in several)
+        self.freedom = sum(table.count - 1 for table in repeated)
+        squares = sum(float(((table.means - table.mean) ** 2).sum()) for table in repeated)
         self.variance = squares / self.freedom
 
     def of_mean(self, count: int) -> float:
         """The variance of a mean over `count` trainings."""
         return self.variance / count
 
-    def to_come(self, done: int, planned: int) -> float:
-        """The standard deviation of what a difference of two means still moves by until all rounds are done."""
-        return math.sqrt(2 * self.variance * (1 / done - 1 / planned))
+    def to_come(self, rounds: int, planned: int) -> float:
+        """The standard deviation of the change of a difference of two means until all rounds are done."""
+        return math.sqrt(2 * self.variance * (1 / rounds - 1 / planned))
 
 
-def _items(one: _Table, other: _Table) -> float:
-    """The variance of the difference of two means that comes from the choice of items, beyond what seeds hold.
+def _item_variance(first: _ErrorTable, second: _ErrorTable) -> float:
+    """The variance of the difference of two means that comes from the choice of items, beyond the spread of seeds.
 
-    Each fold's items are seen by one training: there the spread between trainings holds all of it.
+    With folds each item is seen by one training, and the spread between trainings holds all of it.
     """
-    if len(set(one.folds)) > 1 or not one.count or not other.count or len(one.errors[0]) < 2:
+    if first.has_folds or not first.count or not second.count or len(first.errors[0]) < 2:
         return 0.0
-    mine, theirs = np.array(one.errors), np.array(other.errors)
-    items = mine.shape[1]
-    whole = float((mine.mean(axis=0) - theirs.mean(axis=0)).var(ddof=1)) / items
-    together = 0.0
-    for errors in (mine, theirs):
+    tables = (np.array(first.errors), np.array(second.errors))  # each [trainings, items]
+    items = tables[0].shape[1]
+    total = float((tables[0].mean(axis=0) - tables[1].mean(axis=0)).var(ddof=1)) / items
+    from_seeds = 0.0
+    for errors in tables:
         if len(errors) > 1:
-            rest = errors - errors.mean(axis=0)
-            together += float(rest.var(axis=1, ddof=1).mean()) / (items * (len(errors) - 1))
-    return float(max(0.0, whole - together))
+            residuals = errors - errors.mean(axis=0)
+            from_seeds += float(residuals.var(axis=1, ddof=1).mean()) / (items * (len(errors) - 1))
+    return float(max(0.0, total - from_seeds))
 
 
-def _behind(one: _Table, first: _Table, seeds: _Seeds, done: int, planned: int) -> bool:
-    """Whether it can't be the best of all by their means any more."""
-    gap = one.mean - first.mean
-    if not seeds.freedom:
-        return gap > _HOPELESS * math.sqrt(_items(one, first)) > 0
-    return bool(gap > 0 and gap > _student(_HOPE, seeds.freedom) * seeds.to_come(done, planned))
+@dataclass(frozen=True)
+class _Judge:
+    """What decides on a contender after `rounds` of the `planned` ones."""
 
+    baseline: _ErrorTable
+    spread: _SeedSpread
+    rounds: int
+    planned: int
+    contenders: int
 
-def _no_better(one: _Table, base: _Table, seeds: _Seeds, done: int, planned: int, contenders: int) -> bool:
-    """Whether the last round can't call it better than the baseline any more."""
-    if not seeds.freedom:
-        return one.mean - base.mean > _HOPELESS * math.sqrt(_items(one, base)) > 0
-    error = math.sqrt(_items(one, base) + 2 * seeds.variance / planned)
-    # By then the spread will be known from more trainings than now.
-    freedom = seeds.freedom * (planned - 1) // (done - 1)
-    needed = _student(level(planned, planned) / contenders, freedom) * error
-    hoped = one.mean - base.mean - _student(_HOPE, seeds.freedom) * seeds.to_come(done, planned)
-    return bool(hoped > -needed)
+    def is_behind(self, table: _ErrorTable, first: _ErrorTable) -> bool:
+        """Whether it cannot become the contender with the best mean any more."""
+        gap = table.mean - first.mean
+        if not self.spread.freedom:
+            return gap > _HOPELESS * math.sqrt(_item_variance(table, first)) > 0
+        return bool(gap > 0 and gap > self._hoped_change())
+
+    def is_no_better(self, table: _ErrorTable) -> bool:
+        """Whether the last round cannot call it better than the baseline any more."""
+        gap = table.mean - self.baseline.mean
+        if not self.spread.freedom:
+            return gap > _HOPELESS * math.sqrt(_item_variance(table, self.baseline)) > 0
+        error = math.sqrt(_item_variance(table, self.baseline) + 2 * self.spread.variance / self.planned)
+        # By then the spread will be known from more trainings than now.
+        freedom = self.spread.freedom * (self.planned - 1) // (self.rounds - 1)
+        needed = _student(level(self.planned, self.planned) / self.contenders, freedom) * error
+        return bool(gap - self._hoped_change() > -needed)
+
+    def _hoped_change(self) -> float:
+        return _student(_HOPE, self.spread.freedom) * self.spread.to_come(self.rounds, self.planned)
 
 
 def _student(share: float, freedom: int) -> float:
-    """The value that Student's t passes with probability `share`."""
-    from scipy.special import stdtrit
+    """The value that Student's t exceeds with probability `share`."""
+    from scipy.special import stdtrit  # slow to import
 
     return float(stdtrit(freedom, 1 - share))

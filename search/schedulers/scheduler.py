@@ -1,4 +1,7 @@
-"""Rungs: when a configuration pauses, goes on, or ends; pure functions of the history."""
+"""The scheduler decides which trial trains next, pauses, is pruned or has finished: pure functions of the history.
+
+Values are compared at rungs (steps); lower is better.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ Verdict = Literal["paused", "pruned", "finished"]
 
 @dataclass(frozen=True)
 class SchedulerConfig:
-    """What a ladder needs of the space's budget. `rungs` rise and end at the full budget, in optimizer steps."""
+    """The scheduler's part of a space's budget. `rungs` rise and end at the full budget, in optimizer steps."""
 
     rungs: tuple[int, ...]
     strategy: str = "halving"
@@ -24,13 +27,13 @@ class SchedulerConfig:
 
     @property
     def last_rung(self) -> int:
-        """The full budget."""
+        """The full budget, in optimizer steps."""
         return self.rungs[-1]
 
 
 @dataclass(frozen=True)
 class NextSegment:
-    """The next segment: of configuration `number`, or of a new one where it is None."""
+    """The next stretch of training: of trial `number`, or of a new trial where it is None."""
 
     number: int | None
     first_step: int
@@ -39,9 +42,9 @@ class NextSegment:
 
 @dataclass(frozen=True)
 class SchedulerState:
-    """What a decision may look at. `total`: how many configurations the study is to have.
+    """What a decision may depend on. `total` is the number of trials that the study is to have.
 
-    `closing`: time is running out, so that nothing new is begun and what was begun is brought to its end.
+    `closing`: time is running out, so no new trial starts and those that started are brought to their end.
     """
 
     config: SchedulerConfig
@@ -50,40 +53,45 @@ class SchedulerState:
     closing: bool = False
 
     @property
-    def full(self) -> bool:
-        """Whether no new configuration is to be begun."""
+    def is_full(self) -> bool:
+        """Whether no new trial may start."""
         return self.closing or len(self.history) >= self.total
 
     @property
     def is_busy(self) -> bool:
-        """Whether any worker is at something."""
-        return any(one.state == "running" for one in self.history)
+        """Whether any worker is training."""
+        return any(trial.state == "running" for trial in self.history)
 
-    def at(self, step: int) -> list[Configuration]:
-        """Those that have a value at `step`, best first; failed ones, which have none to show for it, last."""
-        reached = [one for one in self.history if step in one.curve or (one.failure and one.target >= step)]
-        return sorted(reached, key=lambda one: (value_at(one, step), one.number))
+    def ranked_at(self, step: int) -> list[Configuration]:
+        """Trials with a value at `step`, best first; those that failed on the way there come last."""
+        reached = [trial for trial in self.history if step in trial.curve or (trial.failure and trial.target >= step)]
+        return sorted(reached, key=lambda trial: (value_at(trial, step), trial.number))
 
 
 @dataclass(frozen=True)
 class Policy:
-    """How configurations are chosen between: the one seam for all ways of doing it.
+    """One strategy of choosing between trials; the only interface that all of them share.
 
-    `verdict`: of a configuration that just got a value below the last rung. `promote`: which of those that
-    rest goes on to its next rung, before anything new is begun; None: none of them. `share`: how many of so many
-    that were judged at a rung go on past it; None: their values say it, whatever their number.
+    Attributes:
+        verdict: for a trial that just got a value below the last rung.
+        promote: the waiting trial that goes on to its next rung before any new one starts; None if there is none.
+        synchronous: rungs are completed in step. A draw then sees no results, since it must not depend on which
+            worker was done first.
+        share: how many of the trials judged at a rung go on, given (state, rung, how many were judged). None where
+            that depends on their values alone.
     """
 
     verdict: Callable[[SchedulerState, Configuration], Verdict]
     promote: Callable[[SchedulerState], Configuration | None]
-    # In step: what is drawn must not depend on who happened to be done first, so a draw sees no results.
     synchronous: bool = False
     share: Callable[[SchedulerState, int, int], int] | None = None
 
 
-def value_at(one: Configuration, step: int) -> float:
-    """The value at `step`; infinite where there is none, or the configuration failed."""
-    value = one.curve.get(step, math.inf) if one.failure is None else math.inf
+def value_at(trial: Configuration, step: int) -> float:
+    """The trial's value at `step`; infinite if it has none there, it is not finite, or the trial failed."""
+    if trial.failure is not None:
+        return math.inf
+    value = trial.curve.get(step, math.inf)
     return value if math.isfinite(value) else math.inf
 
 
@@ -92,33 +100,36 @@ def next_rung(config: SchedulerConfig, steps: int) -> int:
     return next(rung for rung in config.rungs if rung > steps)
 
 
-def begun(study: SchedulerState) -> Configuration | None:
-    """What somebody began and left, or a person queued: lower numbers first, begun before queued."""
-    left = [one for one in study.history if one.state == "queued" or (one.state == "paused" and one.unfinished)]
-    return min(left, key=lambda one: (one.state == "queued", one.number), default=None)
+def _interrupted(state: SchedulerState) -> Configuration | None:
+    """A trial whose segment was interrupted, else one that a person queued; lower numbers first."""
+    interrupted = [trial for trial in state.history if trial.state == "paused" and trial.unfinished]
+    queued = [trial for trial in state.history if trial.state == "queued"]
+    return min(interrupted or queued, key=lambda trial: trial.number, default=None)
 
 
-def choose(strategy: Policy, study: SchedulerState) -> NextSegment | None:
-    """The next segment to run, or None where there is none for now.
+def choose(policy: Policy, state: SchedulerState) -> NextSegment | None:
+    """The next segment to train, or None if there is none for now.
 
-    What was begun comes first, so that a search that was killed finishes what it began; then what is promoted;
-    then something new, while the total is not reached.
+    Interrupted segments come first, so that a search that was killed completes what it started; then promotions;
+    then a new trial, while the total is not reached.
     """
-    chosen = begun(study) or strategy.promote(study)
-    if chosen is not None:
-        return NextSegment(chosen.number, chosen.steps, next_rung(study.config, chosen.steps))
-    return None if study.full else NextSegment(None, 0, study.config.rungs[0])
+    trial = _interrupted(state) or policy.promote(state)
+    if trial is not None:
+        return NextSegment(trial.number, trial.steps, next_rung(state.config, trial.steps))
+    if state.is_full:
+        return None
+    return NextSegment(None, 0, state.config.rungs[0])
 
 
-def history_for_draw(
-    strategy: Policy, history: Sequence[Configuration], number: int | None
-) -> tuple[Configuration, ...]:
-    """What the draw of configuration `number` (None: a new one) may look at."""
-    return () if strategy.synchronous else tuple(one for one in history if one.number != number)
+def history_for_draw(policy: Policy, history: Sequence[Configuration], number: int | None) -> tuple[Configuration, ...]:
+    """The trials that the draw of trial `number` (None: a new one) may learn from."""
+    if policy.synchronous:
+        return ()
+    return tuple(trial for trial in history if trial.number != number)
 
 
 def decide(
-    strategy: Policy,
+    policy: Policy,
     config: SchedulerConfig,
     history: Sequence[Configuration],
     total: int,
@@ -126,32 +137,28 @@ def decide(
     value: float,
     metrics: Mapping[str, Any],
 ) -> tuple[Verdict, str | None]:
-    """What becomes of the claimed configuration with this result, and why where it ends."""
-    if claim.last_step >= config.rungs[-1]:
+    """The claimed trial's next state after this result, and the reason if it ends."""
+    if claim.last_step >= config.last_rung:
         return "finished", f"trained in full, {claim.last_step} steps"
-    before = next(one for one in history if one.number == claim.number)
+    before = next(trial for trial in history if trial.number == claim.number)
     rungs = (*before.rungs, Rung(claim.last_step, value, metrics))
-    mine = replace(before, rungs=rungs, state="paused", drawn=claim.drawn, params=claim.params)
-    known = SchedulerState(
-        config, [mine if one.number == claim.number else one for one in without_imported(history)], total
-    )
-    decided = strategy.verdict(known, mine)
-    return decided, pruning_reason(config, mine) if decided == "pruned" else None
+    after = replace(before, rungs=rungs, state="paused", drawn=claim.drawn, params=claim.params)
+    updated = without_imported(history)
+    updated[updated.index(before)] = after
+    verdict = policy.verdict(SchedulerState(config, updated, total), after)
+    if verdict == "pruned":
+        return verdict, pruning_reason(config, after)
+    return verdict, None
 
 
-def pruning_reason(config: SchedulerConfig, one: Configuration) -> str:
-    """Why a configuration that rests is not trained further."""
-    return f"pruned at step {one.steps} by {config.strategy}"
-
-
-def leader(config: SchedulerConfig, history: Sequence[Configuration]) -> Configuration | None:
-    """The best at the highest rung that any configuration reached; see records.best."""
-    return best_configuration(tuple(history))
+def pruning_reason(config: SchedulerConfig, trial: Configuration) -> str:
+    """Why a waiting trial is not trained further."""
+    return f"pruned at step {trial.steps} by {config.strategy}"
 
 
 def seconds_to_finish(config: SchedulerConfig, history: Sequence[Configuration]) -> float:
-    """What it takes to bring the leader to the last rung, by its own costs so far; 0 where it is there."""
-    one = leader(config, history)
-    if one is None or one.steps >= config.rungs[-1]:
+    """Seconds to bring the best trial to the last rung, by its own cost so far; 0 if it is there or none exists."""
+    leader = best_configuration(tuple(history))
+    if leader is None or leader.steps >= config.last_rung:
         return 0.0
-    return one.seconds / one.steps * (config.rungs[-1] - one.steps)
+    return leader.seconds / leader.steps * (config.last_rung - leader.steps)

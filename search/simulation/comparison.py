@@ -65,9 +65,11 @@ def wrong_prior(table: BenchmarkTable, factor: float = WRONG_BY) -> Mapping[str,
     # The most similar curve over all knobs may be the best itself: it shares all the others.
     distances = [abs(math.log(curve.drawn["learning_rate"] / wrong_rate)) for curve in table.curves]
     close = max(math.log(2.0), min(distances))
-    point = encoding.point(table.search, {**table.best.drawn, "learning_rate": wrong_rate})
+    point = encoding.features(table.search, {**table.best.drawn, "learning_rate": wrong_rate})
     candidates = [curve for curve, distance in zip(table.curves, distances, strict=True) if distance <= close]
-    nearest = min(candidates, key=lambda curve: float(((encoding.point(table.search, curve.drawn) - point) ** 2).sum()))
+    nearest = min(
+        candidates, key=lambda curve: float(((encoding.features(table.search, curve.drawn) - point) ** 2).sum())
+    )
     return nearest.drawn
 
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from search.process_id import ProcessId
-from search.records import Claim
+from search.records import Claim, best_configuration
 from search.samplers import sampler as sampling
 from search.schedulers import paired_test
-from search.schedulers.scheduler import SchedulerConfig, leader
+from search.schedulers.scheduler import SchedulerConfig
 from search.simulation.benchmark_table import BenchmarkTable, Curve
 from search.simulation.memory_ledger import MemoryLedger
 from search.space import encoding
@@ -87,7 +87,7 @@ class SimulatedSearch:
         self.ledger = MemoryLedger(table.study, min(method.trials or len(table.curves), len(table.curves)))
         self.taken: dict[int, int] = {}  # a configuration's number -> its curve's index
         self.prior = prior
-        self._points = np.stack([encoding.point(table.search, curve.drawn) for curve in table.curves])
+        self._points = np.stack([encoding.features(table.search, curve.drawn) for curve in table.curves])
         self._free = np.ones(len(table.curves), dtype=bool)  # [curves]
 
     def run(self, good: frozenset[int], once: bool = False) -> SimulationResult:
@@ -130,7 +130,7 @@ class SimulatedSearch:
 
     def leader_value(self) -> float:
         """The value in full of the configuration that a person would take now; infinite if there is none."""
-        configuration = leader(self.scheduler_config, self.ledger.history())
+        configuration = best_configuration(self.ledger.history())
         if configuration is None:
             return math.inf
         return self.table.full_value(self.table.curves[self.taken[configuration.number]])
@@ -160,7 +160,7 @@ class SimulatedSearch:
         return replace(claim, drawn=recorded, params=recorded)
 
     def _nearest(self, drawn: Mapping[str, Any]) -> int:
-        distances = ((self._points - encoding.point(self.table.search, drawn)) ** 2).sum(1)  # [curves]
+        distances = ((self._points - encoding.features(self.table.search, drawn)) ** 2).sum(1)  # [curves]
         distances[~self._free] = np.inf
         return int(distances.argmin())
 

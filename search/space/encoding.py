@@ -1,4 +1,8 @@
-"""Drawn values as points of the unit cube, and back: where distances mean something."""
+"""Drawn values as points of the unit cube and back, so that distances between them mean something.
+
+Two forms, knobs sorted by name in both: coordinates [knobs], one number from 0 to 1 a knob, choices included; and
+features [features], the same but with one number for each value of a choice.
+"""
 
 from __future__ import annotations
 
@@ -12,90 +16,99 @@ from numpy.typing import NDArray
 from search.space.distributions import Choice, FloatRange, IntRange, Range
 from search.space.knobs import same
 
-Points = NDArray[np.float64]
+Array = NDArray[np.float64]
+
+# A choice's feature: two choices are then as far apart as the ends of a range.
+_CHOICE_FEATURE = math.sqrt(0.5)
 
 
-def names(search: Mapping[str, Range]) -> list[str]:
-    """The order of the knobs in a point: that of their names, whatever the file's."""
-    return sorted(search)
-
-
-def point(search: Mapping[str, Range], drawn: Mapping[str, Any]) -> Points:
-    """[features]: a number's place in its range, 0 to 1; for a choice one feature a value, 1 for the one taken.
-
-    Two choices are as far apart as the ends of a range: each feature counts 1 / sqrt(2).
-    """
-    features: list[float] = []
-    for name in names(search):
-        one, value = search[name], drawn[name]
-        if isinstance(one, Choice):
-            features += [math.sqrt(0.5) * float(same(value, each)) for each in one.values]
+def features(search: Mapping[str, Range], drawn: Mapping[str, Any]) -> Array:
+    """[features] A number's position in its range, 0 to 1; for a choice a feature for each value, 0 if not taken."""
+    columns: list[float] = []
+    for name in sorted(search):
+        searched = search[name]
+        value = drawn[name]
+        if isinstance(searched, Choice):
+            columns += [_CHOICE_FEATURE * float(same(value, choice)) for choice in searched.values]
         else:
-            features.append(float(_place(one, value)))
-    return np.array(features)
+            columns.append(float(_position(searched, value)))
+    return np.array(columns)
 
 
-def snapped(search: Mapping[str, Range], places: Points) -> Points:
-    """[n, features]: the points of what `drawn` makes of `places` [n, knobs], a knob at a time."""
+def snapped_features(search: Mapping[str, Range], coordinates: Array) -> Array:
+    """[n, features] Of what from_unit_cube makes of each row of `coordinates` [n, knobs]."""
     columns = []
-    for at, name in enumerate(names(search)):
-        one, place = search[name], _within(places[:, at])
-        if isinstance(one, Choice):
-            taken = (place * len(one.values)).astype(int)
-            columns.append(math.sqrt(0.5) * (taken[:, None] == np.arange(len(one.values))))
+    for knob, name in enumerate(sorted(search)):
+        searched = search[name]
+        position = _below_one(coordinates[:, knob])  # [n]
+        if isinstance(searched, Choice):
+            index = (position * len(searched.values)).astype(int)
+            columns.append(_CHOICE_FEATURE * (index[:, None] == np.arange(len(searched.values))))
         else:
-            columns.append(_place(one, _numbers(one, place))[:, None])
+            columns.append(_position(searched, _numbers(searched, position))[:, None])
     return np.concatenate(columns, axis=1)
 
 
-def drawn(search: Mapping[str, Range], places: Points) -> dict[str, Any]:
-    """Values for a point [knobs] of the unit cube: one number a knob, choices included."""
-    return {name: _value(search[name], float(place)) for name, place in zip(names(search), places, strict=True)}
+def from_unit_cube(search: Mapping[str, Range], coordinates: Array) -> dict[str, Any]:
+    """The values that `coordinates` [knobs] stand for."""
+    return {
+        name: _value(search[name], float(position)) for name, position in zip(sorted(search), coordinates, strict=True)
+    }
 
 
-def places(search: Mapping[str, Range], values: Mapping[str, Any], random: np.random.Generator) -> Points:
-    """A point [knobs] that `drawn` turns into `values`; where a choice lies in its share of the line is random."""
-    found = []
-    for name in names(search):
-        one, value = search[name], values[name]
-        if isinstance(one, Choice):
-            index = next((at for at, each in enumerate(one.values) if same(each, value)), 0)
-            found.append((index + float(random.random())) / len(one.values))
+def to_unit_cube(search: Mapping[str, Range], values: Mapping[str, Any], random: np.random.Generator) -> Array:
+    """[knobs] Coordinates that from_unit_cube turns into `values`; a choice lies anywhere in its part of the line."""
+    coordinates = []
+    for name in sorted(search):
+        searched = search[name]
+        if isinstance(searched, Choice):
+            index = _choice_index(searched, values[name])
+            coordinates.append((index + float(random.random())) / len(searched.values))
         else:
-            found.append(float(_place(one, value)))
-    return np.array(found)
+            coordinates.append(float(_position(searched, values[name])))
+    return np.array(coordinates)
 
 
-def _place(one: FloatRange | IntRange, value: float | Points) -> Points:
-    if one.high == one.low:
+def _choice_index(searched: Choice, value: Any) -> int:
+    for index, choice in enumerate(searched.values):
+        if same(choice, value):
+            return index
+    return 0
+
+
+def _position(searched: FloatRange | IntRange, value: float | Array) -> Array:
+    if searched.high == searched.low:
         return np.zeros_like(value, dtype=float)
-    if one.log:
-        return np.asarray(np.log(value / np.float64(one.low)) / math.log(one.high / one.low))
-    return np.asarray((value - np.float64(one.low)) / (one.high - one.low))
+    if searched.log:
+        return np.asarray(np.log(value / np.float64(searched.low)) / math.log(searched.high / searched.low))
+    return np.asarray((value - np.float64(searched.low)) / (searched.high - searched.low))
 
 
-def _within(place: Points) -> Points:
-    return np.clip(place, 0.0, math.nextafter(1.0, 0.0))
+def _below_one(position: Array) -> Array:
+    return np.clip(position, 0.0, math.nextafter(1.0, 0.0))
 
 
-def _value(one: Range, place: float) -> Any:
-    inside = _within(np.array([place]))
-    if isinstance(one, Choice):
-        return one.values[int(inside[0] * len(one.values))]
-    value = _numbers(one, inside)[0]
-    return int(value) if isinstance(one, IntRange) else float(value)
+def _value(searched: Range, position: float) -> Any:
+    inside = _below_one(np.array([position]))
+    if isinstance(searched, Choice):
+        return searched.values[int(inside[0] * len(searched.values))]
+    value = _numbers(searched, inside)[0]
+    return int(value) if isinstance(searched, IntRange) else float(value)
 
 
-def _numbers(one: FloatRange | IntRange, place: Points) -> Points:
-    """[n] values at places [n], all below 1; whole numbers where the range has them."""
-    whole = isinstance(one, IntRange)
-    step = one.step or (1 if whole else None)
-    if one.log:
-        value = one.low * (one.high / one.low) ** place
-        value = np.round(value) if whole else value
-    elif step is not None:
-        count = round((one.high - one.low) / step) + 1
-        value = one.low + np.floor(place * count) * step
+def _numbers(searched: FloatRange | IntRange, position: Array) -> Array:
+    """[n] The values at positions [n], all below 1; whole numbers where the range has them."""
+    is_whole = isinstance(searched, IntRange)
+    low = searched.low
+    step = searched.step
+    if step is None and is_whole:
+        step = 1
+    if searched.log:
+        value = low * (searched.high / low) ** position
+        value = np.round(value) if is_whole else value
+    elif step:
+        count = round((searched.high - low) / step) + 1
+        value = low + np.floor(position * count) * step
     else:
-        value = one.low + place * (one.high - one.low)
-    return np.clip(value, one.low, one.high)
+        value = low + position * (searched.high - low)
+    return np.clip(value, low, searched.high)

@@ -1,4 +1,4 @@
-"""Where in a person's input a value stands, and the one line that says what is wrong with it."""
+"""Where in a person's input a value stands, and the one-line error about it."""
 
 from __future__ import annotations
 
@@ -15,21 +15,34 @@ _LONGEST_LIST = 800  # characters of legal names that an error lists
 
 
 def printable(text: str) -> str:
-    """`text` on one line, harmless to a terminal: control characters, line ends and bidi marks as escapes."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape", "replace").decode("ascii") for char in text
-    )
+    """`text` on one line and harmless to a terminal: control characters, line ends and bidi marks as escapes."""
+    return text if text.isprintable() else "".join(map(_printable_char, text))
+
+
+def _printable_char(char: str) -> str:
+    if char.isprintable():
+        return char
+    return char.encode("unicode_escape", "replace").decode("ascii")
 
 
 def shortened(text: str, longest: int = _LONGEST_VALUE) -> str:
+    """`text`, cut to `longest` characters."""
     return text if len(text) <= longest else text[: longest - 3] + "..."
 
 
 def shown(value: Any) -> str:
-    """A value as the file would have it, short and harmless."""
+    """A value as the file would have it, short and printable."""
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 200:
         return "a number of more than 60 digits"
-    return printable(shortened(value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)))
+    text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+    return printable(shortened(text))
+
+
+def kind_of(value: Any) -> str:
+    """`a list`, `a mapping`, or the value itself, for an error about something else that belongs there."""
+    if isinstance(value, list):
+        return "a list"
+    return "a mapping" if isinstance(value, dict) else shown(value)
 
 
 def nearest(name: str, legal: Iterable[str]) -> str | None:
@@ -39,8 +52,10 @@ def nearest(name: str, legal: Iterable[str]) -> str | None:
     close = difflib.get_close_matches(wanted, names, n=1, cutoff=0.6)
     if close:
         return close[0]
-    initials = {"".join(word[0] for word in one.split("_") if word): one for one in reversed(names) if "_" in one}
-    return initials.get(wanted)
+    for candidate in names:
+        if "_" in candidate and wanted == "".join(word[:1] for word in candidate.split("_")):
+            return candidate
+    return None
 
 
 def suggestion(name: str, legal: Iterable[str]) -> str:
@@ -59,28 +74,34 @@ class Location:
     typed: Mapping[str, str] = field(default_factory=dict)
 
     def at(self, name: str | int) -> Location:
-        """The place of an entry of this mapping (by name) or list (by number)."""
-        short = f"[{name}]" if isinstance(name, int) else shortened(name)
-        dot = "." if self.key and isinstance(name, str) else ""
-        return Location(self.source, f"{self.key}{dot}{short}", self.typed)
+        """The location of an entry of this mapping (by name) or list (by number)."""
+        if isinstance(name, int):
+            key = f"{self.key}[{name}]"
+        else:
+            dot = "." if self.key else ""
+            key = f"{self.key}{dot}{shortened(name)}"
+        return Location(self.source, key, self.typed)
 
     def blame(self, *names: str) -> Location:
         """Of several entries that contradict each other: one that a `--set` gave, else the last."""
-        places = [self.at(name) for name in names]
-        return next((place for place in places if place._override() is not None), places[-1])
+        for name in names:
+            if self.at(name)._override() is not None:
+                return self.at(name)
+        return self.at(names[-1])
 
     def _override(self) -> str | None:
-        """The `--set` key that this place comes from: one above it, else one below it."""
+        """The `--set` key that this location comes from: the longest above it, else the first below it."""
         above = [key for key in self.typed if self.key == key or self.key.startswith((f"{key}.", f"{key}["))]
-        below = [key for key in self.typed if self.key and key.startswith(f"{self.key}.")]
-        return max(above, key=len) if above else next(iter(below), None)
+        if above:
+            return max(above, key=len)
+        return next((key for key in self.typed if self.key and key.startswith(f"{self.key}.")), None)
 
     def error(self, problem: str) -> UserError:
-        """The one line; `problem` says what is wrong and the fix."""
+        """The one-line error; `problem` says what is wrong and how to fix it."""
         override = self._override()
         if override is None:
             parts = [self.source, self.key]
         else:
-            rest = self.key[len(override) :].lstrip(".") if len(self.key) > len(override) else ""
-            parts = [f"--set {self.typed[override]}", rest]
-        return UserError(printable(": ".join(part for part in [*parts, problem] if part)))
+            below = self.key[len(override) :].lstrip(".")
+            parts = [f"--set {self.typed[override]}", below]
+        return UserError(printable(": ".join(filter(None, [*parts, problem]))))

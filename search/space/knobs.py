@@ -1,47 +1,33 @@
-"""What a knob is to the engine, and whether a person's value suits it."""
+"""The knob: a legal key with its type and limits, and whether a person's value suits it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from search.space.errors import Location, shown, suggestion
+from search.space.errors import Location, kind_of, shown, suggestion
 
 # YAML 1.1's other spellings, for knobs that are true or false; a knob of text keeps them as text (no: Norwegian).
 _SPELLINGS = {"yes": True, "on": True, "true": True, "no": False, "off": False, "false": False}
-_MOST = 2**63 - 1  # what databases hold as an integer
-
-
-class Knob(Protocol):
-    """A legal key: its types, whether it may be null, inclusive bounds, choices, and its recommended centre."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def kinds(self) -> tuple[type, ...]: ...
-    @property
-    def optional(self) -> bool: ...
-    @property
-    def default(self) -> Any: ...
-    @property
-    def help(self) -> str: ...
-    @property
-    def low(self) -> float | None: ...
-    @property
-    def high(self) -> float | None: ...
-    @property
-    def choices(self) -> tuple[Any, ...] | None: ...
-    @property
-    def recommended(self) -> Callable[[Mapping[str, Any]], float] | None: ...
-    @property
-    def fixed_per_study(self) -> bool: ...  # what values are measured with: two of them do not compare
+_LARGEST_INTEGER = 2**63 - 1  # what databases hold
+_KIND_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
 @dataclass(frozen=True)
-class Limits:
-    """A Knob of the engine's own, such as budget.max_steps."""
+class Knob:
+    """A legal key of a space file.
+
+    Attributes:
+        kinds: the types that its value may have.
+        optional: whether it may be null.
+        help: what it is, in a few words with its unit.
+        low, high: inclusive bounds of a number.
+        recommended: its recommended value, given the values of all knobs by name; raises an error of its own where
+            none is known.
+        fixed_per_study: results with two values of it do not compare, so it cannot be searched.
+    """
 
     name: str
     kinds: tuple[type, ...]
@@ -55,33 +41,41 @@ class Limits:
     fixed_per_study: bool = False
 
 
-def same(one: Any, other: Any) -> bool:
+def same(first: Any, second: Any) -> bool:
     """Equal and of one type: 1, 1.0 and true are three values."""
-    return type(one) is type(other) and bool(one == other)
+    return type(first) is type(second) and bool(first == second)
 
 
-def check(knob: Knob, value: Any, place: Location) -> Any:
-    """`value` as the knob's own type, or a UserError at `place`. Whole floats and numbers in text become numbers."""
+def is_among(value: Any, choices: Iterable[Any]) -> bool:
+    """Whether one of `choices` is the same value."""
+    return any(same(value, choice) for choice in choices)
+
+
+def check(knob: Knob, value: Any, location: Location) -> Any:
+    """`value` as the knob's own type; whole floats and numbers in text become numbers.
+
+    Raises:
+        UserError: at `location`, if the value does not suit the knob.
+    """
     if value is None:
         if knob.optional:
             return None
-        raise place.error(f"no value; give {_expected(knob)}")
+        raise location.error(f"no value; give {_expected(knob)}")
     if isinstance(value, list | dict):
-        what = "a list" if isinstance(value, list) else "a mapping"
-        raise place.error(f"{what} where one value belongs; give {_expected(knob)}")
-    converted = _converted(knob, value, place)
-    if knob.choices is not None and not any(same(converted, choice) for choice in knob.choices):
-        legal = [shown(choice) for choice in knob.choices]
-        raise place.error(f"{shown(value)} is not one of {', '.join(legal)}; {suggestion(shown(value), legal)}")
+        raise location.error(f"{kind_of(value)} where one value belongs; give {_expected(knob)}")
+    converted = _converted(knob, value, location)
+    if knob.choices is not None and not is_among(converted, knob.choices):
+        legal = list(map(shown, knob.choices))
+        raise location.error(f"{shown(value)} is not one of {', '.join(legal)}; {suggestion(shown(value), legal)}")
     if isinstance(converted, int | float) and not isinstance(converted, bool):
-        _check_limits(knob, converted, place)
+        _check_limits(knob, converted, location)
     return converted
 
 
 def check_keys(
     given: Mapping[str, Any],
     legal: Sequence[str],
-    place: Location,
+    location: Location,
     what: str = "key",
     homes: Mapping[str, str] | None = None,
 ) -> None:
@@ -90,76 +84,75 @@ def check_keys(
         if key in legal:
             continue
         if homes and key in homes:
-            raise place.at(key).error(f"belongs under {homes[key]}; move it there")
+            raise location.at(key).error(f"belongs under {homes[key]}; move it there")
         hint = "write a space after the colon" if ":" in key else suggestion(key, legal)
-        raise place.at(key).error(f"no such {what}; {hint}")
+        raise location.at(key).error(f"no such {what}; {hint}")
 
 
 def _expected(knob: Knob) -> str:
     if knob.choices is not None:
-        return "one of " + ", ".join(shown(choice) for choice in knob.choices)
-    words = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+        return "one of " + ", ".join(map(shown, knob.choices))
     kinds = [kind for kind in knob.kinds if not (kind is int and float in knob.kinds)]
-    return " or ".join(words.get(kind, kind.__name__) for kind in kinds)
+    return " or ".join(_KIND_NAMES.get(kind, kind.__name__) for kind in kinds)
 
 
-def _converted(knob: Knob, value: Any, place: Location) -> Any:
+def _converted(knob: Knob, value: Any, location: Location) -> Any:
     if isinstance(value, bool):
         if bool in knob.kinds:
             return value
         if str in knob.kinds:
-            raise place.error(f"{shown(value)} is read as true or false; give {_expected(knob)}, in quotes")
-        raise place.error(f"{shown(value)} is not a number; give {_expected(knob)}")
+            raise location.error(f"{shown(value)} is read as true or false; give {_expected(knob)}, in quotes")
+        raise location.error(f"{shown(value)} is not a number; give {_expected(knob)}")
     if isinstance(value, str):
-        return _from_text(knob, value, place)
+        return _from_text(knob, value, location)
     if int in knob.kinds or float in knob.kinds:
-        return _number(knob, value, place)
+        return _number(knob, value, location)
     if str in knob.kinds:
-        raise place.error(f"{shown(value)} is read as a number; put it in quotes to make it text")
-    raise place.error(f"{shown(value)} is a number; give {_expected(knob)}")
+        raise location.error(f"{shown(value)} is read as a number; put it in quotes to make it text")
+    raise location.error(f"{shown(value)} is a number; give {_expected(knob)}")
 
 
-def _from_text(knob: Knob, text: str, place: Location) -> Any:
+def _from_text(knob: Knob, text: str, location: Location) -> Any:
     if bool in knob.kinds and text.lower() in _SPELLINGS and text not in (knob.choices or ()):
         return _SPELLINGS[text.lower()]
     if str in knob.kinds:
-        if not text.strip() or not text.isprintable():
-            what = "has characters that cannot be shown" if text.strip() else "is empty"
-            raise place.error(f"the text {what}; give {_expected(knob)}")
+        if not text.strip():
+            raise location.error(f"the text is empty; give {_expected(knob)}")
+        if not text.isprintable():
+            raise location.error(f"the text has characters that cannot be shown; give {_expected(knob)}")
         return text
     if int in knob.kinds or float in knob.kinds:
-        return _number(knob, _parsed(text, place, knob), place)
-    raise place.error(f"{shown(text)} is text; give {_expected(knob)}")
+        return _number(knob, _parsed(knob, text, location), location)
+    raise location.error(f"{shown(text)} is text; give {_expected(knob)}")
 
 
-def _parsed(text: str, place: Location, knob: Knob) -> int | float:
-    try:
-        return int(text)
-    except ValueError:
-        pass
-    try:
-        return float(text)
-    except ValueError:
-        raise place.error(f"{shown(text)} is not a number; give {_expected(knob)}") from None
+def _parsed(knob: Knob, text: str, location: Location) -> int | float:
+    for number in (int, float):
+        try:
+            return number(text)
+        except ValueError:
+            continue
+    raise location.error(f"{shown(text)} is not a number; give {_expected(knob)}")
 
 
-def _number(knob: Knob, value: int | float, place: Location) -> int | float:
+def _number(knob: Knob, value: int | float, location: Location) -> int | float:
     if isinstance(value, float) and not math.isfinite(value):
-        raise place.error(f"{shown(value)} is not finite; give {_expected(knob)}")
+        raise location.error(f"{shown(value)} is not finite; give {_expected(knob)}")
     if float in knob.kinds and (int not in knob.kinds or isinstance(value, float)):
         try:
             return float(value)
         except OverflowError:
-            raise place.error(f"{shown(value)} is too large; give {_expected(knob)}") from None
+            raise location.error(f"{shown(value)} is too large; give {_expected(knob)}") from None
     if isinstance(value, float) and not value.is_integer():
-        raise place.error(f"{shown(value)} where a whole number belongs; say {math.floor(value)} or {math.ceil(value)}")
-    if abs(value) > _MOST:
-        raise place.error(f"{shown(value)} is too large; give {_expected(knob)}")
+        near = f"{math.floor(value)} or {math.ceil(value)}"
+        raise location.error(f"{shown(value)} where a whole number belongs; say {near}")
+    if abs(value) > _LARGEST_INTEGER:
+        raise location.error(f"{shown(value)} is too large; give {_expected(knob)}")
     return int(value)
 
 
-def _check_limits(knob: Knob, value: int | float, place: Location) -> None:
+def _check_limits(knob: Knob, value: int | float, location: Location) -> None:
     if knob.low is not None and value < knob.low:
-        raise place.error(f"{shown(value)} is too low; the least that {knob.name} takes is {shown(knob.low)}")
+        raise location.error(f"{shown(value)} is too low; the least that {knob.name} takes is {shown(knob.low)}")
     if knob.high is not None and value > knob.high:
-        raise place.error(f"{shown(value)} is too high; the most that {knob.name} takes is {shown(knob.high)}")
+        raise location.error(f"{shown(value)} is too high; the most that {knob.name} takes is {shown(knob.high)}")

@@ -15,8 +15,8 @@ from search.space.knobs import Knob
 _MOST_COMBINATIONS = 10_000
 
 
-class _Watched(dict[str, Any]):
-    """Parameters that remember which of them were asked for."""
+class _RecordedReads(dict[str, Any]):
+    """Parameters that remember which of them were read."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         super().__init__(values)
@@ -35,76 +35,85 @@ class _Watched(dict[str, Any]):
         return super().get(name, default)
 
 
-def is_factor(one: Range) -> bool:
-    return isinstance(one, FloatRange) and one.times is not None
+def is_factor(searched: Range) -> bool:
+    """Whether it gives factors on a recommended value."""
+    return isinstance(searched, FloatRange) and searched.times is not None
 
 
-def centre(knob: Knob, params: Mapping[str, Any], knobs: Mapping[str, Knob]) -> float:
-    """The knob's recommended value for `params`; what they leave out has its default. Raises what the knob raises."""
+def center(knob: Knob, params: Mapping[str, Any], knobs: Mapping[str, Knob]) -> float:
+    """The knob's recommended value for `params`, defaults for what they leave out. Raises what the knob raises."""
     assert knob.recommended is not None
-    return knob.recommended({**{name: one.default for name, one in knobs.items()}, **params})
+    return knob.recommended({**_defaults(knobs), **params})
 
 
-def absolute(factor: float, middle: float) -> float:
-    """factor * middle to 12 digits, so that a start value comes back as it was written."""
-    return float(f"{factor * middle:.12g}")
+def absolute(factor: float, center: float) -> float:
+    """factor * center to 12 digits, so that a start value is read back as it was written."""
+    return float(f"{factor * center:.12g}")
 
 
 def check(
-    name: str, fixed: Mapping[str, Any], search: Mapping[str, Range], knobs: Mapping[str, Knob], place: Location
+    name: str, fixed: Mapping[str, Any], search: Mapping[str, Range], knobs: Mapping[str, Knob], location: Location
 ) -> frozenset[str]:
-    """The searched knobs that the centre of `name` depends on.
+    """The searched knobs that the center of `name` depends on.
 
-    Asks for the centre at every combination of them (a range stands with its ends) and raises a UserError where
-    there is none, or where a factor on it leaves the knob's own limits.
+    Asks for the center at every combination of them; a range is represented by its ends.
+
+    Raises:
+        UserError: at `location`, where there is no center, or a factor on it leaves the knob's own limits.
     """
-    knob, one = knobs[name], search[name]
-    assert isinstance(one, FloatRange)
-    base = {**{other: each.default for other, each in knobs.items()}, **fixed}
+    base = {**_defaults(knobs), **fixed}
     depends: frozenset[str] = frozenset()
     while True:
-        seen: set[str] = set()
-        for params in _combinations(base, search, depends):
-            watched = _Watched(params)
-            _check_at(knob, one, watched, search, place)
-            seen |= watched.read
-        found = frozenset(seen & set(search)) - {name}
-        if found <= depends:
+        read: set[str] = set()
+        for values in _combinations(base, search, depends):
+            params = _RecordedReads(values)
+            _check_at(knobs[name], params, search, location)
+            read |= params.read
+        searched_reads = frozenset(read & set(search)) - {name}
+        if searched_reads <= depends:
             return depends
-        depends |= found
+        depends |= searched_reads
+
+
+def _defaults(knobs: Mapping[str, Knob]) -> dict[str, Any]:
+    return {name: knob.default for name, knob in knobs.items()}
 
 
 def _combinations(
     base: Mapping[str, Any], search: Mapping[str, Range], depends: frozenset[str]
 ) -> Iterator[dict[str, Any]]:
     """`base` with every combination of the candidates of the knobs in `depends`; others at their first candidate."""
-    first = {name: _candidates(one)[0] for name, one in search.items()}
+    first = {name: _candidates(searched)[0] for name, searched in search.items()}
     names = sorted(depends)
     products = itertools.product(*(_candidates(search[name]) for name in names))
     for values in itertools.islice(products, _MOST_COMBINATIONS):
         yield {**base, **first, **dict(zip(names, values, strict=True))}
 
 
-def _candidates(one: Range) -> tuple[Any, ...]:
-    return one.values if isinstance(one, Choice) else (one.low, one.high)
+def _candidates(searched: Range) -> tuple[Any, ...]:
+    return searched.values if isinstance(searched, Choice) else (searched.low, searched.high)
 
 
-def _check_at(knob: Knob, one: FloatRange, params: _Watched, search: Mapping[str, Range], place: Location) -> None:
+def _check_at(knob: Knob, params: _RecordedReads, search: Mapping[str, Range], location: Location) -> None:
+    searched = search[knob.name]
+    assert isinstance(searched, FloatRange)
     assert knob.recommended is not None
     try:
-        middle = float(knob.recommended(params))
+        center = float(knob.recommended(params))
     except Exception as error:  # the knob's own function, reading a person's model: whatever it raises is about that
         why = printable(str(error)) or type(error).__name__
-        raise place.at("times").error(why) from None
-    if not 0 < middle < math.inf:
-        raise place.at("times").error(f"the recommended value is {middle:g}; give low and high themselves")
-    for end, factor in (("low", one.low), ("high", one.high)):
-        value = absolute(factor, middle)
-        least = -math.inf if knob.low is None else knob.low
-        most = sys.float_info.max if knob.high is None else knob.high
-        if not least <= value <= most:
-            given = ", ".join(f"{name} {shown(params[name])}" for name in sorted(params.read & set(search)))
-            raise place.at(end).error(
-                f"{factor:g} times the recommended {middle:g}{f' for {given}' if given else ''} is {value:g}; "
-                f"{knob.name} takes {least:g} to {most:g}: change the factor"
-            )
+        raise location.at("times").error(why) from None
+    if not 0 < center < math.inf:
+        raise location.at("times").error(f"the recommended value is {center:g}; give low and high themselves")
+    low = -math.inf if knob.low is None else knob.low
+    high = sys.float_info.max if knob.high is None else knob.high
+    for end, factor in (("low", searched.low), ("high", searched.high)):
+        value = absolute(factor, center)
+        if low <= value <= high:
+            continue
+        reads = [f"{name} {shown(params[name])}" for name in sorted(params.read & set(search))]
+        condition = f" for {', '.join(reads)}" if reads else ""
+        raise location.at(end).error(
+            f"{factor:g} times the recommended {center:g}{condition} is {value:g}; "
+            f"{knob.name} takes {low:g} to {high:g}: change the factor"
+        )

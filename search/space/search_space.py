@@ -1,4 +1,4 @@
-"""YAML -> frozen Space; every error names file, key and the fix."""
+"""The space: a YAML file -> a frozen Space, or one line that names file, key and fix."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 
 from search.errors import UserError
 from search.space import budget as budgets
-from search.space import distributions, overrides, parsing, recommended, yaml_loader
+from search.space import distributions, parsing, recommended, yaml_loader
 from search.space.budget import Budget
 from search.space.distributions import Choice, FloatRange, IntRange, Range
 from search.space.errors import Location, printable, shortened
-from search.space.knobs import Knob, check
-from search.space.overrides import SECTIONS
+from search.space.knobs import Knob, check, check_keys
+from search.space.parsing import SECTIONS
 
 __all__ = ["Budget", "Choice", "FloatRange", "IntRange", "Knob", "Range", "Space"]
 __all__ += ["check_study_name", "differences", "load", "values"]
@@ -28,8 +28,12 @@ _FORMAT = 1  # of the snapshot that to_json makes
 class Space:
     """What a study searches. Keys are in the knobs' order, whatever the file's: order must not change a search.
 
-    `data` and `train` hold what the file gives, checked, in the knobs' own types. A `start` entry holds absolute
-    values, also of a knob that is searched as a factor.
+    Attributes:
+        study: the study's name.
+        data, train: what the file gives, checked, in the knobs' own types.
+        search: the ranges of the searched knobs.
+        start: the configurations to try first, in absolute values, also of a knob that is searched as a factor.
+        source: the file, for errors.
     """
 
     study: str
@@ -49,53 +53,54 @@ class Space:
             "data": dict(self.data),
             "budget": self.budget.to_json(),
             "train": dict(self.train),
-            "search": {name: distributions.to_json(one) for name, one in self.search.items()},
+            "search": {name: distributions.to_json(searched) for name, searched in self.search.items()},
             "start": [dict(entry) for entry in self.start],
         }
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Space:
-        """The inverse of to_json; raises UserError for a snapshot of a newer program."""
+        """The inverse of to_json; raises UserError for a snapshot that this version cannot run."""
         if raw.get("format") != _FORMAT:
             name = printable(shortened(str(raw.get("study"))))
-            raise UserError(f"{name}: the study's space is of another version of tmsearch; use that version")
+            raise UserError(f"{name}: the study's space was written by another version of tmsearch; use that version")
         return cls(
             study=raw["study"],
             data=dict(raw["data"]),
             budget=Budget.from_json(raw["budget"], raw["study"]),
             train=dict(raw["train"]),
-            search={name: distributions.from_json(one) for name, one in raw["search"].items()},
+            search={name: distributions.from_json(searched) for name, searched in raw["search"].items()},
             start=tuple(dict(entry) for entry in raw["start"]),
             source=raw["source"],
         )
 
     def fingerprint(self) -> str:
-        """sha256, in hex, of everything that changes what a search does: not of the study's name nor the file's."""
+        """sha256, in hex, of everything that changes what a search does; not of the names of the study and the file."""
         text = json.dumps(_flat(self), sort_keys=True, ensure_ascii=True, allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def resolve(self, drawn: Mapping[str, Any], knobs: Mapping[str, Knob]) -> dict[str, Any]:
-        """The fixed and the drawn values, by the knobs' names; a drawn factor has become the absolute value.
+        """The fixed and the drawn values by knob, a drawn factor as the absolute value; without `max_steps`.
 
-        `max_steps` is the budget's and not among them. Raises what a knob's `recommended` raises.
+        Raises what a knob's `recommended` raises.
         """
         params = {**self.train, **drawn}
         resolved = dict(params)
-        for name, one in self.search.items():
-            if recommended.is_factor(one) and name in drawn:
-                resolved[name] = recommended.absolute(drawn[name], recommended.centre(knobs[name], params, knobs))
+        for name, searched in self.search.items():
+            if recommended.is_factor(searched) and name in drawn:
+                center = recommended.center(knobs[name], params, knobs)
+                resolved[name] = recommended.absolute(drawn[name], center)
         return resolved
 
     def drawn_from_start(
-        self, entry: Mapping[str, Any], knobs: Mapping[str, Knob], place: Location | None = None
+        self, entry: Mapping[str, Any], knobs: Mapping[str, Knob], location: Location | None = None
     ) -> dict[str, Any]:
         """The drawn values that give `entry`'s absolute ones: resolve() gives them back.
 
         Raises:
-            UserError: at `place`, for a value outside of its range or choices (Optuna holds none), for a knob that
-                is not searched, and for a factor whose centre depends on a searched knob that `entry` leaves out.
+            UserError: at `location`, for a value outside of its range or choices (Optuna holds none), for a knob that
+                is not searched, and for a factor whose center depends on a searched knob that `entry` leaves out.
         """
-        return parsing.drawn(entry, self.train, self.search, knobs, place or Location(self.source, "start"))
+        return parsing.drawn_values(entry, self.train, self.search, knobs, location or Location(self.source, "start"))
 
 
 def load(
@@ -107,59 +112,53 @@ def load(
         UserError: any mistake in the file or the overrides, in one line with its fix.
     """
     raw = yaml_loader.read(path)
-    return _checked(raw, printable(str(path)), train, data, overrides)
-
-
-def _checked(
-    raw: dict[str, Any],
-    source: str,
-    train: Mapping[str, Knob],
-    data: Mapping[str, Knob],
-    given: Sequence[str],
-) -> Space:
-    typed = overrides.apply(raw, given, train, data)
+    source = printable(str(path))
+    typed = parsing.apply_overrides(raw, overrides, train, data)
     root = Location(source, "", typed)
+    homes = parsing.sections_of_keys(train, data)
+    check_keys(raw, SECTIONS, root, homes=homes)
     tunable = {name: knob for name, knob in train.items() if name not in budgets.KEYS}
-    homes = parsing.homes(train, data)
-    parsing.check_top(raw, root, homes)
-    parts = {name: parsing.mapping(raw.get(name), root.at(name)) for name in ("data", "budget", "train", "search")}
-    study = parsing.study(raw.get("study"), root.at("study"), source)
-    checked_data = parsing.data(parts["data"], data, root.at("data"), homes)
-    budget = budgets.parse(parts["budget"], root.at("budget"))
-    fixed = parsing.fixed(parts["train"], tunable, root.at("train"), homes)
-    search = parsing.search(parts["search"], tunable, root.at("search"), homes)
+    section = {
+        name: parsing.parse_mapping(raw.get(name), root.at(name)) for name in ("data", "budget", "train", "search")
+    }
+    study = parsing.parse_study(raw.get("study"), root.at("study"), source)
+    checked_data = parsing.parse_data(section["data"], data, root.at("data"), homes)
+    budget = budgets.parse(section["budget"], root.at("budget"))
+    fixed = parsing.parse_fixed(section["train"], tunable, root.at("train"), homes)
+    search = parsing.parse_search(section["search"], tunable, root.at("search"), homes)
     parsing.check_together(fixed, search, budget.max_steps, train, root)
-    start = parsing.start(raw.get("start"), fixed, search, train, root.at("start"))
+    start = parsing.parse_start(raw.get("start"), fixed, search, train, root.at("start"))
     return Space(study, checked_data, budget, fixed, search, start, source)
 
 
 def check_study_name(name: str, where: str = "--study") -> str:
-    """`name`, if a study may be called so; else a UserError that begins with `where`."""
-    return parsing.study(name, Location(where), None)
+    """`name`, if a study may be called so; else a UserError that starts with `where`."""
+    return parsing.parse_study(name, Location(where), None)
 
 
 def values(assignments: Sequence[str], train: Mapping[str, Knob], where: str = "tmsearch add") -> dict[str, Any]:
-    """KNOB=VALUE texts as checked absolute values, for a configuration that a person gives by hand.
+    """KNOB=VALUE texts as checked absolute values, for a trial that a person adds by hand.
 
     Raises:
-        UserError: an unknown knob or a wrong value; the line begins with `where` and the knob.
+        UserError: an unknown knob or a wrong value; the line starts with `where` and the knob.
     """
     root = Location(where)
-    found: dict[str, Any] = {}
+    checked: dict[str, Any] = {}
     for assignment in assignments:
         text, equals, value = assignment.partition("=")
         name = text.strip()
-        parsing.check_keys_of([name], train, root)
+        parsing.check_knob_names([name], train, root)
         here = root.at(name)
         if not equals:
             raise here.error(f"no value; write {name}=VALUE")
-        found[name] = check(train[name], yaml_loader.parse(value, f"{where}: {name}"), here)
-    return found
+        checked[name] = check(train[name], yaml_loader.parse(value, f"{where}: {name}"), here)
+    return checked
 
 
 def differences(old: Space, new: Space) -> list[str]:
     """One line for each key that changes what a search does, such as `train.batch_size: was 16, is 8`."""
-    before, after = _flat(old), _flat(new)
+    before = _flat(old)
+    after = _flat(new)
     lines = []
     for key in dict.fromkeys([*before, *after]):
         if key not in before:
@@ -173,14 +172,14 @@ def differences(old: Space, new: Space) -> list[str]:
 
 def _flat(space: Space) -> dict[str, Any]:
     """What changes a search, by dotted key, as plain values."""
-    whole = space.to_json()
-    parts = {
-        f"{section}.{key}": value
-        for section in SECTIONS
-        if isinstance(whole[section], dict)
-        for key, value in whole[section].items()
-    }
-    return {**parts, "start": whole["start"]}
+    snapshot = space.to_json()
+    flat: dict[str, Any] = {}
+    for section in SECTIONS:
+        if isinstance(snapshot[section], dict):
+            for key, value in snapshot[section].items():
+                flat[f"{section}.{key}"] = value
+    flat["start"] = snapshot["start"]
+    return flat
 
 
 def _text(value: Any) -> str:

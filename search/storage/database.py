@@ -15,11 +15,11 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from search.errors import StorageUnavailableError, UserError, first_line
+from search.paths import DEFAULT_URL
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
 
-DEFAULT_URL = "sqlite:///studies/tmsearch.db"
 # A writer holds SQLite's one lock for milliseconds; a minute covers dozens of workers on a slow disk.
 BUSY_SECONDS = 60.0
 # A server that is down is noticed within this time, so that a worker can continue its training meanwhile.

@@ -16,7 +16,7 @@ FILES = [*MODULES, *sorted((ROOT / "tests").rglob("*.py"))]
 NOT_IN_SEARCH = {"tmsearch", "torch", "transformers", "datasets", "soundfile", "peft", "jiwer", "evaluate"}
 NOT_IN_TMSEARCH = {"optuna", "optuna_dashboard"}
 SEAM = ("tmsearch/cli/", "tmsearch/trial/")  # all that knows both sides
-LONGEST_FILE, LONGEST_FUNCTION = 400, 50  # lines
+LONGEST_FILE, LONGEST_FUNCTION = 400, 40  # lines; of a function without its docstring
 
 
 def name(path: Path) -> str:
@@ -67,6 +67,8 @@ def test_no_function_is_too_long(path):
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lines = (node.end_lineno or 0) - node.lineno + 1
+            if ast.get_docstring(node) is not None:
+                lines -= (node.body[0].end_lineno or 0) - node.body[0].lineno + 1
             assert lines <= LONGEST_FUNCTION, f"{node.name} has {lines} lines"
 
 

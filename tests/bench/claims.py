@@ -28,15 +28,15 @@ from search import study
 from search.process_id import ProcessId
 from search.samplers import sampler
 from search.space import search_space as spaces
-from search.space.knobs import Limits
+from search.space.knobs import Knob
 from search.storage.database import open_storage
 from tests.support.postgres import Cluster
 
 KNOBS = {
-    "learning_rate": Limits("learning_rate", (float,), low=1e-9, high=1.0),
-    "warmup_steps": Limits("warmup_steps", (int,), low=0),
-    "weight_decay": Limits("weight_decay", (float,), low=0.0, high=1.0),
-    "normalize": Limits("normalize", (bool,)),
+    "learning_rate": Knob("learning_rate", (float,), low=1e-9, high=1.0),
+    "warmup_steps": Knob("warmup_steps", (int,), low=0),
+    "weight_decay": Knob("weight_decay", (float,), low=0.0, high=1.0),
+    "normalize": Knob("normalize", (bool,)),
 }
 SPACE = """
 study: claims
@@ -96,7 +96,7 @@ def main() -> None:
 def report(url: str, said: argparse.Namespace, folder: Path) -> str:
     file = folder / "claims.yaml"
     file.write_text(SPACE.replace("SAMPLER", said.sampler))
-    space = spaces.load(file, train=KNOBS, data={"dataset": Limits("dataset", (str,))})
+    space = spaces.load(file, train=KNOBS, data={"dataset": Knob("dataset", (str,))})
     ledger = study.create(open_storage(url), space, seed=0, trials=10**6, version="bench", facts={})
     context = multiprocessing.get_context("fork")  # what is imported is imported once
     ready, queue = context.Barrier(said.workers), context.Queue()

@@ -25,6 +25,7 @@ from typing import Any
 import torch
 import transformers
 from peers import Task, Timed, best_common, seed_recipe
+from traffic import bytes_per_step, copy_rate
 from transformers import WhisperForConditionalGeneration
 from workload import arguments, workload
 
@@ -63,17 +64,18 @@ def tmsearch(said: argparse.Namespace) -> dict[str, Any]:
     )
     ids = work.speech.label_ids([clip.name for clip in work.speech.corpus.clips], whisper)
     tokens = sum(map(len, ids.values())) / len(ids)
-    floor = cost.estimate(model.describe(said.model), config, tokens, seconds)
+    info = model.describe(said.model)
+    floor = cost.estimate(info, config, tokens, seconds)
     bf16 = devices.uses_bf16(config, CPU, whisper.model.config.d_model)
     return {
         "steps": [one.seconds for one in seen[5:]],
         "evaluation": statistics.median(again),
         "seconds": seconds,
         "flops": floor.flops_per_step,
-        "bytes": floor.bytes_per_step,
+        "bytes": bytes_per_step(info, config, tokens, seconds),
         "format": "bf16" if bf16 else "float32",
         "products": cost.matmul_rate(said.threads, 1.0, bf16),
-        "copies": cost.copy_rate(said.threads, 1.0),
+        "copies": copy_rate(said.threads, 1.0),
     }
 
 

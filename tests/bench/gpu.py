@@ -20,6 +20,7 @@ from typing import Any, cast
 import peers
 import torch
 from peers import Task, Timed
+from traffic import bytes_per_step, copy_rate
 from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
 
 from tmsearch import devices
@@ -201,11 +202,14 @@ def main() -> None:
     decoding.LOOP_TOKENS = 10**9
     bench = Bench(TOY if toy else LARGE_V3, place, 4 if toy else CLIPS, 4 if toy else BATCH, 2 if toy else 20)
     name = torch.cuda.get_device_name() if place.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    cores, moved = cost.matmul_rate(torch.get_num_threads(), 1.0, bf16=True), cost.copy_rate(torch.get_num_threads())
-    floor = cost.estimate(bench.facts(), TrainConfig(batch_size=bench.batch), TOKENS, SECONDS)
+    cores = cost.matmul_rate(torch.get_num_threads(), 1.0, bf16=True)
+    copies = copy_rate(torch.get_num_threads())
+    config = TrainConfig(batch_size=bench.batch)
+    floor = cost.estimate(bench.facts(), config, TOKENS, SECONDS)
+    moved = bytes_per_step(bench.facts(), config, TOKENS, SECONDS)
     print(f"{name}, torch {torch.__version__}")
-    print(f"bf16 products {cores / 1e12:.2f} TFLOP/s, copies {moved / 1e12:.2f} TB/s")
-    print(f"a step: {floor.flops_per_step / 1e12:.2f} TFLOP, at least {floor.bytes_per_step / 1e9:.1f} GB moved")
+    print(f"bf16 products {cores / 1e12:.2f} TFLOP/s, copies {copies / 1e12:.2f} TB/s")
+    print(f"a step: {floor.flops_per_step / 1e12:.2f} TFLOP, at least {moved / 1e9:.1f} GB moved")
     print(f"{'recipe':26}{'step':>9}{'of peak':>9}{'evaluation':>12}{'x real time':>13}{'a trial':>10}{'peak':>9}")
     known: dict[str, float] = {}
     for recipe, measure in rows(bench, 4 if toy else 16).items():

@@ -29,13 +29,13 @@ def folder(tmp_path_factory):
 def completions(folder, line, **more):
     """What a shell gets for a line whose end the cursor is at."""
     answers = folder / "answers"
-    asked = {
+    variables = {
         "_ARGCOMPLETE": "1", "_ARGCOMPLETE_IFS": "\n", "COMP_TYPE": "9",
         "COMP_LINE": line, "COMP_POINT": str(len(line)),
         "_ARGCOMPLETE_STDOUT_FILENAME": str(answers), "_ARGCOMPLETE_SUPPRESS_SPACE": "1",
     }  # fmt: skip
     done = subprocess.run(
-        [sys.executable, "-m", "tmsearch"], cwd=folder, env=environment(folder, **asked, **more),
+        [sys.executable, "-m", "tmsearch"], cwd=folder, env=environment(folder, **variables, **more),
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.stderr == ""
@@ -44,7 +44,7 @@ def completions(folder, line, **more):
 
 
 @pytest.mark.parametrize(
-    ("line", "there", "absent"),
+    ("line", "offered", "absent"),
     [
         ("tmsearch ", set(COMMANDS), {"many"}),
         ("tmsearch st", {"status", "stop"}, {"run"}),
@@ -60,10 +60,10 @@ def completions(folder, line, **more):
         ("tmsearch resume many --trials ", set(), {"mine.yaml", "many"}),
     ],
 )
-def test_words_are_completed(folder, line, there, absent):
-    found = {word.strip() for word in completions(folder, line)}
-    assert there <= found
-    assert not absent & found
+def test_words_are_completed(folder, line, offered, absent):
+    words = {word.strip() for word in completions(folder, line)}
+    assert offered <= words
+    assert not absent & words
 
 
 @pytest.mark.parametrize(
@@ -88,8 +88,8 @@ def test_answers_come_at_once_and_import_nothing_heavy(folder):
     assert min(times) < 0.3
     program = (
         "import sys, os, atexit\nfrom tmsearch.cli import parser, completion\n"
-        "completion.argcomplete.autocomplete = lambda p: None\n"
-        "completion.complete(parser._parser()); completion.studies('', None, None, None)\n"
+        "completion.argcomplete.autocomplete = lambda parser, default_completer: None\n"
+        "completion.complete(parser.new_parser(), {}); completion.study_names(None)\n"
         "print([name for name in ('torch', 'optuna', 'sqlalchemy', 'rich', 'numpy') if name in sys.modules])"
     )
     done = subprocess.run(

@@ -90,11 +90,11 @@ def test_help_has_every_command_in_one_group(folder):
     names = [name for group in GROUPS.values() for name in group]
     assert len(names) == len(set(names))
     assert set(COMMANDS) <= set(names)
-    told = tmsearch(folder, "help").stdout
-    assert told == tmsearch(folder, "--help").stdout
-    for name, (what, *_) in COMMANDS.items():
-        assert re.search(rf"^  {name} +{re.escape(what)}$", told, re.MULTILINE)
-    assert max(map(len, told.splitlines())) <= 110
+    printed = tmsearch(folder, "help").stdout
+    assert printed == tmsearch(folder, "--help").stdout
+    for name, command in COMMANDS.items():
+        assert re.search(rf"^  {name} +{re.escape(command.summary)}$", printed, re.MULTILINE)
+    assert max(map(len, printed.splitlines())) <= 110
 
 
 def fastest(folder, *words):
@@ -114,9 +114,9 @@ def test_help_and_status_answer_fast(folder):
     from tmsearch.cli.services.knobs import DATA, TRAIN
 
     assert fastest(folder, "--help") < 0.5
-    one = search_space.load(folder / "space.yaml", train=TRAIN, data=DATA)
-    there = database.open_storage(f"sqlite:///{folder}/studies/tmsearch.db")
-    ledger = study.create(there, one, seed=0, trials=50, version="test", facts={})
+    space = search_space.load(folder / "space.yaml", train=TRAIN, data=DATA)
+    storage = database.open_storage(f"sqlite:///{folder}/studies/tmsearch.db")
+    ledger = study.create(storage, space, seed=0, trials=50, version="test", facts={})
     for number in range(50):
         ledger.append("added", {}, {"learning_rate": 1e-4 * number, "normalize_audio": True})
     assert fastest(folder, "status", "small") < 1.0
@@ -125,7 +125,7 @@ def test_help_and_status_answer_fast(folder):
 @pytest.mark.parametrize("words", [["--help"], ["status", "small"], ["list"]])
 def test_looking_imports_no_torch_and_no_optuna(folder, words):
     program = (
-        "import sys; from tmsearch.cli import main\n"
+        "import sys; from tmsearch.cli.main import main\n"
         "try: main(sys.argv[1:])\n"
         "except SystemExit: pass\n"
         "print([name for name in ('torch', 'transformers', 'datasets', 'optuna') if name in sys.modules])"

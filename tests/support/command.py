@@ -22,10 +22,12 @@ start:
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
     # What would change what is printed is not taken from whoever runs the tests.
-    other = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("TMSEARCH") and key not in other}
+    excluded = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")
+    variables = {
+        key: value for key, value in os.environ.items() if not key.startswith("TMSEARCH") and key not in excluded
+    }
     # The log-mels of the demo are made once for all tests of a session.
-    return {**kept, "PYTHONPATH": str(ROOT), "TMSEARCH_CACHE": str(folder.parent / "cache"), **more}
+    return {**variables, "PYTHONPATH": str(ROOT), "TMSEARCH_CACHE": str(folder.parent / "cache"), **more}
 
 
 def tmsearch(folder: Path, *words: str, timeout: float = 250, **more: str) -> subprocess.CompletedProcess[str]:
@@ -59,6 +61,6 @@ def status(folder: Path, study: str = "small") -> dict:
 
 
 def outcomes(folder: Path, study: str = "small") -> list[tuple]:
-    """What a study came to, without times and places."""
-    kept = ("number", "state", "params", "steps", "wer", "wer_raw", "cer", "reason")
-    return [tuple(one[key] for key in kept) for one in status(folder, study)["configurations"]]
+    """The configurations of a study, without times and workers."""
+    keys = ("number", "state", "params", "steps", "wer", "wer_raw", "cer", "reason")
+    return [tuple(configuration[key] for key in keys) for configuration in status(folder, study)["configurations"]]

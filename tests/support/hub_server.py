@@ -33,7 +33,7 @@ _FILE = re.compile(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)$")
 class Hub:
     """The server, in a thread of this process; a context manager.
 
-    `private` repositories exist only for who brings `token`; `gated` ones refuse their files to anyone else with 403.
+    `private` repositories exist only for a client with `token`; `gated` ones refuse their files to all others.
     `stalls` is a hub that accepts connections and never answers, `fails` the status that it answers everything with.
     `stop()` leaves a port that refuses connections.
     """
@@ -50,8 +50,12 @@ class Hub:
         stalls: bool = False,
         fails: int = 0,
     ) -> None:
-        self.repos, self.private, self.gated, self.token = repos, private, gated, token
-        self.stalls, self.fails = stalls, fails
+        self.repos = repos
+        self.private = private
+        self.gated = gated
+        self.token = token
+        self.stalls = stalls
+        self.fails = fails
         self.requests: list[str] = []
         self.closing = threading.Event()
         handler = type("Handler", (self.handler,), {"hub": self})
@@ -83,13 +87,13 @@ class Hub:
         return hashlib.sha1(f"{kind} {repo} {revision}".encode()).hexdigest()
 
     def folder(self, kind: str, repo: str, revision: str) -> Path | None:
-        wanted = self.commit(kind, repo, revision)
+        commit = self.commit(kind, repo, revision)
         revisions = self.repos[kind, repo]
-        return next((folder for name, folder in revisions.items() if self.commit(kind, repo, name) == wanted), None)
+        return next((folder for name, folder in revisions.items() if self.commit(kind, repo, name) == commit), None)
 
 
 def hub_environment(url: str, home: Path, token: str | None = None) -> dict[str, str]:
-    """Environment of a client of the hub at `url`; an empty HF_TOKEN is none, and no token file is found in `home`."""
+    """Environment of a client of the hub at `url`; an empty HF_TOKEN counts as none, and `home` holds no token file."""
     return {
         "HF_ENDPOINT": url,
         "HF_HOME": str(home),
@@ -100,7 +104,7 @@ def hub_environment(url: str, home: Path, token: str | None = None) -> dict[str,
 
 
 def refusing_url() -> str:
-    """An address that nobody listens on."""
+    """A URL where nothing listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{probe.getsockname()[1]}"
@@ -144,15 +148,15 @@ class Handler(BaseHTTPRequestHandler):
     def _folder(self, kind: str, repo: str, revision: str, *, file: bool = False) -> Path | None:
         """The revision's folder, or None when a refusal, worded and coded as the hub does, has been sent."""
         sent = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        known = self.hub.token is not None and sent == self.hub.token
-        if sent and not known:
+        is_authorized = self.hub.token is not None and sent == self.hub.token
+        if sent and not is_authorized:
             self._fail(401, None, "Invalid credentials in Authorization header")
-        elif (kind, repo) not in self.hub.repos or (repo in self.hub.private and not known):
-            if known:
+        elif (kind, repo) not in self.hub.repos or (repo in self.hub.private and not is_authorized):
+            if is_authorized:
                 self._fail(404, "RepoNotFound", "Repository not found")
             else:
                 self._fail(401, "RepoNotFound", "Invalid username or password.")
-        elif file and repo in self.hub.gated and not known:
+        elif file and repo in self.hub.gated and not is_authorized:
             self._fail(401, "GatedRepo", f"Access to {kind} {repo} is restricted.")
         elif (folder := self.hub.folder(kind, repo, revision)) is None:
             self._fail(404, "RevisionNotFound", f"Invalid rev id: {revision}")
@@ -174,27 +178,28 @@ class Handler(BaseHTTPRequestHandler):
         names = [path.relative_to(folder).as_posix() for path in files]
         sha = self.hub.commit(kind, repo, revision)
         gated = "auto" if repo in self.hub.gated else False
-        about = {"id": repo, "sha": sha, "private": repo in self.hub.private, "gated": gated, "tags": []}
-        about["cardData"] = _card(folder / "README.md")
-        self._json({**about, "siblings": [{"rfilename": name} for name in names]})
+        description = {"id": repo, "sha": sha, "private": repo in self.hub.private, "gated": gated, "tags": []}
+        description["cardData"] = _card(folder / "README.md")
+        self._json({**description, "siblings": [{"rfilename": name} for name in names]})
 
     def _file(self, kind: str, repo: str, revision: str, name: str) -> None:
         folder = self._folder(kind, repo, revision, file=True)
         if folder is None:
             return
-        commit = {"X-Repo-Commit": self.hub.commit(kind, repo, revision)}
+        headers = {"X-Repo-Commit": self.hub.commit(kind, repo, revision)}
         path = folder / name
         if not path.is_file():
-            self._fail(404, "EntryNotFound", "Entry not found", commit)
+            self._fail(404, "EntryNotFound", "Entry not found", headers)
             return
         body = path.read_bytes()
         etag = hashlib.sha1(body).hexdigest()
-        start, size = 0, len(body)
+        start = 0
+        size = len(body)
         if match := re.match(r"bytes=(\d+)-(\d*)$", self.headers.get("Range", "")):
             start = int(match[1])
             body = body[start : int(match[2]) + 1 if match[2] else None]
-            commit["Content-Range"] = f"bytes {start}-{start + len(body) - 1}/{size}"
-        self._send(206 if start else 200, body, {**commit, "ETag": f'"{etag}"', "Accept-Ranges": "bytes"})
+            headers["Content-Range"] = f"bytes {start}-{start + len(body) - 1}/{size}"
+        self._send(206 if start else 200, body, {**headers, "ETag": f'"{etag}"', "Accept-Ranges": "bytes"})
 
     def _json(self, answer: object) -> None:
         self._send(200, json.dumps(answer).encode(), {"Content-Type": "application/json"})

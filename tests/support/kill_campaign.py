@@ -34,11 +34,11 @@ TEXT = SPACE.replace("strategy: STRATEGY", "strategy: STRATEGY, sampler: quasi-r
 
 
 class Killer(threading.Thread):
-    """Kills one of them every now and then, until it has killed enough or the crew is through."""
+    """Kills one of them every now and then, until it has killed enough or the pool is through."""
 
-    def __init__(self, crew, cluster, chance, most):
+    def __init__(self, pool, cluster, chance, most):
         super().__init__(daemon=True)
-        self.crew, self.cluster, self.chance, self.most = crew, cluster, chance, most
+        self.pool, self.cluster, self.chance, self.most = pool, cluster, chance, most
         self.killed, self.through = {}, threading.Event()
 
     def run(self):
@@ -46,7 +46,7 @@ class Killer(threading.Thread):
             self.one()
 
     def one(self):
-        supervisors = [seat.handle.pid for seat in self.crew._seats if seat.handle and seat.handle.poll() is None]
+        supervisors = [slot.handle.pid for slot in self.pool._slots if slot.handle and slot.handle.poll() is None]
         kind = self.chance.choices(["supervisor", "child", "server"], [5, 5, 1 if self.cluster else 0])[0]
         number = self.chance.choice([signal.SIGKILL, signal.SIGTERM])
         if kind == "server":
@@ -90,12 +90,12 @@ def one_study(folder, workers, kills, chance, strategy, cluster=None):
     ledger = toy_study(storage, space, TRIALS)
     url = cluster.url if cluster else f"sqlite:///{storage.file}"
     environment = {"TMSEARCH_STORAGE": url, "TMSEARCH_STUDIES": str(folder), "TOY_STEP_SECONDS": str(STEP_SECONDS)}
-    engine = LocalLauncher([*COMMAND, str(folder / "toy")], environment, folder / "logs", workers)
+    launcher = LocalLauncher([*COMMAND, str(folder / "toy")], environment, folder / "logs", workers)
     publisher = Publisher(ledger, space, lambda text: None)
-    crew = WorkerPool(engine, workers, ledger, Monitor(ledger, Watcher()), lambda text: None, publisher)
-    killer = Killer(crew, cluster, chance, kills)
+    pool = WorkerPool(launcher, workers, ledger, Monitor(ledger, Watcher()), lambda text: None, publisher)
+    killer = Killer(pool, cluster, chance, kills)
     killer.start()
-    outcome = crew.run(Interrupts(), time.monotonic() + 600)
+    outcome = pool.run(Interrupts(), time.monotonic() + 600)
     killer.through.set()
     killer.join()
     assert outcome == "done", outcome

@@ -353,11 +353,8 @@ search:
   spec_time_masks: [0, 2]
 """
 CLAIMED_CLIPS = 150
-CLAIMED_MODELS = (
-    "openai/whisper-small",
-    "openai/whisper-large-v3",
-    "me/a-model-whose-name-is-much-longer-than-any-column-should-be",
-)
+LONG_NAME = "me/a-model-whose-name-is-much-longer-than-any-column-should-be"
+CLAIMED_MODELS = ("openai/whisper-small", "openai/whisper-large-v3", LONG_NAME)
 
 
 def claimed_study(folder: Path, trials: int, results: int | None = None) -> tuple[Ledger, SchedulerConfig]:
@@ -397,6 +394,6 @@ def commit_made_up(ledger: Ledger, config: SchedulerConfig, claim: Any) -> Any:
     if claim.number % 25 == 24:
         return ledger.fail(claim, "diverged", "the loss is not finite")
     errors = [(claim.number * 7 + clip) % 5 + (claim.last_step < 800) for clip in range(CLAIMED_CLIPS)]
-    metrics = {"train_seconds": 1.0 * (claim.last_step - claim.first_step), "eval_seconds": 9.5}
-    metrics |= {"errors": errors, "clips": CLAIMED_CLIPS}
+    seconds = 1.0 * (claim.last_step - claim.first_step)
+    metrics = {"train_seconds": seconds, "eval_seconds": 9.5, "errors": errors, "clips": CLAIMED_CLIPS}
     return ledger.commit(claim, sum(errors) / (8 * CLAIMED_CLIPS), metrics, config)

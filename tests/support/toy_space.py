@@ -8,7 +8,7 @@ import pytest
 
 from search.errors import UserError
 from search.space import search_space
-from search.space.knobs import Limits
+from search.space.knobs import Knob
 
 
 def centre(params):
@@ -22,22 +22,22 @@ def table(*knobs):
 
 
 TRAIN = table(
-    Limits("model", (str,), default="big"),
-    Limits("max_steps", (int,), default=100),
-    Limits("learning_rate", (float,), default=1e-5, low=1e-9, high=1.0, recommended=centre),
-    Limits("batch_size", (int,), default=16, low=1, high=64),
-    Limits("warmup_steps", (int,), default=0, low=0),
-    Limits("adapters", (int,), default=0, low=0, high=64),
-    Limits("freeze", (bool,), default=False),
-    Limits("gain", (bool, str), default=False, choices=(True, False, "none", "peak")),
-    Limits("seconds", (float,), default=None, optional=True, low=1.0, high=30.0, fixed_per_study=True),
-    Limits("dropout", (float,), default=0.0, low=0.0, high=0.9),
+    Knob("model", (str,), default="big"),
+    Knob("max_steps", (int,), default=100),
+    Knob("learning_rate", (float,), default=1e-5, low=1e-9, high=1.0, recommended=centre),
+    Knob("batch_size", (int,), default=16, low=1, high=64),
+    Knob("warmup_steps", (int,), default=0, low=0),
+    Knob("adapters", (int,), default=0, low=0, high=64),
+    Knob("freeze", (bool,), default=False),
+    Knob("gain", (bool, str), default=False, choices=(True, False, "none", "peak")),
+    Knob("seconds", (float,), default=None, optional=True, low=1.0, high=30.0, fixed_per_study=True),
+    Knob("dropout", (float,), default=0.0, low=0.0, high=0.9),
 )
 DATA = table(
-    Limits("dataset", (str,), help="name of a dataset"),
-    Limits("revision", (str,), optional=True),
-    Limits("language", (str,), default="en"),
-    Limits("test", (float, int), default=0.15, low=0),
+    Knob("dataset", (str,), help="name of a dataset"),
+    Knob("revision", (str,), optional=True),
+    Knob("language", (str,), default="en"),
+    Knob("test", (float, int), default=0.15, low=0),
 )
 GOOD = """\
 study: toy

@@ -9,14 +9,14 @@ from search import study
 from search.execution.child_process import ChildProcess
 from search.execution.worker import Interrupts, Worker
 from search.space import search_space as spaces
-from search.space.knobs import Limits
+from search.space.knobs import Knob
 from search.storage.database import Storage, open_storage
 
 KNOBS = {
-    "x": Limits("x", (float,), low=-1000.0, high=1000.0),
-    "kind": Limits("kind", (str,), choices=("plain", "fancy")),
+    "x": Knob("x", (float,), low=-1000.0, high=1000.0),
+    "kind": Knob("kind", (str,), choices=("plain", "fancy")),
 }
-DATA = {"dataset": Limits("dataset", (str,))}
+DATA = {"dataset": Knob("dataset", (str,))}
 SPACE = """
 study: toy
 data: {dataset: none}

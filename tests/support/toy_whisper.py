@@ -1,4 +1,4 @@
-"""A random tiny Whisper and a corpus of hums, made in a folder of the test's: the real classes, nothing learnt."""
+"""A random tiny Whisper and a corpus of hums, written to a test's folder: the real classes, untrained."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SPECIALS = (
 
 @dataclass(frozen=True)
 class Shape:
-    """How small a toy is."""
+    """The dimensions of a toy model."""
 
     d_model: int = 16
     encoder_layers: int = 2
@@ -56,9 +56,9 @@ def tokenizer(specials: tuple[str, ...] = SPECIALS, filled_to: int = 256) -> Whi
     letters = sorted(bytes_to_unicode().values())
     vocabulary = {letter: index for index, letter in enumerate(letters)}
     vocabulary |= {f"filler{index}": index for index in range(len(letters), filled_to)}
-    made = WhisperTokenizer(vocab=vocabulary, merges=[], model_max_length=64)
-    made.add_tokens([AddedToken(token, normalized=False, special=True) for token in specials])
-    return made
+    toy = WhisperTokenizer(vocab=vocabulary, merges=[], model_max_length=64)
+    toy.add_tokens([AddedToken(token, normalized=False, special=True) for token in specials])
+    return toy
 
 
 def whisper_folder(
@@ -67,7 +67,8 @@ def whisper_folder(
     """Saves a random Whisper in `folder`. `old_style` puts generation settings where checkpoints of 2022 have them."""
     words = tokenizer()
     ids = words.convert_tokens_to_ids
-    stop, start = ids("<|endoftext|>"), ids("<|startoftranscript|>")
+    end = ids("<|endoftext|>")
+    start = ids("<|startoftranscript|>")
     settings = WhisperConfig(
         vocab_size=len(words),
         d_model=shape.d_model,
@@ -81,30 +82,30 @@ def whisper_folder(
         max_source_positions=50 * SECONDS,
         max_target_positions=shape.targets,
         decoder_start_token_id=start,
-        bos_token_id=stop,
-        eos_token_id=stop,
-        pad_token_id=stop,
+        bos_token_id=end,
+        eos_token_id=end,
+        pad_token_id=end,
         suppress_tokens=None,
         begin_suppress_tokens=None,
-        init_std=0.3,  # wide, so that what a random model says depends on what it hears
+        init_std=0.3,  # wide, so that a random model's output depends on its input
         apply_spec_augment=True,
     )
     torch.manual_seed(seed)
     model = WhisperForConditionalGeneration(settings)
-    language = {"lang_to_id": {f"<|{code}|>": ids(f"<|{code}|>") for code in ("en", "de")}}
+    languages = {"lang_to_id": {f"<|{code}|>": ids(f"<|{code}|>") for code in ("en", "de")}}
     tasks = {"task_to_id": {task: ids(f"<|{task}|>") for task in ("transcribe", "translate")}}
     model.generation_config = GenerationConfig(
-        bos_token_id=stop,
-        eos_token_id=stop,
-        pad_token_id=stop,
+        bos_token_id=end,
+        eos_token_id=end,
+        pad_token_id=end,
         decoder_start_token_id=start,
         max_length=shape.targets,
         is_multilingual=multilingual,
         no_timestamps_token_id=ids("<|notimestamps|>"),
         return_timestamps=False,
         suppress_tokens=[1, 2, 7, start, *(ids(token) for token in SPECIALS[2:])],
-        begin_suppress_tokens=[ids("Ġ"), stop],
-        **(language | tasks if multilingual else {}),
+        begin_suppress_tokens=[ids("Ġ"), end],
+        **(languages | tasks if multilingual else {}),
     )
     model.save_pretrained(folder)
     words.save_pretrained(folder)
@@ -115,7 +116,7 @@ def whisper_folder(
 
 
 def _age(folder: Path, task: int) -> None:
-    """What openai's first uploads say: the language is to be detected, and twice where."""
+    """Adds what openai's first uploads have: the language is to be detected, in both files."""
     for name in ("config.json", "generation_config.json"):
         content = json.loads((folder / name).read_text())
         content["forced_decoder_ids"] = [[1, None], [2, task]]
@@ -161,11 +162,11 @@ def speech(folder: Path, cache: Path, *, validation: int = 4, language: str = "e
 
 def config(model: Path | str, **knobs: object) -> TrainConfig:
     """A quick recipe for a toy."""
-    usual = {"model": str(model), "max_steps": 8, "batch_size": 4, "learning_rate": 1e-2, "warmup_steps": 2}
-    return TrainConfig(**{**usual, **knobs})  # type: ignore[arg-type]
+    defaults = {"model": str(model), "max_steps": 8, "batch_size": 4, "learning_rate": 1e-2, "warmup_steps": 2}
+    return TrainConfig(**{**defaults, **knobs})  # type: ignore[arg-type]
 
 
 def stretch(save_to: Path, last_step: int, **fields: object) -> Stretch:
-    """From nothing to `last_step`, unless `fields` say otherwise."""
-    usual = {"first_step": 0, "threads": 1, "micro_batch": 4, "checkpoint": None}
-    return Stretch(last_step=last_step, save_to=save_to, **{**usual, **fields})  # type: ignore[arg-type]
+    """A segment from the start to `last_step`, unless `fields` change it."""
+    defaults = {"first_step": 0, "threads": 1, "micro_batch": 4, "checkpoint": None}
+    return Stretch(last_step=last_step, save_to=save_to, **{**defaults, **fields})  # type: ignore[arg-type]

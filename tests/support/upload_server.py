@@ -35,7 +35,11 @@ class UploadHub(Hub):
         role: str = "write",
         breaks_after: int | None = None,
     ) -> None:
-        self.owner, self.orgs, self.refuses, self.role, self.breaks_after = owner, orgs, refuses, role, breaks_after
+        self.owner = owner
+        self.orgs = orgs
+        self.refuses = refuses
+        self.role = role
+        self.breaks_after = breaks_after
         self.files: dict[str, dict[str, bytes]] = {}
         self.settings: dict[str, dict[str, object]] = {}
         self.stored: dict[str, bytes] = {}
@@ -49,7 +53,7 @@ class UploadHub(Hub):
 class _Uploads(Handler):
     hub: UploadHub
 
-    def _authorised(self) -> bool:
+    def _is_authorized(self) -> bool:
         if self.headers.get("Authorization") == f"Bearer {self.hub.token}":
             return True
         self._fail(401, None, "Invalid username or password.")
@@ -59,7 +63,7 @@ class _Uploads(Handler):
         path = unquote(urlsplit(self.path).path)
         self.hub.requests.append(f"GET {path}")
         if path == "/api/whoami-v2":
-            if self._authorised():
+            if self._is_authorized():
                 orgs = [{"name": name} for name in self.hub.orgs]
                 auth = {"accessToken": {"role": self.hub.role}}
                 self._json({"name": self.hub.owner, "type": "user", "orgs": orgs, "auth": auth})
@@ -89,7 +93,7 @@ class _Uploads(Handler):
             head = yaml.safe_load(text.split("---\n")[1])
             wrong = [] if isinstance(head, dict) and "model-index" in head else [{"message": "no model-index"}]
             self._send(400 if wrong else 200, json.dumps({"errors": wrong, "warnings": []}).encode(), {})
-        elif self._authorised():
+        elif self._is_authorized():
             self._written(path, body)
 
     def _written(self, path: str, body: bytes) -> None:
@@ -98,13 +102,15 @@ class _Uploads(Handler):
         elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/(preupload|commit)/main", path):
             self._preupload(json.loads(body)) if match[2] == "preupload" else self._commit(match[1], body)
         elif re.fullmatch(r"/[^/]+/[^/]+\.git/info/lfs/objects/batch", path):
-            self._json({"transfer": "basic", "objects": [self._wanted(one) for one in json.loads(body)["objects"]]})
+            self._json(
+                {"transfer": "basic", "objects": [self._upload_action(item) for item in json.loads(body)["objects"]]}
+            )
         else:
             self._fail(404, "RepoNotFound", "no such route")
 
-    def _create(self, asked: dict) -> None:
-        owner = asked.get("organization") or self.hub.owner
-        name = f"{owner}/{asked['name']}"
+    def _create(self, request: dict) -> None:
+        owner = request.get("organization") or self.hub.owner
+        name = f"{owner}/{request['name']}"
         if owner in self.hub.refuses or owner not in (self.hub.owner, *self.hub.orgs):
             self._fail(403, None, "You don't have the rights to create a model under this namespace")
         elif name in self.hub.files:
@@ -112,23 +118,23 @@ class _Uploads(Handler):
             self._send(409, json.dumps(taken).encode(), {})
         else:
             self.hub.files[name] = {}
-            # The client's word for it has changed over the years; both mean the same.
-            private = asked.get("private", asked.get("visibility") == "private")
+            # The client's key has changed over the years; both mean the same.
+            private = request.get("private", request.get("visibility") == "private")
             self.hub.settings[name] = {"private": private}
             self._json({"url": f"{self.hub.url}/{name}", "name": name, "id": name})
 
-    def _preupload(self, asked: dict) -> None:
+    def _preupload(self, request: dict) -> None:
         files = [
-            {"path": one["path"], "uploadMode": "lfs" if one["size"] > LARGE else "regular", "shouldIgnore": False}
-            for one in asked["files"]
+            {"path": item["path"], "uploadMode": "lfs" if item["size"] > LARGE else "regular", "shouldIgnore": False}
+            for item in request["files"]
         ]
         self._json({"files": files})
 
-    def _wanted(self, one: dict) -> dict:
+    def _upload_action(self, item: dict) -> dict:
         """Nothing to do for what is stored already: that is what makes an upload resumable."""
-        if one["oid"] in self.hub.stored:
-            return one
-        return {**one, "actions": {"upload": {"href": f"{self.hub.url}/lfs/{one['oid']}"}}}
+        if item["oid"] in self.hub.stored:
+            return item
+        return {**item, "actions": {"upload": {"href": f"{self.hub.url}/lfs/{item['oid']}"}}}
 
     def _commit(self, name: str, body: bytes) -> None:
         for line in body.decode().splitlines():

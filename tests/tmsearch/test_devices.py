@@ -8,7 +8,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(
-    ("precision", "able", "width", "expected"),
+    ("precision", "has_bf16", "width", "expected"),
     [
         ("auto", True, 384, True),
         ("auto", True, 128, False),
@@ -17,8 +17,8 @@ CPU = torch.device("cpu")
         ("float32", True, 1280, False),
     ],
 )
-def test_number_format_on_a_cpu(monkeypatch, precision, able, width, expected):
-    monkeypatch.setattr(devices.torch.cpu, "get_capabilities", lambda: {"avx512_bf16": able})
+def test_number_format_on_a_cpu(monkeypatch, precision, has_bf16, width, expected):
+    monkeypatch.setattr(devices.torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has_bf16})
     monkeypatch.setattr(devices, "_cpu_bf16_is_faster", lambda: True)
     config = TrainConfig(precision=precision)
     assert devices.uses_bf16(config, CPU, width) is expected
@@ -26,7 +26,7 @@ def test_number_format_on_a_cpu(monkeypatch, precision, able, width, expected):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == (torch.bfloat16 if expected else torch.float32)
 
 
-def test_threads_are_those_of_the_stretch():
+def test_threads_are_those_of_the_segment():
     before = torch.get_num_threads()
     try:
         devices.configure_device(1)
@@ -38,17 +38,17 @@ def test_threads_are_those_of_the_stretch():
 
 
 def test_looking_up_positions_has_one_gradient():
-    """With two threads and no care, nearly every one of these sums comes out in another order."""
-    place = devices.configure_device(2)
-    if place.type != "cpu":
+    """With two threads and torch's defaults, nearly all of these sums are in another order."""
+    device = devices.configure_device(2)
+    if device.type != "cpu":
         pytest.skip("the order of sums is promised on a CPU only")
     generator = torch.Generator().manual_seed(0)
     table = torch.randn(448, 384, generator=generator, requires_grad=True)
     positions = torch.arange(20).expand(64, 20)
-    above = torch.randn(64, 20, 384, generator=generator)
-    found = set()
+    gradient = torch.randn(64, 20, 384, generator=generator)
+    sums = set()
     for _ in range(30):
         table.grad = None
-        table[positions].backward(above)
-        found.add(table.grad.numpy().tobytes())
-    assert len(found) == 1
+        table[positions].backward(gradient)
+        sums.add(table.grad.numpy().tobytes())
+    assert len(sums) == 1

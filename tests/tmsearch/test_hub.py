@@ -21,10 +21,10 @@ import json, sys, time
 from tmsearch.data.corpus import load
 from tmsearch.config import DataConfig
 from tmsearch.errors import InputError
-for asked in json.loads(sys.argv[1]):
+for settings in json.loads(sys.argv[1]):
     begun = time.monotonic()
     try:
-        corpus = load(DataConfig(**asked))
+        corpus = load(DataConfig(**settings))
         answer = {"names": [clip.name for clip in corpus.clips], "notes": corpus.notes, "print": corpus.fingerprint}
     except InputError as error:
         answer = {"error": str(error)}
@@ -72,11 +72,11 @@ def test_a_partial_download_is_not_taken_for_the_dataset(tmp_path):
 
 def test_private_dataset_demands_the_token(tmp_path):
     repos = {("dataset", "me/secret"): {"main": tone_folder(tmp_path / "repo", "a", "b")}}
-    asked = {"dataset": "me/secret"}
+    settings = {"dataset": "me/secret"}
     with Hub(repos, private={"me/secret"}, token=TOKEN) as hub:
-        without = ask(hub.environment(tmp_path / "home1"), asked)["error"]
-        wrong = ask(hub.environment(tmp_path / "home2", token="hf_wrongToken"), asked)["error"]
-        right = ask(hub.environment(tmp_path / "home3", token=TOKEN), asked)
+        without = ask(hub.environment(tmp_path / "home1"), settings)["error"]
+        wrong = ask(hub.environment(tmp_path / "home2", token="hf_wrongToken"), settings)["error"]
+        right = ask(hub.environment(tmp_path / "home3", token=TOKEN), settings)
     assert "me/secret" in without
     assert "HF_TOKEN is not set" in without
     assert "does not accept HF_TOKEN" in wrong
@@ -101,10 +101,10 @@ def test_revisions_are_pinned(tmp_path):
     commit = Hub.commit("dataset", "me/throat", "v1")
     with Hub(repos) as hub:
         environment = hub.environment(tmp_path / "home")
-        asked = [{"dataset": "me/throat", "revision": revision} for revision in (None, "v1", commit, "v9")]
-        newest, tagged, by_commit, unknown = ask(environment, *asked)
+        datasets = [{"dataset": "me/throat", "revision": revision} for revision in (None, "v1", commit, "v9")]
+        newest, tagged, by_commit, unknown = ask(environment, *datasets)
         before = len(hub.requests)
-        ask(environment, asked[2])
+        ask(environment, datasets[2])
         assert len(hub.requests) == before, "a commit that the cache holds needs no network"
     assert len(newest["names"]) == 3
     assert tagged["names"] == by_commit["names"] == ["a.wav", "b.wav"]

@@ -5,16 +5,16 @@ from __future__ import annotations
 import argparse
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping
 
 import argcomplete
-from argcomplete.completers import ChoicesCompleter, FilesCompleter
+from argcomplete.completers import BaseCompleter, FilesCompleter
 from argcomplete.shell_integration import shellcode
 
-DEFAULT_STORAGE = "sqlite:///studies/tmsearch.db"
+from search.paths import DEFAULT_URL
+
+FILES = ("FILE", "DIR", "LOG", "DATASET", "PATH_OR_SPACE", "MODEL")  # metavars; other values are numbers and new names
 YAML = ("yaml", "yml")
-# Where nothing on this machine could be meant: numbers, names yet to be made.
-UNKNOWN = ("N", "K", "NUMBER", "TIME", "SECONDS", "GB", "CODE", "NAME", "URL", "KEY=VALUE", "KNOB=VALUE")
 
 
 def completion(arguments: argparse.Namespace) -> int:
@@ -23,69 +23,51 @@ def completion(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def complete(parser: argparse.ArgumentParser) -> None:
-    """Answer the shell and end the process."""
-    for action in each_action(parser):
-        completer = _completer(action)
-        if completer is not None:
-            action.completer = completer  # type: ignore[attr-defined]
-    argcomplete.autocomplete(parser)
+def complete(parser: argparse.ArgumentParser, commands: Mapping[str, str]) -> None:
+    """Answer the shell and end the process; `commands` says what each command does, by name."""
+    argcomplete.autocomplete(parser, default_completer=_ValueCompleter(commands))
 
 
-def each_action(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
-    """Every argument of the program and of its commands."""
-    for action in parser._actions:
-        yield action
-        if isinstance(action, argparse._SubParsersAction):
-            for command in action.choices.values():
-                yield from each_action(command)
+class _ValueCompleter(BaseCompleter):
+    """Completes the value of an argument that has no fixed choices."""
+
+    def __init__(self, commands: Mapping[str, str]) -> None:
+        self._commands = commands
+
+    def __call__(
+        self, *, prefix: str, action: argparse.Action, parser: argparse.ArgumentParser, parsed_args: argparse.Namespace
+    ) -> Iterable[str]:
+        if action.metavar == "STUDY":
+            return study_names(parsed_args)
+        if action.dest == "about":
+            return self._commands
+        if action.dest in ("space", "recipe"):
+            return FilesCompleter(YAML)(prefix)
+        return FilesCompleter()(prefix) if action.metavar in FILES else ()
 
 
-def _completer(action: argparse.Action) -> object | None:
-    """None: argcomplete's own way, which is choices, else files."""
-    if action.choices is not None:
-        return None
-    if action.metavar == "STUDY":
-        return studies
-    if action.dest == "about":
-        from tmsearch.cli.parser import COMMANDS  # which imports this module to complete
+def study_names(arguments: argparse.Namespace | None) -> list[str]:
+    """The studies of the storage; none where it is missing or does not answer: a shell cannot show an error.
 
-        return ChoicesCompleter({name: what for name, (what, *_) in COMMANDS.items()})
-    if action.dest in ("space", "recipe"):
-        return FilesCompleter(YAML)
-    return nothing if action.metavar in UNKNOWN else None
-
-
-def nothing(
-    prefix: str, action: argparse.Action, parser: argparse.ArgumentParser, parsed_args: argparse.Namespace
-) -> list[str]:
-    """Not even files."""
-    return []
-
-
-def studies(
-    prefix: str, action: argparse.Action, parser: argparse.ArgumentParser, parsed_args: argparse.Namespace
-) -> list[str]:
-    """The studies of the storage; none where it is not there or does not answer: a shell must not wait, nor be told.
-
-    SQLite's file is asked without SQLAlchemy, whose import alone takes as long as a person will wait.
+    SQLite is read without SQLAlchemy, whose import takes longer than a person will wait.
     """
-    url = getattr(parsed_args, "storage", None) or os.environ.get("TMSEARCH_STORAGE") or DEFAULT_STORAGE
+    url = getattr(arguments, "storage", None) or os.environ.get("TMSEARCH_STORAGE") or DEFAULT_URL
     try:
-        names = _of_file(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else _of_server(url)
-    except Exception:  # whatever it is, an empty line of completions is the answer
+        if url.startswith("sqlite:///"):
+            return _names_in_file(url.removeprefix("sqlite:///"))
+        return _names_on_server(url)
+    except Exception:  # any failure at all completes to nothing
         return []
-    return [name for name in names if name.startswith(prefix)]
 
 
-def _of_file(path: str) -> list[str]:
+def _names_in_file(path: str) -> list[str]:
     with sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=0.2) as connection:
         return [str(row[0]) for row in connection.execute("SELECT name FROM tmsearch_study ORDER BY name")]
 
 
-def _of_server(url: str) -> list[str]:
+def _names_on_server(url: str) -> list[str]:
     from search import study
     from search.storage.database import Storage, open_storage
 
-    patient = open_storage(url)
-    return study.names(Storage(patient.url.update_query_dict({"connect_timeout": "1"})))
+    storage_url = open_storage(url).url
+    return study.names(Storage(storage_url.update_query_dict({"connect_timeout": "1"})))

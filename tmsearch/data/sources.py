@@ -14,10 +14,9 @@ from tmsearch.config import DataConfig
 from tmsearch.data.arrow import is_saved, table_rows
 from tmsearch.data.audiofolder import METADATA, folder_rows, visible
 from tmsearch.data.columns import Row
+from tmsearch.demo.paths import CORPUS
 from tmsearch.errors import InputError
 from tmsearch.hub import Repository, fetch
-
-DEMO = Path(__file__).parents[1] / "demo" / "corpus"
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ def open_source(config: DataConfig) -> Source:
     """Finds and opens `config.dataset`; a local folder of that name comes before the hub. Raises InputError."""
     if not config.dataset.strip():
         raise InputError("data.dataset: is empty; give a hub id, a folder, a parquet file or demo")
-    path = DEMO if config.dataset == "demo" else Path(config.dataset).expanduser()
+    path = CORPUS if config.dataset == "demo" else Path(config.dataset).expanduser()
     if _exists(path):
         if config.revision is not None:
             raise InputError(f"data.revision: {config.dataset} is on this machine and has none; leave it out")

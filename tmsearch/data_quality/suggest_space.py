@@ -13,19 +13,19 @@ from typing import Any
 import numpy as np
 import yaml
 
-from tmsearch.config import DataConfig, recommended_learning_rate
+from tmsearch.config import DataConfig
 from tmsearch.data.corpus import Corpus
 from tmsearch.data.splits import Split
 from tmsearch.errors import InputError
-from tmsearch.model.heard import context_needed
+from tmsearch.model.context import context_needed
+from tmsearch.model_sizes import BASIC_SIZES, recommended_learning_rate
 
 WIDTH = 110  # columns of a comment in the file
 # The seed of this project, github.com/pauljunsukhan/whisper_finetuning: 14 passes over 884 clips to 26 over 480.
 PASSES = 20  # over the training clips
 STEPS = (40, 2000)
 CONTEXTS = (1.0, 30.0)  # seconds: the least that the knob takes, and the context of every released Whisper
-# Published parameters; a full fine-tune holds weights, gradients and AdamW's two moments in float32.
-SIZES = {"tiny": 39e6, "base": 74e6, "small": 244e6, "medium": 769e6, "large-v3": 1550e6}
+# A full fine-tune holds weights, gradients and AdamW's two moments in float32.
 STATE_BYTES = 16  # a parameter
 ACTIVATIONS_GB = 2.0
 # openai/whisper's README: English-only models tend to do better, above all these two.
@@ -52,6 +52,11 @@ class ProposedSetting:
     value: Any
     why: str = ""
     assumption: str = ""
+
+    @property
+    def is_searched(self) -> bool:
+        """Whether a knob's value is a list or a range to choose from."""
+        return isinstance(self.value, list | dict)
 
 
 @dataclass(frozen=True)
@@ -103,50 +108,46 @@ def propose(
     gpu_gb: float = 0.0,
     gpu_why: str = "",
 ) -> Proposal:
-    """Proposes a space for a dataset.
+    """Proposes a space for the clips of `corpus`, opened as `config` and divided as `split`.
 
-    Args:
-        corpus: The dataset's clips, divided as `split`.
-        config: How the dataset was opened.
-        split: Its parts.
-        study: The study's name.
-        language_why: How the language is known.
-        models: Those that the user asked for; else they are chosen by the GPU's memory.
-        gpu_gb: Memory of the GPU that trains, in GB; 0 for a machine without.
-        gpu_why: How that is known.
+    `models` are those that the user asked for; without them two are chosen that fit `gpu_gb`, the memory in GB of the
+    GPU that trains (0: none). `language_why` and `gpu_why` say how language and memory are known.
     """
     names, names_why = (list(models), "as asked for") if models else _models(config, gpu_gb, gpu_why)
-    steps, budget = _budget(len(split.train))
-    train = [_batch_setting(len(split.train))]
-    if config.dataset != "demo":  # whose models have a shorter context
-        train.append(_context(corpus))
-    search: list[ProposedSetting] = []
-    (search if len(names) > 1 else train).append(_model(names, names_why))
+    clips = len(split.train)
+    steps, budget = _budget(clips)
     rate, centre = _rate(names)
     warmup = _warmup(steps)
-    search += [rate, warmup]
-    normalization = _normalization(corpus)
-    (search if normalization.value == [True, False] else train).append(normalization)
-    start = {
-        "model": names[-1],
-        "learning_rate": centre,
-        "warmup_steps": _middle(warmup.value),
-        "normalize_audio": False,
+    knobs = [_batch_setting(clips), _model(names, names_why), rate, warmup, _normalization(corpus)]
+    if config.dataset != "demo":  # whose models have a shorter context
+        knobs.insert(1, _context(corpus))
+    search = tuple(knob for knob in knobs if knob.is_searched)
+    sections = {
+        "data": tuple(_data(corpus, config, split, language_why)),
+        "budget": budget,
+        "train": tuple(knob for knob in knobs if not knob.is_searched),
+        "search": search,
     }
-    searched = {setting.key for setting in search}
-    start = {knob: value for knob, value in start.items() if knob in searched and value is not None}
     minutes = sum(clip.seconds for clip in corpus.clips) / 60
     about = (
         f"Written by `tmsearch init` after looking at {len(corpus.clips)} clips, {minutes:.1f} min. Each value "
         "says where it comes from: change what you know better."
     )
-    sections = {
-        "data": tuple(_data(corpus, config, split, language_why)),
-        "budget": budget,
-        "train": tuple(train),
-        "search": tuple(search),
+    return Proposal(study, about, sections, (_start(search, names[-1], centre, warmup),))
+
+
+def _start(
+    search: Sequence[ProposedSetting], model: str, learning_rate: float | None, warmup: ProposedSetting
+) -> dict[str, Any]:
+    """What published recipes use of the searched knobs."""
+    recipe = {
+        "model": model,
+        "learning_rate": learning_rate,
+        "warmup_steps": warmup.value["high"] // warmup.value["step"] // 2 * warmup.value["step"],
+        "normalize_audio": False,
     }
-    return Proposal(study, about, sections, (start,))
+    searched = {knob.key for knob in search}
+    return {key: value for key, value in recipe.items() if key in searched and value is not None}
 
 
 def _data(corpus: Corpus, config: DataConfig, split: Split, language_why: str) -> list[ProposedSetting]:
@@ -249,8 +250,8 @@ def _models(config: DataConfig, gpu_gb: float, gpu_why: str) -> tuple[list[str],
     if not gpu_gb:
         names = [_hub_name(size, config) for size in ("tiny", "base")]
         return names, f"{gpu_why}; larger ones take hours on a CPU"
-    needed_gb = {size: STATE_BYTES * parameters / 1e9 + ACTIVATIONS_GB for size, parameters in SIZES.items()}
-    fitting = [size for size in SIZES if needed_gb[size] <= 0.9 * gpu_gb] or ["tiny"]
+    needed_gb = {size.name: STATE_BYTES * size.millions / 1e3 + ACTIVATIONS_GB for size in BASIC_SIZES}
+    fitting = [name for name, gigabytes in needed_gb.items() if gigabytes <= 0.9 * gpu_gb] or ["tiny"]
     largest = fitting[-1]
     sizes = ["small", largest] if largest in ("medium", "large-v3") else fitting[-2:]
     why = f"{gpu_why}; full training of {largest} takes about {needed_gb[largest]:.0f} GB"
@@ -292,10 +293,6 @@ def _warmup(steps: int) -> ProposedSetting:
     step = max(1, round(highest / 12))
     why = f"Recipes for Whisper warm up for 2 to 15 % of the {steps} steps."
     return ProposedSetting("warmup_steps", {"low": 0, "high": highest // step * step, "step": step}, why)
-
-
-def _middle(warmup: Mapping[str, int]) -> int:
-    return warmup["high"] // warmup["step"] // 2 * warmup["step"]
 
 
 def _normalization(corpus: Corpus) -> ProposedSetting:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,13 +90,10 @@ def describe(
     tokens: Callable[[str], int] | None = None,
     bandwidths: Sequence[float] | None = None,
 ) -> Description:
-    """Describes every usable clip.
+    """Describes every usable clip, and the parts of `split` if it is given.
 
-    Args:
-        corpus: The dataset.
-        split: Its parts, if they are to be described as well.
-        tokens: Counts a text's label ids.
-        bandwidths: The clips' own in Hz, where they are known; else each clip is decoded once.
+    `tokens` counts a text's label ids; `bandwidths` are the clips' own in Hz where they are known, else each clip is
+    decoded once.
     """
     clips = corpus.clips
     sentences = Counter(clip.group[0] for clip in clips)
@@ -108,8 +105,8 @@ def describe(
         seconds=sum(clip.seconds for clip in clips),
         duration=_spread([clip.seconds for clip in clips]),
         longest=tuple((clip.name, clip.seconds) for clip in _largest(clips, lambda clip: clip.seconds)),
-        sample_rates=tuple(Counter(recording.sample_rate for recording in recordings).most_common()),
-        channels=tuple(Counter(recording.channels for recording in recordings).most_common()),
+        sample_rates=_counts(recording.sample_rate for recording in recordings),
+        channels=_counts(recording.channels for recording in recordings),
         peak=_spread([decibels(recording.peak) for recording in recordings]),
         rms=_spread([decibels(recording.rms) for recording in recordings]),
         clipped_clips=float(np.mean([recording.clipped > 0 for recording in recordings])),
@@ -141,6 +138,11 @@ def bandwidth(samples: Samples, share: float = 0.99) -> float:
 def decibels(level: float) -> float:
     """An amplitude relative to full scale in dBFS."""
     return float(20 * np.log10(max(level, 10 ** (FLOOR / 20))))
+
+
+def _counts(values: Iterable[int]) -> tuple[tuple[int, int], ...]:
+    """(value, how often), the most frequent first."""
+    return tuple(Counter(values).most_common())
 
 
 def _spread(values: Sequence[float]) -> Spread:

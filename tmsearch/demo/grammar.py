@@ -36,18 +36,19 @@ _SLOT = re.compile(r"{(\w+)}")
 
 
 def _choices() -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    """The alternatives of every slot, in the order of RULES."""
+    choices: dict[str, list[str]] = {}
     for line in RULES.strip().splitlines():
-        slot, _, right = line.partition(": ")
-        found.setdefault(slot, []).extend(right.split(" | "))
-    return found
+        slot, _, alternatives = line.partition(": ")
+        choices.setdefault(slot, []).extend(alternatives.split(" | "))
+    return choices
 
 
 CHOICES = _choices()
 
 
 def sentence(rng: random.Random) -> str:
-    """One phrase, as it is written: a capital first, names in capitals, a full stop."""
+    """One phrase as written text, with capitals and punctuation."""
     text = rng.choice(CHOICES["sentence"])
     while (slot := _SLOT.search(text)) is not None:
         text = text[: slot.start()] + rng.choice(CHOICES[slot[1]]) + text[slot.end() :]
@@ -55,11 +56,11 @@ def sentence(rng: random.Random) -> str:
 
 
 def sentences(count: int, seed: int) -> list[str]:
-    """`count` distinct phrases of 5 to 11 words; equal for equal (count, seed), and a prefix of any longer list."""
+    """`count` distinct phrases of 5 to 11 words; of one seed, a shorter list is the start of any longer one."""
     rng = random.Random(seed)
-    found: dict[str, None] = {}
-    while len(found) < count:
+    texts: dict[str, None] = {}  # an ordered set
+    while len(texts) < count:
         text = sentence(rng)
         if 5 <= len(text.split()) <= 11:
-            found.setdefault(text)
-    return list(found)
+            texts.setdefault(text)
+    return list(texts)

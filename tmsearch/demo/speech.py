@@ -1,4 +1,4 @@
-"""Speech without a speaker: espeak-ng's voices, and the filter that makes clean speech sound like a throat mic."""
+"""Synthetic speech: espeak-ng's voices, and a filter that makes clean speech sound like a throat microphone's."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ Samples = npt.NDArray[np.float32]
 
 SAMPLE_RATE = 16_000
 ESPEAK_RATE = 22_050
-CLEAN_PEAK = 0.5  # of full scale: the one level that pre-training hears
-LONGEST = 3.7  # seconds; the models hear 4
+WAV_HEADER = 44  # bytes
+CLEAN_PEAK = 0.5  # of full scale: the one level in pre-training
+LONGEST = 3.7  # seconds; the models' context is 4
 
 ACCENTS = ("en-us", "en-gb", "en-gb-x-rp", "en-us-nyc")
 VARIANTS = ("m1", "m3", "m7", "f2", "f4")
@@ -25,29 +26,30 @@ VARIANTS = ("m1", "m3", "m7", "f2", "f4")
 
 @dataclass(frozen=True)
 class Voice:
-    """One way to speak: espeak-ng's voice name, pitch (0 to 99), speed in words a minute, silence in front in s."""
+    """A voice of espeak-ng."""
 
     name: str
-    pitch: int
-    speed: int
-    lead: float
+    pitch: int  # 0 to 99
+    speed: int  # words a minute
+    lead: float  # silence in front, seconds
 
 
 def voice(rng: random.Random) -> Voice:
-    """A voice drawn from four accents and five speakers, around each one's own pitch."""
+    """Draws a voice from four accents and five speakers, with a pitch, a speed and a lead."""
     name = f"{rng.choice(ACCENTS)}+{rng.choice(VARIANTS)}"
     return Voice(name, rng.randint(35, 65), rng.randint(155, 200), rng.uniform(0.05, 0.25))
 
 
 def speak(text: str, voice: Voice) -> Samples:
-    """`text` in `voice`: [n] at 16 kHz, trimmed, peak at CLEAN_PEAK; raises InputError where espeak-ng is missing."""
+    """Speaks `text`: [samples] at 16 kHz, trimmed, peak at CLEAN_PEAK. Raises InputError where espeak-ng is missing."""
     command = ["espeak-ng", "-v", voice.name, "-p", str(voice.pitch), "-s", str(voice.speed), "--stdout", text]
     try:
-        spoken = subprocess.run(command, capture_output=True, check=True).stdout
+        wav = subprocess.run(command, capture_output=True, check=True).stdout
     except FileNotFoundError as error:
         raise InputError("espeak-ng: not found; install it first (Debian: apt-get install espeak-ng)") from error
-    # The header of a streamed WAV cannot know its length, so it is skipped: 44 bytes, then 16-bit mono.
-    wave = np.frombuffer(spoken[44 : 44 + (len(spoken) - 44) // 2 * 2], "<i2").astype(np.float32) / 32_768
+    # A streamed WAV's header has no length, so it is skipped: 44 bytes, then 16-bit mono.
+    count = (len(wav) - WAV_HEADER) // 2
+    wave = np.frombuffer(wav, "<i2", count, WAV_HEADER).astype(np.float32) / 32_768
     wave = soxr.resample(wave, ESPEAK_RATE, SAMPLE_RATE)
     loud = np.flatnonzero(np.abs(wave) > 0.01 * np.abs(wave).max())
     wave = wave[loud[0] : loud[-1] + 1] * (CLEAN_PEAK / np.abs(wave).max())
@@ -56,21 +58,22 @@ def speak(text: str, voice: Voice) -> Samples:
 
 
 def throat(clean: Samples, rng: np.random.Generator) -> Samples:
-    """The same [n] samples as a throat microphone hears them, in -1..1.
+    """Samples [samples] as a throat microphone records them, in -1..1.
 
     A band-pass of about 70 to 1500 Hz (fourth-order Butterworth slopes) with the resonance of tissue near 450 Hz,
     noise of the body below 150 Hz, and a level that varies by 32 dB from clip to clip: the loudest clips are clipped.
     """
-    low, high = rng.uniform(60, 80), rng.uniform(1350, 1650)  # Hz
-    resonance, gain = rng.uniform(380, 520), rng.uniform(0.0, 0.6)  # Hz, linear
-    frequency = np.fft.rfftfreq(len(clean), 1 / SAMPLE_RATE)
-    safe = np.maximum(frequency, 1.0)
-    band = 1 / np.sqrt((1 + (low / safe) ** 8) * (1 + (frequency / high) ** 8))
-    band *= 1 + gain * np.exp(-(((frequency - resonance) / 120) ** 2))
-    wave = np.fft.irfft(np.fft.rfft(clean) * band, len(clean))
-    body = np.fft.irfft(
-        np.fft.rfft(rng.standard_normal(len(clean))) / (1 + (frequency / 60) ** 4) * (safe > 15), len(clean)
-    )
+    low_hz = rng.uniform(60, 80)
+    high_hz = rng.uniform(1350, 1650)
+    resonance_hz = rng.uniform(380, 520)
+    gain = rng.uniform(0.0, 0.6)
+    hertz = np.fft.rfftfreq(len(clean), 1 / SAMPLE_RATE)  # [samples / 2 + 1]
+    positive = np.maximum(hertz, 1.0)
+    band = 1 / np.sqrt((1 + (low_hz / positive) ** 8) * (1 + (hertz / high_hz) ** 8))
+    band *= 1 + gain * np.exp(-(((hertz - resonance_hz) / 120) ** 2))
+    wave = np.fft.irfft(np.fft.rfft(clean) * band, len(clean))  # [samples]
+    noise = np.fft.rfft(rng.standard_normal(len(clean))) / (1 + (hertz / 60) ** 4) * (positive > 15)
+    body = np.fft.irfft(noise, len(clean))  # [samples]
     wave /= np.abs(wave).max()
     wave += body / np.abs(body).max() * 10 ** (rng.uniform(-46, -30) / 20)
     level = 10 ** (rng.uniform(-26, 6) / 20)

@@ -21,7 +21,7 @@ CONTEXT = 4  # seconds
 POSITIONS = 50 * CONTEXT  # the encoder's, 20 ms each
 TARGETS = 96  # the decoder's positions
 WORDS = 640  # ids of text; special tokens follow, as in every Whisper
-LANGUAGES = ("en", "zh", "de", "es", "ru", "ko", "fr", "ja")  # the stock checkpoints' first, in their order
+LANGUAGES = ("en", "zh", "de", "es", "ru", "ko", "fr", "ja")  # the stock checkpoints' first ones, in their order
 SPECIALS = (
     "<|endoftext|>",
     "<|startoftranscript|>",
@@ -33,13 +33,13 @@ SPECIALS = (
     "<|nospeech|>",
     "<|notimestamps|>",
 )
-# Symbols that nobody speaks, after openai/whisper's tokenizer.non_speech_tokens.
+# Symbols that are not spoken, after openai/whisper's tokenizer.non_speech_tokens.
 _SYMBOLS = frozenset('"#()*+/:;<=>@[\\]^_`{|}~')
 
 
 @dataclass(frozen=True)
 class Size:
-    """What sets one model apart from another."""
+    """The dimensions in which the models differ."""
 
     d_model: int
     heads: int
@@ -47,49 +47,53 @@ class Size:
     decoder_layers: int
 
 
-def tokenizer_of(texts: Sequence[str]) -> WhisperTokenizer:
-    """The stock class around a byte-level BPE of WORDS ids learnt from `texts`, with a multilingual's specials.
+def train_tokenizer(texts: Sequence[str]) -> WhisperTokenizer:
+    """The stock class around a byte-level BPE of WORDS ids trained on `texts`, with a multilingual's specials.
 
-    A text begins with a space, as in OpenAI's pre-training, so that a word has one id wherever it stands.
+    A text starts with a space, as in OpenAI's pre-training, so that a word has the same ids wherever it stands.
     """
-    learnt = Tokenizer(models.BPE())
-    learnt.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    learnt.decoder = decoders.ByteLevel()
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
         vocab_size=WORDS, min_frequency=2, show_progress=False, initial_alphabet=alphabet, special_tokens=[]
     )
-    learnt.train_from_iterator((f" {text}" for text in texts), trainer)
-    model = json.loads(learnt.to_str())["model"]
+    bpe.train_from_iterator((f" {text}" for text in texts), trainer)
+    model = json.loads(bpe.to_str())["model"]
     merges = [tuple(merge) for merge in model["merges"]]
     tokenizer = WhisperTokenizer(vocab=model["vocab"], merges=merges, pad_token=SPECIALS[0], model_max_length=TARGETS)
-    # <|endoftext|> is there already, as the first. Named as special, they are skipped where a text is decoded.
+    # <|endoftext|> exists already, as the first. Being special, they are skipped where a text is decoded.
     tokenizer.add_special_tokens({"extra_special_tokens": list(SPECIALS[1:])})
-    stamps = [f"<|{0.02 * index:.2f}|>" for index in range(POSITIONS + 1)]
-    tokenizer.add_tokens([AddedToken(stamp, normalized=False, special=False) for stamp in stamps])
+    times = [f"<|{0.02 * index:.2f}|>" for index in range(POSITIONS + 1)]
+    tokenizer.add_tokens([AddedToken(token, normalized=False, special=False) for token in times])
     tokenizer.set_prefix_tokens()
     return tokenizer
 
 
 def token_id(tokenizer: WhisperTokenizer, token: str) -> int:
-    """The id of one token that the vocabulary holds."""
-    found = tokenizer.convert_tokens_to_ids(token)
-    assert isinstance(found, int)
-    return found
+    """The id of a token in the vocabulary."""
+    index = tokenizer.convert_tokens_to_ids(token)
+    assert isinstance(index, int)
+    return index
 
 
 def _suppressed(tokenizer: WhisperTokenizer) -> list[int]:
-    """Ids that generation never says: lone symbols and the specials, as in the stock checkpoints."""
-    words = [(token.removeprefix("Ġ"), index) for token, index in tokenizer.get_vocab().items() if index < WORDS]
-    symbols = [index for word, index in words if word and _SYMBOLS.issuperset(word)]
-    unsaid = ("startoftranscript", "translate", "transcribe", "startoflm", "startofprev", "nospeech")
-    return sorted(symbols + [token_id(tokenizer, f"<|{name}|>") for name in unsaid])
+    """Ids that generation never outputs: lone symbols and the specials, as in the stock checkpoints."""
+    suppressed = []
+    for token, index in tokenizer.get_vocab().items():
+        word = token.removeprefix("Ġ")
+        if index < WORDS and word and _SYMBOLS.issuperset(word):
+            suppressed.append(index)
+    for name in ("startoftranscript", "translate", "transcribe", "startoflm", "startofprev", "nospeech"):
+        suppressed.append(token_id(tokenizer, f"<|{name}|>"))
+    return sorted(suppressed)
 
 
-def generation_of(size: Size, tokenizer: WhisperTokenizer) -> GenerationConfig:
-    """What `generate` needs to know of a multilingual checkpoint."""
+def generation_config(size: Size, tokenizer: WhisperTokenizer) -> GenerationConfig:
+    """The settings of a multilingual checkpoint for `generate`."""
     ids = {token: token_id(tokenizer, token) for token in (*SPECIALS, "Ġ")}
-    told = {
+    settings = {
         "bos_token_id": ids["<|endoftext|>"],
         "eos_token_id": ids["<|endoftext|>"],
         "pad_token_id": ids["<|endoftext|>"],
@@ -105,23 +109,23 @@ def generation_of(size: Size, tokenizer: WhisperTokenizer) -> GenerationConfig:
         "prev_sot_token_id": ids["<|startofprev|>"],
         "return_timestamps": False,
         "suppress_tokens": _suppressed(tokenizer),
-        # As the stock checkpoints have it. Two of the grammar's words, Echo and Papa, begin with a lone space in this
-        # small vocabulary, so they are never heard first, which 3 of the corpus's 200 clips need.
+        # As the stock checkpoints have it. Two of the grammar's words, Echo and Papa, start with a lone space in this
+        # small vocabulary, so they are never decoded as a text's first word, which they are in 3 of 200 clips.
         "begin_suppress_tokens": [ids["Ġ"], ids["<|endoftext|>"]],
     }
-    return GenerationConfig.from_dict(told)
+    return GenerationConfig.from_dict(settings)
 
 
-def extractor_of() -> WhisperFeatureExtractor:
+def feature_extractor() -> WhisperFeatureExtractor:
     """The stock 80 log-mels, padded to CONTEXT seconds where the stock checkpoints pad to 30."""
     extractor = WhisperFeatureExtractor.from_dict({"feature_size": 80, "chunk_length": CONTEXT})
     assert isinstance(extractor, WhisperFeatureExtractor)
     return extractor
 
 
-def model_of(size: Size, tokenizer: WhisperTokenizer, seed: int) -> WhisperForConditionalGeneration:
+def random_model(size: Size, tokenizer: WhisperTokenizer, seed: int) -> WhisperForConditionalGeneration:
     """A Whisper of this size with random weights."""
-    generation = generation_of(size, tokenizer)
+    generation = generation_config(size, tokenizer)
     torch.manual_seed(seed)
     config = WhisperConfig(
         vocab_size=len(tokenizer),
@@ -146,10 +150,10 @@ def model_of(size: Size, tokenizer: WhisperTokenizer, seed: int) -> WhisperForCo
 
 
 def save(model: WhisperForConditionalGeneration, tokenizer: WhisperTokenizer, folder: Path) -> None:
-    """Writes the folder, weights as float16 as most published checkpoints have them."""
+    """Writes the folder; the weights are float16, as most published checkpoints have them."""
     torch.nn.Module.half(model)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    extractor_of().save_pretrained(folder)
+    feature_extractor().save_pretrained(folder)
     for file in folder.iterdir():
-        file.chmod(0o644)  # safetensors writes for the owner alone
+        file.chmod(0o644)  # safetensors files are readable by their owner alone

@@ -1,1 +1,4 @@
-"""WER and CER, intervals, comparisons. Read evaluate.py first."""
+"""WER and CER, intervals, comparisons. Read evaluate.py first.
+
+evaluate.py turns clips into scores.py's records; bootstrap.py has the statistics, comparison.py the verdict of confirm.
+"""

@@ -145,7 +145,7 @@ def aligned(contenders: Sequence[Contender]) -> list[ErrorCounts]:
 
 
 def interval(contender: Contender, contenders: Sequence[Contender]) -> Interval | None:
-    """The interval of the contender's mean WER over seeds and utterances; None where it can't be told."""
+    """The interval of the contender's mean WER over seeds and utterances; None where no contender was trained twice."""
     trained = [other for other in contenders if other.trainings]
     if contender not in trained:
         return None
@@ -163,7 +163,7 @@ def required_sample_size(verdict: Verdict) -> str:
     """How many trainings, or clips, would detect a gain of GAIN of the default's WER in POWER of tries, in words."""
     difference = verdict.difference
     if difference is None:
-        return "train each recipe twice at the least: --seeds 2"
+        return "train each recipe at least twice: --seeds 2"
     gain = GAIN * verdict.means[1]
     seeds = len(verdict.default.trainings)
     per_clip = difference.utterances * verdict.clips

@@ -58,7 +58,7 @@ class WordErrors(hub_evaluate.Metric):  # type: ignore[misc]  # evaluate is not 
         return hub_evaluate.MetricInfo(
             description="Word error rate: edits over reference words, summed over all clips.",
             citation="",
-            inputs_description="predictions: hypotheses; references: what was said.",
+            inputs_description="predictions: hypotheses; references: transcripts.",
             features=datasets.Features({"predictions": text, "references": text}),
         )
 
@@ -121,7 +121,7 @@ def evaluate(
         raise InputError("no clips to score; raise data.validation (or data.test)")
     started = time.perf_counter()
     was_training = whisper.model.training
-    rule = speech.context_rule(whisper, config) if context == "study" else full_context(whisper)
+    rule = speech.context_rule(whisper, config) if context == "study" else full_context(whisper.positions)
     whisper.model.train(False)
     try:
         transcripts = _transcripts(whisper, speech, names, config, rule, stop)

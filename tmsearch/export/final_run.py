@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tmsearch import devices
 from tmsearch.data import corpus as clips
@@ -32,7 +32,7 @@ from tmsearch.training.tensorboard import TrialLog
 
 RECIPE = "recipe.yaml"
 OPTIONS = "options.json"
-FAILED, INTERRUPTED = 1, 130
+FinalRunOutcome = Literal["done", "failed", "interrupted"]
 # The last checkpoints are averaged over this share of the training: late enough to be near each other.
 AVERAGED_SHARE = 0.25
 
@@ -49,8 +49,8 @@ class FinalRunOptions:
 
 def train(
     recipe: Recipe, options: FinalRunOptions, folder: Path, cache: Path, stop: Callable[[], bool], say: PrintLine
-) -> int:
-    """Trains `recipe`, scores it on the locked test split, and writes the model into `folder`; returns the exit code.
+) -> FinalRunOutcome:
+    """Trains `recipe`, scores it on the locked test split, and writes the model into `folder`; returns the outcome.
 
     Killed or interrupted, the same call resumes from the last checkpoint; called again after its end it does nothing.
 
@@ -64,7 +64,7 @@ def train(
     metrics = _finished_metrics(folder, recipe, options)
     if metrics is not None:
         say(f"{folder}: already trained, validation WER {metrics['validation']['wer']:.3f}; see {METRICS}")
-        return 0
+        return "done"
     speech = _speech(recipe, options, cache)
     write_atomically(folder / OPTIONS, _options_text(options))
     write_atomically(folder / RECIPE, recipe_text(recipe))
@@ -73,18 +73,18 @@ def train(
         result, weights = _trained(recipe, options, speech, folder, stop, say)
     except training.TrainingStoppedError as stopped:
         say(f"interrupted at step {stopped.step}, everything is kept; the same command resumes")
-        return INTERRUPTED
+        return "interrupted"
     except DivergenceError as error:
         say(f"failed: {error}; a lower train.learning_rate may help")
-        return FAILED
+        return "failed"
     except (RuntimeError, MemoryError) as error:
         if not micro_batch.is_out_of_memory(error):
             raise
         say("failed: out of memory; lower train.micro_batch_size in the recipe, or set train.low_memory")
-        return FAILED
+        return "failed"
     _export(recipe, options, speech, folder, weights, result, say)
     shutil.rmtree(folder / "training", ignore_errors=True)
-    return 0
+    return "done"
 
 
 def _export(

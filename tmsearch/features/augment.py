@@ -1,19 +1,19 @@
-"""Seeded augmentations for throat-microphone speech: speed, throat filter, level, SpecAugment."""
+"""Seeded augmentations for throat-microphone speech: speed, throat filter, level, SpecAugment.
+
+Dimension words in shape comments: samples (16 kHz), clips, frames (mel, 10 ms).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import soxr
 import torch
 
 from tmsearch.config import TrainConfig
+from tmsearch.data.audio_file import SAMPLE_RATE, Samples
 
-Samples = npt.NDArray[np.float32]
-
-SAMPLE_RATE = 16_000
 FRAMES_PER_SECOND = 100  # of the log-mel, 10 ms each
 # The extractor's log-mel is (log10(power) + 4) / 4, with power no smaller than 1e-10; a decibel is 0.1 in log10(power).
 LOG_MEL_PER_DB = 0.1 / 4
@@ -24,72 +24,92 @@ LOW_CUT_HZ = (50.0, 120.0)
 HIGH_CUT_HZ = (600.0, 1600.0)
 RESONANCE_HZ = (300.0, 600.0)
 RESONANCE_DB = (3.0, 9.0)
-RESONANCE_WIDTH = 0.25  # octaves, standard deviation
+RESONANCE_OCTAVES = 0.25  # standard deviation
 FILTER_ORDER = 4  # 24 dB an octave
-_WAVEFORM, _LOG_MEL = 1, 2  # streams of random numbers, so that turning one kind on leaves the other as it was
+# Streams of random numbers, so that turning one kind of augmentation on leaves the other as it was.
+_WAVEFORM_STREAM = 1
+_LOG_MEL_STREAM = 2
 
 
-def waveform(samples: Samples, config: TrainConfig, step: int, place: int, longest: float) -> Samples | None:
-    """The clip at another speed and perhaps through a throat filter; None where it stays as it is.
+def waveform(samples: Samples, config: TrainConfig, step: int, index: int, longest: float) -> Samples | None:
+    """Changes a clip's speed and perhaps passes it through a throat filter; a function of its arguments alone.
 
-    `samples` [n] at 16 kHz; `place` is the clip's in the batch of update `step`; nothing is slowed down beyond
-    `longest` seconds, which is what the encoder hears. A function of its arguments and the seed alone.
+    Args:
+        samples: The clip, [samples].
+        config: The knobs `speed`, `throat_filter` and `seed`.
+        step: The update, from 1.
+        index: The clip's index in the batch of that update.
+        longest: Seconds that the encoder takes; nothing is slowed down beyond them.
+
+    Returns:
+        The changed clip [samples], or None where it stays as it is.
     """
-    rng = np.random.default_rng([config.seed, _WAVEFORM, step, place])
-    speed, filtered = rng.uniform(1 - config.speed, 1 + config.speed), rng.random() < config.throat_filter
-    if config.speed == 0 and not filtered:
+    rng = np.random.default_rng([config.seed, _WAVEFORM_STREAM, step, index])
+    speed = rng.uniform(1 - config.speed, 1 + config.speed)
+    is_filtered = rng.random() < config.throat_filter
+    if config.speed == 0 and not is_filtered:
         return None
     changed = samples
     if config.speed:
-        # The input's rate is called higher than it is by `speed`, so that what comes out is shorter by it.
+        # The input's rate is declared higher than it is by `speed`, so that the output is shorter by it.
         slowest = len(samples) / (longest * SAMPLE_RATE)
         changed = soxr.resample(samples, SAMPLE_RATE * max(speed, slowest), SAMPLE_RATE)
-    return throat_filter(changed, rng) if filtered else changed
+    return throat_filter(changed, rng) if is_filtered else changed
 
 
 def throat_filter(samples: Samples, rng: np.random.Generator) -> Samples:
-    """`samples` [n] at 16 kHz through a random band-pass with a resonance, at the loudness (RMS) that they had."""
-    low, high = rng.uniform(*LOW_CUT_HZ), np.exp(rng.uniform(*np.log(HIGH_CUT_HZ)))
-    resonance, gain_db = rng.uniform(*RESONANCE_HZ), rng.uniform(*RESONANCE_DB)
-    hertz = np.maximum(np.fft.rfftfreq(len(samples), 1 / SAMPLE_RATE), 1e-3)
+    """Applies a random band-pass with a resonance to `samples` [samples]; the loudness (RMS) stays the same."""
+    low = rng.uniform(*LOW_CUT_HZ)
+    high = np.exp(rng.uniform(*np.log(HIGH_CUT_HZ)))
+    resonance = rng.uniform(*RESONANCE_HZ)
+    gain_db = rng.uniform(*RESONANCE_DB)
+    hertz = np.maximum(np.fft.rfftfreq(len(samples), 1 / SAMPLE_RATE), 1e-3)  # [samples / 2 + 1]
     # Magnitudes of Butterworth filters; the phase is left alone, since the mel spectrogram does not see it.
     response = 1 / np.sqrt((1 + (low / hertz) ** (2 * FILTER_ORDER)) * (1 + (hertz / high) ** (2 * FILTER_ORDER)))
     octaves = np.log2(hertz / resonance)
-    response *= 10 ** (gain_db / 20 * np.exp(-0.5 * (octaves / RESONANCE_WIDTH) ** 2))
-    filtered = np.fft.irfft(np.fft.rfft(samples) * response, n=len(samples))
+    response *= 10 ** (gain_db / 20 * np.exp(-0.5 * (octaves / RESONANCE_OCTAVES) ** 2))
+    filtered = np.fft.irfft(np.fft.rfft(samples) * response, n=len(samples))  # [samples]
     power = float(np.mean(np.square(filtered)))
     scale = np.sqrt(float(np.mean(np.square(samples))) / power) if power > 0 else 1.0
     return (filtered * scale).astype(np.float32)
 
 
 def changes_waveform(config: TrainConfig) -> bool:
-    """Whether any clip's waveform is changed, so that its log-mel must be made anew."""
+    """Whether any clip's waveform is changed, so that its log-mel must be computed anew."""
     return config.speed > 0 or config.throat_filter > 0
 
 
 def log_mels(
-    mels: torch.Tensor, lengths: Sequence[int], config: TrainConfig, step: int, places: Sequence[int]
+    mels: torch.Tensor, lengths: Sequence[int], config: TrainConfig, step: int, indices: Sequence[int]
 ) -> torch.Tensor:
-    """`mels` [clips, n_mels, frames] with random levels and SpecAugment's masks: a copy, or itself where neither is on.
+    """Applies random levels and SpecAugment's masks to log-mels.
 
-    `lengths` are the clips' own frames, `places` the clips' places in the batch of update `step`.
+    Args:
+        mels: Log-mels of equal length, [clips, n_mels, frames].
+        lengths: The clips' own frames, without padding.
+        config: The knobs `level_db`, `spec_...` and `seed`.
+        step: The update, from 1.
+        indices: The clips' indices in the batch of that update.
+
+    Returns:
+        A changed copy, or `mels` itself where no such augmentation is on.
     """
     if not (config.level_db or config.spec_time_masks or config.spec_freq_masks):
         return mels
-    augmented = mels.clone()
-    for index, (length, place) in enumerate(zip(lengths, places, strict=True)):
-        rng = np.random.default_rng([config.seed, _LOG_MEL, step, place])
+    augmented = mels.clone()  # [clips, n_mels, frames]
+    for mel, length, index in zip(augmented, lengths, indices, strict=True):
+        rng = np.random.default_rng([config.seed, _LOG_MEL_STREAM, step, index])
         if config.level_db:
-            _shift_level(augmented[index], rng.uniform(-config.level_db, config.level_db))
-        _mask(augmented[index], min(length, mels.shape[-1]), config, rng)
+            _shift_level(mel, rng.uniform(-config.level_db, config.level_db))
+        _mask(mel, min(length, mels.shape[-1]), config, rng)
     return augmented
 
 
 def _shift_level(mel: torch.Tensor, decibels: float) -> None:
     """A gain on the waveform, as a constant on its log-mel [n_mels, frames], in place.
 
-    Exact where the clip's loudest frame lies over -20 dB of power, as speech does: the extractor's floor then
-    moves along with it.
+    Exact where the clip's loudest frame is above -20 dB of power, as speech is: the extractor's floor then moves
+    along with it.
     """
     mel.add_(decibels * LOG_MEL_PER_DB).clamp_(min=LOG_MEL_FLOOR)
 

@@ -1,4 +1,4 @@
-"""What a trial trains on and is scored on: a corpus, its split, its language and task."""
+"""The dataset of a study: a corpus, its split, its language and task; its log-mels and labels for a model."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from tmsearch.model import tokens
 from tmsearch.model.context import ContextRule, context_rule
 from tmsearch.model.whisper import Whisper
 
-_NAMED = 3  # clips that an error names before it counts the rest
+_NAMED = 3  # clips that an error names before it counts the others
 
 
 @dataclass(frozen=True)
 class Speech:
-    """A corpus as divided for one study. `cache` is the folder where log-mels are kept between trials."""
+    """A corpus as divided for one study."""
 
     corpus: Corpus
     split: Split
     language: str
-    task: str
-    cache: Path
+    task: str  # transcribe or translate
+    cache: Path  # folder where log-mels are kept between trials
 
     def clips(self, names: Sequence[str]) -> list[Clip]:
         """The clips of `names`, in that order."""
@@ -35,32 +35,40 @@ class Speech:
         return [by_name[name] for name in names]
 
     def seconds(self, names: Sequence[str]) -> list[float]:
-        """How long the clips of `names` are."""
+        """Lengths of the clips of `names`."""
         return [clip.seconds for clip in self.clips(names)]
 
     def context_rule(self, whisper: Whisper, config: TrainConfig) -> ContextRule:
-        """What is heard of each clip: the same rule for training and scoring, for every configuration of a study."""
+        """How much of each clip the encoder gets, in training and scoring alike, for every configuration of a study."""
         return context_rule(config, whisper.seconds, max(clip.seconds for clip in self.corpus.clips))
 
     def mels(self, names: Sequence[str], whisper: Whisper, config: TrainConfig) -> LogMels:
-        """The log-mels of `names` as the checkpoint's own extractor makes them, from the cache where it has them."""
+        """The log-mels of `names` by the checkpoint's own feature extractor, from the cache where it has them."""
         return log_mel.log_mels(self.corpus, names, whisper.extractor, config.normalization, self.cache)
 
     def label_ids(self, names: Sequence[str], whisper: Whisper) -> dict[str, list[int]]:
         """Label ids by clip name; raises InputError for texts longer than the decoder has positions."""
-        ids = {clip.name: tokens.label_ids(whisper, clip.text, self.language, self.task) for clip in self.clips(names)}
-        most = int(whisper.model.config.max_target_positions)
-        _refuse([name for name in names if len(ids[name]) > most], f"text longer than {most} tokens", "shorten or drop")
-        return ids
+        labels = {}
+        for clip in self.clips(names):
+            labels[clip.name] = tokens.label_ids(whisper, clip.text, self.language, self.task)
+        limit = int(whisper.model.config.max_target_positions)
+        too_long = [name for name in names if len(labels[name]) > limit]
+        _refuse(too_long, f"text longer than {limit} tokens", "shorten or drop")
+        return labels
 
     def check_lengths(self, names: Sequence[str], seconds: float) -> None:
-        """Raises InputError for clips longer than `seconds`: the encoder would not hear the end of their text."""
+        """Raises InputError for clips longer than `seconds`: the encoder would not get the end of their text."""
         # The last frame may be a fraction of 10 ms over.
-        long = [clip.name for clip in self.clips(names) if clip.seconds > seconds + 0.01]
-        _refuse(long, f"longer than the {seconds:g} s that the encoder hears", "raise context_seconds or drop")
+        too_long = [clip.name for clip in self.clips(names) if clip.seconds > seconds + 0.01]
+        _refuse(too_long, f"longer than the {seconds:g} s that the encoder hears", "raise context_seconds or drop")
 
 
 def _refuse(names: Sequence[str], fault: str, remedy: str) -> None:
-    if names:
-        shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
-        raise InputError(f"{shown}: {fault}; {remedy} {'it' if len(names) == 1 else 'them'}")
+    """Raises InputError where `names`, the clips that have the fault, is not empty."""
+    if not names:
+        return
+    shown = ", ".join(names[:_NAMED])
+    if len(names) > _NAMED:
+        shown += f" and {len(names) - _NAMED} more"
+    pronoun = "it" if len(names) == 1 else "them"
+    raise InputError(f"{shown}: {fault}; {remedy} {pronoun}")

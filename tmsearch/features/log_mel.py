@@ -1,4 +1,7 @@
-"""Waveform to log-mel, exactly as the checkpoint's feature extractor makes it, computed once and kept on disk."""
+"""Waveform to log-mel, exactly as the checkpoint's feature extractor computes it, once, and cached on disk.
+
+Dimension words in shape comments: samples (16 kHz), clips, frames (mel, 10 ms).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,39 +26,39 @@ from tmsearch.data.audio_file import SAMPLE_RATE, Samples
 from tmsearch.data.corpus import Corpus
 from tmsearch.errors import InputError
 
-__all__ = ["SAMPLE_RATE", "LogMels", "from_samples", "log_mels", "normalize"]
-
-PEAK = -1.0  # dBFS, EBU R 128's highest permitted level
-RMS = -26.0  # dBFS, the level of speech in ITU-T's tests (P.56, G.191)
-LOUDNESS = -23.0  # LUFS, EBU R 128's programme loudness
+PEAK_DBFS = -1.0  # EBU R 128's highest permitted level
+RMS_DBFS = -26.0  # the level of speech in ITU-T's tests (P.56, G.191)
+LOUDNESS_LUFS = -23.0  # EBU R 128's programme loudness
 _GATE = 0.4  # seconds, the block of ITU-R BS.1770: what is shorter has no gated loudness
 
-_ABANDONED = 3600  # seconds after which nobody is still writing a file
+_ABANDONED = 3600  # seconds after which a file is no longer being written
 _FORMAT = "1"  # of the cache files; part of their key
 
 
 def normalize(samples: Samples, how: str) -> Samples:
-    """`samples` [n] with one gain: `peak` to PEAK, `rms` to RMS, `loudness` (ITU-R BS.1770-4, gated) to LOUDNESS.
+    """Applies one gain to `samples` [samples]; no gain lifts the peak above PEAK_DBFS, so nothing clips.
 
-    No gain lifts the peak above PEAK, so nothing clips. Silence, and `none`, come back as they are.
+    Args:
+        samples: The clip; silence is returned as it is.
+        how: One of NORMALIZATIONS: `none`, `peak` to PEAK_DBFS, `rms` to RMS_DBFS, `loudness` (ITU-R BS.1770-4,
+            gated) to LOUDNESS_LUFS.
     """
     assert how in NORMALIZATIONS, how
     peak = float(np.abs(samples).max(initial=0.0))
     if how == "none" or peak == 0.0:
         return samples
-    highest = 10 ** (PEAK / 20) / peak
-    gains: dict[str, Callable[[], float]] = {
-        "peak": lambda: highest,
-        "rms": lambda: _rms_gain(samples),
-        "loudness": lambda: _loudness_gain(samples),
-    }
-    gained: Samples = (samples * np.float64(min(highest, gains[how]()))).astype(np.float32)
+    gain = 10 ** (PEAK_DBFS / 20) / peak
+    if how == "rms":
+        gain = min(gain, _rms_gain(samples))
+    elif how == "loudness":
+        gain = min(gain, _loudness_gain(samples))
+    gained: Samples = (samples * np.float64(gain)).astype(np.float32)
     return gained
 
 
 def _rms_gain(samples: Samples) -> float:
     rms = math.sqrt(np.mean(np.square(samples, dtype=np.float64)))
-    return float(10 ** (RMS / 20) / rms) if rms > 0 else math.inf
+    return float(10 ** (RMS_DBFS / 20) / rms) if rms > 0 else math.inf
 
 
 def _loudness_gain(samples: Samples) -> float:
@@ -66,25 +69,27 @@ def _loudness_gain(samples: Samples) -> float:
         return _rms_gain(samples)
     meter = pyloudnorm.Meter(SAMPLE_RATE, block_size=_GATE)
     loudness = float(meter.integrated_loudness(samples.astype(np.float64)))
-    return float(10 ** ((LOUDNESS - loudness) / 20)) if math.isfinite(loudness) else _rms_gain(samples)
+    return float(10 ** ((LOUDNESS_LUFS - loudness) / 20)) if math.isfinite(loudness) else _rms_gain(samples)
 
 
 def from_samples(samples: Sequence[Samples], extractor: WhisperFeatureExtractor, frames: int) -> torch.Tensor:
-    """[len(samples), n_mels, frames]: the extractor's output[..., :frames] for each waveform, uncached.
+    """Log-mels [clips, n_mels, frames] of waveforms, uncached: the extractor's output[..., :frames] for each.
 
     Equal to a float's rounding and not to the bit, since each waveform is padded only as far as its own end and
-    `frames` need, which is up to ten times faster; n_fft of silence keeps the transform's reflected edge out of sight.
-    The same waveform and `frames` always give the same bits.
+    `frames` need, which is up to ten times faster; n_fft of silence keeps the transform's reflected edge out of
+    reach. The same waveform and `frames` always give the same bits.
     """
     _check_frames(frames, extractor)
     hop = extractor.hop_length
-    made = []
+    mels = []
     with _one_thread():
         for waveform in samples:
             needed = max(len(waveform), frames * hop) + extractor.n_fft
             padded = min(extractor.n_samples, math.ceil(needed / hop) * hop)
-            made.append(torch.from_numpy(_extract(waveform, extractor, padded)[:, :frames]))
-    return torch.stack(made) if made else torch.empty(0, extractor.feature_size, frames)
+            mels.append(torch.from_numpy(_extract(waveform, extractor, padded)[:, :frames]))
+    if not mels:
+        return torch.empty(0, extractor.feature_size, frames)
+    return torch.stack(mels)  # [clips, n_mels, frames]
 
 
 class LogMels:
@@ -95,54 +100,66 @@ class LogMels:
         trimmed: Mapping[str, torch.Tensor],
         padding: Mapping[str, float],
         extractor: WhisperFeatureExtractor,
-        place: torch.device | None = None,
+        device: torch.device | None = None,
     ) -> None:
-        self._padding, self._extractor, self._place = padding, extractor, place or torch.device("cpu")
-        self._trimmed = {name: mel.to(self._place) for name, mel in trimmed.items()}
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._trimmed
+        """`trimmed` are log-mels [n_mels, frames] and `padding` the values that continue them, by clip name."""
+        self._padding = padding
+        self._extractor = extractor
+        self._device = device or torch.device("cpu")
+        self._trimmed = {name: mel.to(self._device) for name, mel in trimmed.items()}
 
     def length(self, name: str) -> int:
-        """Frames (10 ms) until the clip's padding begins."""
+        """Frames until the clip's padding starts."""
         return int(self._trimmed[name].shape[1])
 
-    def on(self, place: torch.device) -> LogMels:
+    def to(self, device: torch.device) -> LogMels:
         """The same on another device: two hours of speech are 0.25 GB with 80 mel bins, 0.4 GB with 128."""
-        return self if place == self._place else LogMels(self._trimmed, self._padding, self._extractor, place)
+        return self if device == self._device else LogMels(self._trimmed, self._padding, self._extractor, device)
 
     def batch(self, names: Sequence[str], frames: int) -> torch.Tensor:
-        """[len(names), n_mels, frames] float32, equal to the bit to the extractor's output[..., :frames]."""
+        """[clips, n_mels, frames] float32, equal to the bit to the extractor's output[..., :frames]."""
         _check_frames(frames, self._extractor)
-        whole = torch.empty(len(names), self._extractor.feature_size, frames, device=self._place)
-        for row, name in zip(whole, names, strict=True):
-            kept = self._trimmed[name][:, :frames]
-            row[:, : kept.shape[1]] = kept
-            row[:, kept.shape[1] :] = self._padding[name]
-        return whole
+        batch = torch.empty(len(names), self._extractor.feature_size, frames, device=self._device)
+        for row, name in zip(batch, names, strict=True):
+            mel = self._trimmed[name][:, :frames]
+            row[:, : mel.shape[1]] = mel
+            row[:, mel.shape[1] :] = self._padding[name]
+        return batch
 
 
 def log_mels(
     corpus: Corpus, names: Sequence[str], extractor: WhisperFeatureExtractor, normalization: str, cache: Path
 ) -> LogMels:
-    """The log-mels of `names` after `normalise`, from a file in `cache` if one was made from the same inputs.
+    """The log-mels of clips, normalized, from a file in `cache` if one was made from the same inputs.
 
-    A file that is cut, altered or of other inputs is made anew. Raises InputError where the cache cannot be written.
+    A file that is cut off, altered or of other inputs is made anew.
+
+    Args:
+        corpus: Where the clips are decoded from.
+        names: The clips.
+        extractor: The checkpoint's own feature extractor.
+        normalization: One of NORMALIZATIONS.
+        cache: Folder of the cached files.
+
+    Raises:
+        InputError: The cache cannot be written.
     """
     assert extractor.dither == 0.0, "dithered features are random: they can neither be cached nor trimmed"
     wanted = sorted(set(names))
     path = cache / f"mels-{_key(corpus, wanted, extractor, normalization)}.safetensors"
-    found = _read(path, wanted)
-    if found is None:
+    cached = _read(path, wanted)
+    if cached is None:
+        cached = {}
         with _one_thread():
-            made = (_trim(_extract(normalize(corpus.decode(name), normalization), extractor)) for name in wanted)
-            found = dict(zip(wanted, made, strict=True))
+            for name in wanted:
+                cached[name] = _trim(_extract(normalize(corpus.decode(name), normalization), extractor))
         try:
-            _write(path, found)
+            _write(path, cached)
         except (OSError, safetensors.SafetensorError) as error:
             raise InputError(f"{path}: the log-mel cache cannot be written: {error}") from None
-    mels = {name: torch.from_numpy(mel) for name, (mel, _) in found.items()}
-    return LogMels(mels, {name: padding for name, (_, padding) in found.items()}, extractor)
+    mels = {name: torch.from_numpy(mel) for name, (mel, _) in cached.items()}
+    padding = {name: value for name, (_, value) in cached.items()}
+    return LogMels(mels, padding, extractor)
 
 
 @contextlib.contextmanager
@@ -169,19 +186,20 @@ def _extract(waveform: Samples, extractor: WhisperFeatureExtractor, padded: int 
 
 
 def _trim(mel: Samples) -> tuple[Samples, float]:
-    """The frames before the padding, and the padding's one value.
+    """The frames before the padding [n_mels, frames], and the padding's one value.
 
     Silence is raised to 8 (2 after scaling) below the clip's own maximum, so the value differs from clip to clip.
     Where the last frame is not flat there is no padding, and every frame stays.
     """
     last = mel[0, -1]
     uneven = np.flatnonzero((mel != last).any(axis=0))
-    kept = int(uneven[-1]) + 1 if len(uneven) else 1
-    return np.ascontiguousarray(mel[:, :kept]), float(last)
+    frames = int(uneven.max(initial=0)) + 1
+    return np.ascontiguousarray(mel[:, :frames]), float(last)
 
 
 def _key(corpus: Corpus, names: Sequence[str], extractor: WhisperFeatureExtractor, normalization: str) -> str:
     settings = {name: value for name, value in extractor.to_dict().items() if name != "mel_filters"}
+    levels = [normalization, PEAK_DBFS, RMS_DBFS, LOUDNESS_LUFS]
     inputs = {
         "format": _FORMAT,
         "versions": [torch.__version__, transformers.__version__],
@@ -189,44 +207,55 @@ def _key(corpus: Corpus, names: Sequence[str], extractor: WhisperFeatureExtracto
         "names": list(names),
         "extractor": settings,
         "filters": hashlib.sha256(np.ascontiguousarray(extractor.mel_filters).tobytes()).hexdigest(),
-        "normalisation": normalization if normalization == "none" else [normalization, PEAK, RMS, LOUDNESS],
+        "normalisation": normalization if normalization == "none" else levels,
     }
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:32]
 
 
-Stored = dict[str, tuple[Samples, float]]
+CachedMels = dict[str, tuple[Samples, float]]  # by clip name: trimmed log-mel [n_mels, frames] and padding's value
 
 
-def _write(path: Path, stored: Stored) -> None:
+def _write(path: Path, cached: CachedMels) -> None:
     """Writes a file that a reader sees complete or not at all."""
-    for abandoned in path.parent.glob(files.SCRATCH):  # by a process that was killed
-        with contextlib.suppress(OSError):
-            if time.time() - abandoned.stat().st_mtime > _ABANDONED:
-                abandoned.unlink()
-    mels = [mel for mel, _ in stored.values()]
-    paddings = np.array([padding for _, padding in stored.values()], dtype=np.float32)
-    tensors = {f"{index:06d}": mel for index, mel in enumerate(mels)} | {"padding": paddings}
+    _remove_abandoned(path.parent)
+    tensors = {}
+    paddings = []
+    for index, (mel, padding) in enumerate(cached.values()):
+        tensors[f"{index:06d}"] = mel
+        paddings.append(padding)
+    tensors["padding"] = np.array(paddings, dtype=np.float32)  # [clips]
     with files.replacing(path) as scratch:
-        safetensors.numpy.save_file(tensors, scratch, metadata={"sha256": _digest([*mels, paddings])})
+        safetensors.numpy.save_file(tensors, scratch, metadata={"sha256": _digest(tensors.values())})
 
 
-def _read(path: Path, names: Sequence[str]) -> Stored | None:
-    """What `_write` wrote, or None if there is no such file or it is not whole."""
+def _remove_abandoned(folder: Path) -> None:
+    """Files that a killed process left half written."""
+    for part in folder.glob(files.SCRATCH):
+        with contextlib.suppress(OSError):
+            if time.time() - part.stat().st_mtime > _ABANDONED:
+                part.unlink()
+
+
+def _read(path: Path, names: Sequence[str]) -> CachedMels | None:
+    """What `_write` wrote, or None if there is no such file or it is damaged."""
     if not path.is_file():
         return None
     try:
         with safetensors.safe_open(path, framework="np") as file:
-            paddings = file.get_tensor("padding")
+            paddings = file.get_tensor("padding")  # [clips]
             mels = [file.get_tensor(f"{index:06d}") for index in range(len(paddings))]
             if len(mels) != len(names) or (file.metadata() or {})["sha256"] != _digest([*mels, paddings]):
                 return None
     except (OSError, ValueError, KeyError, safetensors.SafetensorError):
         return None
-    return dict(zip(names, zip(mels, map(float, paddings), strict=True), strict=True))
+    cached = {}
+    for name, mel, padding in zip(names, mels, paddings, strict=True):
+        cached[name] = (mel, float(padding))
+    return cached
 
 
-def _digest(arrays: Sequence[Samples]) -> str:
-    whole = hashlib.sha256()
+def _digest(arrays: Iterable[Samples]) -> str:
+    digest = hashlib.sha256()
     for array in arrays:
-        whole.update(array.tobytes())
-    return whole.hexdigest()
+        digest.update(array.tobytes())
+    return digest.hexdigest()

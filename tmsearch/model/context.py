@@ -1,23 +1,33 @@
-"""How much audio the encoder hears of each clip: the clip and a margin, not the 30 s that Whisper pads it to."""
+"""How much audio the encoder gets of each clip: the clip and a margin, not the 30 s that Whisper pads it to.
+
+Free of torch, so that the command line can ask for it. Lengths are in encoder positions of 20 ms.
+"""
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tmsearch.config import TrainConfig
 from tmsearch.errors import InputError
-from tmsearch.model import forward
-from tmsearch.model.heard import MARGIN, context_needed
-from tmsearch.model.whisper import FRAMES_PER_POSITION, POSITIONS_PER_SECOND, Whisper
+
+POSITIONS_PER_SECOND = 50  # of the encoder: 10 ms mel frames, halved by its second convolution
+FRAMES_PER_POSITION = 2
+# Silence kept behind a clip, so that its last word is never at the edge of what the encoder gets; seconds.
+MARGIN_SECONDS = 0.2
+# A study's longest context is rounded up to this, so that a clip more or less seldom changes it; seconds.
+ROUND_TO_SECONDS = 0.5
+THINNING = 0.5
 
 
 @dataclass(frozen=True)
 class ContextRule:
-    """A study's rule, in encoder positions of 20 ms: no clip is heard longer than `most`, each in whole `step`s.
+    """A study's rule, in encoder positions: a clip gets its own length in whole `step_positions`, up to the maximum.
 
-    A `step` of 0 hears every clip for `most`. `silence`: what lies behind, up to `full`, is heard thinned.
+    With `step_positions` of 0 every clip gets `max_positions`. With `silence`, what lies between a clip's own
+    positions and `full_positions` is represented by a few thinned positions.
     """
 
     max_positions: int
@@ -31,45 +41,84 @@ class ContextRule:
         return self.max_positions / POSITIONS_PER_SECOND
 
     def positions(self, seconds: float) -> int:
-        """What is heard of a clip of `seconds`."""
+        """The positions for a clip of `seconds`."""
         if not self.step_positions:
             return self.max_positions
-        whole = math.ceil((seconds + MARGIN) * POSITIONS_PER_SECOND / self.step_positions) * self.step_positions
-        return min(self.max_positions, whole)
+        steps = math.ceil((seconds + MARGIN_SECONDS) * POSITIONS_PER_SECOND / self.step_positions)
+        return min(self.max_positions, steps * self.step_positions)
 
     def length_groups(self, seconds: Sequence[float]) -> Iterator[tuple[int, list[int]]]:
-        """Clips heard equally long: mel frames, and the places in `seconds` of those clips; shorter ones first."""
-        own = [self.positions(one) for one in seconds]
-        for count in sorted(set(own)):
-            yield FRAMES_PER_POSITION * count, [place for place, one in enumerate(own) if one == count]
+        """Groups the clips of these lengths by context: (mel frames, indices into `seconds`), shortest first."""
+        groups: dict[int, list[int]] = {}
+        for index, length in enumerate(seconds):
+            groups.setdefault(self.positions(length), []).append(index)
+        for positions in sorted(groups):
+            yield FRAMES_PER_POSITION * positions, groups[positions]
 
     def mean_seconds(self, seconds: Sequence[float]) -> float:
-        """What the encoder works through for a clip on average, thinned silence included."""
-        own = [self.positions(one) for one in seconds]
-        rest = [len(forward.thinned(self.full_positions - one)) if self.silence else 0 for one in own]
-        return (sum(own) + sum(rest)) / len(own) / POSITIONS_PER_SECOND
+        """The encoder's mean work for a clip, thinned silence included, as seconds of audio."""
+        positions = 0
+        for length in seconds:
+            own = self.positions(length)
+            positions += own
+            if self.silence:
+                positions += len(thinned(self.full_positions - own))
+        return positions / len(seconds) / POSITIONS_PER_SECOND
 
 
 def context_rule(config: TrainConfig, full_seconds: float, longest: float) -> ContextRule:
-    """The rule of `config` for a checkpoint that hears `full_seconds` and a corpus whose longest clip has `longest`."""
-    seconds = max_context_seconds(config, full_seconds, longest)
-    most, step, full_context = (
-        round(one * POSITIONS_PER_SECOND) for one in (seconds, config.context_step, full_seconds)
+    """The rule of `config` for one checkpoint and one corpus.
+
+    Args:
+        config: What the knobs `context_seconds`, `context_step` and `context_silence` say.
+        full_seconds: Audio that the checkpoint's encoder takes at most.
+        longest: Length of the corpus's longest clip, seconds.
+
+    Raises:
+        InputError: More is configured than the checkpoint takes.
+    """
+    return ContextRule(
+        max_positions=round(max_context_seconds(config, full_seconds, longest) * POSITIONS_PER_SECOND),
+        step_positions=round(config.context_step * POSITIONS_PER_SECOND),
+        full_positions=round(full_seconds * POSITIONS_PER_SECOND),
+        silence=config.context_silence,
     )
-    return ContextRule(most, step, full_context, config.context_silence)
 
 
-def full_context(whisper: Whisper) -> ContextRule:
-    """Every clip padded to all that the checkpoint hears, as its users do."""
-    return ContextRule(whisper.positions, 0, whisper.positions, False)
+def full_context(positions: int) -> ContextRule:
+    """Pads every clip to the checkpoint's `positions`, as its users do."""
+    return ContextRule(max_positions=positions, step_positions=0, full_positions=positions, silence=False)
 
 
 def max_context_seconds(config: TrainConfig, full_seconds: float, longest: float) -> float:
-    """The longest context: as configured, else as the longest clip needs, and what the checkpoint hears at most.
+    """The longest context: as configured, else what the longest clip needs, at most what the checkpoint takes.
 
     Raises InputError where more is configured than that.
     """
-    said = config.context_seconds
-    if said is not None and said > full_seconds:
-        raise InputError(f"context_seconds: {said:g}: {config.model} hears {full_seconds:g} s at most")
-    return said or min(context_needed(longest), full_seconds)
+    configured = config.context_seconds
+    if configured is not None and configured > full_seconds:
+        raise InputError(f"context_seconds: {configured:g}: {config.model} hears {full_seconds:g} s at most")
+    return configured or min(context_needed(longest), full_seconds)
+
+
+def context_needed(longest: float) -> float:
+    """Seconds of context for clips of up to `longest` seconds."""
+    return math.ceil((longest + MARGIN_SECONDS) / ROUND_TO_SECONDS) * ROUND_TO_SECONDS
+
+
+@functools.cache
+def thinned(count: int) -> tuple[tuple[int, int], ...]:
+    """Represents `count` positions of silence by a few: (offset, number that it stands for), dense at both ends.
+
+    Stretches grow by THINNING times their distance from the nearer end: silence sounds alike, and Whisper's states
+    change only where the speech ends and where the window ends. Equally spaced positions would have to be five times
+    as many (measured on tiny.en: studies/README.md).
+    """
+    stretches = []
+    start = 0
+    while start < count:
+        growth = THINNING * min(start, count - start)
+        length = max(1, min(int(1 + growth), count - start))
+        stretches.append((start + (length - 1) // 2, length))
+        start += length
+    return tuple(stretches)

@@ -3,57 +3,56 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tmsearch.config import TrainConfig
-from tmsearch.model.whisper import POSITIONS_PER_SECOND, ModelInfo
+from tmsearch.model.context import POSITIONS_PER_SECOND
 
 if TYPE_CHECKING:
-    import torch
+    from tmsearch.model.whisper import ModelInfo
 
 LABEL_TOKENS = 24  # of a typical clip: prompt, some dozen words, end
-FLOAT_BYTES, BF16_BYTES = 4, 2
-# Numbers a layer keeps for its backward pass, in units of d_model a position: layer norms, projections, attention
-# (its matrix is not kept: SDPA), the two halves of the feed-forward block. After Korthikanti et al. 2022, section 4.
-ENCODER_KEPT = 17
-DECODER_KEPT = 25
+FLOAT_BYTES = 4
+BF16_BYTES = 2
+# Numbers that a layer keeps for its backward pass, in units of d_model a position: layer norms, projections,
+# attention (its matrix is not kept: SDPA), the two halves of the feed-forward block. After Korthikanti et al. 2022,
+# section 4.
+ENCODER_ACTIVATIONS = 17
+DECODER_ACTIVATIONS = 25
 BACKWARD = 2  # times the forward pass: one product for the inputs, one for the weights
-# What an update cannot avoid moving, in copies of the trained weights: weights read forward, backward and by AdamW
-# and written; gradients written and read; two moments read and written.
-UPDATE_MOVES = 10
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of one optimiser step; within a fifth for the arithmetic, rougher for memory and for what is moved."""
+    """The cost of one optimizer step; within a fifth for the arithmetic, rougher for memory."""
 
     memory_bytes: int
     flops_per_step: int
-    bytes_per_step: int  # read and written, caches as large as need be: what no program could avoid
 
 
 def estimate(
-    facts: ModelInfo, config: TrainConfig, label_tokens: float = LABEL_TOKENS, seconds: float | None = None
+    model: ModelInfo, config: TrainConfig, label_tokens: float = LABEL_TOKENS, seconds: float | None = None
 ) -> Estimate:
-    """What training `config` on the model of `facts` takes, without loading it.
+    """What training takes, without loading the model.
 
-    `label_tokens` a clip, heard for `seconds` on average; None: for as long as the config or the model says.
+    Args:
+        model: Its settings.
+        config: What is trained: batch, frozen layers, adapters, number format.
+        label_tokens: Mean number of labels of a clip.
+        seconds: Mean context of a clip; None: as long as the config or the model says.
     """
-    seconds = min(seconds or config.context_seconds or facts.context_seconds, facts.context_seconds)
+    seconds = min(seconds or config.context_seconds or model.context_seconds, model.context_seconds)
     positions = round(seconds * POSITIONS_PER_SECOND)
-    encoder, decoder = _forward_flops(facts, positions, label_tokens)
-    trained_encoder = encoder * _trained_share(facts, config)
+    encoder, decoder = _forward_flops(model, positions, label_tokens)
+    trained_encoder = encoder * _trained_share(model, config)
     flops = encoder + decoder + BACKWARD * (trained_encoder + decoder)
-    size = BF16_BYTES if config.low_memory else FLOAT_BYTES
-    states, trained = _states(facts, config)
-    kept = _kept(facts, config, positions, label_tokens)
+    number_bytes = BF16_BYTES if config.low_memory else FLOAT_BYTES
+    states = model.parameters + 3 * trained_parameters(model, config)  # weights; gradients, two moments
     clips = min(config.micro_batch_size or config.batch_size, config.batch_size)
     return Estimate(
-        memory_bytes=round(size * (states + clips * kept)),
+        memory_bytes=round(number_bytes * (states + clips * activations(model, config, positions, label_tokens))),
         flops_per_step=round(flops * config.batch_size),
-        bytes_per_step=round(size * (UPDATE_MOVES * trained + 2 * config.batch_size * kept)),
     )
 
 
@@ -63,69 +62,59 @@ def matmul_rate(threads: int, seconds: float = 0.1, bf16: bool = False) -> float
 
     from tmsearch import devices
 
-    place = devices.configure_device(threads)
-    size = 8192 if place.type == "cuda" and bf16 else 2048 if place.type == "cuda" else 512
-    # Random, since a GPU multiplies zeros and ones faster than numbers.
-    left = torch.randn(size, size, device=place, dtype=torch.bfloat16 if bf16 else torch.float32)
-    return 2 * size**3 * _rounds_a_second(lambda: left @ left, seconds)
+    device = devices.configure_device(threads)
+    size = 512
+    if device.type == "cuda":
+        size = 8192 if bf16 else 2048
+    # Random, since a GPU multiplies zeros and ones faster than other numbers.
+    matrix = torch.randn(size, size, device=device, dtype=torch.bfloat16 if bf16 else torch.float32)
 
+    def multiply() -> None:
+        float((matrix @ matrix)[0, 0])  # reading a number waits for the device
 
-def copy_rate(threads: int, seconds: float = 0.1) -> float:
-    """Bytes a second, read and written, of a copy of 256 MB here, measured for about `seconds`."""
-    import torch
-
-    from tmsearch import devices
-
-    source = torch.ones(64 << 20, device=devices.configure_device(threads))
-    target = torch.empty_like(source)
-    return 2 * source.numel() * FLOAT_BYTES * _rounds_a_second(lambda: target.copy_(source), seconds)
-
-
-def _rounds_a_second(work: Callable[[], torch.Tensor], seconds: float) -> float:
-    def finished(result: torch.Tensor) -> None:
-        float(result.flatten()[0])  # reading a number waits for the device
-
-    finished(work())
-    rounds, started = 0, time.perf_counter()
-    while (elapsed := time.perf_counter() - started) < seconds or rounds < 3:
-        finished(work())
+    multiply()
+    rounds = 0
+    started = time.perf_counter()
+    while True:
+        elapsed = time.perf_counter() - started
+        if elapsed >= seconds and rounds >= 3:
+            return 2 * size**3 * (rounds / elapsed)
+        multiply()
         rounds += 1
-    return rounds / elapsed
 
 
-def _forward_flops(facts: ModelInfo, positions: int, tokens: float) -> tuple[float, float]:
+def _forward_flops(model: ModelInfo, positions: int, tokens: float) -> tuple[float, float]:
     """Of encoder and decoder for one clip; a multiply and an add are two."""
-    width = facts.d_model
-    convolutions = 2 * 3 * positions * width * (2 * facts.n_mels + width)
+    width = model.d_model
+    convolutions = 2 * 3 * positions * width * (2 * model.n_mels + width)
     attention = 8 * width**2 + 4 * positions * width  # four projections, two products with the others' positions
-    encoder = facts.encoder_layers * positions * (attention + 4 * width * facts.encoder_ffn_dim)
-    own = 8 * width**2 + 4 * tokens * width
-    across = 4 * width**2 + 4 * positions * width
-    keys = 4 * width**2 * positions  # keys and values of the encoder's output, once a layer
-    decoder = facts.decoder_layers * (tokens * (own + across + 4 * width * facts.decoder_ffn_dim) + keys)
-    return convolutions + encoder, decoder + 2 * tokens * width * facts.vocab_size
+    encoder = model.encoder_layers * positions * (attention + 4 * width * model.encoder_ffn_dim)
+    self_attention = 8 * width**2 + 4 * tokens * width
+    cross_attention = 4 * width**2 + 4 * positions * width
+    cross_keys = 4 * width**2 * positions  # keys and values of the encoder's output, once a layer
+    token = self_attention + cross_attention + 4 * width * model.decoder_ffn_dim
+    decoder = model.decoder_layers * (tokens * token + cross_keys)
+    return convolutions + encoder, decoder + 2 * tokens * width * model.vocab_size
 
 
-def _trained_share(facts: ModelInfo, config: TrainConfig) -> float:
+def _trained_share(model: ModelInfo, config: TrainConfig) -> float:
     """The part of the encoder that the backward pass goes through."""
     if config.freeze_encoder:
         return 0.0
-    return 1 - min(config.freeze_encoder_layers, facts.encoder_layers) / max(1, facts.encoder_layers)
+    return 1 - min(config.freeze_encoder_layers, model.encoder_layers) / max(1, model.encoder_layers)
 
 
-def _states(facts: ModelInfo, config: TrainConfig) -> tuple[int, int]:
-    """Numbers that stay: weights, gradients, two moments; and how many of the weights are trained."""
+def trained_parameters(model: ModelInfo, config: TrainConfig) -> int:
+    """How many weights are trained, adapters or the model's own."""
     if config.lora_r:
         modules = len(config.lora_targets.split(","))
-        trained = 2 * config.lora_r * facts.d_model * modules * (facts.encoder_layers + 2 * facts.decoder_layers)
-    else:
-        layer = 4 * facts.d_model**2 + 2 * facts.d_model * facts.encoder_ffn_dim
-        trained = facts.parameters - round((1 - _trained_share(facts, config)) * facts.encoder_layers * layer)
-    return facts.parameters + 3 * trained, trained
+        return 2 * config.lora_r * model.d_model * modules * (model.encoder_layers + 2 * model.decoder_layers)
+    layer = 4 * model.d_model**2 + 2 * model.d_model * model.encoder_ffn_dim
+    return model.parameters - round((1 - _trained_share(model, config)) * model.encoder_layers * layer)
 
 
-def _kept(facts: ModelInfo, config: TrainConfig, positions: int, tokens: float) -> float:
+def activations(model: ModelInfo, config: TrainConfig, positions: int, tokens: float) -> float:
     """Numbers that a clip's forward pass keeps for the backward pass."""
-    kept = _trained_share(facts, config) * facts.encoder_layers * positions * ENCODER_KEPT
-    kept += facts.decoder_layers * (tokens * DECODER_KEPT + 2 * positions)
-    return kept * facts.d_model + tokens * facts.vocab_size  # the logits become their own gradient
+    encoder = _trained_share(model, config) * model.encoder_layers * positions * ENCODER_ACTIVATIONS
+    decoder = model.decoder_layers * (tokens * DECODER_ACTIVATIONS + 2 * positions)
+    return (encoder + decoder) * model.d_model + tokens * model.vocab_size  # the logits become their own gradient

@@ -1,4 +1,8 @@
-"""Batched greedy decoding with a key-value cache; the same tokens as transformers' generate."""
+"""Batched greedy decoding with a key-value cache; the same tokens as transformers' generate.
+
+Dimension words in shape comments: clips, frames (mel, 10 ms), length (prompt, generated tokens and a spare),
+vocabulary.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +10,30 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
+from transformers import GenerationConfig
 
 from tmsearch.model import forward, trainable
-from tmsearch.model.kv_cache import Cache, TokenStep
-from tmsearch.model.loops import LOOP_TOKENS, loop_period
+from tmsearch.model.kv_cache import KVCache, TokenStep
 from tmsearch.model.tokens import special_id
 from tmsearch.model.whisper import Whisper
 
-# Finished clips leave the batch once so large a share of it is done; copying the cache for each would cost more.
+# Finished clips leave the batch once they are this share of it; copying the cache for each one would cost more.
 _SHRINK_AT = 0.25
-# Tokens between two looks of the host at a GPU's batch: each look waits for the device.
-_LOOK_EVERY = 8
+# Tokens between two checks by the host of a GPU's batch: each check waits for the device.
+_CHECK_EVERY = 8
+# A hypothesis loops once its last tokens are a phrase of at most LOOP_PERIOD tokens, LOOP_TIMES over, LOOP_TOKENS in
+# all. Nobody speaks so, and a Whisper that has started a loop continues it until it is cut off.
+LOOP_PERIOD = 8
+LOOP_TIMES = 4
+LOOP_TOKENS = 24
 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One clip's hypothesis; `loops` where it repeats itself up to the cap."""
+    """What the model transcribes one clip as; `is_loop` where it repeats itself up to the token limit."""
 
     ids: list[int]
-    loops: bool
+    is_loop: bool
 
 
 def transcribe(
@@ -34,155 +43,186 @@ def transcribe(
     max_tokens: int,
     silence: bool = False,
 ) -> list[tuple[str, bool]]:
-    """The text heard in each clip of `batches`, in order, and whether it loops.
+    """Transcribes clips greedily.
 
-    A batch is runs of clips heard equally long, each [clips, n_mels, frames]; forward.encode explains `silence`.
-    `prompt` is what the decoder starts from; `max_tokens` bounds what it may add, within its positions.
+    Args:
+        whisper: The model, in evaluation mode.
+        batches: Each batch is groups of clips of equal length, each [clips, n_mels, frames].
+        prompt: Token ids that the decoder starts from.
+        max_tokens: Limit on the tokens after the prompt, besides the decoder's positions.
+        silence: Whether the silence behind each clip is encoded, see forward.encode.
+
+    Returns:
+        For each clip, in order, its text and whether it is a loop.
     """
     decoder = Decoder(whisper)
-    heard = []
+    texts = []
     for mels in batches:
-        for one in decoder.greedy(mels, prompt, max_tokens, silence):
-            heard.append((str(whisper.tokenizer.decode(one.ids, skip_special_tokens=True)).strip(), one.loops))
-    return heard
+        for hypothesis in decoder.greedy(mels, prompt, max_tokens, silence):
+            text = str(whisper.tokenizer.decode(hypothesis.ids, skip_special_tokens=True)).strip()
+            texts.append((text, hypothesis.is_loop))
+    return texts
 
 
 class Decoder:
     """A Whisper in evaluation mode with its weights as they are now, in the caller's autocast format."""
 
     def __init__(self, whisper: Whisper) -> None:
-        merged = trainable.merge_adapters(whisper)
-        self.model, self.place = merged.model, merged.model.device
-        kind = self.place.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
+        self.model = trainable.merge_adapters(whisper).model
+        self.device = self.model.device
+        device_type = self.device.type
+        dtype = torch.float32
+        if torch.is_autocast_enabled(device_type):
+            dtype = torch.get_autocast_dtype(device_type)
         self.step = TokenStep(self.model, dtype)
-        self.stop = special_id(whisper, "<|endoftext|>")
-        self.at_start, self.later = _suppressed(whisper)
+        self.end = special_id(whisper, "<|endoftext|>")
+        self.first_bias, self.later_bias = _suppression(whisper)
 
     @torch.no_grad()
     def greedy(
         self, mels: Sequence[torch.Tensor], prompt: Sequence[int], max_tokens: int, silence: bool = False
     ) -> list[Hypothesis]:
-        """The most likely tokens behind `prompt` for each clip of the runs `mels`, end token left out."""
-        encoded = forward.encode(self.model, [run.to(self.place) for run in mels], silence)
+        """The most likely tokens after `prompt` for each clip of the groups `mels`, without the end token."""
+        encoded = forward.encode(self.model, [mel.to(self.device) for mel in mels], silence)
         max_tokens = min(max_tokens, len(self.step.positions) - len(prompt))
-        with torch.autocast(self.place.type, enabled=False):
-            cache = Cache(self.step, encoded, len(prompt) + max_tokens)
+        with torch.autocast(self.device.type, enabled=False):
+            cache = KVCache(self.step, encoded, len(prompt) + max_tokens)
             batch = _Batch(self, cache, prompt, max_tokens)
-            return batch.run_captured() if self.place.type == "cuda" else batch.run()
+            return batch.run_captured() if self.device.type == "cuda" else batch.run()
 
 
 class _Batch:
-    """Clips that are decoded together, and what they have said so far."""
+    """Clips that are decoded together, and their tokens so far."""
 
-    def __init__(self, decoder: Decoder, cache: Cache, prompt: Sequence[int], max_tokens: int) -> None:
-        self.decoder, self.cache, self.prompt, self.max_tokens = decoder, cache, list(prompt), max_tokens
-        place = decoder.place
-        self.ids = torch.full((cache.count,), prompt[0], device=place)  # the last token of every clip
-        self.place = torch.zeros(1, dtype=torch.long, device=place)  # where it stands
-        self.said = torch.full((cache.count, len(prompt) + max_tokens + 1), decoder.stop, device=place)
-        self.said[:, : len(prompt)] = torch.tensor(self.prompt, device=place)
-        self.done = torch.zeros(cache.count, dtype=torch.bool, device=place)
-        self.rows = list(range(cache.count))  # of the results, by row of the batch
-        self.results = [Hypothesis([], False)] * cache.count
+    def __init__(self, decoder: Decoder, cache: KVCache, prompt: Sequence[int], max_tokens: int) -> None:
+        self.decoder = decoder
+        self.cache = cache
+        self.prompt = list(prompt)
+        self.max_tokens = max_tokens
+        clips = cache.clip_count
+        device = decoder.device
+        self.ids = torch.full((clips,), prompt[0], device=device)  # [clips], the last token of each
+        self.position = torch.zeros(1, dtype=torch.long, device=device)  # [1], of the last tokens
+        length = len(prompt) + max_tokens + 1
+        self.tokens = torch.full((clips, length), decoder.end, device=device)  # [clips, length]
+        self.tokens[:, : len(prompt)] = torch.tensor(self.prompt, device=device)
+        self.done = torch.zeros(clips, dtype=torch.bool, device=device)  # [clips]
+        self.clip_indices = list(range(clips))  # into the hypotheses, by row of the batch
+        self.hypotheses = [Hypothesis([], False)] * clips
 
     def run(self) -> list[Hypothesis]:
         """Token by token; finished clips leave the batch."""
-        self._begin()
+        self._decode_first()
         for count in range(1, self.max_tokens):
-            self._let_go(self._finished(count), count)
-            if not self.rows:
-                return self.results
-            self._next(self.decoder.later)
-        self._take([True] * len(self.rows), self.max_tokens)
-        return self.results
+            self._remove(self._finished(count), count)
+            if not self.clip_indices:
+                return self.hypotheses
+            self._decode_next(self.decoder.later_bias)
+        self._collect([True] * len(self.clip_indices), self.max_tokens)
+        return self.hypotheses
 
     def run_captured(self) -> list[Hypothesis]:
-        """The same with the way from one token to the next as a CUDA graph; the batch keeps its size."""
-        self._begin()
+        """The same with the step from one token to the next as a CUDA graph; the batch keeps its size."""
+        self._decode_first()
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):  # the second token: whatever a library sets up at its first call is set up here
-            self._next(self.decoder.later)
+        with torch.cuda.stream(side):  # the second token, so that libraries do their first-call setup outside the graph
+            self._decode_next(self.decoder.later_bias)
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):  # records, and says nothing
-            self._next(self.decoder.later)
+        with torch.cuda.graph(graph):  # records the step without running it
+            self._decode_next(self.decoder.later_bias)
         count = 2
         while count < self.max_tokens and not all(self._finished(count)):
-            for _ in range(min(_LOOK_EVERY, self.max_tokens - count)):
+            for _ in range(min(_CHECK_EVERY, self.max_tokens - count)):
                 graph.replay()
-            count = min(count + _LOOK_EVERY, self.max_tokens)
-        self._take([True] * len(self.rows), self.max_tokens)
-        return self.results
+            count = min(count + _CHECK_EVERY, self.max_tokens)
+        self._collect([True] * len(self.clip_indices), self.max_tokens)
+        return self.hypotheses
 
-    def _begin(self) -> None:
-        """The prompt, and the first token behind it."""
+    def _decode_first(self) -> None:
+        """The prompt, and the first token after it."""
         for _ in self.prompt[:-1]:
-            self.decoder.step(self.ids, self.place, self.cache)
-            self.place += 1
-            self.ids.copy_(self.said.index_select(1, self.place)[:, 0])
-        self._next(self.decoder.at_start)
+            self.decoder.step(self.ids, self.position, self.cache)
+            self.position += 1
+            self.ids.copy_(self.tokens.index_select(1, self.position)[:, 0])
+        self._decode_next(self.decoder.first_bias)
 
-    def _next(self, suppressed: torch.Tensor) -> None:
-        """One token further, on the device alone and in place."""
-        logits = self.decoder.step(self.ids, self.place, self.cache)
-        best = torch.where(self.done, self.decoder.stop, (logits + suppressed).argmax(-1))
-        self.place += 1
-        self.said.index_copy_(1, self.place, best[:, None])
-        self.done |= best == self.decoder.stop
+    def _decode_next(self, bias: torch.Tensor) -> None:
+        """One more token for each clip, on the device alone and in place; `bias` [vocabulary] suppresses tokens."""
+        logits = self.decoder.step(self.ids, self.position, self.cache)  # [clips, vocabulary]
+        best = torch.where(self.done, self.decoder.end, (logits + bias).argmax(-1))  # [clips]
+        self.position += 1
+        self.tokens.index_copy_(1, self.position, best[:, None])
+        self.done |= best == self.decoder.end
         self.ids.copy_(best)
 
-    def _new(self, count: int) -> list[list[int]]:
-        """The first `count` tokens behind the prompt, by row."""
-        tokens: list[list[int]] = self.said[:, len(self.prompt) : len(self.prompt) + count].tolist()
+    def _new_tokens(self, count: int) -> list[list[int]]:
+        """The first `count` tokens after the prompt, by row."""
+        tokens: list[list[int]] = self.tokens[:, len(self.prompt) : len(self.prompt) + count].tolist()
         return tokens
 
     def _finished(self, count: int) -> list[bool]:
-        """Rows that have ended, or will never, after `count` tokens."""
+        """Rows that have ended or loop after `count` tokens."""
         finished: list[bool] = self.done.tolist()
         if count < LOOP_TOKENS:
             return finished
-        return [done or loop_period(ids) > 0 for done, ids in zip(finished, self._new(count), strict=True)]
+        return [done or loop_period(ids) > 0 for done, ids in zip(finished, self._new_tokens(count), strict=True)]
 
-    def _let_go(self, finished: Sequence[bool], count: int) -> None:
-        """Writes down what is finished and shrinks the batch, where that is worth a copy of the rest."""
+    def _remove(self, finished: Sequence[bool], count: int) -> None:
+        """Collects what is finished and shrinks the batch, where that is worth a copy of the rest."""
         if sum(finished) < max(1, _SHRINK_AT * len(finished)):
             return
-        self._take(finished, count)
+        self._collect(finished, count)
         rows = [row for row, done in enumerate(finished) if not done]
-        self.rows = [self.rows[row] for row in rows]
+        self.clip_indices = [self.clip_indices[row] for row in rows]
         if rows:
-            kept = torch.tensor(rows, device=self.decoder.place)
-            self.ids, self.said, self.done = self.ids[kept], self.said[kept], self.done[kept]
+            remaining = torch.tensor(rows, device=self.decoder.device)
+            self.ids = self.ids[remaining]
+            self.tokens = self.tokens[remaining]
+            self.done = self.done[remaining]
             self.cache.keep(rows)
 
-    def _take(self, finished: Sequence[bool], count: int) -> None:
-        said = self._new(count)
+    def _collect(self, finished: Sequence[bool], count: int) -> None:
+        tokens = self._new_tokens(count)
         for row, done in enumerate(finished):
             if done:
-                self.results[self.rows[row]] = self._result(said[row])
+                self.hypotheses[self.clip_indices[row]] = self._hypothesis(tokens[row])
 
-    def _result(self, ids: list[int]) -> Hypothesis:
-        """Up to the end token; a loop goes on to the cap, as it would have."""
-        ids = ids[: ids.index(self.decoder.stop)] if self.decoder.stop in ids else ids
-        for place in range(LOOP_TOKENS, len(ids) + 1):
-            if period := loop_period(ids[:place]):
-                phrase, rest = ids[place - period : place], self.max_tokens - place
-                return Hypothesis(ids[:place] + (phrase * (rest // period + 1))[:rest], True)
+    def _hypothesis(self, ids: list[int]) -> Hypothesis:
+        """Up to the end token; a loop is continued to the limit, as the model would have."""
+        if self.decoder.end in ids:
+            ids = ids[: ids.index(self.decoder.end)]
+        for length in range(LOOP_TOKENS, len(ids) + 1):
+            period = loop_period(ids[:length])
+            if period:
+                phrase = ids[length - period : length]
+                missing = self.max_tokens - length
+                repeated = phrase * (missing // period + 1)
+                return Hypothesis(ids[:length] + repeated[:missing], True)
         return Hypothesis(ids, False)
 
 
-def _suppressed(whisper: Whisper) -> tuple[torch.Tensor, torch.Tensor]:
-    """What is added to the logits [vocabulary] of the first token and of later ones: minus infinity where forbidden."""
-    settings, vocabulary = whisper.model.generation_config, whisper.model.config.vocab_size
+def loop_period(ids: Sequence[int]) -> int:
+    """The length in tokens of the phrase that `ids` end in again and again; 0 where they do not."""
+    for period in range(1, LOOP_PERIOD + 1):
+        needed = max(LOOP_TOKENS, LOOP_TIMES * period)
+        tail = ids[-needed:]
+        if len(tail) >= needed and tail[period:] == tail[:-period]:
+            return period
+    return 0
 
-    def forbidden(name: str) -> list[int]:
-        # Some checkpoints write -1 for none.
-        return [index for index in getattr(settings, name, None) or [] if 0 <= index < vocabulary]
 
-    later = torch.zeros(vocabulary, device=whisper.model.device)
-    later[forbidden("suppress_tokens")] = -torch.inf
-    at_start = later.clone()
-    at_start[forbidden("begin_suppress_tokens")] = -torch.inf
-    return at_start, later
+def _suppression(whisper: Whisper) -> tuple[torch.Tensor, torch.Tensor]:
+    """What is added to the logits of the first token and of later ones [vocabulary]: minus infinity if suppressed."""
+    settings = whisper.model.generation_config
+    later = torch.zeros(whisper.model.config.vocab_size, device=whisper.model.device)
+    later[_suppressed_ids(settings, "suppress_tokens", len(later))] = -torch.inf
+    first = later.clone()
+    first[_suppressed_ids(settings, "begin_suppress_tokens", len(later))] = -torch.inf
+    return first, later
+
+
+def _suppressed_ids(settings: GenerationConfig, name: str, vocabulary: int) -> list[int]:
+    ids = getattr(settings, name, None) or []
+    return [index for index in ids if 0 <= index < vocabulary]  # some checkpoints write -1 for none

@@ -1,4 +1,4 @@
-"""A model's name -> the folder that its files lie in, or one line that says why not, within seconds."""
+"""A model's name -> the local folder of its files, or one line that says why not, within seconds."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from pathlib import Path
 from typing import Any
 
 from tmsearch import hub
+from tmsearch.demo.paths import DEMO
 from tmsearch.errors import InputError
 from tmsearch.formatting import first_line
 
-# All that a Whisper folder holds beside its weights.
+# All files of a Whisper folder besides its weights.
 _SMALL_FILES = ["*.json", "merges.txt"]
 _INDEX = "model.safetensors.index.json"
 
 
 @dataclass(frozen=True)
 class PretrainedFolder:
-    """A folder of this machine that holds a checkpoint, and the name that a person gave it."""
+    """A local folder that holds a pretrained Whisper, and the name that the config gives it."""
 
     name: str
-    folder: Path
+    path: Path
 
-    def json(self, file: str) -> dict[str, Any] | None:
-        """The object in `file`; None where there is no such file; InputError where it is not JSON."""
-        path = self.folder / file
+    def read_json(self, file: str) -> dict[str, Any] | None:
+        """The object in `file`; None where there is no such file. Raises InputError where it is not JSON."""
+        path = self.path / file
         if not path.is_file():
             return None
         try:
@@ -37,8 +38,8 @@ class PretrainedFolder:
         return content
 
     def config(self) -> dict[str, Any]:
-        """config.json; InputError where it is missing or not that of a Whisper."""
-        content = self.json("config.json")
+        """config.json; raises InputError where it is missing or not that of a Whisper."""
+        content = self.read_json("config.json")
         if content is None:
             raise InputError(f"{self.name}: no config.json in it; give a folder that save_pretrained wrote")
         kind = content.get("model_type")
@@ -47,20 +48,28 @@ class PretrainedFolder:
         return content
 
     def weight_files(self) -> list[Path]:
-        """The safetensors files of the weights; InputError where one is missing. Pickles are never loaded."""
-        index = self.json(_INDEX)
+        """The safetensors files of the weights; pickles are never loaded. Raises InputError where a file is missing."""
+        index = self.read_json(_INDEX)
         names = ["model.safetensors"] if index is None else sorted(set(index.get("weight_map", {}).values()))
         for name in names:
-            if not (self.folder / name).is_file():
+            if not (self.path / name).is_file():
                 raise InputError(f"{self.name}: no {name} in it; weights are read from safetensors only, save it so")
-        return [self.folder / name for name in names]
+        return [self.path / name for name in names]
 
 
 def find(name: str, revision: str | None = None, *, weights: bool = True) -> PretrainedFolder:
-    """The folder of `name`: demo/NAME inside this package, a folder, or a hub id, fetched into the hub's cache.
+    """Finds a model's folder, fetching it into the hub's cache where it is on the hub.
 
-    Without `weights` only small files are fetched. The hub is asked once; where it is out of reach, what the cache
-    holds will do. HF_TOKEN opens private and gated models. Raises InputError.
+    The hub is asked once; where it cannot be reached, the cache is used as it is. HF_TOKEN opens private and gated
+    models.
+
+    Args:
+        name: demo/NAME inside this package, a folder, or a hub id.
+        revision: Branch, tag or commit on the hub.
+        weights: Whether the weights are fetched, besides the small files.
+
+    Raises:
+        InputError: There is no such model, or it cannot be fetched.
     """
     if name.startswith("demo/"):
         return PretrainedFolder(name, _demo(name))
@@ -73,29 +82,32 @@ def find(name: str, revision: str | None = None, *, weights: bool = True) -> Pre
 
 
 def _demo(name: str) -> Path:
-    home = Path(__file__).parents[1] / "demo"
-    known = sorted(path.parent.name for path in home.glob("*/config.json"))
+    embedded = sorted(path.parent.name for path in DEMO.glob("*/config.json"))
     short = name.removeprefix("demo/")
-    if short not in known:
-        raise InputError(f"{name}: no such embedded model; there are {', '.join(f'demo/{one}' for one in known)}")
-    return home / short
+    if short not in embedded:
+        names = ", ".join(f"demo/{model}" for model in embedded)
+        raise InputError(f"{name}: no such embedded model; there are {names}")
+    return DEMO / short
 
 
 def _from_hub(name: str, revision: str | None, weights: bool) -> Path:
-    def choose(info: Any) -> list[str]:
-        present = {file.rfilename for file in info.siblings or []}
-        return _SMALL_FILES + (_weight_patterns(name, present) if weights else [])
+    def choose_files(info: Any) -> list[str]:
+        if not weights:
+            return _SMALL_FILES
+        return _SMALL_FILES + _weight_patterns(name, {file.rfilename for file in info.siblings or []})
 
-    def whole(folder: Path) -> bool:
-        there = {path.name for path in folder.iterdir()}
-        return "config.json" in there and (not weights or _INDEX in there or "model.safetensors" in there)
+    def is_complete(folder: Path) -> bool:
+        files = {path.name for path in folder.iterdir()}
+        return "config.json" in files and (not weights or _INDEX in files or "model.safetensors" in files)
 
-    wanted = hub.Repository("model", name, revision, "model", "model_revision", choose, _SMALL_FILES, whole)
-    return hub.fetch(wanted)[0]
+    repository = hub.Repository(
+        "model", name, revision, "model", "model_revision", choose_files, _SMALL_FILES, is_complete
+    )
+    return hub.fetch(repository)[0]
 
 
 def _weight_patterns(name: str, present: set[str]) -> list[str]:
-    """Not all weights: repositories also hold them in other formats and precisions."""
+    """The safetensors of full precision: repositories also hold weights in other formats and precisions."""
     if "model.safetensors" in present:
         return ["model.safetensors"]
     if _INDEX in present:

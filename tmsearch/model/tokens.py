@@ -9,10 +9,17 @@ from tmsearch.model.whisper import Whisper
 
 
 def prompt_ids(whisper: Whisper, language: str, task: str) -> list[int]:
-    """What generation starts from: `<|startoftranscript|><|en|><|transcribe|><|notimestamps|>`.
+    """The ids that generation starts from: `<|startoftranscript|><|en|><|transcribe|><|notimestamps|>`.
 
-    English-only checkpoints have neither language nor task: `<|startoftranscript|><|notimestamps|>`. Raises
-    InputError where the checkpoint knows no such language or task.
+    English-only checkpoints have neither language nor task: `<|startoftranscript|><|notimestamps|>`.
+
+    Args:
+        whisper: The checkpoint, whose tokenizer is used.
+        language: Code or English name of the spoken language.
+        task: transcribe or translate.
+
+    Raises:
+        InputError: The checkpoint has no such language or task.
     """
     code = language_code(language)
     tokens = ["<|startoftranscript|>"]
@@ -26,11 +33,12 @@ def prompt_ids(whisper: Whisper, language: str, task: str) -> list[int]:
 
 
 def label_ids(whisper: Whisper, text: str, language: str, task: str) -> list[int]:
-    """What the decoder learns to say: the prompt without `<|startoftranscript|>`, the text, `<|endoftext|>`.
+    """The ids that the decoder is trained to output: the prompt's after `<|startoftranscript|>`, the text's, the end's.
 
-    The model puts its start token in front of the labels by itself; labels that carry one teach it to hear two.
-    The text begins with a space, as in OpenAI's pre-training: on tiny.en the first word costs 2.9 nats with the
-    space and 10.5 without. Words that look like special tokens are read as the plain text that they are.
+    The model puts its start token in front of the labels by itself; labels with one of their own would train it to
+    expect two. The text starts with a space, as in OpenAI's pre-training: on tiny.en the first word costs 2.9 nats
+    with the space and 10.5 without. Words that look like special tokens are encoded as plain text. White space is
+    collapsed. Arguments and errors are those of `prompt_ids`.
     """
     words = " ".join(text.split())
     ids = whisper.tokenizer(f" {words}" if words else "", add_special_tokens=False, split_special_tokens=True)
@@ -40,14 +48,14 @@ def label_ids(whisper: Whisper, text: str, language: str, task: str) -> list[int
 
 def language_code(language: str) -> str:
     """`en` of `en`, `EN` or `English`."""
-    spoken = language.strip().lower()
-    return str(TO_LANGUAGE_CODE.get(spoken, spoken))
+    name = language.strip().lower()
+    return str(TO_LANGUAGE_CODE.get(name, name))
 
 
 def special_id(whisper: Whisper, token: str) -> int:
     """The id of a token such as `<|endoftext|>`; raises InputError where the checkpoint has none."""
     index = whisper.tokenizer.convert_tokens_to_ids(token)
-    # The tokenizer answers <|endoftext|> for a token that it does not know.
+    # The tokenizer returns <|endoftext|> for a token that it does not know.
     if not isinstance(index, int) or whisper.tokenizer.convert_ids_to_tokens(index) != token:
         raise InputError(f"{whisper.name}: knows no {token}; check data.language and data.task")
     return index

@@ -1,4 +1,4 @@
-"""What of a Whisper is trained, and how it is regularised: frozen layers, LoRA, dropout."""
+"""What of a Whisper is trained, and how it is regularized: frozen layers, LoRA, dropout."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 
 def prepare(whisper: Whisper, config: TrainConfig) -> None:
-    """Makes a freshly loaded checkpoint what `config` trains: frozen or adapted, with its dropouts.
+    """Freezes or adapts a freshly loaded checkpoint as `config` says, and sets its dropouts, in place.
 
-    New adapters draw from torch's global generator, so seed it first. Raises InputError.
+    New adapters draw from torch's global generator, so seed it first. Raises InputError for unknown `lora_targets`.
     """
     _set_dropout(whisper, config)
     _freeze(whisper, config)
@@ -42,9 +42,10 @@ def trainable_parameters(whisper: Whisper) -> dict[str, nn.Parameter]:
 
 
 def set_weights(whisper: Whisper, saved: Mapping[str, torch.Tensor]) -> None:
-    """Puts trained weights into a prepared model; raises Broken where they are not those that it trains."""
+    """Puts trained weights into a prepared model; raises CheckpointError where they are not those that it trains."""
     weights = trainable_parameters(whisper)
-    if {name: weight.shape for name, weight in weights.items()} != {name: one.shape for name, one in saved.items()}:
+    expected = {name: weight.shape for name, weight in weights.items()}
+    if {name: weight.shape for name, weight in saved.items()} != expected:
         raise CheckpointError(f"{whisper.name}: the checkpoint holds other weights than this config trains")
     with torch.no_grad():
         for name, weight in weights.items():
@@ -52,19 +53,19 @@ def set_weights(whisper: Whisper, saved: Mapping[str, torch.Tensor]) -> None:
 
 
 def merge_adapters(whisper: Whisper) -> Whisper:
-    """The same model with its adapters folded into its weights: a copy, or itself where it has none."""
+    """The same model with its adapters merged into its weights: a copy, or itself where it has none."""
     if not _adapted(whisper.model):
         return whisper
     model = copy.deepcopy(whisper.model)
     for module in _adapted(model).values():
         module.merge()
-    without = dataclasses.replace(whisper, model=model)
-    remove_adapters(without)
-    return without
+    merged = dataclasses.replace(whisper, model=model)
+    remove_adapters(merged)
+    return merged
 
 
 def remove_adapters(whisper: Whisper) -> None:
-    """Takes the adapters off, in place; what was merged into the weights stays there."""
+    """Removes the adapters, in place; what was merged into the weights stays there."""
     for name, module in _adapted(whisper.model).items():
         parent, _, child = name.rpartition(".")
         setattr(whisper.model.get_submodule(parent), child, module.get_base_layer())
@@ -73,6 +74,7 @@ def remove_adapters(whisper: Whisper) -> None:
 
 
 def _adapted(model: nn.Module) -> dict[str, LoraLayer]:
+    """The modules that have an adapter, by name."""
     # Without adapters nothing of peft is imported: it takes a second.
     if not any(name.endswith("lora_A") for name, _ in model.named_modules()):
         return {}
@@ -82,7 +84,7 @@ def _adapted(model: nn.Module) -> dict[str, LoraLayer]:
 
 
 def _set_dropout(whisper: Whisper, config: TrainConfig) -> None:
-    """On the modules and not in the model's config, which an export should keep as it came."""
+    """Sets rates on the modules and not in the model's config, which an export leaves as it was."""
     blocks = (WhisperEncoder, WhisperDecoder, WhisperEncoderLayer, WhisperDecoderLayer)
     for module in whisper.model.modules():
         if isinstance(module, WhisperAttention):
@@ -94,9 +96,9 @@ def _set_dropout(whisper: Whisper, config: TrainConfig) -> None:
 
 
 def _freeze(whisper: Whisper, config: TrainConfig) -> None:
-    """Everything is trained but the encoder's positions and what the config holds back.
+    """Everything is trained but the encoder's positions and what the config freezes.
 
-    More `freeze_encoder_layers` than the encoder has freeze all of them: one range serves every model size.
+    Where the encoder has fewer layers than `freeze_encoder_layers`, all are frozen: one range serves every model size.
     """
     whisper.model.requires_grad_(not config.lora_r)
     encoder = whisper.model.model.encoder
@@ -104,13 +106,13 @@ def _freeze(whisper: Whisper, config: TrainConfig) -> None:
     if config.freeze_encoder:
         encoder.requires_grad_(False)
     elif config.freeze_encoder_layers:
-        # What lies under a frozen layer is frozen too; tuning it would cost the whole backward pass.
+        # What precedes a frozen layer is frozen too; tuning it would cost the whole backward pass.
         for module in (encoder.conv1, encoder.conv2, *encoder.layers[: config.freeze_encoder_layers]):
             module.requires_grad_(False)
 
 
 def _adapt(whisper: Whisper, config: TrainConfig) -> None:
-    """Adds LoRA adapters (Hu et al. 2021) to the linear layers named in `lora_targets`, but to none that is frozen."""
+    """Adds LoRA adapters (Hu et al. 2021) to the linear layers named in `lora_targets`, except frozen ones."""
     from peft import LoraConfig, inject_adapter_in_model
 
     targets = _targets(whisper, config)
@@ -124,19 +126,21 @@ def _adapt(whisper: Whisper, config: TrainConfig) -> None:
 
 
 def _targets(whisper: Whisper, config: TrainConfig) -> list[str]:
+    """Full names of the linear layers that get an adapter. Raises InputError for unknown `lora_targets`."""
+    by_target: dict[str, list[str]] = {}
+    for name, module in whisper.model.named_modules():
+        if isinstance(module, nn.Linear) and ".layers." in name:
+            by_target.setdefault(name.rpartition(".")[2], []).append(name)
     wanted = {part.strip() for part in config.lora_targets.split(",") if part.strip()}
-    linear = {
-        name for name, module in whisper.model.named_modules() if isinstance(module, nn.Linear) and ".layers." in name
-    }
-    legal = sorted({name.rpartition(".")[2] for name in linear})
-    unknown = sorted(wanted - set(legal))
+    unknown = sorted(wanted - by_target.keys())
     if unknown or not wanted:
-        raise InputError(f"lora_targets: {', '.join(unknown) or 'empty'}: no such module; there are {', '.join(legal)}")
-    held = "model.encoder.layers."
-    first = 10**9 if config.freeze_encoder else config.freeze_encoder_layers
-    return sorted(
-        name
-        for name in linear
-        if name.rpartition(".")[2] in wanted
-        and not (name.startswith(held) and int(name.removeprefix(held).split(".")[0]) < first)
-    )
+        legal = ", ".join(sorted(by_target))
+        raise InputError(f"lora_targets: {', '.join(unknown) or 'empty'}: no such module; there are {legal}")
+    return sorted(name for target in wanted for name in by_target[target] if not _is_frozen(name, config))
+
+
+def _is_frozen(name: str, config: TrainConfig) -> bool:
+    prefix = "model.encoder.layers."
+    if not name.startswith(prefix):
+        return False
+    return config.freeze_encoder or int(name.removeprefix(prefix).split(".")[0]) < config.freeze_encoder_layers

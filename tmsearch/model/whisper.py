@@ -1,4 +1,4 @@
-"""Whisper checkpoints: load one, describe it."""
+"""Loads and describes Whisper checkpoints."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ from transformers.utils import logging as hub_logging
 from tmsearch.config import TrainConfig
 from tmsearch.errors import InputError
 from tmsearch.model import pretrained
+from tmsearch.model.context import POSITIONS_PER_SECOND
 from tmsearch.model.pretrained import PretrainedFolder
 
-POSITIONS_PER_SECOND = 50  # of the encoder: 10 ms mel frames, halved by its second convolution
-FRAMES_PER_POSITION = 2
-# openai/whisper, model.py: a vocabulary of one token fewer than the multilingual one has no use for languages.
+# openai/whisper, model.py: an English-only vocabulary has one token fewer than the multilingual one.
 ENGLISH_VOCABULARY = 51_864
 
 
 @dataclass(frozen=True)
 class Whisper:
-    """A loaded checkpoint with what turns speech and text into its inputs. The model inside is trained in place."""
+    """A loaded checkpoint with its tokenizer and feature extractor. The model inside is trained in place."""
 
     model: WhisperForConditionalGeneration
     tokenizer: WhisperTokenizer
@@ -34,13 +33,13 @@ class Whisper:
 
     @property
     def seconds(self) -> float:
-        """Audio that the encoder can hear."""
+        """Audio that the encoder takes at most."""
         return self.positions / POSITIONS_PER_SECOND
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What config.json tells of a checkpoint, without its weights."""
+    """What config.json says of a checkpoint, without its weights."""
 
     name: str
     parameters: int
@@ -58,14 +57,17 @@ class ModelInfo:
 
 
 def load(config: TrainConfig) -> Whisper:
-    """The checkpoint `config.model` in float32, whole, on the CPU. Raises InputError in one line."""
-    found = pretrained.find(config.model, config.model_revision)
-    settings = found.config()
-    _check_weights(found, settings)
+    """Loads the checkpoint `config.model` in float32, with all its positions, on the CPU.
+
+    Raises InputError, in one line, where it is missing, damaged or not a Whisper.
+    """
+    folder = pretrained.find(config.model, config.model_revision)
+    settings = folder.config()
+    _check_weights(folder, settings)
     hub_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    # A dtype of its own, since the default is the checkpoint's, often float16.
+    # The default dtype is the checkpoint's, often float16.
     model = WhisperForConditionalGeneration.from_pretrained(
-        found.folder,
+        folder.path,
         dtype=torch.float32,
         attn_implementation="sdpa",
         use_safetensors=True,
@@ -74,18 +76,18 @@ def load(config: TrainConfig) -> Whisper:
     _clean(model)
     return Whisper(
         model=model,
-        tokenizer=_tokenizer(found, settings),
-        extractor=_extractor(found, settings),
+        tokenizer=_tokenizer(folder, settings),
+        extractor=_extractor(folder, settings),
         name=config.model,
-        is_multilingual=_is_multilingual(found, settings),
+        is_multilingual=_is_multilingual(folder, settings),
         positions=int(model.config.max_source_positions),
     )
 
 
 def describe(name: str, revision: str | None = None) -> ModelInfo:
-    """What the small files of a checkpoint tell: no weights are read or fetched. Raises InputError in one line."""
-    found = pretrained.find(name, revision, weights=False)
-    outline = _outline(found, found.config())
+    """Describes a checkpoint by its small files: no weights are read or fetched. Raises InputError in one line."""
+    folder = pretrained.find(name, revision, weights=False)
+    outline = _outline(folder, folder.config())
     settings = outline.config
     return ModelInfo(
         name=name,
@@ -94,7 +96,7 @@ def describe(name: str, revision: str | None = None) -> ModelInfo:
         layers=settings.encoder_layers + settings.decoder_layers,
         context_seconds=settings.max_source_positions / POSITIONS_PER_SECOND,
         n_mels=settings.num_mel_bins,
-        is_multilingual=_is_multilingual(found, found.config()),
+        is_multilingual=_is_multilingual(folder, folder.config()),
         encoder_layers=settings.encoder_layers,
         decoder_layers=settings.decoder_layers,
         encoder_ffn_dim=settings.encoder_ffn_dim,
@@ -104,81 +106,82 @@ def describe(name: str, revision: str | None = None) -> ModelInfo:
     )
 
 
-def _outline(found: PretrainedFolder, settings: dict[str, Any]) -> WhisperForConditionalGeneration:
-    """The model that config.json describes, as shapes without numbers."""
+def _outline(folder: PretrainedFolder, settings: dict[str, Any]) -> WhisperForConditionalGeneration:
+    """The model that config.json describes, with shapes but without weights."""
     try:
         with torch.device("meta"):
             return WhisperForConditionalGeneration(WhisperConfig.from_dict(settings))
     except Exception as error:  # every kind of nonsense in a config raises a class of its own
-        raise InputError(f"{found.folder / 'config.json'}: not a Whisper's settings ({error!r:.120})") from error
+        raise InputError(f"{folder.path / 'config.json'}: not a Whisper's settings ({error!r:.120})") from error
 
 
-def _check_weights(found: PretrainedFolder, settings: dict[str, Any]) -> None:
+def _check_weights(folder: PretrainedFolder, settings: dict[str, Any]) -> None:
     """Compares the headers of the weight files with what the model needs, before anything is loaded.
 
-    transformers fills a missing weight with random numbers and prints a table; a run must stop instead.
+    transformers would fill a missing weight with random numbers and print a table.
     """
-    wanted = _outline(found, settings).state_dict()
+    expected = _outline(folder, settings).state_dict()
     shapes: dict[str, list[int]] = {}
-    for path in found.weight_files():
+    for path in folder.weight_files():
         try:
             with safe_open(path, framework="pt") as file:
-                shapes.update({name: file.get_slice(name).get_shape() for name in list(file.keys())})
+                for name in list(file.keys()):
+                    shapes[name] = file.get_slice(name).get_shape()
         except (SafetensorError, OSError) as error:
-            raise InputError(f"{found.name}: {path.name} is cut or damaged ({error!s:.90}); fetch it again") from error
-    for name, weight in wanted.items():
+            raise InputError(f"{folder.name}: {path.name} is cut or damaged ({error!s:.90}); fetch it again") from error
+    for name, weight in expected.items():
         # The output layer is the token table again, saved once.
         if name == "proj_out.weight" and name not in shapes:
             continue
         if name not in shapes:
-            raise InputError(f"{found.name}: no weight {name} in its files; give a whole Whisper checkpoint")
+            raise InputError(f"{folder.name}: no weight {name} in its files; give a whole Whisper checkpoint")
         if list(weight.shape) != list(shapes[name]):
             raise InputError(
-                f"{found.name}: weight {name} is {shapes[name]}, config.json says {list(weight.shape)}; "
+                f"{folder.name}: weight {name} is {shapes[name]}, config.json says {list(weight.shape)}; "
                 "give config.json and weights of one model"
             )
 
 
 def _clean(model: WhisperForConditionalGeneration) -> None:
-    """Takes out settings that old checkpoints carry and that make transformers warn, or change training unasked."""
-    model.config.apply_spec_augment = False  # it writes into the caller's features; augment.py does it on a copy
+    """Removes settings of old checkpoints that make transformers warn, or that change training without being asked."""
+    model.config.apply_spec_augment = False  # it writes into the caller's features; augment.py changes a copy
     settings: Any
     for settings in (model.config, model.generation_config):
         if getattr(settings, "forced_decoder_ids", None) is not None:
             settings.forced_decoder_ids = None
 
 
-def _tokenizer(found: PretrainedFolder, settings: dict[str, Any]) -> WhisperTokenizer:
+def _tokenizer(folder: PretrainedFolder, settings: dict[str, Any]) -> WhisperTokenizer:
     try:
-        tokenizer: WhisperTokenizer = WhisperTokenizer.from_pretrained(found.folder)
+        tokenizer: WhisperTokenizer = WhisperTokenizer.from_pretrained(folder.path)
     except Exception as error:  # transformers answers missing and broken files with a dozen classes
         raise InputError(
-            f"{found.name}: no usable tokenizer in {found.folder} ({error!s:.80}); copy its tokenizer files there"
+            f"{folder.name}: no usable tokenizer in {folder.path} ({error!s:.80}); copy its tokenizer files there"
         ) from error
     start = tokenizer.convert_tokens_to_ids("<|startoftranscript|>")
     if start != settings.get("decoder_start_token_id"):
-        raise InputError(f"{found.name}: its tokenizer is not that of its config.json; copy the checkpoint's own")
+        raise InputError(f"{folder.name}: its tokenizer is not that of its config.json; copy the checkpoint's own")
     return tokenizer
 
 
-def _extractor(found: PretrainedFolder, settings: dict[str, Any]) -> WhisperFeatureExtractor:
+def _extractor(folder: PretrainedFolder, settings: dict[str, Any]) -> WhisperFeatureExtractor:
     try:
-        extractor = WhisperFeatureExtractor.from_pretrained(found.folder, local_files_only=True)
+        extractor = WhisperFeatureExtractor.from_pretrained(folder.path, local_files_only=True)
     except Exception as error:  # as above
         raise InputError(
-            f"{found.name}: no usable preprocessor_config.json in {found.folder}; copy the checkpoint's own"
+            f"{folder.name}: no usable preprocessor_config.json in {folder.path}; copy the checkpoint's own"
         ) from error
     if extractor.feature_size != settings.get("num_mel_bins", 80):
         raise InputError(
-            f"{found.name}: preprocessor_config.json makes {extractor.feature_size} mel bins, "
+            f"{folder.name}: preprocessor_config.json makes {extractor.feature_size} mel bins, "
             f"config.json wants {settings.get('num_mel_bins', 80)}; copy the checkpoint's own"
         )
     return extractor
 
 
-def _is_multilingual(found: PretrainedFolder, settings: dict[str, Any]) -> bool:
-    """By the generation config, which says so; else by the vocabulary, as openai/whisper does."""
-    said = (found.json("generation_config.json") or {}).get("is_multilingual")
-    if said is not None:
-        return bool(said)
+def _is_multilingual(folder: PretrainedFolder, settings: dict[str, Any]) -> bool:
+    """By the generation config where it says so, else by the vocabulary, as openai/whisper does."""
+    declared = (folder.read_json("generation_config.json") or {}).get("is_multilingual")
+    if declared is not None:
+        return bool(declared)
     return settings.get("vocab_size") != ENGLISH_VOCABULARY

@@ -28,8 +28,7 @@ from tmsearch.features import augment
 from tmsearch.features.batches import Batches
 from tmsearch.features.dataset import Speech
 from tmsearch.model import forward, trainable
-from tmsearch.model.forward import MicroBatch
-from tmsearch.model.vocabulary import TokenTable
+from tmsearch.model.forward import MicroBatch, TokenTable
 from tmsearch.model.whisper import Whisper
 from tmsearch.training import checkpoints, optimizer
 from tmsearch.training.checkpoints import Checkpoint

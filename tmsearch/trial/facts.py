@@ -1,7 +1,11 @@
-"""What a study found out once for all its trials, as records over the keys of its facts in the ledger."""
+"""What a study keeps for all its trials, as records; `StudyFacts.from_json` reads them from the ledger's facts.
+
+The keys and their JSON values are persisted and do not change.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,12 +73,12 @@ class DataFacts:
             "seconds": self.seconds,
             "longest": self.longest,
             "split": {
-                "train": list(self.train),
-                "validation": list(self.validation),
-                "test": list(self.test),
-                "grouped_by": list(self.grouped_by),
+                "train": self.train,
+                "validation": self.validation,
+                "test": self.test,
+                "grouped_by": self.grouped_by,
             },
-            "dropped": [dict(row) for row in self.dropped],
+            "dropped": self.dropped,
         }
 
     @classmethod
@@ -96,7 +100,7 @@ class DataFacts:
 
 @dataclass(frozen=True)
 class ModelNeeds:
-    """What training one model takes, estimated from its shape."""
+    """What training one model takes, estimated from its shape; the answer to a check has it, no fact of a study."""
 
     parameters: int
     flops_per_step: float
@@ -119,13 +123,7 @@ class Baseline:
     errors: tuple[int, ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "wer": self.wer,
-            "wer_raw": self.wer_raw,
-            "cer": self.cer,
-            "clips": self.clips,
-            "errors": None if self.errors is None else list(self.errors),
-        }
+        return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, baseline: Mapping[str, Any]) -> Baseline:
@@ -150,7 +148,7 @@ class TestScores:
     wer_raw: float
 
     def to_json(self) -> dict[str, Any]:
-        return {"errors": list(self.errors), "words": list(self.words), "wer_raw": self.wer_raw}
+        return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, scores: Mapping[str, Any]) -> TestScores:
@@ -180,9 +178,9 @@ class ConfirmationPlan:
     """What makes a study a confirmation: of which search, and its arms, seeds and folds."""
 
     of: str
-    top: int
-    folds: int
-    seeds: int
+    top: int  # leaders of the search that race
+    folds: int  # 0: the study's own split
+    seeds: int  # trainings of each arm at most
     arms: tuple[ArmPlan, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -219,9 +217,20 @@ class StudyFacts:
 
     @classmethod
     def from_json(cls, facts: Mapping[str, Any]) -> StudyFacts:
-        baselines = {model: Baseline.from_json(value) for model, value in _with_prefix(facts, _BASELINE).items()}
-        words = {int(fold): tuple(value) for fold, value in _with_prefix(facts, _WORDS).items()}
-        tests = {int(number): TestScores.from_json(value) for number, value in _with_prefix(facts, _TEST).items()}
+        baselines = {}
+        words = {}
+        micro_batches = {}
+        tests = {}
+        for key, value in sorted(facts.items()):
+            name = key.partition(":")[2]
+            if key.startswith(_BASELINE):
+                baselines[name] = Baseline.from_json(value)
+            elif key.startswith(_WORDS):
+                words[int(name)] = tuple(value)
+            elif key.startswith(_MICRO_BATCH):
+                micro_batches[key] = value
+            elif key.startswith(_TEST):
+                tests[int(name)] = TestScores.from_json(value)
         data = facts.get(DATA) or {}
         plan = facts.get(CONFIRMS)
         return cls(
@@ -229,8 +238,8 @@ class StudyFacts:
             threads=facts.get(THREADS),
             baselines=baselines,
             words=words,
-            micro_batches={key: value for key, value in facts.items() if key.startswith(_MICRO_BATCH)},
-            confirms=None if plan is None else ConfirmationPlan.from_json(plan),
+            micro_batches=micro_batches,
+            confirms=ConfirmationPlan.from_json(plan) if plan else None,
             test_read=facts.get(TEST_READ),
             tests=tests,
         )
@@ -260,8 +269,3 @@ class StudyFacts:
     def devices(self) -> list[str]:
         """The GPUs that trained, or cpu: the study remembers a micro-batch of each."""
         return sorted({_device_of(key) for key in self.micro_batches} - {""})
-
-
-def _with_prefix(facts: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """The facts whose key begins with the prefix, sorted, by the rest of their key."""
-    return {key.removeprefix(prefix): value for key, value in sorted(facts.items()) if key.startswith(prefix)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from tmsearch.trial.settings import TrialSettings
 from tmsearch.trial.workbench import Workbench
 
 if TYPE_CHECKING:
+    from tmsearch.evaluation.scores import ClipScore
     from tmsearch.training.state import StepMetrics
     from tmsearch.training.train import Result
 
@@ -56,18 +57,8 @@ class _Trial:
 def run_segment(workbench: Workbench, job: SegmentJob, report: Report, stop: Callable[[], bool]) -> SegmentResult:
     """Train one trial from one step to another and score it on the validation split.
 
-    Before the study's first result with a model its zero-shot baseline is scored, too.
-
-    Args:
-        workbench: what the process keeps from one job to the next.
-        job: the segment.
-        report: gets progress, and what the study keeps for all of its trials.
-        stop: whether to save and raise TrainingStoppedError after the current step.
-
-    Raises:
-        InputError: the data or the model cannot be used.
-        DivergenceError: the loss or the gradients are not finite, or the loss grew.
-        TrainingStoppedError: see `stop`.
+    `report` gets progress and what the study keeps for all its trials; `stop` says whether to stop after this step.
+    Raises InputError, DivergenceError and TrainingStoppedError.
     """
     from tmsearch import devices
     from tmsearch.evaluation.scores import scores_file, write_scores
@@ -100,8 +91,17 @@ def run_segment(workbench: Workbench, job: SegmentJob, report: Report, stop: Cal
         weights.keep(result.checkpoint, trial.folder)
     write_scores(trial.folder, result.step, result.scores)
     if trial.fold not in trial.facts.words:
-        report(Fact(words_key(trial.fold), [clip.words for clip in result.scores]))
+        report(Fact(words_key(trial.fold), _words(result.scores)))
     return SegmentResult(result.wer, {**rates, **_metrics(result, clips_at_once)})
+
+
+def _errors(clips: Sequence[ClipScore]) -> tuple[int, ...]:
+    return tuple(clip.edits for clip in clips)
+
+
+def _words(clips: Sequence[ClipScore]) -> tuple[int, ...]:
+    """Reference words."""
+    return tuple(clip.words for clip in clips)
 
 
 def _metrics(result: Result, clips_at_once: int) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def _metrics(result: Result, clips_at_once: int) -> dict[str, Any]:
         "eval_seconds": result.eval_seconds,
         "micro_batch": clips_at_once,
         "clips": len(result.scores),
-        "errors": [clip.edits for clip in result.scores],
+        "errors": _errors(result.scores),
     }
 
 
@@ -124,8 +124,8 @@ def run_test(workbench: Workbench, job: TestJob) -> Tested:
     devices.configure_device(trial.settings.threads)
     scores = weights.score_on_test(trial.config, trial.folder, trial.speech)
     test_scores = TestScores(
-        errors=tuple(clip.edits for clip in scores.clips),
-        words=tuple(clip.words for clip in scores.clips),
+        errors=_errors(scores.clips),
+        words=_words(scores.clips),
         wer_raw=scores.wer_raw,
     )
     return Tested(test_scores.to_json())
@@ -190,6 +190,6 @@ def _report_baseline(workbench: Workbench, trial: _Trial, report: Report) -> Non
         wer_raw=scores.wer_raw,
         cer=scores.cer,
         clips=len(scores.clips),
-        errors=tuple(clip.edits for clip in scores.clips),
+        errors=_errors(scores.clips),
     )
     report(Fact(baseline_key(config.model), baseline.to_json()))

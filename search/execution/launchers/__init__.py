@@ -44,7 +44,7 @@ class Launcher(Protocol):
         ...
 
 
-def options(texts: Sequence[str], known: Mapping[str, str]) -> dict[str, str]:
+def options(texts: Sequence[str], meanings: Mapping[str, str]) -> dict[str, str]:
     """KEY=VALUE of --engine, checked against the launcher's own keys (each with its meaning).
 
     Raises:
@@ -54,9 +54,9 @@ def options(texts: Sequence[str], known: Mapping[str, str]) -> dict[str, str]:
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not value:
-            raise UserError(f"--engine {text}: no KEY=VALUE; this engine takes {', '.join(known) or 'none'}")
-        if key not in known:
-            raise UserError(f"--engine {key}: no such option here; this engine takes {', '.join(known) or 'none'}")
+            raise UserError(f"--engine {text}: no KEY=VALUE; this engine takes {', '.join(meanings) or 'none'}")
+        if key not in meanings:
+            raise UserError(f"--engine {key}: no such option here; this engine takes {', '.join(meanings) or 'none'}")
         values[key] = value
     return values
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from search.errors import RunError, UserError, first_line
 from search.execution.launchers import LOCATION_VARIABLE, PARENT_VARIABLE, last_line
+from search.exit_codes import INTERRUPTED
 
 # Keys of --engine, as Ray names them.
 OPTIONS = {
@@ -120,7 +121,7 @@ class RayWorker:
         try:
             return int(self._ray.get(self._reference))
         except self._ray.exceptions.TaskCancelledError:
-            return 130
+            return INTERRUPTED
         except self._ray.exceptions.RayError as error:
             self._error = last_line(str(error))
             return -9

@@ -12,6 +12,7 @@ from typing import Any
 
 from search.errors import RunError, UserError
 from search.execution.launchers import LOCATION_VARIABLE, last_line
+from search.exit_codes import INTERRUPTED
 
 # Keys of --engine, as sbatch names them.
 OPTIONS = {
@@ -87,11 +88,11 @@ class SlurmLauncher:
     def start(self, slot: int) -> SlurmWorker:
         """Submit one worker. Raises RunError with Slurm's own message where it refuses."""
         exit_file = self._logs / f"seat-{slot}-{time.time_ns()}.exit"
-        # bash ignores the signals that its worker handles. A worker that was terminated (130) writes no exit file: if
+        # bash ignores the signals that its worker handles. A worker that was terminated writes no exit file: if
         # Slurm terminated it, the same job is requeued.
         script = (
             f'trap : TERM USR2; {LOCATION_VARIABLE}="Slurm job $SLURM_JOB_ID" {shlex.join(self._command)}; code=$?; '
-            f"[ $code = 130 ] || echo $code > {shlex.quote(str(exit_file))}"
+            f"[ $code = {INTERRUPTED} ] || echo $code > {shlex.quote(str(exit_file))}"
         )
         # In the environment, which sbatch passes on: a command line or a script would show a password.
         before = {key: os.environ.get(key) for key in self._environment}

@@ -18,7 +18,7 @@ FINAL = ("train", "best.yaml", "--average", "2", "--soup", "small", "--dtype", "
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A search that has ended, and a confirmation of it that was killed on the way and gone on with."""
+    """A search that has ended, and a confirmation of it that was killed on the way and resumed."""
     here = tmp_path_factory.mktemp("confirm") / "study"
     here.mkdir()
     (here / "space.yaml").write_text(SPACE)
@@ -55,10 +55,10 @@ def test_a_confirmation_prints_its_cost_first_and_ends_with_a_sentence(folder, c
     assert any(line.startswith("at most 6 trainings, about 0:") for line in lines)
     assert any("can't be told apart from the default recipe" in line or "fewer word errors" in line for line in lines)
     assert any(line.startswith("Wilcoxon over clips") for line in lines)
-    found = trainings(folder)
-    assert len(found) == 6
-    assert {one["params"]["seed"] for one in found} == {1, 2}
-    assert not any(one["state"] in ("queued", "running", "paused") for one in found)
+    configurations = trainings(folder)
+    assert len(configurations) == 6
+    assert {configuration["params"]["seed"] for configuration in configurations} == {1, 2}
+    assert not any(configuration["state"] in ("queued", "running", "paused") for configuration in configurations)
 
 
 def test_the_same_command_again_trains_nothing(folder, confirmed):
@@ -71,18 +71,18 @@ def test_the_same_command_again_trains_nothing(folder, confirmed):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
-        (("--top", "3"), "--top: was begun with 2"),
-        (("--folds", "2"), "--folds: was begun with 0"),
+        (("--top", "3"), "--top: was started with 2"),
+        (("--folds", "2"), "--folds: was started with 0"),
         (("--budget", "soon"), "--budget"),
     ],
 )
-def test_another_plan_is_refused_in_one_line(folder, confirmed, words, said):
+def test_another_plan_is_refused_in_one_line(folder, confirmed, words, message):
     refused = tmsearch(folder, "confirm", "small", *words)
     assert refused.returncode == 2
     assert len(refused.stderr.splitlines()) == 1
-    assert said in refused.stderr
+    assert message in refused.stderr
 
 
 def test_a_confirmation_is_not_confirmed(folder, confirmed):
@@ -94,17 +94,17 @@ def test_the_test_split_is_read_once(folder, confirmed):
     assert first.returncode == 0, first.stderr
     assert "the locked test split, 6 clips, is read now" in first.stdout
     second = tmsearch(folder, "confirm", "small", "--test")
-    assert "has been read already, on 20" in second.stdout
+    assert "was already read on 20" in second.stdout
     assert second.stdout.splitlines()[-2:] == first.stdout.splitlines()[-2:]
     assert "on 6 test clips" in first.stdout.splitlines()[-2]
 
 
 def test_export_carries_its_evidence_and_train_ends_with_a_card(folder, confirmed):
     assert tmsearch(folder, "export", "small", "-o", "best.yaml").returncode == 0
-    told = yaml.safe_load((folder / "best.yaml").read_text())
-    assert told["split"]["validation"] == 8
-    assert told["evidence"]["confirm"]["sentence"] in confirmed
-    assert {"torch", "transformers", "python"} <= set(told["versions"])
+    recipe_file = yaml.safe_load((folder / "best.yaml").read_text())
+    assert recipe_file["split"]["validation"] == 8
+    assert recipe_file["evidence"]["confirm"]["sentence"] in confirmed
+    assert {"torch", "transformers", "python"} <= set(recipe_file["versions"])
     done = tmsearch(folder, *FINAL)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -116,9 +116,9 @@ def test_export_carries_its_evidence_and_train_ends_with_a_card(folder, confirme
             low, high = metrics[split][f"{rate}_interval"]
             assert low <= metrics[split][rate] <= high
     assert not (folder / "best" / "training").exists()
-    other = tmsearch(folder, "train", "best.yaml")
-    assert other.returncode == 2
-    assert "other options" in other.stderr
+    refused = tmsearch(folder, "train", "best.yaml")
+    assert refused.returncode == 2
+    assert "other options" in refused.stderr
 
 
 def test_the_hub_reads_the_card(folder, confirmed):
@@ -129,11 +129,11 @@ def test_the_hub_reads_the_card(folder, confirmed):
         assert tmsearch(folder, *FINAL).returncode == 0
     card = ModelCard.load(folder / "best" / "README.md")
     assert card.data.pipeline_tag == "automatic-speech-recognition"
-    found = {one.metric_name: one for one in card.data.eval_results}
+    results = {result.metric_name: result for result in card.data.eval_results}
     metrics = json.loads((folder / "best" / "metrics.json").read_text())
-    assert found["WER, normalised"].metric_type == "wer"
-    assert found["WER, normalised"].metric_value == pytest.approx(metrics["test"]["wer"], abs=1e-4)
-    assert found["WER, normalised"].dataset_split == "test"
+    assert results["WER, normalised"].metric_type == "wer"
+    assert results["WER, normalised"].metric_value == pytest.approx(metrics["test"]["wer"], abs=1e-4)
+    assert results["WER, normalised"].dataset_split == "test"
     assert str(folder) not in card.content, "where a folder lies is nobody else's business"
     for part in ("## Worst test clips", "zero-shot", "default recipe", "## Recipe", "Confirmed with other seeds"):
         assert part in card.content
@@ -161,9 +161,13 @@ def test_arguments_for_somebodys_own_script(folder, confirmed):
     done = tmsearch(folder, "export", "small", "--trial", "0", "--format", "hf", "-o", "arguments.json")
     assert done.returncode == 0
     assert "not among Seq2SeqTrainingArguments: model=demo/nano" in done.stderr
-    (found,) = HfArgumentParser(Seq2SeqTrainingArguments).parse_json_file(str(folder / "arguments.json"))
-    assert (found.learning_rate, found.max_steps, found.per_device_train_batch_size) == (1e-3, 6, 4)
-    assert found.lr_scheduler_type == "linear"
+    (trainer_arguments,) = HfArgumentParser(Seq2SeqTrainingArguments).parse_json_file(str(folder / "arguments.json"))
+    assert (
+        trainer_arguments.learning_rate,
+        trainer_arguments.max_steps,
+        trainer_arguments.per_device_train_batch_size,
+    ) == (1e-3, 6, 4)
+    assert trainer_arguments.lr_scheduler_type == "linear"
 
 
 def test_a_push_without_a_token_is_refused_before_anything_is_trained(folder, confirmed):
@@ -192,7 +196,7 @@ def test_folds_have_validation_sets_of_their_own(tmp_path_factory, folder):
     done = tmsearch(here, "confirm", "small", "--top", "1", "--seeds", "2", "--folds", "2")
     assert done.returncode == 0, done.stderr
     configs = sorted(Path(here).glob("studies/small-confirm/trials/*/config.yaml"))
-    assert {yaml.safe_load(one.read_text())["data"]["fold"] for one in configs} == {0, 1}
+    assert {yaml.safe_load(config.read_text())["data"]["fold"] for config in configs} == {0, 1}
     assert "on 16 validation clips" in done.stdout
 
 
@@ -223,9 +227,9 @@ def test_sentences_that_a_person_can_quote():
 
 
 def test_who_left_the_race_does_not_win():
-    found = compare(recipe("default", 0.3), [recipe("a", 0.1, "failed after 2 of 3"), recipe("b", 0.25)], 0.05)
-    assert found.winner.name == "b"
-    assert found.contenders == 2
+    verdict = compare(recipe("default", 0.3), [recipe("a", 0.1, "failed after 2 of 3"), recipe("b", 0.25)], 0.05)
+    assert verdict.winner.name == "b"
+    assert verdict.contenders == 2
 
 
 def weights(value):
@@ -237,11 +241,11 @@ def weights(value):
 def test_soups_keep_what_validation_likes():
     from tmsearch.evaluation.scores import Scores
 
-    def score(one):  # best at 2
-        return Scores(abs(float(one["w"][0, 0]) - 2.0), 0.0, 0.0, ())
+    def score(averaged):  # best at 2
+        return Scores(abs(float(averaged["w"][0, 0]) - 2.0), 0.0, 0.0, ())
 
     mixed = [Ingredient("a", weights(1)), Ingredient("b", weights(3)), Ingredient("c", weights(9))]
-    assert float(soups.mean([one.weights for one in mixed])["w"][0, 0]) == pytest.approx(13 / 3)
+    assert float(soups.mean([ingredient.weights for ingredient in mixed])["w"][0, 0]) == pytest.approx(13 / 3)
     greedy = soups.greedy(mixed, score)
     assert greedy.scores.wer == 0.0, "1 and 3 make 2; 9 is left out"
     assert greedy.name == "greedy soup of 2 in 3"

@@ -19,7 +19,7 @@ from search.space.search_space import Space
 from tests.support.browser import chromium, console_messages
 from tests.support.study_builder import HOSTILE_SCRIPT, hostile_study
 from tmsearch.cli.commands import report
-from tmsearch.cli.commands.serve import _Quiet, _Server
+from tmsearch.cli.commands.serve import _QuietHandler, _Server
 from tmsearch.cli.services.annotator import StudyAnnotator
 from tmsearch.cli.services.dashboard_site import Site, is_local
 
@@ -29,21 +29,21 @@ HOSTILE = f"<img src=x onerror={HOSTILE_SCRIPT}>"  # a study's name, which no co
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
     """A study that is over, with a hostile name, and one that runs, each in a storage of its own."""
-    found = {}
+    ledgers = {}
     for kind, name in (("over", HOSTILE), ("runs", "runs")):
         ledger = hostile_study(tmp_path_factory.mktemp("served"), over=kind == "over", name=name)
         Publisher(
             ledger, Space.from_json(dict(ledger.record().space)), pytest.fail, StudyAnnotator(ledger, print)
         ).publish()
-        found[kind] = ledger
-    return found
+        ledgers[kind] = ledger
+    return ledgers
 
 
 @contextlib.contextmanager
 def served(ledger, page=lambda storage, name: f"<p>report of {name}", local=True):
     """The address of a dashboard."""
     site = Site(ledger.storage, dashboard_application(ledger.storage), page, local=local)
-    with make_server("127.0.0.1", 0, site, _Server, _Quiet) as server:
+    with make_server("127.0.0.1", 0, site, _Server, _QuietHandler) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
@@ -51,7 +51,7 @@ def served(ledger, page=lambda storage, name: f"<p>report of {name}", local=True
 
 def trial_of(ledger, number):
     study = optuna.load_study(study_name=ledger.study, storage=ledger.storage.optuna)
-    return next(one.number for one in study.trials if one.user_attrs["configuration"] == number)
+    return next(trial.number for trial in study.trials if trial.user_attrs["configuration"] == number)
 
 
 def wait(browser, script, seconds=30):
@@ -65,10 +65,16 @@ def test_in_a_browser(published, kind, tmp_path):
     ledger = published[kind]
     with served(ledger) as address, chromium(tmp_path / "profile", 1280, 1800) as browser:
         browser.get(f"{address}/dashboard/studies/1/trials?numbers={trial_of(ledger, 1)}")
-        wait(browser, "return [...document.querySelectorAll('audio')].filter(one => one.readyState > 0).length === 3")
-        wait(browser, "return [...document.querySelectorAll('img')].filter(one => one.naturalWidth > 300).length === 4")
-        seconds = browser.execute_script("return [...document.querySelectorAll('audio')].map(one => one.duration)")
-        assert all(0.9 < one < 4 for one in seconds), seconds
+        wait(
+            browser,
+            "return [...document.querySelectorAll('audio')].filter(node => node.readyState > 0).length === 3",
+        )
+        wait(
+            browser,
+            "return [...document.querySelectorAll('img')].filter(node => node.naturalWidth > 300).length === 4",
+        )
+        seconds = browser.execute_script("return [...document.querySelectorAll('audio')].map(node => node.duration)")
+        assert all(0.9 < duration < 4 for duration in seconds), seconds
         shown = browser.find_element("tag name", "body").text
         assert "WER 0.097" in shown
         assert "better" in shown
@@ -146,7 +152,7 @@ def test_only_its_own_address_is_answered(published):
     with served(published["over"], local=False) as address:
         assert get(address, "/api/studies", host="box.lan")[0] == 200
         assert get(address, "/api/studies/1", host="box.lan", method="DELETE", **origin)[0] == 403
-    assert [is_local(one) for one in ("localhost", "::1", "127.1.2.3", "0.0.0.0", "box")] == [True] * 3 + [False] * 2
+    assert [is_local(host) for host in ("localhost", "::1", "127.1.2.3", "0.0.0.0", "box")] == [True] * 3 + [False] * 2
 
 
 def test_a_browser_that_says_nothing_blocks_nobody(published):

@@ -38,8 +38,8 @@ def test_hand_runs_become_trials_once_and_the_study_goes_on_beside_them(folder):
     assert first.returncode == 0, first.stderr
     assert "differ by 0.0283 in WER (standard deviation of 2 trainings" in first.stdout
     again = tmsearch(folder, "import", "small", "log.csv")
-    assert again.stdout.count("known already") == 3
-    states = [(one["state"], one["steps"], one["wer"]) for one in status(folder)["configurations"]]
+    assert again.stdout.count("already imported") == 3
+    states = [(trial["state"], trial["steps"], trial["wer"]) for trial in status(folder)["configurations"]]
     assert states == [("finished", 6, 0.80), ("finished", 6, 0.84), ("failed", 2, 0.95)]
     assert tmsearch(folder, "best", "small").returncode == 2, "what was trained elsewhere is not the study's best"
     ran = tmsearch(folder, "run", "--space", "space.yaml", "--trials", "2")
@@ -59,8 +59,8 @@ def test_what_a_log_does_not_tell_is_asked_for_and_nothing_is_written(folder):
     assert "--wer raw or --wer normalised" in refused.stderr
     assert not (folder / "studies").exists()
     written(folder, "part.csv", "step,wer_raw,max_steps\n2,0.9,6\n6,0.8,6\n")
-    told = tmsearch(folder, "import", "small", "part.csv", "--space", "space.yaml")
-    assert "the log does not tell learning_rate, normalize_audio; --set learning_rate=VALUE does" in told.stdout
+    incomplete = tmsearch(folder, "import", "small", "part.csv", "--space", "space.yaml")
+    assert "the log does not say learning_rate, normalize_audio; --set learning_rate=VALUE does" in incomplete.stdout
 
 
 def configuration(number, origin, *rungs):
@@ -70,8 +70,8 @@ def configuration(number, origin, *rungs):
 def test_another_measure_is_read_once_the_study_relates_the_two():
     hand = configuration(0, "imported", Rung(6, 0.40, {MEASURE: "wer_raw", COMPARES: True}))
     assert imported.rescale_imported([hand])[0].rungs == (), "nothing relates them yet"
-    mine = configuration(1, "sampled", Rung(6, 0.30, {"wer_raw": 0.60}))
-    assert imported.rescale_imported([hand, mine])[0].value == pytest.approx(0.20)
+    own = configuration(1, "sampled", Rung(6, 0.30, {"wer_raw": 0.60}))
+    assert imported.rescale_imported([hand, own])[0].value == pytest.approx(0.20)
     unlike = configuration(2, "imported", Rung(6, 0.40, {MEASURE: "value", COMPARES: False}))
     assert imported.rescale_imported([unlike])[0].rungs == ()
-    assert imported.without_imported([hand, mine]) == [mine]
+    assert imported.without_imported([hand, own]) == [own]

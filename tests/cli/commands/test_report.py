@@ -11,9 +11,8 @@ from search import study
 from search.paths import study_folder
 from tests.support.command import environment
 from tests.support.study_builder import Plan, random_study
-from tmsearch.cli import main
 from tmsearch.cli.commands.report import page
-from tmsearch.model import sizes
+from tmsearch.cli.main import main
 from tmsearch.report import clip_cards
 
 
@@ -36,12 +35,6 @@ def words(html):
     return re.sub(r"\s+", " ", re.sub(r"<(script|style)\b.*?</\1>|<[^>]+>", " ", html, flags=re.S))
 
 
-def test_sizes_of_models():
-    assert 1 < sizes.parameters("demo/micro") < 2
-    assert sizes.parameters("openai/whisper-large-v3") > sizes.parameters("openai/whisper-tiny.en") == 39
-    assert sizes.parameters("someone/else") is None
-
-
 def test_the_test_split_is_nowhere(storage):
     summary = study.summarize(study.open_study(storage, "made"))
     html = page(storage, "made")
@@ -58,22 +51,22 @@ def test_fewer_than_five_matched_pairs_are_not_shown(storage):
 
 
 def test_a_large_page_has_the_sounds_of_the_worst_alone(storage, monkeypatch):
-    whole = page(storage, "made")
-    assert "with the most errors: all would" not in whole
+    full_page = page(storage, "made")
+    assert "with the most errors: all would" not in full_page
     monkeypatch.setattr(clip_cards, "MAX_MEDIA", 30_000)
-    less = page(storage, "made")
-    count = less.count("data:audio/mpeg")
-    assert 0 < count < whole.count("data:audio/mpeg")
-    assert f"Only the {count} with the most errors" in less
+    small_page = page(storage, "made")
+    count = small_page.count("data:audio/mpeg")
+    assert 0 < count < full_page.count("data:audio/mpeg")
+    assert f"Only the {count} with the most errors" in small_page
 
 
 def test_a_dataset_that_is_gone_or_changed(storage, tmp_path):
     data = storage.folder.parent / "clips"
     away = data.rename(data.with_name("away"))
     try:
-        said = words(page(storage, "made"))
-        assert "No sound and no pictures: the dataset cannot be read here" in said
-        assert "As written" in said, "the texts are in the study's own tables"
+        text = words(page(storage, "made"))
+        assert "No sound and no pictures: the dataset cannot be read here" in text
+        assert "As written" in text, "the texts are in the study's own tables"
         shutil.copytree(away, data)
         (data / "0003.flac").unlink()
         assert "No sound and no pictures: the dataset" in words(page(storage, "made"))
@@ -98,8 +91,8 @@ def test_a_broken_table(copied):
 
 def run(capsys, *arguments):
     code = main(arguments)
-    said = capsys.readouterr()
-    return code, said.out, said.err
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
 
 
 def test_the_command_says_where_and_writes_over_its_own_only(storage, tmp_path, monkeypatch, capsys):
@@ -110,7 +103,7 @@ def test_the_command_says_where_and_writes_over_its_own_only(storage, tmp_path, 
     assert re.fullmatch(r"made-report.html: \d\.\d MB; open it in any browser\n", out)
     assert run(capsys, "report", "made", "--storage", url)[0] == 0, "again"
     (tmp_path / "mine.html").write_text("<p>a page of somebody's</p>")
-    for output, part in (("mine.html", "no page of tmsearch's"), (".", "is a folder"), ("none/a.html", "no folder")):
+    for output, part in (("mine.html", "not a page of tmsearch"), (".", "is a folder"), ("none/a.html", "no folder")):
         code, out, err = run(capsys, "report", "made", "--storage", url, "-o", output)
         assert (code, out, len(err.splitlines())) == (2, "", 1)
         assert part in err
@@ -120,7 +113,7 @@ def test_the_command_says_where_and_writes_over_its_own_only(storage, tmp_path, 
 
 def test_a_report_imports_no_torch(storage, tmp_path):
     program = (
-        "import sys; from tmsearch.cli import main\n"
+        "import sys; from tmsearch.cli.main import main\n"
         f"assert main(['report', 'made', '-o', 'page.html', '--storage', 'sqlite:///{storage.file}']) == 0\n"
         "print([name for name in ('torch', 'transformers', 'datasets') if name in sys.modules])"
     )
@@ -133,9 +126,9 @@ def test_a_report_imports_no_torch(storage, tmp_path):
 
 def test_a_study_without_a_result(tmp_path):
     storage = random_study(tmp_path, Plan(configurations=1, clips=12, validation=3, running=True, seconds=0.3)).storage
-    said = words(page(storage, "made"))
+    text = words(page(storage, "made"))
     for part in ("No configuration has a result yet", "There is no result to draw yet", "No time has been spent yet"):
-        assert part in said
+        assert part in text
 
 
 def test_a_datasets_page(storage, tmp_path, capsys):
@@ -153,19 +146,12 @@ def test_a_datasets_page(storage, tmp_path, capsys):
 
 
 def test_transcripts_that_a_model_disagrees_with(storage, tmp_path, capsys):
-    from tmsearch.data_quality import label_errors
-    from tmsearch.evaluation.scores import ClipScore
-
-    right = ClipScore("right", "a b c d", "a b c e", 1, 0, 0, 4)
-    loop = ClipScore("loop", "a b c d", "a b c d" + " d" * 90, 0, 0, 90, 4)
-    wrong = ClipScore("wrong", "a b c d", "w x y z v w", 4, 0, 2, 4)
-    assert [one.name for one in label_errors.ranked([right, loop, wrong])] == ["wrong", "loop", "right"]
     data, file = storage.folder.parent / "clips", tmp_path / "data.html"
     code, _, err = run(capsys, "data", str(data), "--html", str(file), "--transcribe", "demo/nano")
     assert (code, err) == (0, "")
-    said = words(file.read_text(encoding="utf-8"))
-    assert "heard 20 clips" in said
-    assert "It is a hint and no more" in said
+    text = words(file.read_text(encoding="utf-8"))
+    assert "transcribed 20 clips" in text
+    assert "It is a hint and no more" in text
 
 
 CSV = """run,step,wer_normalised,learning_rate,normalize_audio,max_steps,warmup_steps,model
@@ -181,9 +167,9 @@ def test_what_was_trained_elsewhere_is_shown_and_never_the_best(copied, tmp_path
     code, out, err = run(capsys, "import", "made", str(tmp_path / "log.csv"), "--storage", f"sqlite:///{copied.file}")
     assert code == 0, out + err
     html = page(copied, "made")
-    said = words(html)
-    assert "2 configurations were trained elsewhere; none of them can be the best" in said
+    text = words(html)
+    assert "2 configurations were trained elsewhere; none of them can be the best" in text
     assert "imported (2)" in html, "with curves of their own"
-    assert "standard deviation of 2" in said
+    assert "standard deviation of 2" in text
     best = r"Trial \d+ at step 400"
-    assert re.search(best, said)[0] == re.search(best, before)[0]
+    assert re.search(best, text)[0] == re.search(best, before)[0]

@@ -14,22 +14,22 @@ import yaml
 from tests.support.command import SPACE, environment, outcomes, start, status, tmsearch
 
 
-def new_folder(place: Path, name: str) -> Path:
-    folder = place / name
+def new_folder(parent: Path, name: str) -> Path:
+    folder = parent / name
     folder.mkdir()
     (folder / "space.yaml").write_text(SPACE)
     return folder
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def parent(tmp_path_factory):
     return tmp_path_factory.mktemp("runs")
 
 
 @pytest.fixture(scope="module")
-def done(place):
+def done(parent):
     """(folder, first run, second run) of a finished search."""
-    folder = new_folder(place, "unbroken")
+    folder = new_folder(parent, "unbroken")
     first = tmsearch(folder, "run", "--space", "space.yaml", "--trials", "4")
     assert first.returncode == 0, first.stderr + first.stdout
     return folder, first
@@ -58,24 +58,29 @@ def test_a_run_is_quiet_and_ends_with_the_answer(done):
 
 def test_status_is_a_stable_interface(done):
     folder, _ = done
-    found = status(folder)
-    assert set(found) == {"study", "storage", "stopped", "code", "workers", "configurations"}
-    assert found["stopped"] is None
-    assert found["workers"] == []
-    assert len(found["code"]) == 1
+    answer = status(folder)
+    assert set(answer) == {"study", "storage", "stopped", "code", "workers", "configurations"}
+    assert answer["stopped"] is None
+    assert answer["workers"] == []
+    assert len(answer["code"]) == 1
     keys = {"number", "state", "params", "steps", "wer", "wer_raw", "cer", "train_seconds", "eval_seconds"}
-    assert [set(one) for one in found["configurations"]] == [keys | {"reason", "worker", "wer_interval"}] * 4
-    for one in found["configurations"]:
-        assert one["wer_interval"][0] <= one["wer"] <= one["wer_interval"][1]
-    assert [one["number"] for one in found["configurations"]] == [0, 1, 2, 3]
-    assert found["configurations"][0]["params"]["learning_rate"] == 1e-3
-    assert all(one["state"] in ("finished", "pruned") for one in found["configurations"])
-    assert all(0 < one["wer"] < 5 and one["train_seconds"] > 0 for one in found["configurations"])
+    assert [set(configuration) for configuration in answer["configurations"]] == [
+        keys | {"reason", "worker", "wer_interval"}
+    ] * 4
+    for configuration in answer["configurations"]:
+        assert configuration["wer_interval"][0] <= configuration["wer"] <= configuration["wer_interval"][1]
+    assert [configuration["number"] for configuration in answer["configurations"]] == [0, 1, 2, 3]
+    assert answer["configurations"][0]["params"]["learning_rate"] == 1e-3
+    assert all(configuration["state"] in ("finished", "pruned") for configuration in answer["configurations"])
+    assert all(
+        0 < configuration["wer"] < 5 and configuration["train_seconds"] > 0
+        for configuration in answer["configurations"]
+    )
     plain = tmsearch(folder, "status", "small")
     assert max(map(len, plain.stdout.splitlines())) <= 80
 
 
-def test_again_does_nothing_and_more_trials_start_only_the_missing(done, place):
+def test_again_does_nothing_and_more_trials_start_only_the_missing(done, parent):
     folder, _ = done
     before = outcomes(folder)
     again = tmsearch(folder, "run", "--space", "space.yaml", "--trials", "4")
@@ -93,21 +98,21 @@ def test_the_files_of_a_trial(done):
     steps = status(folder)["configurations"][0]["steps"]
     clips = [json.loads(line) for line in (trial / f"clips-{steps:06d}.jsonl").read_text().splitlines()]
     assert len(clips) == 8
-    edits = sum(one["substitutions"] + one["deletions"] + one["insertions"] for one in clips)
-    assert edits / sum(one["words"] for one in clips) == pytest.approx(status(folder)["configurations"][0]["wer"])
+    edits = sum(clip["substitutions"] + clip["deletions"] + clip["insertions"] for clip in clips)
+    assert edits / sum(clip["words"] for clip in clips) == pytest.approx(status(folder)["configurations"][0]["wer"])
 
 
 def test_tensorboard_events(done):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     folder, _ = done
-    one = status(folder)["configurations"][0]
+    configuration = status(folder)["configurations"][0]
     events = EventAccumulator(str(folder / "studies" / "small" / "tensorboard" / "0000"))
     events.Reload()
     tags = set(events.Tags()["scalars"])
     assert {"loss", "learning_rate", "gradient_norm", "wer", "wer_raw", "cer"} <= tags
-    assert [event.step for event in events.Scalars("loss")] == list(range(1, one["steps"] + 1))
-    assert events.Scalars("wer")[-1].value == pytest.approx(one["wer"])
+    assert [event.step for event in events.Scalars("loss")] == list(range(1, configuration["steps"] + 1))
+    assert events.Scalars("wer")[-1].value == pytest.approx(configuration["wer"])
     assert any("hparams" in tag for tag in events.PluginTagToContent("hparams"))
 
 
@@ -150,7 +155,7 @@ def test_export_and_train_reproduce_the_trial_and_a_pipeline_loads_it(done):
         "hear = pipeline('automatic-speech-recognition', model={!r})\n"
         "print('heard:', hear(np.zeros(16000, dtype=np.float32))['text'])"
     )
-    said = {}
+    warnings = {}
     for model in (str(folder / "best"), str(Path(__file__).parents[3] / "tmsearch/demo/nano")):
         run = subprocess.run(
             [sys.executable, "-c", program.format(model)], capture_output=True, text=True, env=environment(folder)
@@ -158,22 +163,22 @@ def test_export_and_train_reproduce_the_trial_and_a_pipeline_loads_it(done):
         assert run.returncode == 0, run.stderr
         assert "heard:" in run.stdout
         # Only the beginning: transformers prints a set of names, in an order that changes from run to run.
-        said[model] = {line[:60] for line in run.stderr.splitlines() if "Loading weights" not in line}
-    new, untouched = said.values()
+        warnings[model] = {line[:60] for line in run.stderr.splitlines() if "Loading weights" not in line}
+    new, untouched = warnings.values()
     assert new <= untouched, "no warning that the untouched checkpoint does not print"
 
 
-def test_a_run_without_any_result_fails(place):
-    folder = new_folder(place, "diverged")
+def test_a_run_without_any_result_fails(parent):
+    folder = new_folder(parent, "diverged")
     changes = "learning_rate=10", "warmup_steps=0", "budget.max_steps=30", "budget.rungs=[30]"
     words = [word for change in changes for word in ("--set", change)]
     failed = tmsearch(folder, "run", "--space", "space.yaml", "--trials", "1", *words)
     assert failed.returncode == 1, failed.stdout + failed.stderr
     assert "failed (diverged)" in failed.stdout
     assert "no configuration has a result" in failed.stdout
-    (one,) = status(folder)["configurations"]
-    assert one["state"] == "failed"
-    assert "step" in one["reason"]
+    (configuration,) = status(folder)["configurations"]
+    assert configuration["state"] == "failed"
+    assert "step" in configuration["reason"]
 
 
 def wait_for(condition, seconds=120):
@@ -184,17 +189,17 @@ def wait_for(condition, seconds=120):
 
 
 def children(pid: int) -> list[int]:
-    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [int(number) for number in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finding a process's children needs Linux's /proc")
-def test_kill_9_anywhere_then_the_same_command(done, place):
+def test_kill_9_anywhere_then_the_same_command(done, parent):
     unbroken, _ = done
-    folder = new_folder(place, "killed")
+    folder = new_folder(parent, "killed")
     command = ("run", "--space", "space.yaml", "--trials", "4")
     trials = folder / "studies" / "small" / "trials"
     moments = [
-        # a step (the first checkpoint is there, training goes on), a checkpoint being written, a report
+        # a step (the first checkpoint is there, training continues), a checkpoint being written, a report
         lambda: (trials / "0000" / "checkpoints" / "step-000002").exists(),
         lambda: any(trials.glob("0001/checkpoints/.pending*")) or (trials / "0001" / "clips-000002.jsonl").exists(),
         lambda: (trials / "0002" / "clips-000002.jsonl").exists(),
@@ -215,17 +220,17 @@ def test_kill_9_anywhere_then_the_same_command(done, place):
     assert outcomes(folder) == outcomes(unbroken)
 
 
-def test_ctrl_c_keeps_everything_and_the_storage_alone_goes_on(done, place):
+def test_ctrl_c_keeps_everything_and_the_storage_alone_goes_on(done, parent):
     unbroken, _ = done
-    folder = new_folder(place, "interrupted")
+    folder = new_folder(parent, "interrupted")
     process = start(folder, "run", "--space", "space.yaml", "--trials", "4")
     wait_for(lambda: (folder / "studies/small/trials/0000/clips-000002.jsonl").exists())
     process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=120)
-    assert process.returncode == 130, said
-    assert "interrupted, everything is kept" in said
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, output
+    assert "interrupted, everything is kept" in output
     (folder / "space.yaml").unlink()
-    elsewhere = place / "elsewhere"
+    elsewhere = parent / "elsewhere"
     elsewhere.mkdir()
     storage = f"sqlite:///{folder}/studies/tmsearch.db"
     resumed = tmsearch(elsewhere, "resume", "small", "--storage", storage)

@@ -52,8 +52,8 @@ def served(folder, *words):
 
 def ended(process) -> tuple[int, str]:
     process.send_signal(signal.SIGINT)
-    rest, _ = process.communicate(timeout=30)
-    return process.returncode, rest
+    output, _ = process.communicate(timeout=30)
+    return process.returncode, output
 
 
 def test_dashboard(folder):
@@ -71,8 +71,8 @@ def test_dashboard(folder):
         assert taken.returncode == 2
         assert "the port is taken" in taken.stderr
     finally:
-        code, rest = ended(process)
-    assert (code, rest) == (130, "")
+        code, output = ended(process)
+    assert (code, output) == (130, "")
 
 
 def test_more_than_this_machine_is_told_what_that_means(folder):
@@ -91,5 +91,5 @@ def test_tensorboard(folder):
         assert f"http://127.0.0.1:{port}/" in line
         assert json.loads(get(f"http://127.0.0.1:{port}/data/runs")) == ["0000"]
     finally:
-        code, rest = ended(process)
-    assert (code, rest) == (130, "")
+        code, output = ended(process)
+    assert (code, output) == (130, "")

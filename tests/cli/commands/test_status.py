@@ -12,8 +12,7 @@ from search.study import summarize
 from tests.support.command import status, tmsearch
 from tests.support.study_builder import THIS_PROCESS, claimed_study, commit_made_up
 from tests.support.terminal import Screen, run_in_terminal
-from tmsearch.cli.commands.status import lines
-from tmsearch.cli.commands.watch import ended
+from tmsearch.cli.commands.status import has_ended, page_lines
 from tmsearch.cli.view.table import table
 
 
@@ -36,7 +35,7 @@ def midway(tmp_path_factory):
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 200])
 def test_every_configuration_has_a_line_that_fits(many, width):
     summary = summarize(many[1])
-    page = [text(line) for line in lines(summary, width)]
+    page = [text(line) for line in page_lines(summary, width)]
     assert max(map(len, page)) <= width
     rows = [line for line in page if re.match(r" *\*?\d+ (pruned|finished|failed)", line)]
     assert len(rows) == 200
@@ -51,11 +50,11 @@ def test_every_configuration_has_a_line_that_fits(many, width):
 
 def test_states_are_words_and_columns_line_up(many):
     summary = summarize(many[1])
-    found = table(summary, summary.history, 120)
-    head = text(found.head[-1])
-    for row in found.rows[:20]:
+    status_table = table(summary, summary.history, 120)
+    head = text(status_table.head[-1])
+    for row in status_table.rows[:20]:
         assert text(row)[head.index("WER") : head.index("WER") + 3].strip(" ."), "a number ends below its name"
-    failed = next(row for row in found.rows if "failed" in text(row))
+    failed = next(row for row in status_table.rows if "failed" in text(row))
     assert "the loss is not finite" in text(failed)
     assert {part.strip(): style for part, style in failed}["failed"] == "red"
 
@@ -63,7 +62,7 @@ def test_states_are_words_and_columns_line_up(many):
 def test_a_page_of_some_rows_keeps_the_best_and_those_at_work(midway):
     summary = summarize(midway[1])
     assert len(summary.history) > 9
-    page = [text(line) for line in lines(summary, 80, 16)]
+    page = [text(line) for line in page_lines(summary, 80, 16)]
     assert len(page) <= 16
     assert any("running" in line for line in page)
     assert any(line.lstrip().startswith("*") for line in page)
@@ -119,7 +118,7 @@ def test_watch_ends_with_the_study(tmp_path):
     assert screen.wrapped == 0
     assert sum(line.startswith("study many") for line in screen.lines) == 1, "in place"
     assert "running" not in screen.lines[0]
-    assert ended(summarize(ledger))
+    assert has_ended(summarize(ledger))
 
 
 def test_watch_ends_when_the_study_is_stopped(tmp_path):
@@ -130,12 +129,12 @@ def test_watch_ends_when_the_study_is_stopped(tmp_path):
     done = tmsearch(tmp_path / "a", "status", "many", "--watch=0.5s")
     assert done.returncode == 1
     assert "stopped: trial 4: the labels are gone" in done.stdout
-    assert done.stderr == "tmsearch: many: stopped before its end; `tmsearch resume many` goes on\n"
+    assert done.stderr == "tmsearch: many: stopped before its end; `tmsearch resume many` continues\n"
 
 
 def test_ctrl_c_leaves_the_last_page_and_says_so_in_the_exit_code(midway):
-    def press(seen):
-        if seen.count("tells more") < 2:  # drawn twice, in place
+    def press(written_so_far):
+        if written_so_far.count("tells more") < 2:  # drawn twice, in place
             return b""
         time.sleep(0.2)
         return b"\x03"
@@ -162,13 +161,13 @@ def test_watch_in_a_pipe_prints_a_page_a_change(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [(["--watch", "0.1"], "too short"), (["--watch", "--json"], "give one of them")],
 )
-def test_watch_says_what_it_cannot_do(midway, words, said):
+def test_watch_says_what_it_cannot_do(midway, words, message):
     done = tmsearch(midway[0], "status", "many", *words)
     assert done.returncode == 2
-    assert said in done.stderr
+    assert message in done.stderr
 
 
 def test_json_has_what_it_had(midway):

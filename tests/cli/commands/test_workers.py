@@ -12,7 +12,7 @@ import pytest
 from search.storage.database import open_storage
 from search.study import open_study
 from tests.support.command import SPACE, environment, outcomes, start, status, tmsearch
-from tmsearch import cli
+from tmsearch.cli.main import _hide_password
 from tmsearch.version import code_version
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="watching processes needs Linux's /proc")
@@ -20,66 +20,66 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="wa
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A study whose crew was killed in the middle of it and started again."""
-    folder = tmp_path_factory.mktemp("workers") / "crew"
+    """A study whose worker pool was killed in the middle of it and started again."""
+    folder = tmp_path_factory.mktemp("workers") / "pool"
     folder.mkdir()
     text = SPACE.replace("rungs: [2, 4, 6]", "rungs: [2, 4, 6], strategy: bracket, eta: 2")
     (folder / "space.yaml").write_text(text)
     run = ("run", "--space", "space.yaml", "--trials", "4", "--workers", "2")
-    crew = start(folder, *run)
+    pool = start(folder, *run)
     until = time.monotonic() + 120
     log = folder / "studies" / "small" / "workers" / "worker-0.log"
     while not (log.exists() and "step 2" in log.read_text()) and time.monotonic() < until:
         time.sleep(0.05)
     shown = tmsearch(folder, "status", "small")
-    crew.send_signal(signal.SIGKILL)
-    crew.wait()
+    pool.send_signal(signal.SIGKILL)
+    pool.wait()
     again = tmsearch(folder, *run)
     assert again.returncode == 0, again.stderr + again.stdout
     return folder, shown, again
 
 
 def test_a_killed_crew_comes_to_what_one_worker_comes_to(folder, tmp_path):
-    place, _, again = folder
+    study_folder, _, again = folder
     assert again.stderr == ""
     assert "\nbest: trial" in again.stdout
     # The same threads: a study's results depend on them.
-    (tmp_path / "space.yaml").write_text((place / "space.yaml").read_text())
+    (tmp_path / "space.yaml").write_text((study_folder / "space.yaml").read_text())
     cores = ",".join(str(core) for core in sorted(os.sched_getaffinity(0))[:1])
     alone = subprocess.run(
         ["taskset", "-c", cores, sys.executable, "-m", "tmsearch", "run", "--space", "space.yaml", "--trials", "4"],
         cwd=tmp_path,
-        env=environment(place),
+        env=environment(study_folder),
         capture_output=True,
         text=True,
         timeout=250,
     )
     assert alone.returncode == 0, alone.stderr
     if len(os.sched_getaffinity(0)) <= 3:  # two workers have one thread each
-        assert outcomes(place) == outcomes(tmp_path)
+        assert outcomes(study_folder) == outcomes(tmp_path)
 
 
 def test_status_says_who_works_where(folder):
-    place, shown, _ = folder
+    study_folder, shown, _ = folder
     lines = [line for line in shown.stdout.splitlines() if line.startswith("worker ")]
     assert 1 <= len(lines) <= 2
     assert all("(core" in line and len(line) <= 80 for line in lines), lines
-    assert status(place)["workers"] == []
-    assert list(status(place)["code"]) == [code_version()]
+    assert status(study_folder)["workers"] == []
+    assert list(status(study_folder)["code"]) == [code_version()]
 
 
 def test_doctor_finds_the_study_well(folder):
-    place = folder[0]
-    done = tmsearch(place, "doctor", "small")
+    study_folder = folder[0]
+    done = tmsearch(study_folder, "doctor", "small")
     assert done.returncode == 0, done.stdout
     assert not any(line.startswith("bad") for line in done.stdout.splitlines())
-    (place / "studies" / "small" / "trials" / "0099").mkdir()
-    ill = tmsearch(place, "doctor", "small")
-    assert ill.returncode == 1
-    assert "0099" in ill.stdout
-    assert "--repair" in ill.stdout
-    assert tmsearch(place, "doctor", "small", "--repair").returncode == 0
-    assert tmsearch(place, "doctor", "small", "--json").returncode == 0
+    (study_folder / "studies" / "small" / "trials" / "0099").mkdir()
+    broken = tmsearch(study_folder, "doctor", "small")
+    assert broken.returncode == 1
+    assert "0099" in broken.stdout
+    assert "--repair" in broken.stdout
+    assert tmsearch(study_folder, "doctor", "small", "--repair").returncode == 0
+    assert tmsearch(study_folder, "doctor", "small", "--json").returncode == 0
 
 
 def test_a_worker_finds_nothing_left_to_do(folder):
@@ -96,17 +96,17 @@ def test_a_worker_finds_nothing_left_to_do(folder):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--on", "slurm"], "--storage postgresql://"),
         (["--on", "ray"], "--storage postgresql://"),
         (["--engine", "partition=gpu", "--workers", "2"], "--engine: belongs to --on slurm"),
     ],
 )
-def test_what_an_engine_needs_is_said_in_one_line(folder, words, said):
+def test_what_an_engine_needs_is_said_in_one_line(folder, words, message):
     done = tmsearch(folder[0], "resume", "small", *words)
     assert done.returncode == 2
-    assert said in done.stderr
+    assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -116,11 +116,11 @@ def test_a_password_leaves_the_command_line_at_once(monkeypatch):
     url = "postgresql://me:hunter2@localhost/db"
     for words in (["worker", "x", "--storage", url], ["worker", "x", f"--storage={url}"]):
         monkeypatch.setenv("TMSEARCH_STORAGE", "")
-        cli._conceal(words)
+        _hide_password(words)
         assert started.pop()[-2:] == ["worker", "x"]
         assert os.environ["TMSEARCH_STORAGE"] == url
     for words in (["worker", "x", "--storage", "postgresql://me@localhost/db"], ["data", url]):
-        cli._conceal(words)
+        _hide_password(words)
         assert not started
 
 

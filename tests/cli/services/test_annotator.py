@@ -42,11 +42,11 @@ def publish(ledger, notice=pytest.fail):
 def shown(ledger, number):
     """A trial's note, and its files' contents by name."""
     study = optuna.load_study(study_name=ledger.study, storage=ledger.storage.optuna)
-    trial = next(one for one in study.trials if one.user_attrs["configuration"] == number)
+    trial = next(trial for trial in study.trials if trial.user_attrs["configuration"] == number)
     metas = get_all_artifact_meta(trial, storage=ledger.storage.optuna)
     folder = artifacts_folder(ledger.storage)
-    found = {meta.filename: (meta.mimetype, (folder / meta.artifact_id).read_bytes()) for meta in metas}
-    return get_note(optuna.Trial(study, trial._trial_id)), found
+    attachments = {meta.filename: (meta.mimetype, (folder / meta.artifact_id).read_bytes()) for meta in metas}
+    return get_note(optuna.Trial(study, trial._trial_id)), attachments
 
 
 def test_the_note(ledger):
@@ -174,7 +174,7 @@ def test_the_largest_that_can_be():
     """Half a minute of noise three times, texts without end: still within the limit, and nothing is left out."""
     noise = np.random.default_rng(0).uniform(-1, 1, 30 * 16_000).astype(np.float32)
     texts = {"reference": "x" * 50_000, "hypothesis": "\u05e9" * 50_000}
-    long = [dataclasses.replace(one, **texts) for one in hostile_scores(1)]
+    long = [dataclasses.replace(score, **texts) for score in hostile_scores(1)]
     table = len(csv_table(long * 5, trial_files.ROWS).encode())
     assert 3 * (len(sounds.mp3(noise)) + len(images.spectrogram(noise))) + table + 100_000 < trial_files.MAX_BYTES
 
@@ -188,17 +188,21 @@ def test_the_studys_note(ledger):
 
 
 def test_words_for_a_difference():
-    rivals = [
+    comparisons = [
         trial_note.TrialComparison("x", 0.5, 0, 0.4, interval)
         for interval in ((-0.2, -0.1), (-0.1, 0.1), (0.1, 0.2), None)
     ]
-    assert [trial_note.verdict(one) for one in rivals][:3] == ["better", "can't be told apart", "worse"]
-    assert trial_note.verdict(rivals[3]) == "not compared clip by clip"
+    assert [trial_note.verdict(comparison) for comparison in comparisons][:3] == [
+        "better",
+        "can't be told apart",
+        "worse",
+    ]
+    assert trial_note.verdict(comparisons[3]) == "not compared clip by clip"
 
 
 def test_the_list_is_json_and_the_process_polite(ledger):
-    found = json.loads((folder_of(ledger, 1) / trial_files.MEDIA_FOLDER / trial_files.MEDIA_LIST).read_text())
-    assert found["of"] == [80, "finished"]
+    media = json.loads((folder_of(ledger, 1) / trial_files.MEDIA_FOLDER / trial_files.MEDIA_LIST).read_text())
+    assert media["of"] == [80, "finished"]
     assert os.nice(0) < 19
 
 

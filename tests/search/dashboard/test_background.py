@@ -75,9 +75,9 @@ def test_who_gave_up_tries_once(unpublished):
 
 
 class Gone:
-    """An engine whose workers have all been: each leaves at once, and publishes nothing."""
+    """A launcher whose workers have all been: each leaves at once, and publishes nothing."""
 
-    def start(self, seat):
+    def start(self, slot):
         return self
 
     def poll(self):
@@ -90,11 +90,11 @@ class Gone:
         pass
 
 
-def test_a_crew_publishes_what_its_workers_left(unpublished):
+def test_a_pool_publishes_what_its_workers_left(unpublished):
     ledger, space = unpublished
     watcher = Watcher()
-    crew = WorkerPool(
+    pool = WorkerPool(
         Gone(), 2, ledger, Monitor(ledger, watcher), watcher.notice, Publisher(ledger, space, watcher.notice)
     )
-    assert crew.run(Interrupts()) == "done"
+    assert pool.run(Interrupts()) == "done"
     assert states(ledger) == [True] * 3

@@ -49,7 +49,7 @@ def folder_for_kills(tmp_path):
     (tmp_path / "kills").mkdir()
 
 
-def test_a_crew_tells_what_one_worker_tells(tmp_path):
+def test_a_pool_tells_what_one_worker_tells(tmp_path):
     ledger = toy_study(toy_storage(tmp_path), toy_space(tmp_path), 6)
     pool, watcher = pool_of(tmp_path, ledger, 3)
     assert pool.run(Interrupts()) == "done"
@@ -84,7 +84,7 @@ def test_ctrl_c_reaches_every_worker(tmp_path, times):
     assert pool.run(Interrupts()) == "done"
 
 
-def test_workers_leave_when_their_crew_is_killed(tmp_path):
+def test_workers_leave_when_their_pool_is_killed(tmp_path):
     ledger = toy_study(toy_storage(tmp_path), toy_space(tmp_path), 40)
     code = (
         "import sys\nfrom pathlib import Path\nfrom tests.search.execution.test_worker_pool import pool_of\n"
@@ -107,7 +107,7 @@ def test_workers_leave_when_their_crew_is_killed(tmp_path):
 
 
 @pytest.mark.parametrize(("code", "error"), [(2, UserError), (1, RunError)])
-def test_workers_that_cannot_work_end_the_crew_with_their_words(tmp_path, code, error, monkeypatch):
+def test_workers_that_cannot_work_end_the_pool_with_their_words(tmp_path, code, error, monkeypatch):
     ledger = toy_study(toy_storage(tmp_path), toy_space(tmp_path), 2)
     monkeypatch.setattr("search.execution.worker_pool.EARLY_DEATHS", 0)
     broken = [sys.executable, "-c", f"print('tmsearch: no driver'); raise SystemExit({code})"]

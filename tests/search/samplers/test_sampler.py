@@ -4,8 +4,8 @@ import subprocess
 import sys
 
 from search.records import Configuration, Rung
-from search.samplers import halton
-from search.samplers.sampler import distributions, draw, known_trial
+from search.samplers.optuna_space import to_distributions
+from search.samplers.sampler import draw, frozen_trial, halton_point
 from search.space.distributions import Choice, FloatRange, IntRange
 
 SPACE = {
@@ -18,43 +18,43 @@ SPACE = {
 def history(count, good=1e-4):
     import math
 
-    found = []
+    trials = []
     for number in range(count):
         drawn = draw(SPACE, (), seed=1, number=number, last_rung=4)
         value = abs(math.log10(drawn["learning_rate"] / good))
         rungs = Rung(2, value + 1, {}), Rung(4, value, {})
-        found.append(Configuration(number, "sampled", drawn, drawn, "finished", rungs=rungs))
-    return tuple(found)
+        trials.append(Configuration(number, "sampled", drawn, drawn, "finished", rungs=rungs))
+    return tuple(trials)
 
 
 def test_draws_stay_inside_and_repeat():
     for number in range(30):
-        one = draw(SPACE, (), seed=0, number=number, last_rung=4)
-        assert 1e-6 <= one["learning_rate"] <= 1e-3
-        assert one["warmup_steps"] % 10 == 0
-        assert 0 <= one["warmup_steps"] <= 100
-        assert one["model"] in ("tiny", "base")
-        assert one == draw(SPACE, (), seed=0, number=number, last_rung=4)
+        drawn = draw(SPACE, (), seed=0, number=number, last_rung=4)
+        assert 1e-6 <= drawn["learning_rate"] <= 1e-3
+        assert drawn["warmup_steps"] % 10 == 0
+        assert 0 <= drawn["warmup_steps"] <= 100
+        assert drawn["model"] in ("tiny", "base")
+        assert drawn == draw(SPACE, (), seed=0, number=number, last_rung=4)
     assert len({str(draw(SPACE, (), seed=0, number=number, last_rung=4)) for number in range(30)}) > 25
     assert draw(SPACE, (), seed=0, number=1, last_rung=4) != draw(SPACE, (), seed=1, number=1, last_rung=4)
 
 
 def test_another_process_draws_the_same_whatever_the_order_of_keys():
-    here = draw(SPACE, history(15), seed=3, number=15, last_rung=4)
+    drawn = draw(SPACE, history(15), seed=3, number=15, last_rung=4)
     text = (
         "from tests.search.samplers.test_sampler import *\n"
         "other = dict(reversed(SPACE.items()))\n"
         "print(sorted(draw(other, history(15), seed=3, number=15, last_rung=4).items()))"
     )
-    there = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
-    assert there.stdout.strip() == str(sorted(here.items()))
-    assert there.stderr == "", "no line of Optuna's"
+    process = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == str(sorted(drawn.items()))
+    assert process.stderr == "", "no line of Optuna's"
 
 
 def test_given_values_are_kept_and_the_rest_is_sampled():
-    one = draw(SPACE, (), seed=0, number=0, last_rung=4, given={"learning_rate": 5e-6, "model": "base"})
-    assert (one["learning_rate"], one["model"]) == (5e-6, "base")
-    assert set(one) == set(SPACE)
+    drawn = draw(SPACE, (), seed=0, number=0, last_rung=4, given={"learning_rate": 5e-6, "model": "base"})
+    assert (drawn["learning_rate"], drawn["model"]) == (5e-6, "base")
+    assert set(drawn) == set(SPACE)
 
 
 def test_the_model_learns_from_the_history():
@@ -76,23 +76,23 @@ def test_halton_points_are_scipys():
     from scipy.stats import qmc
 
     for dimensions, seed in ((1, 0), (4, 7), (12, 2**32 - 1)):
-        theirs = qmc.Halton(dimensions, rng=seed).random(70)
-        ours = np.stack([halton.point(dimensions, number, seed) for number in range(70)])
-        assert np.allclose(ours, theirs, atol=1e-14)
+        scipy_points = qmc.Halton(dimensions, rng=seed).random(70)
+        points = np.stack([halton_point(dimensions, number, seed) for number in range(70)])
+        assert np.allclose(points, scipy_points, atol=1e-14)
 
 
 def test_what_the_sampler_is_told():
-    space = distributions(SPACE)
+    space = to_distributions(SPACE)
     drawn = {"learning_rate": 1e-4, "warmup_steps": 10, "model": "tiny"}
     rungs = (Rung(2, 0.5, {}),)
-    paused = known_trial(Configuration(0, "sampled", drawn, drawn, "paused", rungs=rungs), space, 2.0, 4)
+    paused = frozen_trial(Configuration(0, "sampled", drawn, drawn, "paused", rungs=rungs), space, 2.0, 4)
     assert paused.state.name == "PRUNED"
     assert paused.intermediate_values == {2: 0.5}
     broken = Configuration(0, "sampled", drawn, drawn, "failed", failure="diverged")
-    assert known_trial(broken, space, 2.0, 4).intermediate_values == {1: 2.0}, "as bad as the worst"
+    assert frozen_trial(broken, space, 2.0, 4).intermediate_values == {1: 2.0}, "as bad as the worst"
     crashed = Configuration(0, "sampled", drawn, drawn, "failed", failure="crashed")
-    assert known_trial(crashed, space, 2.0, 4) is None, "a crash says nothing of the parameters"
+    assert frozen_trial(crashed, space, 2.0, 4) is None, "a crash says nothing of the parameters"
     outside = {**drawn, "learning_rate": 1.0}
-    assert known_trial(Configuration(0, "added", outside, outside, "finished", rungs=rungs), space, 2.0, 4) is None
+    assert frozen_trial(Configuration(0, "added", outside, outside, "finished", rungs=rungs), space, 2.0, 4) is None
     fresh = Configuration(0, "sampled", drawn, drawn, "running")
-    assert known_trial(fresh, space, 2.0, 4) is None
+    assert frozen_trial(fresh, space, 2.0, 4) is None

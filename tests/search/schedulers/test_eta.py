@@ -19,15 +19,19 @@ DEMO = benchmark_table.read(Path(__file__).parents[3] / "studies" / "replay" / "
 def looks(strategy, workers, seed, trials=20):
     """(estimate, what it really took from then on) after every result of a study."""
     search = SimulatedSearch(DEMO, Method("a", strategy, "quasi-random", trials=trials), seed, workers)
-    now, running, idle, me, found = 0.0, [], workers, ProcessId.current(), []
+    me = ProcessId.current()
+    now = 0.0
+    running = []
+    idle = workers
+    estimates = []
     while True:
         while idle and (claim := search._claim(me)) is not None:
             heapq.heappush(running, (now + search._seconds(claim), claim.number, claim))
             idle -= 1
         if now:
-            found.append((now, eta.seconds_left(search.scheduler_config, search.ledger.history(), trials, workers)))
+            estimates.append((now, eta.seconds_left(search.scheduler_config, search.ledger.history(), trials, workers)))
         if not running:
-            return [(estimate, now - at) for at, estimate in found]
+            return [(estimate, now - at) for at, estimate in estimates]
         now, _, claim = heapq.heappop(running)
         idle += 1
         search._commit(claim)
@@ -38,14 +42,14 @@ def looks(strategy, workers, seed, trials=20):
 def test_an_estimate_is_within_a_factor_of_two_as_a_rule(strategy, workers):
     shares = []
     for seed in range(5):
-        whole = looks(strategy, workers, seed)
-        assert whole[-1] == (0.0, 0.0)
-        early = [one for one in whole if 0.3 * whole[0][1] < one[1] < 0.9 * whole[0][1]]
+        pairs = looks(strategy, workers, seed)
+        assert pairs[-1] == (0.0, 0.0)
+        early = [pair for pair in pairs if 0.3 * pairs[0][1] < pair[1] < 0.9 * pairs[0][1]]
         shares.append(statistics.median(estimate / real for estimate, real in early))
     assert 0.5 < statistics.median(shares) < 2.0, shares
 
 
-def one(number, state="paused", rungs=(), **more):
+def trial(number, state="paused", rungs=(), **more):
     curve = tuple(Rung(step, value, {"train_seconds": 10.0, "eval_seconds": 1.0}) for step, value in rungs)
     return Configuration(number, "sampled", {}, {}, state, rungs=curve, **more)
 
@@ -53,26 +57,26 @@ def one(number, state="paused", rungs=(), **more):
 def test_nothing_is_said_before_there_is_a_result():
     scheduler_config = SchedulerConfig((10, 20, 40))
     assert eta.seconds_left(scheduler_config, [], 8) is None
-    assert eta.seconds_left(scheduler_config, [one(0, "running", target=10)], 8) is None
+    assert eta.seconds_left(scheduler_config, [trial(0, "running", target=10)], 8) is None
 
 
 def test_a_running_segment_owes_what_is_left_of_it():
     scheduler_config = SchedulerConfig((10, 20, 40), "none")
-    history = [one(0, "running", [(10, 0.5), (20, 0.4)], target=40, progress={"step": 30})]
-    assert eta.seconds_left(scheduler_config, history, 1) == pytest.approx(10 * 1.0 + 1.0)
+    history = [trial(0, "running", [(10, 0.5), (20, 0.4)], target=40, progress={"step": 30})]
+    assert eta.seconds_left(scheduler_config, history, 1) == pytest.approx(10 / 40 * (40 * 1.0 + 3 * 1.0))
 
 
 def test_imported_trainings_owe_nothing():
     scheduler_config = SchedulerConfig((10, 20, 40), "none")
-    ended = one(0, "finished", [(10, 0.5), (20, 0.4), (40, 0.3)])
+    ended = trial(0, "finished", [(10, 0.5), (20, 0.4), (40, 0.3)])
     imported = Configuration(1, "imported", None, {}, "pruned", rungs=(Rung(10, 0.1, {}),))
     assert eta.seconds_left(scheduler_config, [ended, imported], 1) == 0.0
-    assert [each.reached for each in eta.rung_summaries(scheduler_config, [ended, imported])] == [1, 1, 1]
+    assert [summary.reached for summary in eta.rung_summaries(scheduler_config, [ended, imported])] == [1, 1, 1]
 
 
 def test_standings_count_who_came_so_far_and_the_best():
     scheduler_config = SchedulerConfig((10, 20, 40))
-    history = [one(0, rungs=[(10, 0.5), (20, 0.4)]), one(1, rungs=[(10, 0.3)]), one(2, "running", target=10)]
+    history = [trial(0, rungs=[(10, 0.5), (20, 0.4)]), trial(1, rungs=[(10, 0.3)]), trial(2, "running", target=10)]
     assert eta.rung_summaries(scheduler_config, history) == [
         eta.RungSummary(2, 0.3), eta.RungSummary(1, 0.4), eta.RungSummary(0, None)
     ]  # fmt: skip

@@ -23,22 +23,24 @@ def entered(arms, seeds, **more):
     return history
 
 
-def train(history, one, rate, noise=0.02):
+def train(history, training, rate, noise=0.02):
     """A result with errors by item, the rate moved by the training's own luck."""
-    rng = random.Random(f"{one.number}/{rate}")
+    rng = random.Random(f"{training.number}/{rate}")
     lucky = max(0.0, rate + rng.gauss(0, noise))
     errors = [sum(rng.random() < lucky for _ in range(10)) for _ in range(ITEMS)]
     rung = Rung(5, sum(errors) / (10 * ITEMS), {"errors": errors})
-    history[one.number] = Configuration(one.number, one.origin, {}, one.params, "finished", rungs=(rung,))
+    history[training.number] = Configuration(
+        training.number, training.origin, {}, training.params, "finished", rungs=(rung,)
+    )
 
 
 def run(rates, seeds=3, noise=0.02):
     """The race to its end, its standing and the order of trainings."""
     history, order = entered(len(rates), seeds), []
     while (work := choose(ALL_POLICIES["race"], SchedulerState(RULE, history, len(history)))) is not None:
-        one = history[work.number]
-        order.append((one.params["x"], one.params["seed"]))
-        train(history, one, rates[one.params["x"]], noise)
+        training = history[work.number]
+        order.append((training.params["x"], training.params["seed"]))
+        train(history, training, rates[training.params["x"]], noise)
     return racing.race_state(history), order
 
 
@@ -51,22 +53,22 @@ def test_default_and_leader_go_first_and_rounds_go_in_step():
 
 
 def test_a_contender_far_behind_is_out_early():
-    where, order = run([0.30, 0.15, 0.80], seeds=5)
-    assert where.over
-    assert where.arms[2].fate == "behind"
+    race, order = run([0.30, 0.15, 0.80], seeds=5)
+    assert race.over
+    assert race.arms[2].fate == "behind"
     assert order.count((2, 1)) == 0, "after one training, 0.8 against 0.15 is hopeless"
 
 
 def test_a_clear_answer_ends_the_race_before_its_last_round():
-    where, order = run([0.60, 0.10, 0.11], seeds=5, noise=0.004)
+    race, order = run([0.60, 0.10, 0.11], seeds=5, noise=0.004)
     assert len(order) < 15
-    assert where.over
+    assert race.over
 
 
 def test_nobody_better_than_the_default_ends_the_race():
-    where, order = run([0.20, 0.35, 0.40], seeds=5)
-    assert where.over
-    assert all(arm.fate != "in the race" for arm in where.arms[1:])
+    race, order = run([0.20, 0.35, 0.40], seeds=5)
+    assert race.over
+    assert all(arm.fate != "in the race" for arm in race.arms[1:])
     assert len(order) < 15
 
 
@@ -77,15 +79,15 @@ def test_an_earlier_verdict_never_changes():
         history, fates = entered(4, 4), {}
         while due := racing.race_state(history).due:
             train(history, due[0], rates[due[0].params["x"]])
-            for place, arm in enumerate(racing.race_state(history).arms):
-                assert fates.get(place, "in the race") in ("in the race", arm.fate)
-                fates[place] = arm.fate
+            for index, arm in enumerate(racing.race_state(history).arms):
+                assert fates.get(index, "in the race") in ("in the race", arm.fate)
+                fates[index] = arm.fate
 
 
 def test_what_another_worker_runs_is_waited_for():
     history = entered(2, 2)
-    for one in history[:2]:
-        history[one.number] = Configuration(one.number, "arm", {}, one.params, "running")
+    for training in history[:2]:
+        history[training.number] = Configuration(training.number, "arm", {}, training.params, "running")
     assert racing.next_replicate(SchedulerState(RULE, history, 4)) is None
     assert len(racing.race_state(history).due) == 2
 
@@ -95,16 +97,16 @@ def test_a_failed_contender_is_out_and_the_race_goes_on():
     history[1] = Configuration(1, "arm", {}, history[1].params, "failed", failure="diverged", target=5)
     train(history, history[0], 0.3)
     train(history, history[2], 0.2)
-    where = racing.race_state(history)
-    assert where.arms[1].fate == "failed"
-    assert [one.number for one in where.due] == [3, 5]
+    race = racing.race_state(history)
+    assert race.arms[1].fate == "failed"
+    assert [training.number for training in race.due] == [3, 5]
 
 
 def test_folds_are_replicates_of_one_arm():
     history = entered(2, 3, fold=[0, 1, 2])
     assert [arm.numbers for arm in racing.race_state(history).arms] == [(0, 2, 4), (1, 3, 5)]
-    for one in list(history):
-        train(history, one, [0.5, 0.1][one.params["x"]], noise=0.005)
+    for training in list(history):
+        train(history, training, [0.5, 0.1][training.params["x"]], noise=0.005)
     assert racing.race_state(history).over
 
 

@@ -38,7 +38,7 @@ def settled(history, number, step, value, scheduler_config):
     return decide(
         POLICIES[scheduler_config.strategy],
         scheduler_config,
-        sorted(running, key=lambda one: one.number),
+        sorted(running, key=lambda trial: trial.number),
         9,
         claim,
         value,
@@ -70,10 +70,12 @@ def test_two_in_three_go_on_past_the_last_rung_before_the_end():
     scheduler_config = SchedulerConfig((10, 20, 40), "halving", 4)
     three = [config(number, {10: 0.5, 20: value}) for number, value in enumerate((0.3, 0.2, 0.4))]
     assert chosen(three, 10, scheduler_config) == NextSegment(1, 20, 40)
-    one = config(1, {10: 0.5, 20: 0.2, 40: 0.1}, "finished")
-    assert chosen([three[0], one, three[2]], 10, scheduler_config) == NextSegment(0, 20, 40)
+    trial = config(1, {10: 0.5, 20: 0.2, 40: 0.1}, "finished")
+    assert chosen([three[0], trial, three[2]], 10, scheduler_config) == NextSegment(0, 20, 40)
     two = config(0, {10: 0.5, 20: 0.3, 40: 0.1}, "finished")
-    assert chosen([two, one, three[2]], 10, scheduler_config) == NextSegment(None, 0, 10), "the third is not among them"
+    assert chosen([two, trial, three[2]], 10, scheduler_config) == NextSegment(None, 0, 10), (
+        "the third is not among them"
+    )
     first = [config(number, {20: 0.1 * number}) for number in range(3)]
     assert chosen(first, 10, SchedulerConfig((20, 40), "halving", 4)) == NextSegment(None, 0, 20), (
         "a first rung is an early one"
@@ -119,9 +121,9 @@ def test_a_bracket_waits_until_its_rung_is_complete():
     history = [config(0, {10: 0.5}), config(1, {10: 0.4}), config(2, {10: 0.6})]
     assert chosen(history, 4, scheduler_config) == NextSegment(None, 0, 10)
     assert chosen([*history, config(3, {}, "running", target=10)], 4, scheduler_config) is None
-    whole = [*history, config(3, {10: 0.9})]
-    assert chosen(whole, 4, scheduler_config) == NextSegment(1, 10, 20)
-    later = [whole[0], config(1, {10: 0.4, 20: 0.35}), *whole[2:]]
+    complete = [*history, config(3, {10: 0.9})]
+    assert chosen(complete, 4, scheduler_config) == NextSegment(1, 10, 20)
+    later = [complete[0], config(1, {10: 0.4, 20: 0.35}), *complete[2:]]
     assert chosen(later, 4, scheduler_config) == NextSegment(0, 10, 20)
     both = [config(0, {10: 0.5, 20: 0.2}), *later[1:]]
     assert chosen(both, 4, scheduler_config) == NextSegment(0, 20, 40)
@@ -130,14 +132,14 @@ def test_a_bracket_waits_until_its_rung_is_complete():
 
 def test_checkpoints_are_kept_of_what_can_still_go_on():
     history = [config(number, {10: number / 10}) for number in range(8)]
-    assert [one.number for one in promising(SchedulerState(RULE, history, 8))] == list(range(8))
+    assert [trial.number for trial in promising(SchedulerState(RULE, history, 8))] == list(range(8))
     higher = [config(0, {10: 0.0, 20: 0.1}), config(1, {10: 0.1, 20: 0.2}), *history[2:]]
     # 2 and 3 are beyond a share of two at the first rung; 1 is the second of two at its own.
-    assert [one.number for one in promising(SchedulerState(RULE, higher[:4], 4))] == [0, 1, 2, 3]
+    assert [trial.number for trial in promising(SchedulerState(RULE, higher[:4], 4))] == [0, 1, 2, 3]
     ended = [config(0, {10: 0.1, 20: 0.1, 40: 0.1}, "finished"), config(1, {10: 1.0}, "pruned")]
     assert promising(SchedulerState(RULE, ended, 2)) == []
     running = [config(0, {10: 0.0}, "running", target=20), *history[1:]]
-    assert 0 not in [one.number for one in promising(SchedulerState(RULE, running, 16))]
+    assert 0 not in [trial.number for trial in promising(SchedulerState(RULE, running, 16))]
 
 
 def test_time_to_finish_is_the_leaders():

@@ -14,8 +14,6 @@ from search.simulation import __main__ as command
 from search.simulation import benchmark_table, comparison, simulator
 from search.simulation.benchmark_table import Curve
 from search.simulation.simulator import Method, SimulatedSearch
-from search.space import encoding
-from search.space.distributions import Choice, FloatRange, IntRange
 from tests.support.toy_study import toy_space, toy_storage, toy_study, work
 
 SPACE = {
@@ -160,23 +158,3 @@ def test_more_workers_take_less_time_on_the_clock(table, tmp_path, capsys):
     printed = capsys.readouterr().out.splitlines()
     assert "a study of 15, to its end" in printed[1]
     assert [line.split()[0] for line in printed[2:]] == ["1", "2", "4", "8", "16", "32", "64"]
-
-
-def test_points_and_values_are_each_others_inverse():
-    search = {
-        "log": FloatRange(1e-6, 1e-2, log=True),
-        "count": IntRange(0, 12, step=4),
-        "kind": Choice((True, 1, "x")),
-        "flat": FloatRange(2.0, 2.0),
-    }
-    rng = random.Random(0)
-    import numpy as np
-
-    generator = np.random.default_rng(0)
-    for _ in range(50):
-        drawn = encoding.drawn(search, np.array([rng.random() for _ in search]))
-        assert drawn["count"] in (0, 4, 8, 12)
-        again = encoding.drawn(search, encoding.places(search, drawn, generator))
-        assert again == {**drawn, "log": pytest.approx(drawn["log"])}
-    first, second = (encoding.point(search, {**drawn, "kind": kind}) for kind in (True, 1))
-    assert ((first - second) ** 2).sum() == pytest.approx(1.0)

@@ -8,7 +8,7 @@ import warnings
 import pytest
 
 from search.errors import UserError
-from search.samplers.sampler import distributions
+from search.samplers.optuna_space import can_hold, to_distributions
 from search.space import search_space
 from tests.support.toy_space import DATA, FACTOR, GOOD, TRAIN, load_text
 
@@ -46,7 +46,7 @@ def structure(chance, depth=0):
 
 def outcome(*arguments):
     try:
-        found = load_text(*arguments)
+        space = load_text(*arguments)
     except UserError as error:
         line = str(error)
     else:
@@ -55,12 +55,12 @@ def outcome(*arguments):
         assert line.isprintable()
         assert len(line) < 1000
         return "refused"
-    assert search_space.Space.from_json(found.to_json()) == found
+    assert search_space.Space.from_json(space.to_json()) == space
     with warnings.catch_warnings(action="error"):
-        ranges = distributions(found.search)  # Optuna accepts what was accepted here, and each start entry
-    for entry in found.start:
-        for name, value in found.drawn_from_start(entry, TRAIN).items():
-            assert ranges[name]._contains(ranges[name].to_internal_repr(value))
+        ranges = to_distributions(space.search)  # Optuna accepts what was accepted here, and each start entry
+    for entry in space.start:
+        for name, value in space.drawn_from_start(entry, TRAIN).items():
+            assert can_hold(ranges[name], value)
     return "loaded"
 
 

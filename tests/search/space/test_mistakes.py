@@ -31,7 +31,7 @@ MISTAKES = [
     ("test: 0.2", "batch_size: 4", "data.batch_size: belongs under train"),
     ("gain:", "dataset:", "search.dataset: belongs under data"),
     ("gain:", "rungs:", "search.rungs: belongs under budget"),
-    ("gain: [true, none]", "seconds: [10, 15]", "search.seconds: is one for a whole study, since results found with"),
+    ("gain: [true, none]", "seconds: [10, 15]", "search.seconds: has one value for a whole study, since results"),
     ("max_steps: 80", "max_step: 80", "budget.max_step: no such key; did you mean max_steps?"),
     # values
     ("adapters: 0", "batch_size: big", "train.batch_size: big is not a number; give a whole number"),

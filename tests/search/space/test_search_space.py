@@ -24,19 +24,19 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch):
 
 
 def test_a_good_file():
-    found = load_text(GOOD)
-    assert found.study == "toy"
-    assert found.data == {"dataset": "demo", "test": 0.2}
-    assert found.budget == Budget(80, (20, 40, 80))
-    assert found.train == {"adapters": 0}
-    assert found.search == {
+    space = load_text(GOOD)
+    assert space.study == "toy"
+    assert space.data == {"dataset": "demo", "test": 0.2}
+    assert space.budget == Budget(80, (20, 40, 80))
+    assert space.train == {"adapters": 0}
+    assert space.search == {
         "model": Choice(("big", "small")),
         "learning_rate": FloatRange(1e-6, 1e-3, log=True),
         "warmup_steps": IntRange(0, 20, step=5),
         "gain": Choice((True, "none")),
     }
-    assert found.start == ({"model": "big", "learning_rate": 5e-6},)
-    assert found.source == "s.yaml"
+    assert space.start == ({"model": "big", "learning_rate": 5e-6},)
+    assert space.source == "s.yaml"
 
 
 @pytest.mark.parametrize(
@@ -57,9 +57,9 @@ def test_a_good_file():
 )
 def test_values_take_the_knobs_own_type(new, key, value):
     text = GOOD.replace("adapters: 0", new).replace("  gain: [true, none]\n", "")
-    found = load_text(text).train[key]
-    assert found == value
-    assert type(found) is type(value)
+    space = load_text(text).train[key]
+    assert space == value
+    assert type(space) is type(value)
 
 
 def test_a_language_may_be_no():
@@ -67,29 +67,29 @@ def test_a_language_may_be_no():
 
 
 def test_numbers_in_lists_may_be_written_with_an_exponent():
-    found = load_text(GOOD.replace("gain: [true, none]", "dropout: [1e-2, 1E-1, 0]"))
-    assert found.search["dropout"] == Choice((0.01, 0.1, 0.0))
+    space = load_text(GOOD.replace("gain: [true, none]", "dropout: [1e-2, 1E-1, 0]"))
+    assert space.search["dropout"] == Choice((0.01, 0.1, 0.0))
 
 
 def test_budget_defaults():
-    found = load_text(GOOD.replace(", rungs: [20, 40, 80]", "").replace("80", "800"))
-    assert found.budget == Budget(800, (100, 200, 400, 800))
+    space = load_text(GOOD.replace(", rungs: [20, 40, 80]", "").replace("80", "800"))
+    assert space.budget == Budget(800, (100, 200, 400, 800))
     assert load_text(GOOD.replace("80, rungs: [20, 40, 80]", "1")).budget.rungs == (1,)
 
 
 def test_a_factor_is_resolved_on_the_models_own_centre():
-    found = load_text(FACTOR)
+    space = load_text(FACTOR)
     drawn = {"model": "small", "learning_rate": 2.0, "warmup_steps": 5, "gain": True}
-    assert found.resolve(drawn, TRAIN) == {**drawn, "learning_rate": 8e-5, "adapters": 0}
-    assert found.drawn_from_start(found.start[0], TRAIN) == {"model": "big", "learning_rate": 0.5}
+    assert space.resolve(drawn, TRAIN) == {**drawn, "learning_rate": 8e-5, "adapters": 0}
+    assert space.drawn_from_start(space.start[0], TRAIN) == {"model": "big", "learning_rate": 0.5}
     for rate in (3e-6, 7e-6, 6e-5):
         entry = {"model": "big", "learning_rate": rate}
-        assert found.resolve(found.drawn_from_start(entry, TRAIN), TRAIN)["learning_rate"] == rate
+        assert space.resolve(space.drawn_from_start(entry, TRAIN), TRAIN)["learning_rate"] == rate
 
 
 def test_a_fixed_knob_moves_the_centre():
-    found = load_text(FACTOR.replace("adapters: 0", "adapters: 8").replace("high: 6", "high: 2").replace("5e-6", "0.5"))
-    assert found.resolve({"model": "big", "learning_rate": 2.0}, TRAIN)["learning_rate"] == 1.0
+    space = load_text(FACTOR.replace("adapters: 0", "adapters: 8").replace("high: 6", "high: 2").replace("5e-6", "0.5"))
+    assert space.resolve({"model": "big", "learning_rate": 2.0}, TRAIN)["learning_rate"] == 1.0
 
 
 def test_a_start_factor_needs_what_its_centre_depends_on():
@@ -108,14 +108,14 @@ def test_every_combination_is_asked_for_its_centre():
 
 def test_a_snapshot_gives_the_same_space():
     for text in (GOOD, FACTOR):
-        found = load_text(text)
-        again = search_space.Space.from_json(json.loads(json.dumps(found.to_json())))
-        assert again == found
-        assert again.fingerprint() == found.fingerprint()
-        assert search_space.differences(found, again) == []
+        space = load_text(text)
+        again = search_space.Space.from_json(json.loads(json.dumps(space.to_json())))
+        assert again == space
+        assert again.fingerprint() == space.fingerprint()
+        assert search_space.differences(space, again) == []
         assert type(again.search["learning_rate"].low) is float
     with pytest.raises(UserError, match="another version"):
-        search_space.Space.from_json({**found.to_json(), "format": 99})
+        search_space.Space.from_json({**space.to_json(), "format": 99})
 
 
 @pytest.mark.parametrize(
@@ -136,12 +136,12 @@ def test_a_study_of_what_was_removed_is_refused_in_one_line(old, line):
 
 
 def test_the_fingerprint_is_of_what_changes_a_search():
-    found = load_text(GOOD)
+    space = load_text(GOOD)
     head, tail = GOOD.split("  model: [big, small]\n")
     moved = head + tail.replace("start:", "  model: [big, small]\nstart:").replace("toy", "other")
-    assert load_text(moved).fingerprint() == found.fingerprint()
-    assert list(load_text(moved).search) == list(found.search)
-    assert replace(found, study="x", source="y").fingerprint() == found.fingerprint()
+    assert load_text(moved).fingerprint() == space.fingerprint()
+    assert list(load_text(moved).search) == list(space.search)
+    assert replace(space, study="x", source="y").fingerprint() == space.fingerprint()
     for old, new in [
         ("test: 0.2", "test: 0.25"),
         ("rungs: [20", "rungs: [10"),
@@ -151,7 +151,7 @@ def test_the_fingerprint_is_of_what_changes_a_search():
         ("1e-6", "2e-6"),
         ("rate: 5e-6", "rate: 6e-6"),
     ]:
-        assert load_text(GOOD.replace(old, new)).fingerprint() != found.fingerprint(), old
+        assert load_text(GOOD.replace(old, new)).fingerprint() != space.fingerprint(), old
 
 
 def test_differences_in_words():
@@ -167,20 +167,21 @@ def test_differences_in_words():
 
 @pytest.mark.parametrize("path", sorted((ROOT / "spaces").glob("*.yaml")), ids=lambda path: path.stem)
 def test_a_shipped_space_loads(path):
-    from tmsearch.config import DataConfig, TrainConfig, knobs
+    from tmsearch.cli.services.knobs import DATA as data
+    from tmsearch.cli.services.knobs import TRAIN as train
+    from tmsearch.config import DataConfig, TrainConfig
 
-    train, data = knobs(TrainConfig), knobs(DataConfig)
-    found = search_space.load(path, train=train, data=data)
-    assert found.study == path.stem
-    assert found.start
-    for entry in found.start:
-        params = found.resolve(found.drawn_from_start(entry, train), train)
-        assert params == {**found.train, **entry}
-        TrainConfig(**params, max_steps=found.budget.max_steps)
-    DataConfig(**found.data)
+    space = search_space.load(path, train=train, data=data)
+    assert space.study == path.stem
+    assert space.start
+    for entry in space.start:
+        params = space.resolve(space.drawn_from_start(entry, train), train)
+        assert params == {**space.train, **entry}
+        TrainConfig(**params, max_steps=space.budget.max_steps)
+    DataConfig(**space.data)
     lines = path.read_text().splitlines()
     for number, line in enumerate(lines):
-        if line.startswith("  ") and line.strip().split(":")[0] in found.search and not line.startswith("   "):
+        if line.startswith("  ") and line.strip().split(":")[0] in space.search and not line.startswith("   "):
             above = lines[number - 1].strip()
             assert "#" in line or above.startswith(("#", "spec_time_masks")), f"{path.name}: {line} has no source"
 

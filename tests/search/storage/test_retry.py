@@ -62,11 +62,8 @@ def test_a_database_that_stays_away_ends_the_worker_in_one_line(tmp_path, cluste
 
 def test_an_answer_that_got_lost_is_not_asked_for_twice(tmp_path):
     space = toy_space(tmp_path)
-    ledger, scheduler_config, me = (
-        toy_study(toy_storage(tmp_path), space, 4),
-        space.budget.scheduler_config,
-        ProcessId.current(),
-    )
+    ledger, me = toy_study(toy_storage(tmp_path), space, 4), ProcessId.current()
+    scheduler_config = space.budget.scheduler_config
     lost = ledger.claim(me, scheduler_config)
     again = ledger.claim(me, scheduler_config, again=True)
     assert (again.number, again.token) == (lost.number, lost.token + 1)

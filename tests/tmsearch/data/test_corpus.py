@@ -1,6 +1,5 @@
 """Folders of audio: every rate and format, what is dropped and why, and a fingerprint that notices a change."""
 
-import json
 import os
 import subprocess
 import sys
@@ -9,11 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 
 from tests.support.audio_files import RecordedClip, write_recordings
 from tmsearch.config import DataConfig
-from tmsearch.data import sources
 from tmsearch.data.corpus import load, sentence_key
 from tmsearch.errors import InputError
 
@@ -37,41 +34,6 @@ def folder_of(path, clips):
 
 def open_folder(path, **settings):
     return load(DataConfig(dataset=str(path), **{"max_dropped": 0.0, **settings}))
-
-
-def test_every_rate_format_and_channel_count_becomes_16_khz_mono(tmp_path):
-    kinds = {
-        "a.wav": (8_000, 2, "PCM_16"),
-        "b.flac": (44_100, 1, "PCM_24"),
-        "c.ogg": (48_000, 2, "VORBIS"),
-        "d.mp3": (22_050, 1, "MPEG_LAYER_III"),
-        "e.wav": (16_000, 1, "FLOAT"),
-        "f.aiff": (11_025, 3, "PCM_16"),
-        "g.opus": (48_000, 1, "OPUS"),
-    }
-    clips = {
-        name: (f"sentence {name}", tone(rate=rate, channels=channels), rate, subtype)
-        for name, (rate, channels, subtype) in kinds.items()
-    }
-    corpus = open_folder(folder_of(tmp_path, clips))
-    assert [clip.name for clip in corpus.clips] == sorted(kinds)
-    for clip in corpus.clips:
-        rate, channels, _ = kinds[clip.name]
-        samples = corpus.samples(clip.name)
-        assert (samples.dtype, samples.ndim) == (np.float32, 1)
-        assert (clip.recording.sample_rate, clip.recording.channels) == (rate, channels)
-        assert len(samples) == pytest.approx(8_000, abs=900)  # a lossy codec pads to whole packets
-        assert clip.seconds == pytest.approx(len(samples) / 16_000, abs=1e-3)
-        spectrum = np.abs(np.fft.rfft(samples))
-        assert np.argmax(spectrum) * 16_000 / len(samples) == pytest.approx(440, abs=4), clip.name
-        assert np.abs(samples[2_000:6_000]).max() == pytest.approx(0.4, rel=0.05), clip.name
-
-
-def test_channels_are_averaged(tmp_path):
-    left = tone(channels=1)
-    both = np.concatenate([left, -0.5 * left], axis=1)
-    corpus = open_folder(folder_of(tmp_path, {"a.wav": ("hello", both, 16_000, "FLOAT")}))
-    np.testing.assert_allclose(corpus.samples("a.wav"), 0.25 * left[:, 0], atol=1e-7)
 
 
 def test_samples_are_decoded_once_and_cannot_be_written(tmp_path):
@@ -165,63 +127,6 @@ def test_fingerprint_follows_names_texts_and_audio_but_not_order(tmp_path):
     prints.add(open_folder(folder_of(tmp_path / "x", louder)).fingerprint)
     prints.add(open_folder(folder_of(tmp_path / "x", {"a.wav": clips["a.wav"]})).fingerprint)
     assert len(prints) == 4
-
-
-def test_folders_in_folders_json_lines_and_other_columns(tmp_path):
-    folder_of(tmp_path / "one", {"a.wav": ("turn left", tone(), 16_000, "PCM_16")})
-    folder_of(tmp_path / "two/clips", {"a.wav": ("second", tone(), 16_000, "PCM_16")})
-    (tmp_path / "two/clips/metadata.csv").unlink()
-    rows = [{"file_name": "clips/a.wav", "transcription": "turn\u2028right", "speaker": 7, "room": "x"}]
-    (tmp_path / "two/metadata.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n\n")
-    soundfile.write(tmp_path / "two/unlisted.wav", tone(), 16_000)
-    corpus = open_folder(tmp_path)
-    assert [(clip.name, clip.group) for clip in corpus.clips] == [
-        ("one/a.wav", ("turn left",)),
-        ("two/clips/a.wav", ("turn right", "speaker=7")),
-    ]
-    assert any(note.startswith("1 audio files have no line") for note in corpus.notes)
-    by_room = open_folder(tmp_path / "two", group_column="room")
-    assert by_room.clips[0].group == ("turn right", "room=x")
-
-
-def test_text_with_quotes_commas_and_line_ends(tmp_path):
-    tmp_path.joinpath("metadata.csv").write_bytes(
-        '\ufefffile_name,text\r\na.wav,"He said ""no"",\r\nthen left."\r\n'.encode()
-    )
-    soundfile.write(tmp_path / "a.wav", tone(), 16_000)
-    assert open_folder(tmp_path).clips[0].text == 'He said "no", then left.'
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "expected"),
-    [
-        ("metadata.csv", b"file_name,words\na.wav,x\n", "no column of text is known"),
-        ("metadata.csv", b"clip,text\na.wav,x\n", "no column of audio is known"),
-        ("metadata.csv", b"file_name;text\na.wav;x\n", "its columns are file_name;text"),
-        ("metadata.csv", b"file_name,text\na.wav,caf\xe9\n", "metadata.csv:2: not UTF-8"),
-        ("metadata.csv", b"file_name,text,text\na.wav,x,y\n", "named twice"),
-        ("metadata.csv", b'file_name,text\na.wav,"x" y\n', "metadata.csv:2"),
-        ("metadata.csv", b"file_name,text\n", "not one row"),
-        ("metadata.csv", b"", "no column of audio"),
-        ("metadata.jsonl", b'{"file_name": "a.wav"', "metadata.jsonl:1: not JSON"),
-        ("metadata.jsonl", b"[1, 2]\n", "metadata.jsonl:1: a list"),
-    ],
-)
-def test_metadata_that_cannot_be_read_is_one_line(tmp_path, name, content, expected):
-    (tmp_path / name).write_bytes(content)
-    soundfile.write(tmp_path / "a.wav", tone(), 16_000)
-    with pytest.raises(InputError) as error:
-        open_folder(tmp_path)
-    assert expected in str(error.value)
-    assert str(tmp_path) in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-def test_metadata_named_itself_and_the_demo(tmp_path, monkeypatch):
-    folder_of(tmp_path / "corpus", {"a.wav": ("hello", tone(), 16_000, "PCM_16")})
-    assert len(open_folder(tmp_path / "corpus/metadata.csv").clips) == 1
-    monkeypatch.setattr(sources, "DEMO", tmp_path / "corpus")
-    assert len(load(DataConfig(dataset="demo")).clips) == 1
 
 
 def test_sentences_that_sound_alike_share_a_key():

@@ -1,120 +1,34 @@
-"""Parquet and save_to_disk: what opens, how rows are named, and the one line that says what is wrong."""
+"""What a dataset's name opens: a metadata file, the demo, a folder here before the hub."""
 
-import os
-import time
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from tests.support.audio_files import struct_table, tone_folder, wav
+from tests.support.audio_files import tone_folder
 from tmsearch.config import DataConfig
+from tmsearch.data import sources
 from tmsearch.data.corpus import load
 from tmsearch.errors import InputError
 
 
-@pytest.fixture
-def own_cache(tmp_path, monkeypatch):
-    import datasets
+def test_metadata_named_itself_and_the_demo(tmp_path, monkeypatch):
+    tone_folder(tmp_path / "corpus", "a")
+    assert len(load(DataConfig(dataset=str(tmp_path / "corpus/metadata.csv"))).clips) == 1
+    monkeypatch.setattr(sources, "DEMO", tmp_path / "corpus")
+    assert len(load(DataConfig(dataset="demo")).clips) == 1
 
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets_cache")
 
-
-@pytest.mark.usefixtures("own_cache")
-class TestTables:
-    def test_parquet_file_and_folder(self, tmp_path, capfd):
-        (tmp_path / "folder").mkdir()
-        file = tmp_path / "folder/train-00000-of-00001.parquet"
-        pq.write_table(struct_table(["a.wav", "b.wav"], speaker_id=["x", None]), file)
-        for path in (file, file.parent):
-            corpus = load(DataConfig(dataset=str(path)))
-            assert [clip.name for clip in corpus.clips] == ["a.wav", "b.wav"]
-            assert [clip.group[1:] for clip in corpus.clips] == [("speaker_id=x",), ()]
-            assert len(corpus.samples("b.wav")) == 3_200
-        assert capfd.readouterr() == ("", "")
-
-    def test_rows_without_names_of_their_own_are_numbered(self, tmp_path):
-        pq.write_table(struct_table(["a.wav", "a.wav", None]), tmp_path / "x.parquet")
-        names = [clip.name for clip in load(DataConfig(dataset=str(tmp_path / "x.parquet"))).clips]
-        assert names == ["row-000000", "row-000001", "row-000002"]
-
-    def test_audio_as_bytes_paths_and_samples(self, tmp_path):
-        (tmp_path / "wavs").mkdir()
-        (tmp_path / "wavs/a.wav").write_bytes(wav())
-        samples = [0.1, -0.2, 0.3, 0.1] * 100
-        audio = {
-            "bytes": [wav()],
-            "path": ["wavs/a.wav"],
-            "array": [{"array": samples, "sampling_rate": 8_000}],
-        }
-        for kind, cells in audio.items():
-            file = tmp_path / f"{kind}.parquet"
-            pq.write_table(pa.table({"audio": cells, "sentence": ["hello"]}), file)
-            corpus = load(DataConfig(dataset=str(file)))
-            expected = 800 if kind == "array" else 3_200
-            assert [len(corpus.samples(clip.name)) for clip in corpus.clips] == [expected], kind
-
-    def test_save_to_disk(self, tmp_path, capfd):
-        import datasets
-
-        single = datasets.Dataset(struct_table(["a.wav", "b.wav"])).cast_column("audio", datasets.Audio(decode=False))
-        single.save_to_disk(str(tmp_path / "single"))
-        datasets.DatasetDict(train=single, extra=single).save_to_disk(str(tmp_path / "several"))
-        capfd.readouterr()
-        one = load(DataConfig(dataset=str(tmp_path / "single")))
-        several = load(DataConfig(dataset=str(tmp_path / "several")))
-        assert [clip.name for clip in one.clips] == ["a.wav", "b.wav"]
-        assert [clip.name for clip in several.clips] == ["extra/a.wav", "extra/b.wav", "train/a.wav", "train/b.wav"]
-        assert capfd.readouterr() == ("", "")
-
-    def test_columns_that_cannot_be_told(self, tmp_path):
-        file = tmp_path / "x.parquet"
-        cases = [
-            ({"speaker": "x", "text": "y"}, {}, "audio_column"),
-            ({"audio": b"x", "speaker": "y"}, {}, "text_column"),
-            ({"audio": b"x", "sentence": "y", "transcript": "z"}, {}, "text_column"),
-            ({"audio": b"x", "text": "y"}, {"group_column": "room"}, "group_column: no column room"),
-            ({"audio": b"x", "text": "y"}, {"audio_column": "throat"}, "audio_column: no column throat"),
-        ]
-        for row, named, expected in cases:
-            pq.write_table(pa.table({column: [value] for column, value in row.items()}), file)
-            with pytest.raises(InputError) as error:
-                load(DataConfig(dataset=str(file), **named))
-            assert expected in str(error.value)
-            assert f"its columns are {', '.join(row)}" in str(error.value)
-            os.utime(file, (time.time(), os.path.getmtime(file) + 10))
-
-    def test_one_of_several_microphones_is_named(self, tmp_path):
-        import datasets
-
-        table = struct_table(["a.wav"]).rename_columns(["throat", "text"])
-        both = datasets.Dataset(table.append_column("headset", table["throat"]))
-        for column in ("throat", "headset"):
-            both = both.cast_column(column, datasets.Audio(decode=False))
-        both.save_to_disk(str(tmp_path / "saved"))
-        with pytest.raises(InputError, match=r"several columns of audio \(throat, headset\)"):
-            load(DataConfig(dataset=str(tmp_path / "saved")))
-        assert len(load(DataConfig(dataset=str(tmp_path / "saved"), audio_column="throat")).clips) == 1
-
-    def test_broken_files_are_one_line(self, tmp_path, capfd):
-        (tmp_path / "cut.parquet").write_bytes(b"PAR1" + bytes(100))
-        (tmp_path / "saved").mkdir()
-        (tmp_path / "saved/state.json").write_text("{}")
-        (tmp_path / "empty").mkdir()
-        (tmp_path / "notes.txt").write_text("hello")
-        for name in ("cut.parquet", "saved", "empty", "notes.txt"):
-            with pytest.raises(InputError) as error:
-                load(DataConfig(dataset=str(tmp_path / name)))
-            assert name in str(error.value)
-            assert "\n" not in str(error.value)
-        assert capfd.readouterr() == ("", "")
-
-    def test_a_revision_of_a_local_folder_is_refused(self, tmp_path):
-        with pytest.raises(InputError, match=r"data\.revision"):
-            load(DataConfig(dataset=str(tone_folder(tmp_path / "here", "a", "b")), revision="v1"))
+def test_a_revision_of_a_local_folder_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"data\.revision"):
+        load(DataConfig(dataset=str(tone_folder(tmp_path / "here", "a", "b")), revision="v1"))
 
 
 def test_a_folder_here_comes_before_the_hub(tmp_path, monkeypatch):
     tone_folder(tmp_path / "me/throat", "a", "b")
     monkeypatch.chdir(tmp_path)
     assert len(load(DataConfig(dataset="me/throat")).clips) == 2
+
+
+def test_a_folder_without_metadata_is_refused_whatever_its_path(tmp_path):
+    folder = tmp_path / "github" / "clips"
+    folder.mkdir(parents=True)
+    with pytest.raises(InputError, match=r"holds no metadata\.csv, no parquet and no save_to_disk dataset"):
+        load(DataConfig(dataset=str(folder)))

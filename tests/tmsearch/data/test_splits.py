@@ -35,10 +35,10 @@ def check_whole(rows, parts, columns=()):
     names = [*parts.train, *parts.validation, *parts.test]
     assert sorted(names) == sorted(row[0] for row in rows)
     where = {name: title for title in ("train", "validation", "test") for name in getattr(parts, title)}
-    seen = {}
+    part_of = {}
     for name, sentence, *values in rows:
         for key in (sentence, *(value for value in values if value.partition("=")[0] in columns)):
-            assert seen.setdefault(key, where[name]) == where[name], key
+            assert part_of.setdefault(key, where[name]) == where[name], key
 
 
 @pytest.mark.parametrize(
@@ -87,14 +87,14 @@ def test_sentences_and_speakers_stay_whole_through_any_chain():
     parts = divide(by_speaker)
     check_whole(by_speaker, parts, columns=["speaker_id"])
     assert parts.grouped_by == ("sentence", "speaker_id")
-    assert sizes(parts) == (176, 32, 32)  # whole speakers of 8 clips, 36 and 36 asked for
-    # Shared sentences chain every speaker to every other: the column is let go, the sentences are not.
+    assert sizes(parts) == (176, 32, 32)  # whole speakers of 8 clips, 36 and 36 were wanted
+    # Shared sentences chain every speaker to every other: the column is dropped, the sentences are not.
     parts = divide(rows)
     check_whole(rows, parts)
     assert parts.grouped_by == ("sentence",)
 
 
-def test_the_coarser_column_is_let_go_first():
+def test_the_coarser_column_is_dropped_first():
     rows = [(f"{index}.wav", f"s {index}", f"speaker={index // 50}", f"session={index // 5}") for index in range(100)]
     parts = divide(rows)
     assert parts.grouped_by == ("sentence", "session")
@@ -102,7 +102,7 @@ def test_the_coarser_column_is_let_go_first():
     assert sizes(parts) == (70, 15, 15)
 
 
-def test_a_named_column_is_never_let_go():
+def test_a_named_column_never_dropped():
     rows = [(f"{index}.wav", f"s {index}", f"room={index // 40}") for index in range(120)]
     parts = divide(rows, group_column="room")
     assert sizes(parts) == (40, 40, 40)
@@ -136,7 +136,7 @@ def test_as_near_as_any_choice_of_groups(seed):
 def test_one_huge_group_goes_to_train():
     rows = [(f"{index}.wav", "the same again") for index in range(80)] + singletons(20)
     parts = divide(rows)
-    assert sizes(parts) == (80, 10, 10)  # 15 and 15 were asked for
+    assert sizes(parts) == (80, 10, 10)  # 15 and 15 were wanted
 
 
 @pytest.mark.parametrize(
@@ -181,11 +181,11 @@ def test_folds_are_disjoint_and_leave_the_test_split_alone():
     rows = singletons(60)
     folds = [divide(rows, validation=10, test=12, fold=fold) for fold in range(4)]
     assert folds[0] == divide(rows, validation=10, test=12)
-    assert {one.test for one in folds} == {folds[0].test}
-    heard = [name for one in folds for name in one.validation]
-    assert len(heard) == len(set(heard)) == 40
-    for one in folds:
-        check_whole(rows, one)
+    assert {fold.test for fold in folds} == {folds[0].test}
+    validated = [name for fold in folds for name in fold.validation]
+    assert len(validated) == len(set(validated)) == 40
+    for fold in folds:
+        check_whole(rows, fold)
     with pytest.raises(InputError, match=r"data\.fold: 9: there are only 5 disjoint validation sets of 10 clips"):
         divide(rows, validation=10, test=12, fold=9)
 

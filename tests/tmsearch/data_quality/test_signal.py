@@ -33,18 +33,18 @@ def single(samples):
 def test_a_hum_of_known_level_is_found_under_a_voice(mains, level):
     amplitude = 10 ** (level / 20) * np.sqrt(2)
     tone = amplitude * np.sin(2 * np.pi * (mains + 0.05) * seconds(4) + 1.0)
-    found = signal.hum(single(voice(4) + noise(4, -75) + tone))
-    assert found.is_present
-    assert found.frequency == mains
-    assert found.level == pytest.approx(level, abs=2.0)
+    hum = signal.hum(single(voice(4) + noise(4, -75) + tone))
+    assert hum.is_present
+    assert hum.frequency == mains
+    assert hum.level == pytest.approx(level, abs=2.0)
 
 
 def test_harmonics_alone_are_a_hum_too():
     time = seconds(4)
     tones = sum(0.003 * np.sin(2 * np.pi * hertz * time) for hertz in (100, 200))
-    found = signal.hum(single(noise(4, -60) + tones))
-    assert (found.is_present, found.frequency) == (True, 50.0)
-    assert found.level == pytest.approx(20 * np.log10(0.003), abs=0.5)  # two of amplitude a have an RMS of a
+    hum = signal.hum(single(noise(4, -60) + tones))
+    assert (hum.is_present, hum.frequency) == (True, 50.0)
+    assert hum.level == pytest.approx(20 * np.log10(0.003), abs=0.5)  # two of amplitude a have an RMS of a
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -55,13 +55,13 @@ def test_no_hum_where_there_is_none(seed):
 
 @pytest.mark.parametrize("samples", [np.zeros(1), np.zeros(8000), np.ones(5000), noise(0.1, -20)])
 def test_next_to_nothing_is_measured(samples):
-    one = single(samples)
-    assert not signal.hum(one).is_present
-    floor, snr = signal.noise_and_snr(one)
+    recording = single(samples)
+    assert not signal.hum(recording).is_present
+    floor, snr = signal.noise_and_snr(recording)
     assert -120 <= floor <= 0
     assert snr >= 0
-    assert min(vars(signal.pauses(one)).values()) >= 0
-    assert np.isfinite(signal.spectrum(one)).all()
+    assert min(vars(signal.pauses(recording)).values()) >= 0
+    assert np.isfinite(signal.spectrum(recording)).all()
 
 
 @pytest.mark.parametrize("snr", [10.0, 20.0, 40.0])
@@ -69,9 +69,9 @@ def test_noise_floor_and_snr(snr):
     floor = -30.0 - snr
     speech = np.zeros(3 * RATE)
     speech[RATE : 2 * RATE] = 10 ** (-30 / 20) * np.sqrt(2) * np.sin(2 * np.pi * 300 * seconds(1))
-    found = signal.noise_and_snr(single(speech + noise(3, floor)))
-    assert found[0] == pytest.approx(floor, abs=1.0)
-    assert found[1] == pytest.approx(snr, abs=1.0)
+    measured_floor, measured_snr = signal.noise_and_snr(single(speech + noise(3, floor)))
+    assert measured_floor == pytest.approx(floor, abs=1.0)
+    assert measured_snr == pytest.approx(snr, abs=1.0)
 
 
 @pytest.mark.parametrize("floor", [-110.0, -50.0])
@@ -80,10 +80,10 @@ def test_pauses(floor):
     tone = 0.3 * np.sin(2 * np.pi * 200 * seconds(3))
     on = np.zeros(3 * RATE)
     on[RATE // 2 : 3 * RATE // 2] = on[round(2.2 * RATE) : round(2.7 * RATE)] = 1
-    found = signal.pauses(single(tone * on + noise(3, floor)))
-    assert found.before == pytest.approx(0.5, abs=0.03)
-    assert found.inside == pytest.approx(0.7, abs=0.05)
-    assert found.after == pytest.approx(0.3, abs=0.03)
+    pauses = signal.pauses(single(tone * on + noise(3, floor)))
+    assert pauses.before == pytest.approx(0.5, abs=0.03)
+    assert pauses.inside == pytest.approx(0.7, abs=0.05)
+    assert pauses.after == pytest.approx(0.3, abs=0.03)
 
 
 def test_the_spectrum_has_its_peak_where_the_tone_is():

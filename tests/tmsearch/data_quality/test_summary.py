@@ -33,23 +33,23 @@ def data(tmp_path):
 def test_every_figure(data):
     corpus = load(data)
     parts = split(corpus, data)
-    found = describe(corpus, parts, tokens=lambda text: 2 * len(text.split()))
-    assert (found.clips, found.seconds, found.duration.median) == (20, 21.0, 1.0)
-    assert found.longest[0] == ("07.wav", 2.0)
-    assert dict(found.sample_rates) == {16_000: 15, 8_000: 5}
-    assert dict(found.channels) == {1: 20}
-    assert found.peak.median == pytest.approx(-12.04, abs=0.05)
-    assert found.rms.median == pytest.approx(-15.05, abs=0.05)
-    assert found.rms.high > -3
-    assert found.clipped_clips == 0.2
-    assert 0.1 < found.clipped_samples < 0.2
-    assert found.bandwidth.median == pytest.approx(500, abs=70)
-    assert found.sentences == 18
-    assert found.repeated == (("hold the line", 3),)
-    assert (found.labels[0].name, found.labels[0].words, found.labels[0].tokens) == ("13.wav", 13, 26)
-    assert found.groups == (("speaker", 5),)
-    assert found.dropped == (("absent.wav", "its audio file is missing"),)
-    assert {title: part.clips for title, part in found.parts} == {
+    description = describe(corpus, parts, tokens=lambda text: 2 * len(text.split()))
+    assert (description.clips, description.seconds, description.duration.median) == (20, 21.0, 1.0)
+    assert description.longest[0] == ("07.wav", 2.0)
+    assert dict(description.sample_rates) == {16_000: 15, 8_000: 5}
+    assert dict(description.channels) == {1: 20}
+    assert description.peak.median == pytest.approx(-12.04, abs=0.05)
+    assert description.rms.median == pytest.approx(-15.05, abs=0.05)
+    assert description.rms.high > -3
+    assert description.clipped_clips == 0.2
+    assert 0.1 < description.clipped_samples < 0.2
+    assert description.bandwidth.median == pytest.approx(500, abs=70)
+    assert description.sentences == 18
+    assert description.repeated == (("hold the line", 3),)
+    assert (description.labels[0].name, description.labels[0].words, description.labels[0].tokens) == ("13.wav", 13, 26)
+    assert description.groups == (("speaker", 5),)
+    assert description.dropped == (("absent.wav", "its audio file is missing"),)
+    assert {title: part.clips for title, part in description.parts} == {
         "train": len(parts.train),
         "validation": len(parts.validation),
         "test": len(parts.test),

@@ -15,25 +15,25 @@ TEXTS = [
 ]
 
 
-@pytest.mark.parametrize(("said", "heard"), TEXTS)
-def test_the_edits_are_those_of_the_wer(said, heard):
-    pieces = align(said, heard, "en")
-    (clip,) = score(["one"], [said], [heard], "en").clips
+@pytest.mark.parametrize(("reference", "hypothesis"), TEXTS)
+def test_the_edits_are_those_of_the_wer(reference, hypothesis):
+    spans = align(reference, hypothesis, "en")
+    (clip,) = score(["one"], [reference], [hypothesis], "en").clips
     counts = {
-        "substitute": sum(len(piece.reference) for piece in pieces if piece.kind == "substitute"),
-        "delete": sum(len(piece.reference) for piece in pieces if piece.kind == "delete"),
-        "insert": sum(len(piece.hypothesis) for piece in pieces if piece.kind == "insert"),
+        "substitute": sum(len(span.reference) for span in spans if span.kind == "substitute"),
+        "delete": sum(len(span.reference) for span in spans if span.kind == "delete"),
+        "insert": sum(len(span.hypothesis) for span in spans if span.kind == "insert"),
     }
     assert counts == {"substitute": clip.substitutions, "delete": clip.deletions, "insert": clip.insertions}
 
 
 def test_nothing_is_lost():
-    pieces = align(*TEXTS[0], "en")
-    assert " ".join(word for piece in pieces for word in piece.reference) == "please dial one now it is fine"
-    assert " ".join(word for piece in pieces for word in piece.hypothesis) == "please tile one it is fine fine"
+    spans = align(*TEXTS[0], "en")
+    assert " ".join(word for span in spans for word in span.reference) == "please dial one now it is fine"
+    assert " ".join(word for span in spans for word in span.hypothesis) == "please tile one it is fine fine"
 
 
 def test_confusions_are_counted():
     pairs = [("dial it now", "tile it"), ("dial one", "tile one more")]
-    found = confusions(align(said, heard, "en") for said, heard in pairs)
-    assert found == [("dial", "tile", 2), ("", "more", 1), ("now", "", 1)]
+    counts = confusions(align(reference, hypothesis, "en") for reference, hypothesis in pairs)
+    assert counts == [("dial", "tile", 2), ("", "more", 1), ("now", "", 1)]

@@ -10,7 +10,7 @@ from tmsearch.evaluation.bootstrap import ErrorCounts, difference, mean_interval
 
 
 def runs(rng, trainings, clips=100, rate=0.2, seed_spread=0.0, words=10):
-    """Trainings of one recipe on equal clips; each has a rate of its own."""
+    """Trainings of one recipe on equal clips; each has its own rate."""
     rates = rate + seed_spread * rng.standard_normal(trainings)
     errors = rng.binomial(words, np.clip(rates, 0, 1)[:, None], (trainings, clips)).astype(float)
     return ErrorCounts(errors, np.full((trainings, clips), float(words)))
@@ -20,12 +20,12 @@ def test_an_interval_is_as_wide_as_the_ratio_estimators_standard_error_says():
     rng = np.random.default_rng(1)
     words = rng.integers(3, 20, 200)
     errors = rng.binomial(words, 0.25)
-    found = wer_interval(errors.tolist(), words.tolist())
+    interval = wer_interval(errors.tolist(), words.tolist())
     rate = errors.sum() / words.sum()
     linear = (errors - rate * words) / words.mean()  # delta method, Cochran 1977, section 6.4
     error = linear.std(ddof=1) / math.sqrt(200)
-    assert found.low < rate < found.high
-    assert (found.high - found.low) / 2 == pytest.approx(1.972 * error, rel=0.05)
+    assert interval.low < rate < interval.high
+    assert (interval.high - interval.low) / 2 == pytest.approx(1.972 * error, rel=0.05)
 
 
 def test_intervals_at_the_edges():
@@ -46,19 +46,19 @@ def test_a_difference_of_seeds_alone_is_students():
     from scipy import stats
 
     rng = np.random.default_rng(5)
-    one, other = (runs(rng, 4, clips=4000, rate=rate, seed_spread=0.02) for rate in (0.20, 0.23))
-    found = difference(one, other, [one, other])
-    textbook = stats.ttest_ind(one.rates, other.rates, alternative="less")
-    assert found.freedom == 6
-    assert found.mean == pytest.approx(one.mean - other.mean)
-    assert found.p == pytest.approx(textbook.pvalue, abs=0.02)
+    first, second = (runs(rng, 4, clips=4000, rate=rate, seed_spread=0.02) for rate in (0.20, 0.23))
+    result = difference(first, second, [first, second])
+    textbook = stats.ttest_ind(first.rates, second.rates, alternative="less")
+    assert result.freedom == 6
+    assert result.mean == pytest.approx(first.mean - second.mean)
+    assert result.p == pytest.approx(textbook.pvalue, abs=0.02)
 
 
 def test_one_training_each_tells_no_difference():
     rng = np.random.default_rng(0)
-    one, other = runs(rng, 1), runs(rng, 1)
-    assert difference(one, other, [one, other]) is None
-    assert mean_interval(one, [one, other]) is None
+    first, second = runs(rng, 1), runs(rng, 1)
+    assert difference(first, second, [first, second]) is None
+    assert mean_interval(first, [first, second]) is None
 
 
 def test_what_seeds_and_clips_do_together_is_not_counted_twice():
@@ -66,29 +66,29 @@ def test_what_seeds_and_clips_do_together_is_not_counted_twice():
     rng = np.random.default_rng(2)
     errors = []
     for _ in range(60):
-        one, other = runs(rng, 3), runs(rng, 3)
-        errors.append(difference(one, other, [one, other, runs(rng, 3), runs(rng, 3)]).standard_error)
+        first, second = runs(rng, 3), runs(rng, 3)
+        errors.append(difference(first, second, [first, second, runs(rng, 3), runs(rng, 3)]).standard_error)
     binomial = math.sqrt(2 * 0.2 * 0.8 / (3 * 100 * 10))
     # Student's scale at 8 degrees of freedom is wider than the normal by sqrt(8 / 6).
     assert np.mean(errors) == pytest.approx(binomial * math.sqrt(8 / 6), rel=0.2)
 
 
 def test_folds_are_compared_within_folds():
-    """Half of the clips are hard: each fold hears its own, and what a fold does to both recipes is no noise."""
+    """Half of the clips are hard: each fold has its own, and what a fold does to both recipes is no noise."""
     rng = np.random.default_rng(3)
     sets = np.repeat(np.eye(4), 30, axis=1)  # [4 trainings, 120 clips], each on 30 of them
     hard = np.repeat([0.1, 0.3, 0.5, 0.2], 30)
-    made = []
+    arms = []
     for gain in (0.7, 1.0, 1.0):
-        made.append(ErrorCounts(sets * rng.binomial(10, np.tile(hard * gain, (4, 1))), sets * 10))
-    found = difference(made[0], made[1], made)
-    assert found.freedom == 2 * 3
-    assert found.p < 0.05
-    assert found.standard_error < 0.5 * made[1].rates.std(ddof=1)
-    assert bootstrap.wilcoxon(made[0], made[1]) < 0.05
+        arms.append(ErrorCounts(sets * rng.binomial(10, np.tile(hard * gain, (4, 1))), sets * 10))
+    result = difference(arms[0], arms[1], arms)
+    assert result.freedom == 2 * 3
+    assert result.p < 0.05
+    assert result.standard_error < 0.5 * arms[1].rates.std(ddof=1)
+    assert bootstrap.wilcoxon(arms[0], arms[1]) < 0.05
 
 
 def test_signed_ranks_of_no_difference():
     rng = np.random.default_rng(0)
-    one = runs(rng, 2)
-    assert bootstrap.wilcoxon(one, one) == 1.0
+    first = runs(rng, 2)
+    assert bootstrap.wilcoxon(first, first) == 1.0

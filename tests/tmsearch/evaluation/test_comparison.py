@@ -27,9 +27,9 @@ def table(sure, request):
 
 
 def test_null_searches_seldom_call_a_winner_and_save_trainings(sure, table):
-    found = sure.searches(table, 60, clips=60, seed=1)
-    assert sure.called(found) <= 0.10, "5 % and two standard errors of 60 searches"
-    assert sure.trainings(found) < 11, "of 12: what cannot win any more is not trained"
+    verdicts = sure.searches(table, 60, clips=60, seed=1)
+    assert sure.called(verdicts) <= 0.10, "5 % and two standard errors of 60 searches"
+    assert sure.trainings(verdicts) < 11, "of 12: what cannot win any more is not trained"
 
 
 def test_a_large_gain_is_found(sure, table):

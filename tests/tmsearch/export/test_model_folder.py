@@ -78,8 +78,8 @@ def test_an_exported_model_is_whole_and_what_was_trained(toy, speech, tmp_path, 
         prompt = prompt_ids(whisper, "en", "transcribe")
         exported = model.load(toy_whisper.config(tmp_path / "out"))
         exported.model.eval()
-        heard = [Decoder(one).greedy([mels], prompt, 20) for one in (exported, whisper)]
-        assert heard[0] == heard[1]
+        exported_ids, trained_ids = (Decoder(loaded).greedy([mels], prompt, 20) for loaded in (exported, whisper))
+        assert exported_ids == trained_ids
 
 
 def transcribed(folder, caplog):
@@ -91,8 +91,8 @@ def transcribed(folder, caplog):
         recognise = pipeline("automatic-speech-recognition", model=str(folder))
         clip = np.sin(np.arange(16_000) / 20).astype(np.float32)
         text = recognise({"raw": clip, "sampling_rate": 16_000})["text"]
-    said = [record.getMessage() for record in caplog.records] + [str(one.message) for one in raised]
-    return text, {re.sub(r"\{.*?\}", "", line) for line in said}  # sets of names are printed in any order
+    messages = [record.getMessage() for record in caplog.records] + [str(warning.message) for warning in raised]
+    return text, {re.sub(r"\{.*?\}", "", line) for line in messages}  # sets of names are printed in any order
 
 
 def test_a_pipeline_transcribes_with_the_folder_and_warns_of_nothing_new(toy, speech, tmp_path, caplog):

@@ -25,16 +25,16 @@ except InputError as error:
 
 @pytest.fixture
 def folder(tmp_path):
-    made = tmp_path / "model"
-    (made / "runs").mkdir(parents=True)
+    model = tmp_path / "model"
+    (model / "runs").mkdir(parents=True)
     card = "---\nmodel-index:\n- name: model\n  results: []\n---\n# model\n"
     texts = {"README.md": card, "config.json": "{}", "options.json": "paths", "clips-000006.jsonl": "said"}
     for name, text in texts.items():
-        (made / name).write_text(text)
-    (made / "runs" / "events.json").write_text("{}")
-    (made / "model.safetensors").write_bytes(b"w" * 5000)
-    (made / "other.safetensors").write_bytes(b"v" * 5000)
-    return made
+        (model / name).write_text(text)
+    (model / "runs" / "events.json").write_text("{}")
+    (model / "model.safetensors").write_bytes(b"w" * 5000)
+    (model / "other.safetensors").write_bytes(b"v" * 5000)
+    return model
 
 
 def push(folder, environment, name="me/throat", how="private"):
@@ -55,8 +55,8 @@ def push(folder, environment, name="me/throat", how="private"):
 
 def test_a_model_arrives_whole_private_and_without_what_is_nobodys_business(folder, tmp_path):
     with UploadHub(TOKEN) as hub:
-        said = push(folder, hub.environment(tmp_path / "home", TOKEN))
-        assert said == f"{hub.url}/me/throat: uploaded, private\n"
+        output = push(folder, hub.environment(tmp_path / "home", TOKEN))
+        assert output == f"{hub.url}/me/throat: uploaded, private\n"
     assert set(hub.files["me/throat"]) == {"README.md", "config.json", "model.safetensors", "other.safetensors"}
     assert hub.files["me/throat"]["model.safetensors"] == b"w" * 5000
     assert hub.settings["me/throat"] == {"private": True}

@@ -1,8 +1,10 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
-from tests.support import toy_whisper as toy_whisper
+from tests.support import toy_whisper
 from tmsearch.config import TrainConfig
 from tmsearch.features import augment, log_mel
 from tmsearch.model import whisper
@@ -27,16 +29,18 @@ def mels(count=3, frames=200):
     return torch.randn(count, 80, frames, generator=torch.Generator().manual_seed(0))
 
 
-def test_nothing_asked_nothing_changed():
+def test_nothing_is_changed_by_default():
     config = TrainConfig()
     assert augment.waveform(noise(1), config, 1, 0, 30.0) is None
     assert not augment.changes_waveform(config)
     assert torch.equal(augment.log_mels(mels(), [200, 100, 50], config, 1, range(3)), mels())
 
 
-def test_masks_are_drawn_on_a_copy_inside_the_clip_and_no_wider_than_asked():
+def test_masks_are_drawn_on_a_copy_inside_the_clip_and_no_wider_than_configured():
     config = TrainConfig(spec_time_masks=1, spec_time_width=0.1, spec_freq_masks=1, spec_freq_width=8)
-    original, widest_time, widest_frequency = mels(), 0, 0
+    original = mels()
+    widest_time = 0
+    widest_frequency = 0
     for step in range(60):
         masked = augment.log_mels(original, [200, 100, 50], config, step, range(3))
         assert torch.equal(original, mels())
@@ -48,7 +52,8 @@ def test_masks_are_drawn_on_a_copy_inside_the_clip_and_no_wider_than_asked():
             assert columns <= 0.1 * length
             assert rows <= 8
             assert set(masked[row][changed].tolist()) <= {original[row][:, :length].mean().item()}
-            widest_time, widest_frequency = max(widest_time, columns), max(widest_frequency, rows)
+            widest_time = max(widest_time, columns)
+            widest_frequency = max(widest_frequency, rows)
     assert widest_time >= 15
     assert widest_frequency == 8
 
@@ -71,9 +76,10 @@ def test_levels_differ_from_clip_to_clip_within_bounds():
 
 def test_speed_changes_length_and_pitch_within_bounds():
     config = TrainConfig(speed=0.2)
-    lengths, pitches = [], []
-    for place in range(30):
-        changed = augment.waveform(tone(400), config, 1, place, 30.0)
+    lengths = []
+    pitches = []
+    for index in range(30):
+        changed = augment.waveform(tone(400), config, 1, index, 30.0)
         lengths.append(len(changed) / RATE)
         pitches.append(np.argmax(np.abs(np.fft.rfft(changed))) / lengths[-1])
     assert 1 / 1.2 <= min(lengths) < 0.9
@@ -83,10 +89,10 @@ def test_speed_changes_length_and_pitch_within_bounds():
     )
 
 
-def test_nothing_is_slowed_down_beyond_what_the_encoder_hears():
+def test_nothing_is_slowed_down_beyond_what_the_encoder_takes():
     config = TrainConfig(speed=0.5)
-    for place in range(20):
-        assert len(augment.waveform(noise(1.9), config, 1, place, 2.0)) <= 2.0 * RATE
+    for index in range(20):
+        assert len(augment.waveform(noise(1.9), config, 1, index, 2.0)) <= 2.0 * RATE
 
 
 def test_a_throat_filter_passes_the_throats_band_and_keeps_loudness():
@@ -95,32 +101,32 @@ def test_a_throat_filter_passes_the_throats_band_and_keeps_loudness():
         filtered = augment.throat_filter(samples, np.random.default_rng(seed))
         power = np.abs(np.fft.rfft(filtered)) ** 2
         hertz = np.fft.rfftfreq(len(filtered), 1 / RATE)
-        inside, above, below = (hertz > 150) & (hertz < 500), hertz > 3200, (hertz > 0) & (hertz < 20)
-        assert power[inside].mean() > 1000 * power[above].mean()
-        assert power[inside].mean() > 1000 * power[below].mean()
+        inside = power[(hertz > 150) & (hertz < 500)].mean()
+        assert inside > 1000 * power[hertz > 3200].mean()
+        assert inside > 1000 * power[(hertz > 0) & (hertz < 20)].mean()
         assert np.sqrt(np.mean(filtered**2)) == pytest.approx(np.sqrt(np.mean(samples**2)), rel=1e-4)
         assert filtered.dtype == np.float32
     assert not np.any(augment.throat_filter(np.zeros(1000, np.float32), np.random.default_rng(0)))
 
 
-def test_the_share_of_filtered_clips_is_what_was_asked():
-    config, clip = TrainConfig(throat_filter=0.3), noise(0.1)
-    filtered = [augment.waveform(clip, config, step, place, 30.0) for step in range(20) for place in range(10)]
-    assert sum(one is not None for one in filtered) / 200 == pytest.approx(0.3, abs=0.08)
+def test_the_share_of_filtered_clips_is_as_configured():
+    config = TrainConfig(throat_filter=0.3)
+    clip = noise(0.1)
+    clips = [augment.waveform(clip, config, step, index, 30.0) for step in range(20) for index in range(10)]
+    assert sum(changed is not None for changed in clips) / 200 == pytest.approx(0.3, abs=0.08)
 
 
-def test_augmentations_depend_on_seed_step_and_place_alone():
+def test_augmentations_depend_on_seed_step_and_index_alone():
     config = TrainConfig(speed=0.1, throat_filter=0.5, spec_time_masks=2, spec_freq_masks=2, level_db=6.0)
     clip = noise(0.5)
     assert np.array_equal(augment.waveform(clip, config, 7, 3, 30.0), augment.waveform(clip, config, 7, 3, 30.0))
-    whole = augment.log_mels(mels(4), [200] * 4, config, 7, range(4))
+    batch = augment.log_mels(mels(4), [200] * 4, config, 7, range(4))
     pairs = ((0, 1), (2, 3))
     halves = [augment.log_mels(mels(4)[list(pair)], [200] * 2, config, 7, pair) for pair in pairs]
-    assert torch.equal(whole, torch.cat(halves))
-    for other in (TrainConfig(**{**config.__dict__, "seed": 1}), config):
-        step = 7 if other is not config else 8
-        assert not torch.equal(augment.log_mels(mels(4), [200] * 4, other, step, range(4)), whole)
-        assert len(augment.waveform(clip, other, step, 3, 30.0)) != len(augment.waveform(clip, config, 7, 3, 30.0))
+    assert torch.equal(batch, torch.cat(halves))
+    for changed, step in ((dataclasses.replace(config, seed=1), 7), (config, 8)):
+        assert not torch.equal(augment.log_mels(mels(4), [200] * 4, changed, step, range(4)), batch)
+        assert len(augment.waveform(clip, changed, step, 3, 30.0)) != len(augment.waveform(clip, config, 7, 3, 30.0))
 
 
 def test_turning_on_one_kind_leaves_the_other_as_it_was():

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from tests.support import toy_whisper as toy_whisper
-from tmsearch.features.batches import Batches, order, padded
+from tests.support import toy_whisper
+from tmsearch.features.batches import Batches, clip_order, pad_labels
 from tmsearch.model import whisper as model
 
 AUGMENTED = {"spec_time_masks": 2, "spec_freq_masks": 2, "speed": 0.1, "level_db": 6.0, "throat_filter": 0.5}
@@ -20,28 +20,28 @@ def speech(tmp_path_factory):
 
 
 def test_padding_is_known_by_length_where_pad_and_end_are_one_token():
-    inputs, kept, labels = padded([[5, 6, 9], [5, 9]], start=1, filler=9)
+    inputs, positions, labels = pad_labels([[5, 6, 9], [5, 9]], start=1, filler=9)
     assert inputs.tolist() == [[1, 5, 6], [1, 5, 9]]
-    assert (kept.tolist(), labels.tolist()) == ([0, 1, 2, 3, 4], [5, 6, 9, 5, 9])
-    inputs, kept, labels = padded([[5, 6, 9], [5, 9]], start=1, filler=9, places=5)
+    assert (positions.tolist(), labels.tolist()) == ([0, 1, 2, 3, 4], [5, 6, 9, 5, 9])
+    inputs, positions, labels = pad_labels([[5, 6, 9], [5, 9]], start=1, filler=9, min_tokens=5)
     assert inputs.tolist() == [[1, 5, 6, 9, 9], [1, 5, 9, 9, 9]]
-    assert (kept.tolist(), labels.tolist()) == ([0, 1, 2, 5, 6], [5, 6, 9, 5, 9])
+    assert (positions.tolist(), labels.tolist()) == ([0, 1, 2, 5, 6], [5, 6, 9, 5, 9])
 
 
 def test_every_epoch_is_a_permutation_and_batches_run_across_epochs():
-    stream = [index for first in range(0, 60, 4) for index in order(10, 3, first, 4)]
+    stream = [index for first in range(0, 60, 4) for index in clip_order(10, 3, first, 4)]
     epochs = [stream[first : first + 10] for first in range(0, 60, 10)]
     assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) > 1
-    assert order(10, 3, 8, 25) == stream[8:33]
-    assert order(3, 0, 0, 7)[:3] != sorted(order(3, 0, 0, 7)[:3]) or order(3, 1, 0, 3) != [0, 1, 2]
+    assert clip_order(10, 3, 8, 25) == stream[8:33]
+    assert clip_order(3, 0, 0, 7)[:3] != sorted(clip_order(3, 0, 0, 7)[:3]) or clip_order(3, 1, 0, 3) != [0, 1, 2]
 
 
 CPU = torch.device("cpu")
 
 
 def clips_of(batch):
-    return [clip for run in batch.mels for clip in run]
+    return [clip for group in batch.mels for clip in group]
 
 
 def test_a_batch_depends_on_its_step_alone(toy, speech):
@@ -53,7 +53,7 @@ def test_a_batch_depends_on_its_step_alone(toy, speech):
     [again] = Batches(whisper, speech, config, CPU).micro_batches(3, 4)
     assert all(map(torch.equal, third.mels, again.mels))
     parts = [clip for part in batches.micro_batches(3, 2) for clip in clips_of(part)]
-    # The same clips, whatever they were parted into: in another order.
+    # The same clips, in another order, however they are divided.
     assert sorted(map(checksum, parts)) == sorted(map(checksum, clips_of(third)))
 
 
@@ -61,25 +61,25 @@ def checksum(clip):
     return (clip.shape[1], float(clip.double().sum()))
 
 
-def test_clips_are_heard_for_their_own_length_and_stand_with_their_labels(toy, speech):
+def test_clips_get_a_context_of_their_own_length_and_stand_with_their_labels(toy, speech):
     whisper = model.load(toy_whisper.config(toy))
     batches = Batches(whisper, speech, toy_whisper.config(toy), CPU)
     [batch] = batches.micro_batches(1, 4)
-    frames = [run.shape[2] for run in batch.mels]
+    frames = [group.shape[2] for group in batch.mels]
     assert frames == sorted(set(frames))
     assert len(frames) > 1
-    assert sum(len(run) for run in batch.mels) == 4 == len(batch.decoder_inputs)
+    assert sum(len(group) for group in batch.mels) == 4 == len(batch.decoder_inputs)
     rows = iter(batch.decoder_inputs)
-    for run in batch.mels:
-        for clip in run:
-            said = next(rows).tolist()[1:]
+    for group in batch.mels:
+        for clip in group:
+            ids = next(rows).tolist()[1:]
             [name] = [
                 name
                 for name in batches.clip_names(1)
-                if run.shape[2] == 2 * batches.context_rule.positions(batches.seconds[name])
-                and torch.equal(clip, batches.mels.batch([name], run.shape[2])[0])
+                if group.shape[2] == 2 * batches.context_rule.positions(batches.seconds[name])
+                and torch.equal(clip, batches.mels.batch([name], group.shape[2])[0])
             ]
-            assert said[: len(batches.labels[name]) - 1] == batches.labels[name][:-1]
+            assert ids[: len(batches.labels[name]) - 1] == batches.labels[name][:-1]
     by_row = (
         torch.full(batch.decoder_inputs.shape, -1).flatten().index_copy(0, batch.label_positions, batch.labels).tolist()
     )

@@ -131,14 +131,14 @@ def test_the_cache_is_used_and_keyed_by_every_input(corpus, tmp_path):
     log_mels(corpus, names, tiny, "none", tmp_path)
     silent = Silent(corpus.clips, (), corpus.fingerprint)
     assert log_mels(silent, names[::-1], tiny, "none", tmp_path).length("1.0.wav") > 0
-    for other in (
+    for changed in (
         (silent, names[:1], tiny, "none"),
         (silent, names, micro, "none"),
         (silent, names, tiny, "peak"),
         (Silent(corpus.clips, (), "another"), names, tiny, "none"),
     ):
         with pytest.raises(AssertionError, match="was decoded"):
-            log_mels(*other, tmp_path)
+            log_mels(*changed, tmp_path)
     assert len(list(tmp_path.iterdir())) == 1
 
 
@@ -147,24 +147,24 @@ def test_a_broken_cache_is_made_anew(corpus, tmp_path, damage):
     names, extractor = ["0.37.wav", "1.0.wav"], WhisperFeatureExtractor()
     right = log_mels(corpus, names, extractor, "none", tmp_path).batch(names, 200)
     path = cached(tmp_path)
-    whole = path.read_bytes()
-    flipped = bytearray(whole)
+    content = path.read_bytes()
+    flipped = bytearray(content)
     flipped[-1000] ^= 0x40
     path.write_bytes(
         {
-            "cut": whole[: len(whole) // 2],
+            "cut": content[: len(content) // 2],
             "empty": b"",
-            "header": b"\xff" * 64 + whole[64:],
+            "header": b"\xff" * 64 + content[64:],
             "flipped": bytes(flipped),
             "foreign": b"not a safetensors file at all",
         }[damage]
     )
     assert torch.equal(log_mels(corpus, names, extractor, "none", tmp_path).batch(names, 200), right)
-    assert path.read_bytes() == whole
+    assert path.read_bytes() == content
     assert [item.name for item in tmp_path.iterdir()] == [path.name]
 
 
-def test_what_a_killed_process_left_is_swept_up(corpus, tmp_path):
+def test_what_a_killed_process_left_is_removed(corpus, tmp_path):
     for name, age in (("mels-0.safetensors.1-aa.part", 7_200), ("mels-0.safetensors.2-bb.part", 10)):
         (tmp_path / name).write_bytes(b"half")
         os.utime(tmp_path / name, (time.time() - age,) * 2)
@@ -179,7 +179,7 @@ def test_a_cache_that_cannot_be_written_is_one_line(corpus, tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_normalisation_changes_the_features(corpus, tmp_path):
+def test_normalization_changes_the_features(corpus, tmp_path):
     extractor = WhisperFeatureExtractor()
     name = "11.3.wav"
     mels = {how: log_mels(corpus, [name], extractor, how, tmp_path).batch([name], 3000) for how in NORMALIZATIONS}
@@ -191,13 +191,13 @@ def test_normalisation_changes_the_features(corpus, tmp_path):
     assert torch.allclose(shift, torch.full_like(shift, float(np.log10(gain**2) / 4)), atol=1e-3)
 
 
-def test_levels_that_normalisation_reaches():
+def test_levels_that_normalization_reaches():
     quiet = 0.05 * speechlike(3.0)
-    assert 20 * np.log10(np.abs(normalize(quiet, "peak")).max()) == pytest.approx(log_mel.PEAK, abs=1e-3)
+    assert 20 * np.log10(np.abs(normalize(quiet, "peak")).max()) == pytest.approx(log_mel.PEAK_DBFS, abs=1e-3)
     rms = np.sqrt(np.mean(normalize(quiet, "rms").astype(float) ** 2))
-    assert 20 * np.log10(rms) == pytest.approx(log_mel.RMS, abs=1e-3)
+    assert 20 * np.log10(rms) == pytest.approx(log_mel.RMS_DBFS, abs=1e-3)
     loudness = pyloudnorm.Meter(16_000).integrated_loudness(normalize(quiet, "loudness").astype(float))
-    assert loudness == pytest.approx(log_mel.LOUDNESS, abs=0.01)
+    assert loudness == pytest.approx(log_mel.LOUDNESS_LUFS, abs=0.01)
     assert normalize(quiet, "none") is quiet
 
 
@@ -210,7 +210,7 @@ def test_no_gain_clips_and_silence_stays_silent():
             result = normalize(samples, how)
             assert result.dtype == np.float32
             assert np.isfinite(result).all()
-            assert how == "none" or np.abs(result).max() <= 10 ** (log_mel.PEAK / 20) + 1e-6
+            assert how == "none" or np.abs(result).max() <= 10 ** (log_mel.PEAK_DBFS / 20) + 1e-6
         np.testing.assert_array_equal(normalize(np.zeros(8_000, dtype=np.float32), how), np.zeros(8_000))
         assert normalize(np.zeros(0, dtype=np.float32), how).shape == (0,)
     np.testing.assert_array_equal(normalize(short, "loudness"), normalize(short, "rms"))

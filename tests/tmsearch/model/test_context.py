@@ -1,35 +1,31 @@
+import subprocess
+import sys
+
 import pytest
 
 from tmsearch.config import TrainConfig
 from tmsearch.errors import InputError
-from tmsearch.model.context import ContextRule, context_rule, max_context_seconds
-from tmsearch.model.forward import thinned
+from tmsearch.model.context import ContextRule, context_rule, full_context, max_context_seconds, thinned
 
 
-def test_a_clip_is_heard_for_its_length_and_a_margin_in_whole_steps():
+def test_a_clip_gets_its_length_and_a_margin_in_whole_steps():
     rule = ContextRule(max_positions=500, step_positions=25, full_positions=1500, silence=True)
-    assert [rule.positions(seconds) for seconds in (0.1, 0.3, 0.31, 2.0, 9.8, 9.9, 14.0)] == [
-        25,
-        25,
-        50,
-        125,
-        500,
-        500,
-        500,
-    ]
+    expected = {0.1: 25, 0.3: 25, 0.31: 50, 2.0: 125, 9.8: 500, 9.9: 500, 14.0: 500}
+    assert {seconds: rule.positions(seconds) for seconds in expected} == expected
     assert rule.seconds == 10.0
 
 
-def test_without_a_step_all_clips_are_heard_alike():
+def test_without_a_step_all_clips_get_the_same_context():
     assert [ContextRule(500, 0, 1500, True).positions(seconds) for seconds in (0.1, 9.0)] == [500, 500]
+    assert full_context(1500) == ContextRule(1500, 0, 1500, False)
 
 
-def test_runs_hold_every_clip_once_shorter_ones_first():
-    runs = list(ContextRule(500, 50, 1500, True).length_groups([4.0, 0.5, 3.9, 9.0, 0.7]))
-    assert runs == [(100, [1, 4]), (500, [0, 2]), (1000, [3])]
+def test_length_groups_hold_every_clip_once_shorter_ones_first():
+    groups = list(ContextRule(500, 50, 1500, True).length_groups([4.0, 0.5, 3.9, 9.0, 0.7]))
+    assert groups == [(100, [1, 4]), (500, [0, 2]), (1000, [3])]
 
 
-def test_the_longest_context_is_what_the_longest_clip_needs_unless_said():
+def test_the_longest_context_is_what_the_longest_clip_needs_unless_configured():
     assert max_context_seconds(TrainConfig(), 30.0, 14.73) == 15.0
     assert max_context_seconds(TrainConfig(), 30.0, 29.9) == 30.0
     assert max_context_seconds(TrainConfig(), 4.0, 3.9) == 4.0
@@ -38,12 +34,34 @@ def test_the_longest_context_is_what_the_longest_clip_needs_unless_said():
     assert not context_rule(TrainConfig(context_silence=False), 30.0, 9.0).silence
 
 
-def test_more_than_the_model_hears_is_refused():
+def test_more_than_the_model_takes_is_refused():
     with pytest.raises(InputError, match=r"^context_seconds: 16: openai/whisper-small hears 4 s at most$"):
         max_context_seconds(TrainConfig(context_seconds=16.0), 4.0, 3.0)
 
 
-def test_what_the_encoder_works_through_counts_the_few_positions_of_silence():
-    cut, heard = (ContextRule(500, 25, 1500, silence).mean_seconds([2.0, 9.9]) for silence in (False, True))
+def test_the_mean_context_counts_the_few_positions_of_silence():
+    cut = ContextRule(500, 25, 1500, False).mean_seconds([2.0, 9.9])
+    with_silence = ContextRule(500, 25, 1500, True).mean_seconds([2.0, 9.9])
     assert cut == pytest.approx((2.5 + 10.0) / 2)
-    assert heard - cut == pytest.approx(0.02 * (len(thinned(1375)) + len(thinned(1000))) / 2)
+    assert with_silence - cut == pytest.approx(0.02 * (len(thinned(1375)) + len(thinned(1000))) / 2)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 100, 1375])
+def test_thinned_silence_stands_for_all_of_it_dense_at_both_ends(count):
+    offsets, lengths = zip(*thinned(count), strict=True)
+    assert sum(lengths) == count
+    assert len(offsets) <= 24
+    start = 0
+    for offset, length in zip(offsets, lengths, strict=True):
+        assert start <= offset < start + length
+        start += length
+    assert lengths[0] == lengths[-1] == 1
+    assert thinned(0) == ()
+
+
+def test_context_and_cost_need_no_torch():
+    code = (
+        "import sys\nfrom tmsearch import model_sizes\nfrom tmsearch.model import context, cost\n"
+        "assert not {'torch', 'transformers'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -3,7 +3,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.support import toy_whisper as toy_whisper
+from tests.support import toy_whisper
 from tmsearch.model import cost, forward, trainable
 from tmsearch.model import whisper as model
 
@@ -20,7 +20,7 @@ from tmsearch.model import whisper as model
         ),
     ],
 )
-def test_arithmetic_is_that_which_torch_counts(tmp_path, shape, knobs):
+def test_the_arithmetic_is_what_torch_counts(tmp_path, shape, knobs):
     folder = toy_whisper.whisper_folder(tmp_path, shape)
     config = toy_whisper.config(folder, batch_size=3, **knobs)
     whisper = model.load(config)
@@ -28,22 +28,22 @@ def test_arithmetic_is_that_which_torch_counts(tmp_path, shape, knobs):
     ids = torch.full((3, 20), 5)
     mels = torch.zeros(3, 80, round(100 * (config.context_seconds or whisper.seconds)))
     # torch does not count the fused attention of a CPU
-    with FlopCounterMode(display=False) as counted, sdpa_kernel(SDPBackend.MATH):
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         embedded = whisper.model.model.decoder.embed_tokens(ids)
         hidden = forward.decode(whisper.model, embedded, forward.encode(whisper.model, [mels]))
         whisper.model.proj_out(hidden).sum().backward()
     estimated = cost.estimate(model.describe(str(folder)), config, label_tokens=20)
-    assert estimated.flops_per_step == pytest.approx(counted.get_total_flops(), rel=0.2)
+    assert estimated.flops_per_step == pytest.approx(counter.get_total_flops(), rel=0.2)
 
 
 def test_memory_holds_the_states_and_grows_with_what_is_trained_at_once(tmp_path):
     folder = toy_whisper.whisper_folder(tmp_path, toy_whisper.Shape(d_model=64, ffn=256))
-    facts = model.describe(str(folder))
+    info = model.describe(str(folder))
 
     def memory(**knobs):
-        return cost.estimate(facts, toy_whisper.config(folder, **knobs)).memory_bytes
+        return cost.estimate(info, toy_whisper.config(folder, **knobs)).memory_bytes
 
-    assert memory(batch_size=8) > 16 * facts.parameters
+    assert memory(batch_size=8) > 16 * info.parameters
     assert memory(batch_size=8) > memory(batch_size=4) > memory(batch_size=8, micro_batch_size=2)
     assert memory(freeze_encoder=True) < memory()
     assert memory(lora_r=4) < memory()
@@ -55,13 +55,13 @@ def test_activations_are_of_the_size_that_torch_keeps(tmp_path):
     config = toy_whisper.config(folder)
     whisper = model.load(config)
     trainable.prepare(whisper, config)
-    kept: dict[int, int] = {}
-    owned = {weight.untyped_storage().data_ptr() for weight in whisper.model.parameters()}
+    saved: dict[int, int] = {}  # bytes by address
+    weights = {weight.untyped_storage().data_ptr() for weight in whisper.model.parameters()}
 
     def pack(tensor):
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in owned:
-            kept[storage.data_ptr()] = storage.nbytes()
+        if storage.data_ptr() not in weights:
+            saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
@@ -72,22 +72,7 @@ def test_activations_are_of_the_size_that_torch_keeps(tmp_path):
     states = 16 * model.describe(str(folder)).parameters
     estimated = cost.estimate(model.describe(str(folder)), config).memory_bytes - states
     assert loss.requires_grad
-    assert estimated == pytest.approx(sum(kept.values()), rel=0.35)
-
-
-def test_what_is_moved_grows_with_what_is_trained_and_heard(tmp_path):
-    facts = model.describe(str(toy_whisper.whisper_folder(tmp_path, toy_whisper.Shape(d_model=64, ffn=256))))
-
-    def moved(seconds=None, **knobs):
-        return cost.estimate(facts, toy_whisper.config(tmp_path, **knobs), seconds=seconds).bytes_per_step
-
-    assert moved() > moved(seconds=1.0) > 4 * cost.UPDATE_MOVES * facts.parameters
-    assert moved(low_memory=True) == pytest.approx(moved() / 2, rel=1e-6)
-    assert moved(freeze_encoder=True) < moved()
-
-
-def test_the_copy_rate_is_one_that_a_computer_has():
-    assert 1e8 < cost.copy_rate(1, seconds=0.02) < 1e14
+    assert estimated == pytest.approx(sum(saved.values()), rel=0.35)
 
 
 def test_the_matmul_rate_is_one_that_a_computer_has():

@@ -4,21 +4,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.support import toy_whisper as toy_whisper
+from tests.support import toy_whisper
 from tmsearch.config import TrainConfig
+from tmsearch.demo.paths import DEMO
 from tmsearch.model import decoding
 from tmsearch.model import whisper as model
-from tmsearch.model.decoding import Decoder, transcribe
-from tmsearch.model.loops import loop_period
+from tmsearch.model.decoding import Decoder, loop_period, transcribe
 from tmsearch.model.tokens import prompt_ids
 
 ASSETS = Path(os.environ.get("TMSEARCH_ASSETS", Path(__file__).parents[3].parent / "shared/assets"))
-MICRO = Path(model.__file__).parents[1] / "demo/micro"
+MICRO = DEMO / "micro"
 
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory):
-    """A random model whose clips end at many places: its end token sounds like one that the first clip says third."""
+    """A random model whose clips end at many lengths: its end token resembles the third of the first clip's."""
     whisper = model.load(TrainConfig(model=str(toy_whisper.whisper_folder(tmp_path_factory.mktemp("toy")))))
     whisper.model.eval()
     third = greedy_ids(whisper, hums(whisper, 1), prompt_ids(whisper, "en", "transcribe"), 3)[0][2]
@@ -29,11 +29,11 @@ def toy(tmp_path_factory):
 
 
 def greedy_ids(whisper, mels, prompt, max_tokens):
-    return [heard.ids for heard in Decoder(whisper).greedy([mels], prompt, max_tokens)]
+    return [hypothesis.ids for hypothesis in Decoder(whisper).greedy([mels], prompt, max_tokens)]
 
 
 def hums(whisper, count, seconds=None):
-    """Log-mels of clips that differ in pitch and length, so that a model ends them at different places."""
+    """Log-mels of clips that differ in pitch and length, so that a model ends them at different lengths."""
     from tmsearch.features.log_mel import from_samples
 
     rng = torch.Generator().manual_seed(0)
@@ -46,24 +46,24 @@ def hums(whisper, count, seconds=None):
     return from_samples([wave.numpy() for wave in waves], whisper.extractor, frames)
 
 
-def generated(whisper, mels, new_tokens, **said):
-    """What transformers' own loop makes of the batch: text ids without the end."""
+def generated(whisper, mels, new_tokens, **options):
+    """The batch by transformers' own loop: text ids without the end."""
     stop = whisper.model.config.eos_token_id
-    out = whisper.model.generate(mels, max_length=new_tokens, **said)  # which Whisper counts behind the prompt
+    out = whisper.model.generate(mels, max_length=new_tokens, **options)  # which Whisper counts after the prompt
     return [[index for index in row if index != stop] for row in out.tolist()]
 
 
 @pytest.mark.parametrize("language", ["en", "de"])
-def test_toy_says_what_generate_says(toy, language):
+def test_toy_decodes_as_generate_does(toy, language):
     mels = hums(toy, 12)
     prompt = prompt_ids(toy, language, "transcribe")
-    ours = greedy_ids(toy, mels, prompt, 30)
-    assert ours == generated(toy, mels, 30, language=language, task="transcribe")
+    ids = greedy_ids(toy, mels, prompt, 30)
+    assert ids == generated(toy, mels, 30, language=language, task="transcribe")
     # Clips that all end together would not show that the batch shrinks rightly.
-    assert len({len(row) for row in ours}) > 2
+    assert len({len(row) for row in ids}) > 2
 
 
-def test_what_a_clip_says_does_not_depend_on_its_batch(toy):
+def test_a_hypothesis_does_not_depend_on_its_batch(toy):
     mels, prompt = hums(toy, 12), prompt_ids(toy, "en", "transcribe")
     together = greedy_ids(toy, mels, prompt, 30)
     assert together == [greedy_ids(toy, mels[index : index + 1], prompt, 30)[0] for index in range(12)]
@@ -84,19 +84,19 @@ def trimmed(whisper, seconds):
     return whisper
 
 
-def test_clips_heard_for_their_own_lengths_say_what_generate_says(tmp_path):
+def test_clips_of_their_own_context_decode_as_generate_does(tmp_path):
     folder = toy_whisper.whisper_folder(tmp_path, seed=2)
     whisper = model.load(TrainConfig(model=str(folder)))
     whisper.model.eval()
     short, long = hums(whisper, 5, 1.0), hums(whisper, 3, 1.6)
     prompt = prompt_ids(whisper, "en", "transcribe")
-    ours = [heard.ids for heard in Decoder(whisper).greedy([short, long], prompt, 20)]
-    theirs = []
+    ids = [hypothesis.ids for hypothesis in Decoder(whisper).greedy([short, long], prompt, 20)]
+    expected = []
     for mels, seconds in ((short, 1.0), (long, 1.6)):
         cut = trimmed(model.load(TrainConfig(model=str(folder))), seconds)
         cut.model.eval()
-        theirs += generated(cut, mels, 20, language="en", task="transcribe")
-    assert ours == theirs
+        expected += generated(cut, mels, 20, language="en", task="transcribe")
+    assert ids == expected
 
 
 def test_text_comes_without_special_tokens(toy):
@@ -117,18 +117,18 @@ def babbler(tmp_path_factory):
 
 
 def test_a_loop_is_cut_early_and_counted_with_all_its_words(babbler, monkeypatch):
-    prompt, mels = prompt_ids(babbler, "en", "transcribe"), hums(babbler, 12)
-    heard = Decoder(babbler).greedy([mels], prompt, 60)
-    looping = [one for one in heard if one.loops]
-    assert looping
-    assert all(len(one.ids) == 60 for one in heard)
+    prompt = prompt_ids(babbler, "en", "transcribe")
+    mels = hums(babbler, 12)
+    hypotheses = Decoder(babbler).greedy([mels], prompt, 60)
+    assert any(hypothesis.is_loop for hypothesis in hypotheses)
+    assert all(len(hypothesis.ids) == 60 for hypothesis in hypotheses)
     monkeypatch.setattr(decoding, "loop_period", lambda ids: 0)
-    whole = Decoder(babbler).greedy([mels], prompt, 60)
-    assert not any(one.loops for one in whole)
-    assert [one.ids for one in heard] == [one.ids for one in whole]
+    uncut = Decoder(babbler).greedy([mels], prompt, 60)
+    assert not any(hypothesis.is_loop for hypothesis in uncut)
+    assert [hypothesis.ids for hypothesis in hypotheses] == [hypothesis.ids for hypothesis in uncut]
 
 
-def test_what_loops_is_known_by_its_end():
+def test_a_loop_is_recognized_by_its_end():
     assert loop_period([1, 2, 3] + [7, 8] * 12) == 2
     assert loop_period([7] * 24) == 1
     assert loop_period([7] * 23) == 0
@@ -139,17 +139,17 @@ def test_what_loops_is_known_by_its_end():
 
 
 @pytest.mark.skipif(not MICRO.is_dir(), reason="the embedded micro Whisper is not there")
-def test_micro_says_what_generate_says():
+def test_micro_decodes_as_generate_does():
     whisper = model.load(TrainConfig(model="demo/micro"))
     whisper.model.eval()
     mels = hums(whisper, 8)
     prompt = prompt_ids(whisper, "en", "transcribe")
-    ours = greedy_ids(whisper, mels, prompt, 40)
-    assert ours == generated(whisper, mels, 40, language="en", task="transcribe")
+    ids = greedy_ids(whisper, mels, prompt, 40)
+    assert ids == generated(whisper, mels, 40, language="en", task="transcribe")
 
 
 @pytest.mark.skipif(not (ASSETS / "whisper-tiny.en").is_dir(), reason="needs ../shared/assets/whisper-tiny.en")
-def test_tiny_en_says_what_generate_says_of_real_speech():
+def test_tiny_en_decodes_real_speech_as_generate_does():
     import soundfile
 
     from tmsearch.features.log_mel import from_samples
@@ -160,5 +160,5 @@ def test_tiny_en_says_what_generate_says_of_real_speech():
     waves = [soundfile.read(clip, dtype="float32")[0] for clip in clips]
     mels = from_samples(waves, whisper.extractor, 500)
     prompt = prompt_ids(whisper, "en", "transcribe")
-    ours = greedy_ids(whisper, mels, prompt, 12)
-    assert ours == generated(trimmed(whisper, 5.0), mels, 12)
+    ids = greedy_ids(whisper, mels, prompt, 12)
+    assert ids == generated(trimmed(whisper, 5.0), mels, 12)

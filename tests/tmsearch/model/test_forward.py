@@ -2,13 +2,15 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from torch.nn import functional
 from transformers import WhisperFeatureExtractor
 
-from tests.support import toy_whisper as toy_whisper
-from tmsearch import demo
+from tests.support import toy_whisper
 from tmsearch.config import TrainConfig
+from tmsearch.demo.paths import CORPUS, DEMO
 from tmsearch.model import forward, trainable
 from tmsearch.model import whisper as model
+from tmsearch.model.forward import TokenTable
 
 
 @pytest.fixture(scope="module")
@@ -24,131 +26,210 @@ def load(folder, **knobs):
     return whisper.model.eval()
 
 
-def mels(*runs):
+def mels(*shapes):
+    """Random log-mels, a group for each (clips, frames)."""
     rng = torch.Generator().manual_seed(1)
-    return [torch.randn(clips, 80, frames, generator=rng) for clips, frames in runs]
+    return [torch.randn(clips, 80, frames, generator=rng) for clips, frames in shapes]
 
 
-def decoded(net, runs, ids):
-    return forward.decode(net, net.model.decoder.embed_tokens(ids), forward.encode(net, runs))
+def decoded(net, groups, ids):
+    return forward.decode(net, net.model.decoder.embed_tokens(ids), forward.encode(net, groups))
 
 
-def ids(clips, places=7):
-    return torch.randint(0, 250, (clips, places), generator=torch.Generator().manual_seed(2))
+def ids(clips, tokens=7):
+    return torch.randint(0, 250, (clips, tokens), generator=torch.Generator().manual_seed(2))
 
 
 @pytest.mark.parametrize("knobs", [{}, {"lora_r": 2, "lora_targets": "q_proj,v_proj,fc1"}], ids=["full", "adapters"])
-def test_at_the_whole_context_it_is_transformers_own(folder, knobs):
-    net, [whole] = load(folder, **knobs), mels((3, 200))
+def test_at_full_context_it_is_transformers_own(folder, knobs):
+    net = load(folder, **knobs)
+    [full] = mels((3, 200))
     with torch.no_grad():
-        theirs = net.model(input_features=whole, decoder_input_ids=ids(3), use_cache=False)
-        encoded = forward.encode(net, [whole])
-        assert torch.allclose(encoded.states, theirs.encoder_last_hidden_state.flatten(0, 1), atol=1e-5)
-        assert torch.allclose(decoded(net, [whole], ids(3)), theirs.last_hidden_state, atol=1e-4)
+        expected = net.model(input_features=full, decoder_input_ids=ids(3), use_cache=False)
+        encoded = forward.encode(net, [full])
+        assert torch.allclose(encoded.states, expected.encoder_last_hidden_state.flatten(0, 1), atol=1e-5)
+        assert torch.allclose(decoded(net, [full], ids(3)), expected.last_hidden_state, atol=1e-4)
 
 
-def test_a_run_hears_what_a_model_cut_to_its_length_hears(folder):
-    net, [short] = load(folder), mels((2, 120))
+def test_a_group_is_encoded_as_by_a_model_cut_to_its_length(folder):
+    net = load(folder)
+    [short] = mels((2, 120))
     with torch.no_grad():
-        ours = forward.encode(net, [short]).states
+        states = forward.encode(net, [short]).states
         encoder = net.model.encoder
         encoder.embed_positions = torch.nn.Embedding.from_pretrained(encoder.embed_positions.weight[:60])
         net.config.max_source_positions = 60
-        theirs = encoder(short).last_hidden_state.flatten(0, 1)
-    assert torch.allclose(ours, theirs, atol=1e-5)
+        expected = encoder(short).last_hidden_state.flatten(0, 1)
+    assert torch.allclose(states, expected, atol=1e-5)
 
 
-def test_a_clip_does_not_hear_its_neighbours(folder):
-    net, runs = load(folder), mels((2, 60), (1, 100), (3, 200))
+def test_a_clip_does_not_attend_to_its_neighbours(folder):
+    net = load(folder)
+    groups = mels((2, 60), (1, 100), (3, 200))
     with torch.no_grad():
-        together = decoded(net, runs, ids(6))
+        together = decoded(net, groups, ids(6))
         first = 0
-        for run in runs:
-            alone = decoded(net, [run], ids(6)[first : first + len(run)])
-            assert torch.allclose(together[first : first + len(run)], alone, atol=1e-4)
-            first += len(run)
+        for group in groups:
+            alone = decoded(net, [group], ids(6)[first : first + len(group)])
+            assert torch.allclose(together[first : first + len(group)], alone, atol=1e-4)
+            first += len(group)
 
 
-def test_a_place_does_not_see_those_behind_it(folder):
-    net, runs = load(folder), mels((2, 60))
-    changed = ids(2).clone()
-    changed[:, 4:] = 3
+def test_a_token_does_not_attend_to_later_ones(folder):
+    net = load(folder)
+    groups = mels((2, 60))
+    changed_ids = ids(2).clone()
+    changed_ids[:, 4:] = 3
     with torch.no_grad():
-        one, other = decoded(net, runs, ids(2)), decoded(net, runs, changed)
-    assert torch.equal(one[:, :4], other[:, :4])
-    assert not torch.allclose(one[:, 4:], other[:, 4:])
+        states = decoded(net, groups, ids(2))
+        changed = decoded(net, groups, changed_ids)
+    assert torch.equal(states[:, :4], changed[:, :4])
+    assert not torch.allclose(states[:, 4:], changed[:, 4:])
 
 
 def test_gradients_are_those_of_transformers(folder):
-    ours, theirs = load(folder), load(folder)
-    [whole] = mels((2, 200))
+    net = load(folder)
+    reference = load(folder)
+    [full] = mels((2, 200))
     # The states' squares would not do: behind a layer norm their sum hardly depends on anything.
     weights = torch.randn(2, 7, 16, generator=torch.Generator().manual_seed(3))
-    (decoded(ours, [whole], ids(2)) * weights).sum().backward()
-    out = theirs.model(input_features=whole, decoder_input_ids=ids(2), use_cache=False)
+    (decoded(net, [full], ids(2)) * weights).sum().backward()
+    out = reference.model(input_features=full, decoder_input_ids=ids(2), use_cache=False)
     (out.last_hidden_state * weights).sum().backward()
-    expected = {name: weight.grad for name, weight in theirs.named_parameters() if weight.grad is not None}
-    found = {name: weight.grad for name, weight in ours.named_parameters() if weight.grad is not None}
-    assert found.keys() == expected.keys()
+    expected = {name: weight.grad for name, weight in reference.named_parameters() if weight.grad is not None}
+    gradients = {name: weight.grad for name, weight in net.named_parameters() if weight.grad is not None}
+    assert gradients.keys() == expected.keys()
     for name, gradient in expected.items():
-        assert torch.allclose(found[name], gradient, rtol=1e-3, atol=1e-3 * float(gradient.abs().max())), name
+        assert torch.allclose(gradients[name], gradient, rtol=1e-3, atol=1e-3 * float(gradient.abs().max())), name
 
 
 @pytest.mark.parametrize("knob", ["dropout", "attention_dropout", "stochastic_depth"])
 def test_what_regularises_does_so_in_training_only(folder, knob):
-    net, runs = load(folder, **{knob: 0.5}), mels((2, 60))
+    net = load(folder, **{knob: 0.5})
+    groups = mels((2, 60))
     with torch.no_grad():
-        calm = decoded(net, runs, ids(2))
-        assert torch.equal(calm, decoded(net, runs, ids(2)))
+        calm = decoded(net, groups, ids(2))
+        assert torch.equal(calm, decoded(net, groups, ids(2)))
         net.train()
         torch.manual_seed(3)
-        noisy = [decoded(net, runs, ids(2)) for _ in range(4)]
-    assert any(not torch.equal(calm, one) for one in noisy)
-    assert any(not torch.equal(noisy[0], one) for one in noisy[1:])
+        noisy = [decoded(net, groups, ids(2)) for _ in range(4)]
+    assert any(not torch.equal(calm, states) for states in noisy)
+    assert any(not torch.equal(noisy[0], states) for states in noisy[1:])
 
 
-@pytest.mark.parametrize("count", [1, 2, 7, 100, 1375])
-def test_thinned_silence_stands_for_all_of_it_close_together_at_both_ends(count):
-    places, lengths = zip(*forward.thinned(count), strict=True)
-    assert sum(lengths) == count
-    assert len(places) <= 24
-    starts = [sum(lengths[:index]) for index in range(len(lengths))]
-    assert all(start <= place < start + length for start, place, length in zip(starts, places, lengths, strict=True))
-    assert lengths[0] == lengths[-1] == 1
-    assert forward.thinned(0) == ()
+def padded(mel, frames):
+    """The group with silence, which is its clips' lowest value, up to `frames`."""
+    quiet = mel.amin(dim=(1, 2), keepdim=True).expand(*mel.shape[:2], frames - mel.shape[2])
+    return torch.cat([mel, quiet], dim=2)
 
 
-def padded(run, frames):
-    """The run as its users hear it: silence, which is its lowest value, up to `frames`."""
-    quiet = run.amin(dim=(1, 2), keepdim=True).expand(*run.shape[:2], frames - run.shape[2])
-    return torch.cat([run, quiet], dim=2)
-
-
-def test_all_of_the_silence_is_the_whole_encoder(folder, monkeypatch):
-    monkeypatch.setattr(forward, "thinned", lambda count: tuple((place, 1) for place in range(count)))
-    net, runs = load(folder), [run.abs() for run in mels((3, 120), (2, 60))]
-    for run in runs:
-        run[:, :, -6:] = 0.0  # as quiet as what the convolutions see beyond the window's end
+def test_silence_that_is_not_thinned_gives_the_full_encoder(folder, monkeypatch):
+    monkeypatch.setattr(forward, "thinned", lambda count: tuple((offset, 1) for offset in range(count)))
+    net = load(folder)
+    groups = [mel.abs() for mel in mels((3, 120), (2, 60))]
+    for mel in groups:
+        mel[:, :, -6:] = 0.0  # as quiet as what the convolutions see beyond the window's end
     with torch.no_grad():
-        ours = forward.decode(net, net.model.decoder.embed_tokens(ids(5)), forward.encode(net, runs, silence=True))
-        theirs = decoded(net, [padded(run, 200) for run in runs], ids(5))
-    assert torch.allclose(ours, theirs, atol=1e-4)
+        encoded = forward.encode(net, groups, silence=True)
+        states = forward.decode(net, net.model.decoder.embed_tokens(ids(5)), encoded)
+        expected = decoded(net, [padded(mel, 200) for mel in groups], ids(5))
+    assert torch.allclose(states, expected, atol=1e-4)
 
 
-@pytest.mark.skipif(not demo.CORPUS.is_dir(), reason="the embedded demo is not there")
-def test_thinned_silence_gives_most_of_what_cutting_it_takes():
-    whisper = model.load(TrainConfig(model=str(demo.FOLDER / "micro")))
-    net, extractor = whisper.model.eval(), WhisperFeatureExtractor.from_pretrained(demo.FOLDER / "micro")
-    lost, left = [], []
-    for path in sorted(demo.CORPUS.rglob("*.flac"))[:12]:
+@pytest.mark.skipif(not CORPUS.is_dir(), reason="the embedded demo is not there")
+def test_thinned_silence_recovers_most_of_what_cutting_it_loses():
+    whisper = model.load(TrainConfig(model="demo/micro"))
+    net = whisper.model.eval()
+    extractor = WhisperFeatureExtractor.from_pretrained(DEMO / "micro")
+    lost_by_cutting = []
+    lost_by_thinning = []
+    for path in sorted(CORPUS.rglob("*.flac"))[:12]:
         wave, rate = soundfile.read(path, dtype="float32")
         wave = np.repeat(wave, extractor.sampling_rate // rate)
         mel = extractor(wave, sampling_rate=extractor.sampling_rate, return_tensors="pt").input_features
         own = round(50 * (len(wave) / extractor.sampling_rate + 0.2))
         with torch.no_grad():
-            whole = forward.encode(net, [mel]).states[:own]
-            cut, thinned = (forward.encode(net, [mel[..., : 2 * own]], silence).states for silence in (False, True))
-        lost.append(float((cut - whole).norm() / whole.norm()))
-        left.append(float((thinned[:own] - whole).norm() / whole.norm()))
-    assert max(left) < 0.1
-    assert sum(left) < sum(lost) / 3
+            full = forward.encode(net, [mel]).states[:own]
+            cut = forward.encode(net, [mel[..., : 2 * own]], silence=False).states
+            thinned = forward.encode(net, [mel[..., : 2 * own]], silence=True).states
+        lost_by_cutting.append(float((cut - full).norm() / full.norm()))
+        lost_by_thinning.append(float((thinned[:own] - full).norm() / full.norm()))
+    assert max(lost_by_thinning) < 0.1
+    assert sum(lost_by_thinning) < sum(lost_by_cutting) / 3
+
+
+IDS = torch.tensor([[3, 5, 5], [7, 3, 9]])
+LABELS = torch.tensor([5, 9, 9, 200])
+
+
+def mixed(embedded):
+    """Something between both ends of the decoder."""
+    return embedded.flatten(0, 1)[:4].tanh() * 2 + embedded.sum() * 0.01
+
+
+def by_autograd(net, smoothing, times):
+    for _ in range(times):
+        logits = net.proj_out(mixed(net.model.decoder.embed_tokens(IDS)))
+        loss = functional.cross_entropy(logits, LABELS, reduction="sum", label_smoothing=smoothing) / 10
+        loss.backward()
+    return loss.item()
+
+
+def by_hand(net, table, smoothing, times):
+    for _ in range(times):
+        embedded = table.embed(IDS)
+        hidden = mixed(embedded)
+        loss, gradient = table.loss(hidden, LABELS, 10, smoothing)
+        hidden.backward(gradient)
+        table.add_gradient(IDS, embedded)
+    return float(loss)
+
+
+def untied(net):
+    net.proj_out.weight = torch.nn.Parameter(net.proj_out.weight.detach().clone() * 1.5)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("times", [1, 3], ids=["one micro-batch", "three"])
+@pytest.mark.parametrize("change", [lambda net: None, untied], ids=["tied", "untied"])
+def test_loss_and_gradients_are_those_of_autograd(folder, smoothing, times, change):
+    net = model.load(toy_whisper.config(folder)).model
+    reference = model.load(toy_whisper.config(folder)).model
+    change(net)
+    change(reference)
+    table = TokenTable(net)
+    for _ in range(2):  # the second time with reused buffers
+        expected = by_autograd(reference, smoothing, times)
+        assert by_hand(net, table, smoothing, times) == pytest.approx(expected, rel=1e-5)
+        for name in ("model.decoder.embed_tokens", "proj_out"):
+            expected = reference.get_submodule(name).weight.grad
+            assert torch.allclose(net.get_submodule(name).weight.grad, expected, atol=1e-5)
+        reference.zero_grad(set_to_none=True)
+        net.zero_grad(set_to_none=True)
+
+
+def test_a_frozen_table_gets_no_gradient(folder):
+    net = model.load(toy_whisper.config(folder)).model.requires_grad_(False)
+    table = TokenTable(net)
+    embedded = table.embed(IDS)
+    assert not embedded.requires_grad
+    hidden = mixed(embedded).requires_grad_()
+    _, gradient = table.loss(hidden, LABELS, 10)
+    hidden.backward(gradient)
+    table.add_gradient(IDS, embedded)
+    assert net.proj_out.weight.grad is None
+    assert hidden.grad is not None
+
+
+def test_in_bf16_it_is_close(folder):
+    net = model.load(toy_whisper.config(folder)).model
+    hidden = torch.randn(4, 16, generator=torch.Generator().manual_seed(0))
+    exact, gradient = TokenTable(net).loss(hidden, LABELS, 4)
+    right = net.proj_out.weight.grad.clone()
+    net.zero_grad(set_to_none=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss, near = TokenTable(net).loss(hidden, LABELS, 4)
+    assert loss.dtype == near.dtype == net.proj_out.weight.grad.dtype == torch.float32
+    assert float(loss) == pytest.approx(float(exact), rel=0.02)
+    assert torch.allclose(near, gradient, atol=0.05)
+    assert torch.allclose(net.proj_out.weight.grad, right, atol=0.02)

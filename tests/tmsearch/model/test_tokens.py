@@ -4,15 +4,16 @@ from pathlib import Path
 import pytest
 from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
-from tests.support import toy_whisper as toy_whisper
+from tests.support import toy_whisper
 from tmsearch.config import TrainConfig
+from tmsearch.demo.paths import DEMO
 from tmsearch.errors import InputError
 from tmsearch.model import whisper as model
 from tmsearch.model.tokens import label_ids, prompt_ids
 from tmsearch.model.whisper import Whisper
 
 ASSETS = Path(os.environ.get("TMSEARCH_ASSETS", Path(__file__).parents[3].parent / "shared/assets"))
-MICRO = Path(model.__file__).parents[1] / "demo/micro"
+MICRO = DEMO / "micro"
 
 
 def whisper(tokenizer, *, multilingual=True):
@@ -69,9 +70,9 @@ def test_golden_ids_of_tiny_en():
 def test_ids_of_micro_read_back():
     micro = model.load(TrainConfig(model="demo/micro"))
     ids = label_ids(micro, "Golf five, move.", "en", "transcribe")
-    said = micro.tokenizer.convert_ids_to_tokens(ids)
-    assert said[:3] == ["<|en|>", "<|transcribe|>", "<|notimestamps|>"]
-    assert said[-1] == "<|endoftext|>"
+    tokens = micro.tokenizer.convert_ids_to_tokens(ids)
+    assert tokens[:3] == ["<|en|>", "<|transcribe|>", "<|notimestamps|>"]
+    assert tokens[-1] == "<|endoftext|>"
     assert micro.tokenizer.decode(ids, skip_special_tokens=True) == " Golf five, move."
 
 
@@ -93,13 +94,13 @@ def test_labels_never_start_a_transcript_and_end_once(large_v3):
     assert large_v3.tokenizer.decode(ids[3:-1]) == " hi <|startoftranscript|> <|endoftext|> <|en|>"
 
 
-def test_white_space_of_the_table_is_not_learnt(large_v3):
+def test_white_space_of_the_table_is_not_learned(large_v3):
     tidy = label_ids(large_v3, "a b", "en", "transcribe")
     assert label_ids(large_v3, " a \n\t b ", "en", "transcribe") == tidy
     assert label_ids(large_v3, "  ", "en", "transcribe") == [50259, 50360, 50364, 50257]
 
 
-def test_an_unknown_language_or_task_is_said(large_v3):
+def test_an_unknown_language_or_task_is_reported(large_v3):
     with pytest.raises(InputError, match=r"toy: knows no <\|xx\|>; check data.language"):
         label_ids(large_v3, "hi", "xx", "transcribe")
     with pytest.raises(InputError, match=r"knows no <\|sing\|>"):

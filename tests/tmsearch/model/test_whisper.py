@@ -10,15 +10,16 @@ import pytest
 import torch
 from transformers import WhisperForConditionalGeneration
 
-from tests.support import toy_whisper as toy_whisper
+from tests.support import toy_whisper
 from tests.support.hub_server import Hub, hub_environment, refusing_url
 from tmsearch.config import TrainConfig
+from tmsearch.demo.paths import DEMO
 from tmsearch.errors import InputError
 from tmsearch.model import trainable
 from tmsearch.model import whisper as model
 
 ROOT = Path(__file__).parents[3]
-MICRO = Path(model.__file__).parents[1] / "demo/micro"
+MICRO = DEMO / "micro"
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def test_a_half_precision_checkpoint_is_loaded_in_float32_with_sdpa(folder, tmp_
     assert whisper.is_multilingual
 
 
-def test_what_old_checkpoints_force_is_taken_out(tmp_path):
+def test_what_old_checkpoints_force_is_removed(tmp_path):
     whisper = load(toy_whisper.whisper_folder(tmp_path, old_style=True))
     assert getattr(whisper.model.generation_config, "forced_decoder_ids", None) is None
     assert getattr(whisper.model.config, "forced_decoder_ids", None) is None
@@ -81,7 +82,7 @@ def test_what_old_checkpoints_force_is_taken_out(tmp_path):
         ),
     ],
 )
-def test_a_broken_folder_is_said_in_one_line(copied, spoil, message, capfd):
+def test_a_broken_folder_is_reported_in_one_line(copied, spoil, message, capfd):
     spoil(copied)
     with pytest.raises(InputError, match=message) as error:
         load(copied)
@@ -100,7 +101,7 @@ def edit(path, name="config.json", **changes):
     (path / name).write_text(json.dumps(content | changes))
 
 
-def test_names_that_are_nowhere_are_said_at_once(tmp_path):
+def test_names_that_are_nowhere_are_reported_at_once(tmp_path):
     (tmp_path / "file").write_text("")
     for name, message in [
         (str(tmp_path / "file"), "a file, not a model folder"),
@@ -131,14 +132,14 @@ def test_the_described_number_of_parameters_is_the_models(folder):
 
 
 @pytest.mark.parametrize(
-    ("said", "size", "expected"), [(None, 51_864, False), (None, 51_865, True), (False, 300, False)]
+    ("declared", "size", "expected"), [(None, 51_864, False), (None, 51_865, True), (False, 300, False)]
 )
-def test_languages_by_the_generation_config_else_by_the_vocabulary(copied, said, size, expected):
+def test_languages_by_the_generation_config_else_by_the_vocabulary(copied, declared, size, expected):
     edit(copied, vocab_size=size)
-    if said is None:
+    if declared is None:
         (copied / "generation_config.json").unlink()
     else:
-        edit(copied, "generation_config.json", is_multilingual=said)
+        edit(copied, "generation_config.json", is_multilingual=declared)
     assert model.describe(str(copied)).is_multilingual is expected
 
 
@@ -157,8 +158,9 @@ from tmsearch import hub
 from tmsearch.model import whisper
 hub.LOOKUP_TIMEOUT = {deadline}
 from tmsearch.config import TrainConfig
+from tmsearch.demo.paths import DEMO
 from tmsearch.errors import InputError
-for name, revision in {asked!r}:
+for name, revision in {models!r}:
     try:
         if name == "me/described":
             print(name, whisper.describe(name, revision).d_model)
@@ -169,9 +171,9 @@ for name, revision in {asked!r}:
 """
 
 
-def ask(environment, *asked, deadline=8.0):
+def ask(environment, *models, deadline=8.0):
     """What a fresh process prints that loads each (name, revision); me/described is only described."""
-    script = HUB.format(root=str(ROOT), asked=asked, deadline=deadline)
+    script = HUB.format(root=str(ROOT), models=models, deadline=deadline)
     done = subprocess.run(
         [sys.executable, "-c", script], env=os.environ | environment, capture_output=True, text=True, check=True
     )
@@ -181,10 +183,10 @@ def ask(environment, *asked, deadline=8.0):
 
 def test_hub_models_load_by_id_revision_and_token_and_from_the_cache_later(folder, tmp_path):
     wide = toy_whisper.whisper_folder(tmp_path / "wide", toy_whisper.Shape(d_model=32))
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / "config.json").write_text('{"model_type": "bert"}')
-    (other / "model.safetensors").write_bytes(b"")
+    bert = tmp_path / "bert"
+    bert.mkdir()
+    (bert / "config.json").write_text('{"model_type": "bert"}')
+    (bert / "model.safetensors").write_bytes(b"")
     pickled = Path(shutil.copytree(folder, tmp_path / "pickled"))
     (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
     repos = {
@@ -192,11 +194,11 @@ def test_hub_models_load_by_id_revision_and_token_and_from_the_cache_later(folde
         ("model", "me/described"): {"main": wide},
         ("model", "me/private"): {"main": folder},
         ("model", "me/gated"): {"main": folder},
-        ("model", "me/bert"): {"main": other},
+        ("model", "me/bert"): {"main": bert},
         ("model", "me/pickled"): {"main": pickled},
     }
     with Hub(repos, private={"me/private"}, gated={"me/gated"}, token="hf_right") as hub:
-        said = ask(
+        printed = ask(
             hub.environment(tmp_path / "home"),
             ("me/toy", None),
             ("me/toy", "v1"),
@@ -208,49 +210,49 @@ def test_hub_models_load_by_id_revision_and_token_and_from_the_cache_later(folde
             ("me/none", None),
             ("me/described", None),
         )
-        assert said[:2] == ["me/toy 16", "me/toy 32"]
-        assert said[2] == "me/toy: has no revision v2 at 127.0.0.1; check model_revision"
-        assert said[3] == said[7].replace("me/none", "me/private")
-        assert "me/none: no folder here, and none at 127.0.0.1 that the public" in said[7]
-        assert "check model and HF_TOKEN" in said[7]
-        assert said[4].startswith("me/gated: gated for the public")
-        assert said[5] == "me/bert: a model of type bert, not a Whisper; give a Whisper checkpoint"
-        assert said[8] == "me/described 32"
-        assert not any("safetensors" in one for one in hub.requests if "me/described" in one)
-        assert any("safetensors" in one for one in hub.requests if "me/toy" in one)
-        assert "me/pickled: no model.safetensors on the hub; pickled weights are never loaded" in said[6]
+        assert printed[:2] == ["me/toy 16", "me/toy 32"]
+        assert printed[2] == "me/toy: has no revision v2 at 127.0.0.1; check model_revision"
+        assert printed[3] == printed[7].replace("me/none", "me/private")
+        assert "me/none: no folder here, and none at 127.0.0.1 that the public" in printed[7]
+        assert "check model and HF_TOKEN" in printed[7]
+        assert printed[4].startswith("me/gated: gated for the public")
+        assert printed[5] == "me/bert: a model of type bert, not a Whisper; give a Whisper checkpoint"
+        assert printed[8] == "me/described 32"
+        assert not any("safetensors" in request for request in hub.requests if "me/described" in request)
+        assert any("safetensors" in request for request in hub.requests if "me/toy" in request)
+        assert "me/pickled: no model.safetensors on the hub; pickled weights are never loaded" in printed[6]
         assert ask(hub.environment(tmp_path / "home2", "hf_right"), ("me/private", None)) == ["me/private 16"]
     offline = hub_environment(refusing_url(), tmp_path / "home")
-    said = ask(offline, ("me/toy", None), ("me/toy", "v1"), ("me/unseen", None))
-    assert said[:2] == ["me/toy 16", "me/toy 32"]
-    assert "me/unseen: no folder here, and 127.0.0.1 cannot be reached" in said[2]
+    printed = ask(offline, ("me/toy", None), ("me/toy", "v1"), ("me/unseen", None))
+    assert printed[:2] == ["me/toy 16", "me/toy 32"]
+    assert "me/unseen: no folder here, and 127.0.0.1 cannot be reached" in printed[2]
 
 
 def test_a_hub_that_never_answers_is_given_up_within_seconds(tmp_path):
     with Hub({}, stalls=True) as hub:
-        said = ask(hub.environment(tmp_path), ("me/toy", None), deadline=0.5)
-    assert "me/toy: no folder here, and 127.0.0.1 did not answer within 0.5 s" in said[0]
+        printed = ask(hub.environment(tmp_path), ("me/toy", None), deadline=0.5)
+    assert "me/toy: no folder here, and 127.0.0.1 did not answer within 0.5 s" in printed[0]
 
 
-def test_merged_adapters_say_what_unmerged_ones_say(folder):
+def test_merged_adapters_compute_what_unmerged_ones_do(folder):
     config = toy_whisper.config(folder, lora_r=2, lora_dropout=0.0, lora_targets="q_proj,v_proj,fc1")
     whisper = model.load(config)
     torch.manual_seed(0)
     trainable.prepare(whisper, config)
     for name, weight in trainable.trainable_parameters(whisper).items():
         assert ".lora_" in name
-        torch.nn.init.normal_(weight, std=0.1)  # B begins at zero, which would hide a wrong merge
+        torch.nn.init.normal_(weight, std=0.1)  # B starts at zero, which would hide a wrong merge
     whisper.model.eval()
     mels = torch.randn(1, 80, 200, generator=torch.Generator().manual_seed(0))
     ids = torch.tensor([[257, 258, 261, 263]])
-    folded = trainable.merge_adapters(whisper)
+    merged = trainable.merge_adapters(whisper)
     with torch.no_grad():
         adapted = whisper.model(input_features=mels, decoder_input_ids=ids).logits
-        assert torch.allclose(folded.model(input_features=mels, decoder_input_ids=ids).logits, adapted, atol=1e-4)
+        assert torch.allclose(merged.model(input_features=mels, decoder_input_ids=ids).logits, adapted, atol=1e-4)
         bare = load(folder).model.eval()(input_features=mels, decoder_input_ids=ids).logits
     assert (bare - adapted).abs().max() > 0.01
-    assert set(folded.model.state_dict()) == set(load(folder).model.state_dict())
-    assert trainable.trainable_parameters(whisper)  # the one given is as it was
+    assert set(merged.model.state_dict()) == set(load(folder).model.state_dict())
+    assert trainable.trainable_parameters(whisper)  # the given model is unchanged
     plain = load(folder)
     assert trainable.merge_adapters(plain) is plain
 

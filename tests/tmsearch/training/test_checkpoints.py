@@ -93,11 +93,11 @@ def test_a_damaged_checkpoint_is_refused_and_passed_by(tmp_path, damage):
 
 def test_a_renamed_checkpoint_is_refused(tmp_path):
     folder = checkpoints.save(tmp_path, a_checkpoint(40))
-    other = folder.rename(tmp_path / "step-000050")
+    renamed = folder.rename(tmp_path / "step-000050")
     with pytest.raises(CheckpointError, match="holds step 40"):
-        checkpoints.load(other)
+        checkpoints.load(renamed)
     with pytest.raises(CheckpointError, match="not named like a checkpoint"):
-        checkpoints.load(other.rename(tmp_path / "fifty"))
+        checkpoints.load(renamed.rename(tmp_path / "fifty"))
 
 
 def test_the_newest_up_to_a_step_is_found_among_odd_folders(tmp_path):
@@ -150,12 +150,12 @@ for name in ("save_file", "_sync", "_sha256", "discard"):
     setattr(checkpoints, name, mortal(getattr(checkpoints, name)))
 checkpoints.json.dumps = mortal(checkpoints.json.dumps)
 tensors = {{"weights": {{"a": torch.zeros(3)}}, "moments": {{"b": torch.zeros(3)}}}}
-one = checkpoints.Checkpoint(40, tensors, {{}})
-checkpoints.save(Path({folder!r}) / "0", one)
+checkpoint = checkpoints.Checkpoint(40, tensors, {{}})
+checkpoints.save(Path({folder!r}) / "0", checkpoint)
 for at in range(1, calls + 1):
     if (child := os.fork()) == 0:
         calls, last_words = 0, at
-        checkpoints.save(Path({folder!r}) / str(at), one)
+        checkpoints.save(Path({folder!r}) / str(at), checkpoint)
         os._exit(0)
     assert os.waitpid(child, 0)[1] == signal.SIGKILL, at
 print(calls)
@@ -173,8 +173,8 @@ def test_a_process_killed_anywhere_in_a_write_leaves_the_one_before(tmp_path):
     survivors = []
     for at in range(1, places + 1):
         folder = tmp_path / str(at)
-        found = checkpoints.latest(folder)
-        survivors.append(checkpoints.load(found).step)
+        newest = checkpoints.latest(folder)
+        survivors.append(checkpoints.load(newest).step)
         checkpoints.keep_only(folder, survivors)
         assert {path.name for path in folder.iterdir()} <= {"step-000020", "step-000040"}
     assert survivors == [20] * (places - 1) + [40]

@@ -59,21 +59,21 @@ def test_moments_may_be_kept_in_bf16_and_come_back_close(tmp_path):
     whisper = model.load(toy_whisper.config(toy_whisper.whisper_folder(tmp_path)))
     config = toy_whisper.config(tmp_path)
     trainable.prepare(whisper, config)
-    one, other = optimizer.adamw(whisper, config), optimizer.adamw(whisper, config)
+    trained, restored = optimizer.adamw(whisper, config), optimizer.adamw(whisper, config)
     weights = trainable.trainable_parameters(whisper)
     for weight in weights.values():
         weight.grad = torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
-    one.step()
-    exact, short = optimizer.moments(one, weights), optimizer.moments(one, weights, exact=False)
+    trained.step()
+    exact, short = optimizer.moments(trained, weights), optimizer.moments(trained, weights, exact=False)
     assert {value.dtype for value in short.values() if value.ndim} == {torch.bfloat16}
-    optimizer.set_moments(other, weights, short)
-    back = optimizer.moments(other, weights)
+    optimizer.set_moments(restored, weights, short)
+    back = optimizer.moments(restored, weights)
     assert back.keys() == exact.keys()
     assert all(value.dtype == torch.float32 for value in back.values())
     for name, value in exact.items():
         assert torch.allclose(back[name], value, rtol=2**-7), name
     assert not all(torch.equal(back[name], value) for name, value in exact.items())
-    other.step()
+    restored.step()
 
 
 def test_rounding_goes_to_a_neighbour_and_is_right_on_average():

@@ -50,10 +50,10 @@ def tensors(folder):
     return {f"{group}/{name}": value for group, named in saved.tensors.items() for name, value in named.items()}
 
 
-def differing(one, other):
-    one, other = tensors(one), tensors(other)
-    assert one.keys() == other.keys()
-    return [name for name in one if not torch.equal(one[name], other[name])]
+def differing(first, second):
+    first, second = tensors(first), tensors(second)
+    assert first.keys() == second.keys()
+    return [name for name in first if not torch.equal(first[name], second[name])]
 
 
 @pytest.mark.parametrize(
@@ -81,9 +81,9 @@ def test_a_training_in_pieces_equals_the_unbroken_one_to_the_bit(toy, speech, tm
 
 
 def test_the_comparison_above_can_fail(toy, speech, tmp_path):
-    one = train.train(toy_whisper.config(toy), speech, toy_whisper.stretch(tmp_path / "one", 2), quiet)
-    other = train.train(toy_whisper.config(toy, seed=1), speech, toy_whisper.stretch(tmp_path / "other", 2), quiet)
-    assert differing(one.checkpoint, other.checkpoint)
+    first = train.train(toy_whisper.config(toy), speech, toy_whisper.stretch(tmp_path / "one", 2), quiet)
+    second = train.train(toy_whisper.config(toy, seed=1), speech, toy_whisper.stretch(tmp_path / "other", 2), quiet)
+    assert differing(first.checkpoint, second.checkpoint)
 
 
 def test_a_warm_process_forgets_what_it_trained_before(toy, speech, tmp_path):
@@ -97,10 +97,10 @@ def test_a_warm_process_forgets_what_it_trained_before(toy, speech, tmp_path):
 
 
 def test_a_checkpoint_at_the_last_step_is_only_scored(toy, speech, tmp_path):
-    config, seen = toy_whisper.config(toy), []
+    config, reported = toy_whisper.config(toy), []
     done = train.train(config, speech, toy_whisper.stretch(tmp_path, 3), quiet)
-    again = train.train(config, speech, toy_whisper.stretch(tmp_path, 3, checkpoint=done.checkpoint), seen.append)
-    assert seen == []
+    again = train.train(config, speech, toy_whisper.stretch(tmp_path, 3, checkpoint=done.checkpoint), reported.append)
+    assert reported == []
     assert again.scores == done.scores
     assert again.train_seconds == done.train_seconds > 0
     assert again.checkpoint == done.checkpoint == tmp_path / "step-000003"
@@ -152,7 +152,7 @@ def test_micro_batches_add_up_to_the_batch(toy, speech, tmp_path):
         curve = []
         stretch = toy_whisper.stretch(tmp_path / str(micro_batch), 3, micro_batch=micro_batch)
         train.train(toy_whisper.config(toy, batch_size=8, **AUGMENTED), speech, stretch, curve.append)
-        curves.append([number for one in curve for number in (one.loss, one.grad_norm)])
+        curves.append([number for metrics in curve for number in (metrics.loss, metrics.grad_norm)])
     assert curves[1] == pytest.approx(curves[0], rel=1e-4)
     assert curves[2] == pytest.approx(curves[0], rel=1e-4)
 
@@ -166,8 +166,8 @@ def test_golden_loss_curve(toy, speech, tmp_path, context):
         "whole": {"context_seconds": 2.0, "context_step": 0.0},
     }
     train.train(toy_whisper.config(toy, **knobs[context]), speech, toy_whisper.stretch(tmp_path, 4), curve.append)
-    assert [one.loss for one in curve] == pytest.approx(GOLDEN_LOSSES[context], rel=2e-3)
-    assert [one.learning_rate for one in curve] == pytest.approx([5e-3, 1e-2, 1e-2 * 6 / 7, 1e-2 * 5 / 7])
+    assert [metrics.loss for metrics in curve] == pytest.approx(GOLDEN_LOSSES[context], rel=2e-3)
+    assert [metrics.learning_rate for metrics in curve] == pytest.approx([5e-3, 1e-2, 1e-2 * 6 / 7, 1e-2 * 5 / 7])
 
 
 # `whole` was recorded with transformers' own forward pass and autograd's own gradients.
@@ -219,8 +219,8 @@ def test_every_knob_of_training_changes_what_is_learnt(toy, speech, tmp_path):
         done = train.train(toy_whisper.config(toy, **knobs), speech, toy_whisper.stretch(tmp_path / folder, 3), quiet)
         return checkpoints.load(done.checkpoint).tensors["weights"]
 
-    def same(one, other):
-        return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+    def same(first, second):
+        return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
     full, adapted = learnt("full"), learnt("adapted", lora_r=2)
     dead = [name for name, value in CHANGED.items() if same(full, learnt(name, **{name: value}))]
@@ -233,19 +233,19 @@ def test_every_knob_of_training_changes_what_is_learnt(toy, speech, tmp_path):
 
 
 def test_only_what_is_trained_is_kept(toy, speech, tmp_path):
-    def kept(folder, **knobs):
+    def trained_names(folder, **knobs):
         done = train.train(toy_whisper.config(toy, **knobs), speech, toy_whisper.stretch(tmp_path / folder, 1), quiet)
         return set(checkpoints.load(done.checkpoint).tensors["weights"])
 
-    everything = kept("everything")
+    everything = trained_names("everything")
     assert not any("encoder.embed_positions" in name for name in everything)
-    decoder = kept("decoder", freeze_encoder=True)
+    decoder = trained_names("decoder", freeze_encoder=True)
     assert decoder == {name for name in everything if name.startswith("model.decoder.")}
-    upper = kept("upper", freeze_encoder_layers=1)
+    upper = trained_names("upper", freeze_encoder_layers=1)
     held = ("model.encoder.conv", "model.encoder.layers.0.")
     assert upper == {name for name in everything if not name.startswith(held)}
-    assert kept("more", freeze_encoder_layers=99) >= decoder | {"model.encoder.layer_norm.weight"}
-    adapters = kept("adapters", lora_r=2, freeze_encoder_layers=1)
+    assert trained_names("more", freeze_encoder_layers=99) >= decoder | {"model.encoder.layer_norm.weight"}
+    adapters = trained_names("adapters", lora_r=2, freeze_encoder_layers=1)
     assert adapters
     assert all(".lora_" in name and not name.startswith(held) for name in adapters)
 

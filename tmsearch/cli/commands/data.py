@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search.errors import UserError
+from search.exit_codes import DONE
 from tmsearch.cli.services.knobs import absolute, load_space
 from tmsearch.config import DataConfig
 
@@ -18,12 +19,12 @@ if TYPE_CHECKING:
     from tmsearch.data_quality.health import Health
     from tmsearch.report.page import DoubtfulTranscripts
 
-HEARD = 40  # odd clips, and doubtful transcripts, that the page has
+SHOWN_CLIPS = 40  # odd clips, and doubtful transcripts, on the page
 
 
 def data(arguments: argparse.Namespace) -> int:
     """Describe a dataset, or the one that a space file names."""
-    from tmsearch.data import corpus as clips
+    from tmsearch.data import corpus as corpora
     from tmsearch.data import splits
     from tmsearch.data_quality import summary
 
@@ -31,54 +32,62 @@ def data(arguments: argparse.Namespace) -> int:
     if arguments.transcribe and not arguments.html:
         raise UserError("--transcribe: what it finds is shown on the page; name one with --html FILE")
     is_space = Path(source).suffix in (".yaml", ".yml")
-    config = DataConfig(**load_space(source, (), None).data) if is_space else DataConfig(dataset=absolute(source))
-    # Here the unusable clips are what a person wants to see, however many they are.
-    corpus = clips.load(dataclasses.replace(config, max_dropped=1.0))
+    data_section = load_space(source, (), None).data if is_space else {"dataset": absolute(source)}
+    config = DataConfig(**data_section)
+    # A person wants to see the unusable clips here, however many they are.
+    corpus = corpora.load(dataclasses.replace(config, max_dropped=1.0))
     split = splits.split(corpus, config)
     if arguments.html:
-        from tmsearch.cli.commands.report import write
+        from tmsearch.cli.commands.report import write_page
 
-        # A space file makes it a study's data, whose test split is locked.
-        locked = set(split.test) if is_space else set()
-        kept = dataclasses.replace(corpus, clips=tuple(clip for clip in corpus.clips if clip.name not in locked))
-        write(arguments.html, lambda: page(kept, config, arguments.transcribe), "--html")
-        return 0
-    described = summary.describe(corpus, split)
-    print(json.dumps(described.to_json(), indent=2, ensure_ascii=False) if arguments.json else described.text())
-    return 0
+        if is_space:  # a study's data, whose test split is locked
+            test_clips = set(split.test)
+            unlocked = tuple(clip for clip in corpus.clips if clip.name not in test_clips)
+            corpus = dataclasses.replace(corpus, clips=unlocked)
+        write_page(arguments.html, lambda: page(corpus, config, arguments.transcribe), "--html")
+        return DONE
+    description = summary.describe(corpus, split)
+    if arguments.json:
+        print(json.dumps(description.to_json(), indent=2, ensure_ascii=False))
+    else:
+        print(description.text())
+    return DONE
 
 
-def page(corpus: Corpus, config: DataConfig, transcribe: str | None) -> str:
+def page(corpus: Corpus, config: DataConfig, model: str | None) -> str:
     """The dataset's page as HTML; with the name of a model also the transcripts that it disagrees with."""
     from tmsearch.data_quality import health
     from tmsearch.report import clip_cards
     from tmsearch.report.page import dataset_page
 
-    found = health.examine(corpus)
-    level = {one.name: one.snr for one in found.clips}
-    odd = clip_cards.odd_cards(corpus, found.reasons, HEARD, level.__getitem__)
-    made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    doubts = _doubts(corpus, config, transcribe, found) if transcribe else None
-    return dataset_page(config.dataset, made, found, odd, doubts)
+    findings = health.examine(corpus)
+    snr = {clip.name: clip.snr for clip in findings.clips}
+    odd_clips = clip_cards.odd_cards(corpus, findings.reasons, SHOWN_CLIPS, snr.__getitem__)
+    date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    doubtful = _doubtful_transcripts(corpus, config, model, findings) if model else None
+    return dataset_page(config.dataset, date, findings, odd_clips, doubtful)
 
 
-def _doubts(corpus: Corpus, config: DataConfig, name: str, found: Health) -> DoubtfulTranscripts:
+def _doubtful_transcripts(corpus: Corpus, config: DataConfig, model: str, findings: Health) -> DoubtfulTranscripts:
+    """The clips where an untrained model disagrees most with the text."""
     from tmsearch.cli.services.run_study import cache_folder
     from tmsearch.data_quality import label_errors
     from tmsearch.report import clip_cards
     from tmsearch.report.page import DoubtfulTranscripts
 
-    heard = label_errors.transcribe(corpus, config, name, cache_folder())
-    by_name = {clip.name: clip for clip in corpus.clips}
-    language = "en" if config.task == "translate" else config.language
-    worst = [one for one in heard.scores if one.edits][:HEARD]
+    check = label_errors.transcribe(corpus, config, model, cache_folder())
+    worst = [score for score in check.scores if score.edits][:SHOWN_CLIPS]
     how = (
-        f"{name}, untrained, heard {len(heard.scores)} clips (WER {heard.wer:.3f}); these are the {len(worst)} where "
-        "it disagrees most with the text. It is a hint and no more: an untrained model hears throat-microphone speech "
-        "badly, so most of these texts are right. Where what it heard makes sense and is another sentence, listen."
+        f"{model}, untrained, transcribed {len(check.scores)} clips (WER {check.wer:.3f}); these are the {len(worst)} "
+        "where it disagrees most with the text. It is a hint and no more: an untrained model is bad at "
+        "throat-microphone speech, so most of these texts are right. Listen where its transcript makes sense and is "
+        "another sentence."
     )
-    if heard.too_long:
-        how += f" {heard.too_long} clips are longer than it hears and were left out."
-    shown = clip_cards.scored_cards(worst, (), by_name, corpus.decode, language)
-    reasons = [dataclasses.replace(one, reasons=tuple(found.reasons.get(one.name, ()))) for one in shown]
-    return DoubtfulTranscripts(tuple(reasons), how)
+    if check.too_long:
+        how += f" {check.too_long} clips are longer than its context and were left out."
+    clips = {clip.name: clip for clip in corpus.clips}
+    language = "en" if config.task == "translate" else config.language
+    cards = []
+    for card in clip_cards.scored_cards(worst, (), clips, corpus.decode, language):
+        cards.append(dataclasses.replace(card, reasons=tuple(findings.reasons.get(card.name, ()))))
+    return DoubtfulTranscripts(tuple(cards), how)

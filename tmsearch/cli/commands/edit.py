@@ -1,4 +1,4 @@
-"""The commands add, retry, stop and delete."""
+"""The commands add, retry, stop and delete: they change a study's rows."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 
 from search import study
 from search.errors import UserError
+from search.exit_codes import DONE
 from search.paths import study_folder
 from search.samplers import sampler
 from search.space import search_space
@@ -25,32 +26,33 @@ def _ledger(arguments: argparse.Namespace) -> Ledger:
 def add(arguments: argparse.Namespace) -> int:
     """Queue one configuration; what is left out is sampled."""
     ledger = _ledger(arguments)
-    record, history = ledger.record(), ledger.history()
-    known = Space.from_json(dict(record.space))
-    given = search_space.values(arguments.values, TRAIN)
-    if "model" in given:
-        given["model"] = absolute(given["model"])
+    record = ledger.record()
+    history = ledger.history()
+    space = Space.from_json(dict(record.space))
+    values = search_space.values(arguments.values, TRAIN)
+    if "model" in values:
+        values["model"] = absolute(values["model"])
     drawn = sampler.draw(
-        known.search,
+        space.search,
         history,
         seed=record.seed,
         number=len(history),
-        last_rung=known.budget.scheduler_config.last_rung,
-        given=known.drawn_from_start(given, TRAIN, Location("tmsearch add")),
+        last_rung=space.budget.scheduler_config.last_rung,
+        given=space.drawn_from_start(values, TRAIN, Location("tmsearch add")),
     )
-    params = known.resolve(drawn, TRAIN)
+    params = space.resolve(drawn, TRAIN)
     number = ledger.append("added", drawn, params)
     print(f"trial {number} is queued: {searched_knobs(record.space, params)}; `tmsearch resume {record.name}` runs it")
     if number >= record.trials:
         ledger.set_trials(number + 1)
-    return 0
+    return DONE
 
 
 def retry(arguments: argparse.Namespace) -> int:
     """Queue failed configurations again."""
     ledger = _ledger(arguments)
     history = ledger.history()
-    numbers = arguments.numbers or [one.number for one in history if one.state == "failed"]
+    numbers = arguments.numbers or [trial.number for trial in history if trial.state == "failed"]
     for number in numbers:
         if number >= len(history):
             raise UserError(f"{ledger.study}: no configuration {number}; there are {len(history)}")
@@ -59,22 +61,24 @@ def retry(arguments: argparse.Namespace) -> int:
     queued = ledger.requeue(numbers)
     if not queued:
         print(f"study {ledger.study}: nothing has failed")
-        return 0
+        return DONE
     print(f"queued again: trial {', '.join(map(str, queued))}; `tmsearch resume {ledger.study}` runs them")
-    return 0
+    return DONE
 
 
 def stop(arguments: argparse.Namespace) -> int:
-    """Ask a study's workers to save and leave."""
+    """Ask a study's workers to save and exit."""
     ledger = _ledger(arguments)
-    at_work = {one.worker_name for one in ledger.history() if one.state == "running" and one.worker_name}
-    workers = sorted({one.display_name for one in ledger.workers() if one.alive} or at_work)
+    workers = {worker.display_name for worker in ledger.workers() if worker.alive}
+    if not workers:
+        running = (trial.worker_name for trial in ledger.history() if trial.state == "running")
+        workers = {name for name in running if name}
     if not workers:
         print(f"study {ledger.study}: no worker is on it")
-        return 0
+        return DONE
     ledger.request_stop()
-    print(f"study {ledger.study}: asked to save and leave: {', '.join(workers)}")
-    return 0
+    print(f"study {ledger.study}: asked to save and exit: {', '.join(sorted(workers))}")
+    return DONE
 
 
 def delete(arguments: argparse.Namespace) -> int:
@@ -87,7 +91,7 @@ def delete(arguments: argparse.Namespace) -> int:
         reply = input(f"delete study {ledger.study}, {len(ledger.history())} configurations and {folder}? [y/N] ")
         if reply.strip().lower() not in ("y", "yes"):
             print("nothing was deleted")
-            return 0
+            return DONE
     study.delete(ledger)
     print(f"study {ledger.study} is deleted")
-    return 0
+    return DONE

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from search import study
 from search.errors import UserError
+from search.exit_codes import DONE
 from search.records import Configuration
 from search.storage.database import Storage, open_storage
 from search.storage.ledger import Ledger
@@ -29,27 +30,36 @@ if TYPE_CHECKING:
 
 
 def report(arguments: argparse.Namespace) -> int:
-    """Write the page and say where it is."""
+    """Write the page and print where it is."""
     storage = open_storage(arguments.storage)
     study.open_study(storage, arguments.study)
-    safe = re.sub(r"[^\w.-]", "-", arguments.study)
-    write(arguments.output or f"{safe}-report.html", lambda: page(storage, arguments.study))
-    return 0
+    file_name = re.sub(r"[^\w.-]", "-", arguments.study)
+    write_page(arguments.output or f"{file_name}-report.html", lambda: page(storage, arguments.study))
+    return DONE
 
 
-def write(output: str, made: Callable[[], str], option: str = "-o") -> None:
-    """Write what `made` gives as a whole, and its size; raises UserError before it is made where that cannot be."""
+def write_page(output: str, make_page: Callable[[], str], option: str = "-o") -> None:
+    """Write the page that `make_page` returns and print its size.
+
+    Args:
+        output: the file to write.
+        make_page: called only if the file may be written.
+        option: what an error calls the file by.
+
+    Raises:
+        UserError: the file cannot be written, or is something else than a page of tmsearch.
+    """
     from tmsearch.report.sanitize import visible
 
     file = Path(output)
-    _may_write(file, option)
-    text = made()
+    _check_file(file, option)
+    text = make_page()
     write_output(file, text, option)
     print(f"{visible(output)}: {file_size(len(text.encode()))}; open it in any browser")
 
 
-def _may_write(file: Path, option: str) -> None:
-    """Only a page of ours is written over."""
+def _check_file(file: Path, option: str) -> None:
+    """Only a page of tmsearch is overwritten."""
     from tmsearch.report.page import GENERATOR
     from tmsearch.report.sanitize import visible
 
@@ -60,95 +70,94 @@ def _may_write(file: Path, option: str) -> None:
         raise UserError(f"{option} {shown}: there is no folder {visible(file.parent)}; make it, or name another file")
     if file.exists():
         with file.open("rb") as stream:
-            head = stream.read(4000)
-        if head.strip() and f'content="{GENERATOR}"'.encode() not in head:
-            raise UserError(f"{option} {shown}: is there and no page of tmsearch's; name another file, or remove it")
+            start = stream.read(4000)
+        if start.strip() and f'content="{GENERATOR}"'.encode() not in start:
+            raise UserError(f"{option} {shown}: exists and is not a page of tmsearch; name another file, or remove it")
 
 
 def page(storage: Storage, name: str) -> str:
-    """The study's page as HTML, of what the database and the study's folder hold just now; raises UserError."""
+    """A study's page as HTML, of what the database and the study's folder hold now; raises UserError."""
     from tmsearch.cli.services.report_data import collect_report
     from tmsearch.data_quality import health
     from tmsearch.report.page import study_page
 
     ledger = study.open_study(storage, name)
     summary = study.summarize(ledger)
-    corpus, problem = _corpus(summary)
+    facts = StudyFacts.from_json(summary.facts)
+    corpus, problem = _corpus(summary, facts)
     return study_page(
         collect_report(ledger, summary),
-        _scored_clips(ledger, summary, corpus, problem),
+        _scored_clips(ledger, summary, facts, corpus, problem),
         health.examine(corpus) if corpus else None,
         problem,
     )
 
 
-def _corpus(summary: Summary) -> tuple[Corpus | None, str]:
-    """The study's clips but for the locked test split; None, and why, where they are not what they were."""
-    from tmsearch.data import corpus as clips
+def _corpus(summary: Summary, facts: StudyFacts) -> tuple[Corpus | None, str]:
+    """The study's clips without the locked test split; None, and why, where they cannot be read or have changed."""
+    from tmsearch.data import corpus as corpora
 
-    known = StudyFacts.from_json(summary.facts).data
-    if known is None:
+    if facts.data is None:
         return None, "No sound and no pictures: the study does not know its data yet."
     config = dataclasses.replace(DataConfig(**summary.record.space["data"]), fold=0)
     try:
-        corpus = clips.load(config)
+        corpus = corpora.load(config)
     except InputError as error:
         return None, f"No sound and no pictures: the dataset cannot be read here ({error})."
-    if corpus.fingerprint != known.fingerprint:
+    if corpus.fingerprint != facts.data.fingerprint:
         return None, (
-            f"No sound and no pictures: the dataset changed since the study started ({known.clips} clips then, "
+            f"No sound and no pictures: the dataset changed since the study started ({facts.data.clips} clips then, "
             f"{len(corpus.clips)} now)."
         )
-    locked = set(known.test)
-    return dataclasses.replace(corpus, clips=tuple(clip for clip in corpus.clips if clip.name not in locked)), ""
+    test_clips = set(facts.data.test)
+    unlocked = tuple(clip for clip in corpus.clips if clip.name not in test_clips)
+    return dataclasses.replace(corpus, clips=unlocked), ""
 
 
-def _scored_clips(ledger: Ledger, summary: Summary, corpus: Corpus | None, problem: str) -> ScoredClips:
+def _scored_clips(
+    ledger: Ledger, summary: Summary, facts: StudyFacts, corpus: Corpus | None, problem: str
+) -> ScoredClips:
+    """The best trial's validation clips with what it and the untrained model made of them."""
     from tmsearch.report import clip_cards
     from tmsearch.report.page import ScoredClips
 
     best = summary.best
     if best is None:
         return ScoredClips(problem="No configuration has been scored yet.")
-    scores, before, missing = _tables(ledger, summary, best)
+    scores, zero_shot_scores, missing = _score_tables(ledger, facts, best)
     if missing:
         return ScoredClips(problem=missing)
     data = summary.record.space["data"]
     language = "en" if data.get("task") == "translate" else data.get("language", DataConfig.language)
     clips = {clip.name: clip for clip in corpus.clips} if corpus else {}
-    where = f"The {len(scores)} validation clips with the hypotheses of trial {best.number} at step {best.steps}."
+    decode = corpus.decode if corpus else _decode_nothing
     try:
-        shown = clip_cards.scored_cards(scores, before, clips, corpus.decode if corpus else _mute, language)
+        cards = clip_cards.scored_cards(scores, zero_shot_scores, clips, decode, language)
     except InputError as error:
         problem = f"No sound and no pictures: {error}."
-        shown = clip_cards.scored_cards(scores, before, {}, _mute, language)
-    return ScoredClips(shown, " ".join(filter(None, (where, clip_cards.silent_clips_note(shown)))), problem)
+        cards = clip_cards.scored_cards(scores, zero_shot_scores, {}, _decode_nothing, language)
+    title = f"The {len(scores)} validation clips with the hypotheses of trial {best.number} at step {best.steps}."
+    return ScoredClips(cards, " ".join(filter(None, (title, clip_cards.silent_clips_note(cards)))), problem)
 
 
-def _mute(name: str) -> Samples:
+def _decode_nothing(name: str) -> Samples:
     raise AssertionError(name)
 
 
-def _tables(
-    ledger: Ledger, summary: Summary, best: Configuration
+def _score_tables(
+    ledger: Ledger, facts: StudyFacts, best: Configuration
 ) -> tuple[Sequence[ClipScore], Sequence[ClipScore], str]:
-    """The best's table and the untrained model's, without the test split; and why there is none."""
-    from tmsearch.cli.services.report_data import best_folder
+    """The best trial's table and the untrained model's, without the test split; and why there is none."""
+    from tmsearch.cli.services.report_data import score_folders
 
-    mine, untrained = best_folder(ledger, best)
+    folder, zero_shot_folder = score_folders(ledger, best)
     try:
-        scores, before = read_scores(mine, best.steps), read_scores(untrained, 0)
+        scores = read_scores(folder, best.steps)
+        zero_shot_scores = read_scores(zero_shot_folder, 0)
     except (ValueError, TypeError, OSError):
-        return (), (), f"The table of clips in {mine} cannot be read."
+        return (), (), f"The table of clips in {folder} cannot be read."
     if not scores:
-        return (
-            (),
-            (),
-            (
-                f"There is no table of clips in {mine}: trial {best.number} was trained on another machine, or "
-                "its files were removed."
-            ),
-        )
-    data = StudyFacts.from_json(summary.facts).data
-    locked = set(data.test) if data else set()
-    return [one for one in scores if one.name not in locked], before, ""
+        reason = f"trial {best.number} was trained on another machine, or its files were removed"
+        return (), (), f"There is no table of clips in {folder}: {reason}."
+    test_clips = set(facts.data.test) if facts.data else set()
+    return [score for score in scores if score.name not in test_clips], zero_shot_scores, ""

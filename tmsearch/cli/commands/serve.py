@@ -12,44 +12,46 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from search import study
 from search.errors import UserError
+from search.exit_codes import DONE
 from search.paths import study_folder
 from search.storage.database import open_storage
 
 
-class _Quiet(WSGIRequestHandler):
-    """No line for every request."""
+class _QuietHandler(WSGIRequestHandler):
+    """Logs no requests."""
 
     def log_message(self, format: str, *args: object) -> None:
         pass
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    """A thread for each request: browsers open connections long before they ask for anything."""
+    """A thread for each request: browsers open connections long before they send a request."""
 
     daemon_threads = True
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A browser that went away in the middle of an answer is no error; others are shown as ever."""
+        """Print errors, but not those of a browser that closed its connection in the middle of an answer."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
-class _Server6(_Server):
+class _ServerIPv6(_Server):
     """For IPv6 addresses such as ::1."""
 
     address_family = socket.AF_INET6
 
 
-def _free(host: str, port: int) -> None:
+def _check_port(host: str, port: int) -> None:
     """Raise UserError where nothing can listen at host and port."""
     try:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
     except (OSError, OverflowError) as error:
-        taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
-        why = "the port is taken" if taken else str(error)
-        raise UserError(f"--host {host} --port {port}: {why}; name another --port") from None
+        reason = str(error)
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            reason = "the port is taken"
+        raise UserError(f"--host {host} --port {port}: {reason}; name another --port") from None
 
 
 def dashboard(arguments: argparse.Namespace) -> int:
@@ -61,12 +63,15 @@ def dashboard(arguments: argparse.Namespace) -> int:
     storage = open_storage(arguments.storage)
     if not study.names(storage):
         raise UserError(f"{storage.display_name}: there is no study yet; `tmsearch run` makes one")
-    _free(arguments.host, arguments.port)
-    server_class = _Server6 if ":" in arguments.host else _Server
+    _check_port(arguments.host, arguments.port)
+    server_class = _Server
+    host = arguments.host
+    if ":" in host:
+        server_class = _ServerIPv6
+        host = f"[{host}]"
     local = is_local(arguments.host)
     site = Site(storage, dashboard_application(storage), page, local=local)
-    with make_server(arguments.host, arguments.port, site, server_class, _Quiet) as server:
-        host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
+    with make_server(arguments.host, arguments.port, site, server_class, _QuietHandler) as server:
         print(
             f"optuna-dashboard on {storage.display_name}: http://{host}:{server.server_port}/ (Ctrl-C ends it)",
             flush=True,
@@ -74,7 +79,7 @@ def dashboard(arguments: argparse.Namespace) -> int:
         if not local:
             print("everybody who reaches this address can change and delete studies: there is no password", flush=True)
         server.serve_forever()
-    return 0
+    return DONE
 
 
 def tensorboard(arguments: argparse.Namespace) -> int:
@@ -82,14 +87,14 @@ def tensorboard(arguments: argparse.Namespace) -> int:
     ledger = study.open_study(open_storage(arguments.storage), arguments.study)
     folder = study_folder(ledger.storage.folder, arguments.study) / "tensorboard"
     if not folder.is_dir():
-        raise UserError(f"{arguments.study}: no trial has begun yet, so there is nothing to show")
-    _free(arguments.host, arguments.port)
+        raise UserError(f"{arguments.study}: no trial has started yet, so there is nothing to show")
+    _check_port(arguments.host, arguments.port)
     from tensorboard import program
 
     server = program.TensorBoard()
-    words = ["tensorboard", "--logdir", str(folder), "--host", arguments.host, "--port", str(arguments.port)]
-    # The fast loader is a program of its own that outlives a kill of this one.
-    server.configure(argv=[*words, "--load_fast", "false"])
+    options = ["tensorboard", "--logdir", str(folder), "--host", arguments.host, "--port", str(arguments.port)]
+    # The fast loader is a process of its own that outlives a kill of this one.
+    server.configure(argv=[*options, "--load_fast", "false"])
     print(f"TensorBoard on {folder}: {server.launch()} (Ctrl-C ends it)", flush=True)
     threading.Event().wait()
-    return 0
+    return DONE

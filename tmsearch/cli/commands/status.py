@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from search import imported, study
-from search.errors import UserError
+from search.errors import RunError, StorageUnavailableError, UserError
+from search.exit_codes import DONE
 from search.records import Configuration, code_versions
 from search.space.errors import printable
 from search.storage.database import open_storage
+from search.storage.ledger import Ledger
 from search.study import Summary
 from tmsearch.cli.commands.show import configuration_json, noise_lines, print_json
 from tmsearch.cli.view import intervals, terminal
@@ -20,87 +25,220 @@ from tmsearch.cli.view.terminal import StyledLine
 from tmsearch.formatting import estimated_duration
 from tmsearch.trial.facts import StudyFacts
 
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+
+RESERVED_LINES = 4  # of a page: the table's head of two lines, a line on hidden rows, the cursor's line
+
 
 def status(arguments: argparse.Namespace) -> int:
-    """A line a configuration, and where the study stands."""
+    """A line a configuration, and the study's state."""
     storage = open_storage(arguments.storage)
     ledger = study.open_study(storage, arguments.study)
     if arguments.watch is not None:
         if arguments.json:
             raise UserError("status: --watch is for a person, --json for a script; give one of them")
-        from tmsearch.cli.commands.watch import watch
-
         return watch(ledger, arguments.watch)
     summary = study.summarize(ledger)
     if arguments.json:
         facts = StudyFacts.from_json(summary.facts)
-        rows = [configuration_json(one, facts) for one in summary.history]
-        at_work = [dataclasses.asdict(one) for one in summary.workers]
-        found = {
-            "storage": storage.display_name,
-            "stopped": summary.record.stop_reason,
-            "code": code_versions(summary.history),
-        }
-        return print_json({"study": summary.record.name, **found, "workers": at_work, "configurations": rows})
-    terminal.print_lines(lines(summary, terminal.width()))
-    return 0
+        return print_json(
+            {
+                "study": summary.record.name,
+                "storage": storage.display_name,
+                "stopped": summary.record.stop_reason,
+                "code": code_versions(summary.history),
+                "workers": [dataclasses.asdict(worker) for worker in summary.workers],
+                "configurations": [configuration_json(trial, facts) for trial in summary.history],
+            }
+        )
+    terminal.print_lines(page_lines(summary, terminal.width()))
+    return DONE
 
 
-def lines(summary: Summary, width: int, height: int | None = None) -> list[StyledLine]:
-    """The whole page, no line wider than `width`; in `height` lines, where that is given, some configurations less."""
-    above, below = _above(summary), _below(summary)
+def page_lines(summary: Summary, width: int, height: int | None = None) -> list[StyledLine]:
+    """The page about a study.
+
+    Args:
+        summary: the study's.
+        width: columns that no line may be longer than.
+        height: lines that the page must fit in, for which it leaves out configurations; None: no limit.
+    """
+    above = _lines_above(summary)
+    below = _lines_below(summary)
     shown: Sequence[Configuration] = summary.history
-    room = len(shown) if height is None else height - len(above) - len(below) - 4
+    room = len(shown) if height is None else height - len(above) - len(below) - RESERVED_LINES
     if len(shown) > room:
-        shown = _chosen(summary, max(1, room))
+        shown = _most_relevant(summary, max(1, room))
         below.insert(0, f"{len(summary.history) - len(shown)} more: `tmsearch status {summary.record.name}` lists all")
-    found = table(summary, shown, width) if shown else None
-    if found and found.hidden:
-        below.insert(0, f"no room for {', '.join(found.hidden)}: a wider terminal, or --json, has them")
-    plain: list[StyledLine] = [[(truncate(text, width), "")] for text in below]
-    page: list[StyledLine] = [
-        [(truncate(text, width), "bold" if not place else "")] for place, text in enumerate(above)
-    ]
-    return [*page, *(found.head + found.rows if found else []), *plain]
+    page: list[StyledLine] = [[(truncate(line, width), "")] for line in above]
+    page[0] = [(text, "bold") for text, _ in page[0]]
+    if shown:
+        status_table = table(summary, shown, width)
+        page += status_table.head + status_table.rows
+        if status_table.hidden:
+            below.insert(0, f"no room for {', '.join(status_table.hidden)}: a wider terminal, or --json, has them")
+    page += [[(truncate(line, width), "")] for line in below]
+    return page
 
 
-def _chosen(summary: Summary, room: int) -> list[Configuration]:
-    """The best, those at work, and the latest of the others; in their order."""
+def _most_relevant(summary: Summary, room: int) -> list[Configuration]:
+    """The best, those that run, and the latest of the others; in the order of their numbers."""
     best = summary.best.number if summary.best else None
-    ranked = sorted(summary.history, key=lambda one: (one.number != best, one.state != "running", -one.number))
-    return sorted(ranked[:room], key=lambda one: one.number)
+    ranked = sorted(summary.history, key=lambda trial: (trial.number != best, trial.state != "running", -trial.number))
+    return sorted(ranked[:room], key=lambda trial: trial.number)
 
 
-def _above(summary: Summary) -> list[str]:
+def _lines_above(summary: Summary) -> list[str]:
+    """How many configurations there are in which state, the baselines, and how many reached each rung."""
     record = summary.record
-    states = ", ".join(f"{count} {state}" for state, count in summary.counts.items()) or "none begun"
-    mine = len(imported.without_imported(summary.history))
-    more = f" and {len(summary.history) - mine} imported" if mine < len(summary.history) else ""
-    found = [f"study {record.name}: {mine} of {record.trials} configurations{more}: {states}"]
+    states = ", ".join(f"{count} {state}" for state, count in summary.counts.items()) or "none started"
+    trials = len(imported.without_imported(summary.history))
+    imported_count = len(summary.history) - trials
+    and_imported = f" and {imported_count} imported" if imported_count else ""
+    lines = [f"study {record.name}: {trials} of {record.trials} configurations{and_imported}: {states}"]
     facts = StudyFacts.from_json(summary.facts)
     for model, baseline in facts.baselines.items():
         interval = intervals.bracketed(intervals.baseline_interval(facts, model))
-        found.append(f"{printable(short_value(model))} untrained (zero-shot): WER {baseline.wer:.3f}{interval}")
-    return [*found, rungs(summary, best=True)] if summary.history else found
+        lines.append(f"{printable(short_value(model))} untrained (zero-shot): WER {baseline.wer:.3f}{interval}")
+    if summary.history:
+        lines.append(rungs(summary, best=True))
+    return lines
 
 
-def _below(summary: Summary) -> list[str]:
-    """Costs, noise, who works where, and what a person should know about how the results came to be."""
-    found = [cost_line(summary)] if summary.history else []
-    found += noise_lines(summary)
-    trials = {one.worker: one.number for one in summary.history if one.state == "running"}
-    alive = [one for one in summary.workers if one.alive]
-    left = seconds_left(summary, len(alive)) if alive else None
-    if left:
-        found.append(f"{estimated_duration(left)} left with {len(alive)} worker{'s' if len(alive) > 1 else ''}")
-    for worker in alive:
-        doing = f"trial {trials[worker.identity]}" if worker.identity in trials else "waits"
-        found.append(f"worker {worker.display_name}: {doing}")
-    code = code_versions(summary.history)
-    if len(code) > 1:
-        found.append(f"the code changed midway: {', '.join(f'{count} by {name}' for name, count in code.items())}")
+def _lines_below(summary: Summary) -> list[str]:
+    """Costs, noise, workers, and remarks on how the results came about."""
+    lines = [cost_line(summary)] if summary.history else []
+    lines += noise_lines(summary)
+    lines += _worker_lines(summary)
+    versions = code_versions(summary.history)
+    if len(versions) > 1:
+        counts = ", ".join(f"{count} by {version}" for version, count in versions.items())
+        lines.append(f"the code changed midway: {counts}")
     if summary.record.stop_reason:
-        found.append(f"stopped: {printable(summary.record.stop_reason)}")
+        lines.append(f"stopped: {printable(summary.record.stop_reason)}")
     if summary.best:
-        found.append(f"* the best so far; `tmsearch show {summary.record.name} {summary.best.number}` tells more")
-    return found
+        command = f"tmsearch show {summary.record.name} {summary.best.number}"
+        lines.append(f"* the best so far; `{command}` tells more")
+    return lines
+
+
+def _worker_lines(summary: Summary) -> list[str]:
+    """The time left, then a line a worker."""
+    workers = [worker for worker in summary.workers if worker.alive]
+    lines = []
+    seconds = seconds_left(summary, len(workers)) if workers else None
+    if seconds:
+        lines.append(f"{estimated_duration(seconds)} left with {len(workers)} worker{'s' if len(workers) > 1 else ''}")
+    trials = {trial.worker: f"trial {trial.number}" for trial in summary.history if trial.state == "running"}
+    lines += [f"worker {worker.display_name}: {trials.get(worker.identity, 'idle')}" for worker in workers]
+    return lines
+
+
+def watch(ledger: Ledger, seconds: float) -> int:
+    """Print the page every so many seconds until every configuration has ended; in place on a terminal.
+
+    Raises:
+        RunError: the study was stopped before its end, so waiting for it is useless.
+    """
+    snapshots = _snapshots(ledger, seconds)
+    if terminal.can_redraw():
+        _redraw(snapshots)
+    else:
+        _print_changes(snapshots)
+    if has_ended(study.summarize(ledger)):
+        return DONE
+    raise RunError(f"{ledger.study}: stopped before its end; `tmsearch resume {ledger.study}` continues")
+
+
+def _snapshots(ledger: Ledger, seconds: float) -> Iterator[tuple[Summary, str]]:
+    """The study as it is now with a notice or none; the last snapshot is of a study that has ended or was stopped.
+
+    Reads what changed, in transactions that block no writer. While the database is away it asks again.
+    """
+    summary = study.summarize(ledger)
+    yield summary, ""
+    while not has_ended(summary) and not has_stopped(summary):
+        time.sleep(seconds)
+        try:
+            summary = study.summarize(ledger)
+        except StorageUnavailableError as error:
+            yield summary, f"{error}; waiting for it"
+        else:
+            yield summary, ""
+
+
+def has_ended(summary: Summary) -> bool:
+    """Whether nothing is left to do in the study."""
+    history = summary.history
+    return bool(history) and len(history) >= summary.record.trials and all(trial.ended for trial in history)
+
+
+def has_stopped(summary: Summary) -> bool:
+    """Whether a person or a failure stopped the study, and its workers have left."""
+    return summary.record.stopping and not any(worker.alive for worker in summary.workers)
+
+
+def _print_changes(snapshots: Iterator[tuple[Summary, str]]) -> None:
+    """Plain pages, an empty line between them; one only where more than the clock has changed."""
+    printed: object = None
+    for summary, notice in snapshots:
+        alive = [worker.identity for worker in summary.workers if worker.alive]
+        content = (summary.record, summary.history, alive, notice)
+        if content == printed:
+            continue
+        if printed is not None:
+            print()
+        printed = content
+        terminal.print_lines(page_lines(summary, terminal.width()))
+        if notice:
+            print(notice)
+        sys.stdout.flush()
+
+
+class _LivePage:
+    """The last snapshot, made into lines for whatever size the terminal has when it is drawn."""
+
+    def __init__(self) -> None:
+        self.summary: Summary | None = None
+        self.notice = ""
+        self.line_widths: Sequence[int] = ()
+
+    def lines(self, width: int, height: int | None) -> list[StyledLine]:
+        if self.summary is None:
+            return []
+        notice: list[StyledLine] = [[(truncate(self.notice, width), "yellow")]] if self.notice else []
+        page_height = None if height is None else height - len(notice)
+        return page_lines(self.summary, width, page_height) + notice
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.text import Text
+
+        lines = self.lines(console.width, console.height)
+        texts = [Text.assemble(*line, no_wrap=True, overflow="crop") for line in lines]
+        self.line_widths = [text.cell_len for text in texts]
+        yield from texts
+
+
+def _redraw(snapshots: Iterator[tuple[Summary, str]]) -> None:
+    """Draw the page over itself; at the end, or after Ctrl-C, it stays as plain lines."""
+    from rich.console import Console
+    from rich.live import Live
+
+    from tmsearch.cli.view.live import ReflowCleanup
+
+    console = Console(highlight=False)
+    page = _LivePage()
+    ended = False
+    live = Live(page, console=console, transient=True, refresh_per_second=2, vertical_overflow="crop")
+    try:
+        with live:
+            console.push_render_hook(ReflowCleanup(page, console))
+            try:
+                for page.summary, page.notice in snapshots:
+                    live.refresh()
+                ended = True
+            finally:
+                console.pop_render_hook()
+    finally:
+        terminal.print_lines(page.lines(console.width, None if ended else console.height))

@@ -10,52 +10,39 @@ from pathlib import Path
 
 from search import study
 from search.errors import UserError
+from search.exit_codes import DONE, FAILED, INTERRUPTED
 from search.paths import study_folder, trial_folder
 from search.storage.database import open_storage
 from tmsearch.cli.services import recipes
 from tmsearch.cli.view.output_file import write_output
 from tmsearch.export import trainer_arguments
-from tmsearch.recipe import recipe_text
+from tmsearch.recipe import Recipe, recipe_text
 
 
 def export(arguments: argparse.Namespace) -> int:
     """Write a configuration as a recipe, or as arguments of Hugging Face's trainer."""
     storage = open_storage(arguments.storage)
     summary = study.summarize(study.open_study(storage, arguments.study))
-    confirmed = recipes.confirmation(storage, summary)
-    one, why = recipes.chosen(summary, confirmed, arguments.trial)
-    recipe = recipes.recipe(summary, confirmed, one)
-    if arguments.format == "hf":
-        for knob, value in trainer_arguments.left_out(recipe.train).items():
-            print(f"not among Seq2SeqTrainingArguments: {knob}={value}", file=sys.stderr)
-    text = trainer_arguments.text(recipe.train) if arguments.format == "hf" else recipe_text(recipe)
+    confirmed = recipes.finished_confirmation(storage, summary)
+    trial, reason = recipes.choose_trial(summary, confirmed, arguments.trial)
+    recipe = recipes.recipe_of(summary, confirmed, trial)
+    text = _trainer_text(recipe) if arguments.format == "hf" else recipe_text(recipe)
     if arguments.output is None or arguments.output == "-":
         print(text, end="")
-        return 0
+        return DONE
     file = Path(arguments.output)
     if file.is_dir() or not file.absolute().parent.is_dir():
         raise UserError(f"{file}: no file can be written there; name one in a folder that exists")
     write_output(file, text)
-    onward = "for a script of your own" if arguments.format == "hf" else f"next: tmsearch train {file}"
-    print(f"{file}: trial {one.number} of study {summary.record.name}, {why}; {onward}")
-    return 0
+    next_step = "for a script of your own" if arguments.format == "hf" else f"next: tmsearch train {file}"
+    print(f"{file}: trial {trial.number} of study {summary.record.name}, {reason}; {next_step}")
+    return DONE
 
 
-class _Stop:
-    """Ctrl-C and SIGTERM: finish the step, save, leave."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._signal)
-
-    def _signal(self, number: int, frame: object) -> None:
-        if self.asked:
-            os._exit(130)
-        self.asked = True
-
-    def __call__(self) -> bool:
-        return self.asked
+def _trainer_text(recipe: Recipe) -> str:
+    for knob, value in trainer_arguments.left_out(recipe.train).items():
+        print(f"not among Seq2SeqTrainingArguments: {knob}={value}", file=sys.stderr)
+    return trainer_arguments.text(recipe.train)
 
 
 def train(arguments: argparse.Namespace) -> int:
@@ -72,7 +59,7 @@ def train(arguments: argparse.Namespace) -> int:
 
         push_to_hub.check(arguments.push_to_hub)  # before an hour of training, not after
     for remark in remarks:
-        _say(remark)
+        _print_line(remark)
     soup = _soup(arguments)
     from tmsearch.cli.services.run_study import THREADS_THAT_SLEEP_SOON, cache_folder
 
@@ -81,38 +68,57 @@ def train(arguments: argparse.Namespace) -> int:
     from tmsearch.export import final_run
 
     options = final_run.FinalRunOptions(arguments.dtype, arguments.average or 0, soup, arguments.on_all)
-    code = final_run.train(recipe, options, folder, cache_folder(), _Stop(), _say)
-    if code == 0 and arguments.push_to_hub:
+    outcome = final_run.train(recipe, options, folder, cache_folder(), _StopSignal(), _print_line)
+    if outcome == "done" and arguments.push_to_hub:
         from tmsearch.export import push_to_hub
 
-        push_to_hub.push(folder, arguments.push_to_hub, private=not arguments.public, say=_say)
-    return code
+        push_to_hub.push(folder, arguments.push_to_hub, private=not arguments.public, say=_print_line)
+    return {"done": DONE, "failed": FAILED, "interrupted": INTERRUPTED}[outcome]
+
+
+class _StopSignal:
+    """Whether Ctrl-C or SIGTERM asked the training to finish its step, save and exit; a second one ends it at once."""
+
+    def __init__(self) -> None:
+        self._received = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._receive)
+
+    def _receive(self, number: int, frame: object) -> None:
+        if self._received:
+            os._exit(INTERRUPTED)
+        self._received = True
+
+    def __call__(self) -> bool:
+        return self._received
 
 
 def _soup(arguments: argparse.Namespace) -> dict[str, str]:
-    """The kept weights of a confirmation's trainings on the study's own split, by name."""
+    """The saved weights of a confirmation's trainings on the study's own split: files by name."""
     if arguments.soup is None:
         return {}
+    name = arguments.soup
     storage = open_storage(arguments.storage)
-    confirmed = recipes.confirmation(storage, study.summarize(study.open_study(storage, arguments.soup)))
+    confirmed = recipes.finished_confirmation(storage, study.summarize(study.open_study(storage, name)))
     if confirmed is None:
-        name = arguments.soup
         raise UserError(f"{name}: --soup: has no finished confirmation; `tmsearch confirm {name}` first")
     folder = study_folder(storage.folder, confirmed.record.name)
-    found = {}
-    for one in confirmed.history:
-        file = trial_folder(folder, one.number) / "weights.safetensors"
-        # Of another fold, it has been trained on clips that are to judge the soup.
-        if one.state == "finished" and not (one.params or {}).get("fold") and file.is_file():
-            found[f"{confirmed.record.name} trial {one.number}"] = str(file.resolve())
-    if not found:
-        raise UserError(f"{arguments.soup}: --soup: its confirmation kept no model of the study's own split")
-    return found
+    weights = {}
+    for trial in confirmed.history:
+        file = trial_folder(folder, trial.number) / "weights.safetensors"
+        # A training of another fold has seen clips that are to judge the soup.
+        on_own_split = not (trial.params or {}).get("fold")
+        if trial.state == "finished" and on_own_split and file.is_file():
+            weights[f"{confirmed.record.name} trial {trial.number}"] = str(file.resolve())
+    if not weights:
+        raise UserError(f"{name}: --soup: its confirmation kept no model of the study's own split")
+    return weights
 
 
-def _say(line: str, passing: bool = False) -> None:
-    """One line; a passing one (a step's loss) is overwritten by the next on a terminal and left out of a pipe."""
-    if not passing:
-        print(f"\r\033[K{line}" if sys.stdout.isatty() else line, flush=True)
-    elif sys.stdout.isatty():
-        print(f"\r\033[K{line}", end="", flush=True)
+def _print_line(line: str, passing: bool = False) -> None:
+    """Print a line; on a terminal the next line overwrites a `passing` one (a step's loss), a pipe leaves it out."""
+    is_terminal = sys.stdout.isatty()
+    if passing and not is_terminal:
+        return
+    start = "\r\033[K" if is_terminal else ""
+    print(f"{start}{line}", end="" if passing else "\n", flush=True)

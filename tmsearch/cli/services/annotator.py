@@ -1,4 +1,4 @@
-"""Notes and exhibits of a study's trials for its dashboard, made in a process of their own."""
+"""Notes and attachments of a study's trials for its dashboard, made in a process of their own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,7 +16,7 @@ from search.execution.child_process import ChildExitError, ChildProcess
 from search.execution.wire import MessageError
 from search.paths import study_folder, trial_folder
 from search.process_id import ProcessId
-from search.records import IMPORTED, Configuration, StudyRecord, default_configuration
+from search.records import IMPORTED, Configuration, Rung, StudyRecord, default_configuration
 from search.space.search_space import Space
 from search.storage.ledger import Ledger
 from tmsearch.cli.services.plan import data_line, models
@@ -39,7 +39,7 @@ REPORTS = "/reports/"  # where the dashboard's server has each study's report
 
 
 class StudyAnnotator:
-    """The curator of one study. A process makes what needs pictures and sounds, and lasts for one round."""
+    """The annotator of one study. A process makes what needs pictures and sounds, and lasts for one round."""
 
     value_name = "WER"
 
@@ -53,7 +53,9 @@ class StudyAnnotator:
         self._history = history
         self._facts = StudyFacts.from_json(self._ledger.facts())
         self._record: StudyRecord = self._ledger.record()
-        self._hopeless: str | None = None  # why nobody is asked any more in this round
+        self._problem: str | None = None  # why the process is not used any more in this round
+        # A confirmation compares in its own way.
+        self._default = None if self._facts.confirms else default_configuration(history)
 
     def close(self) -> None:
         if self._child is not None:
@@ -62,149 +64,171 @@ class StudyAnnotator:
 
     def study_note(self) -> str:
         space = Space.from_json(dict(self._record.space))
-        return study_note(
-            StudyNote(
-                name=self._record.name,
-                trials=self._record.trials,
-                data=data_line(space.data["dataset"], self._facts.known_data),
-                judged=space.budget.judged,
-                max_steps=space.budget.max_steps,
-                strategy=space.budget.strategy,
-                searched=list(space.search),
-                fixed=space.train,
-                models=models(space),
-            ),
-            REPORTS + quote(self._record.name),
+        note = StudyNote(
+            name=self._record.name,
+            trials=self._record.trials,
+            data=data_line(space.data["dataset"], self._facts.known_data),
+            judged=space.budget.judged,
+            max_steps=space.budget.max_steps,
+            strategy=space.budget.strategy,
+            searched=list(space.search),
+            fixed=space.train,
+            models=models(space),
         )
+        return study_note(note, REPORTS + quote(self._record.name))
 
-    def annotate(self, one: Configuration) -> Annotation:
-        folder = trial_folder(self._folder, one.number)
-        told = self._told(one, folder)
-        if one.origin == IMPORTED:
-            return Annotation(trial_note(told, NoteMedia()))
-        found = _kept(folder, one) or self._made(one, told, folder)
-        if "files" not in found:
-            return Annotation(trial_note(told, NoteMedia(problem=found["reason"])))
-        exhibits = [
-            Attachment(each["name"], each["mimetype"], (folder / MEDIA_FOLDER / each["name"]).read_bytes())
-            for each in found["files"]
-        ]
-        return Annotation(found["note"], tuple(exhibits))
+    def annotate(self, trial: Configuration) -> Annotation:
+        folder = trial_folder(self._folder, trial.number)
+        note = self._trial_note(trial, folder)
+        if trial.origin == IMPORTED:
+            return Annotation(trial_note(note, NoteMedia()))
+        media = _saved_media(folder, trial) or self._make_media(trial, note, folder)
+        if "files" not in media:
+            return Annotation(trial_note(note, NoteMedia(problem=media["reason"])))
+        attachments = []
+        for file in media["files"]:
+            content = (folder / MEDIA_FOLDER / file["name"]).read_bytes()
+            attachments.append(Attachment(file["name"], file["mimetype"], content))
+        return Annotation(media["note"], tuple(attachments))
 
-    def _made(self, one: Configuration, told: TrialNote, folder: Path) -> dict[str, Any]:
-        """What the process answers. One that died or takes too long is not asked again in this round."""
-        if self._hopeless:
-            return {"reason": self._hopeless}
+    def _make_media(self, trial: Configuration, note: TrialNote, folder: Path) -> dict[str, Any]:
+        """The process's answer. Once it died or took too long it is not asked again in this round."""
+        if self._problem:
+            return {"reason": self._problem}
         if self._child is None:
             command = [sys.executable, "-m", "tmsearch.media.trial_files"]
             one_core = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
             self._child = ChildProcess(command, self._folder / "exhibits.log", one_core)
-        self._child.send(self._job(one, told, folder))
+        self._child.send(self._job(trial, note, folder))
         deadline = time.monotonic() + PATIENCE_SECONDS
         try:
             while time.monotonic() < deadline:
-                said = self._child.receive(timeout=1.0)
-                if said is not None:
-                    return said
+                answer = self._child.receive(timeout=1.0)
+                if answer is not None:
+                    return answer
             self._child.kill()
-            self._hopeless = f"it took more than {PATIENCE_SECONDS:.0f} s"
+            self._problem = f"it took more than {PATIENCE_SECONDS:.0f} s"
         except MessageError as error:
             self._child.kill()
-            self._hopeless = f"what the process that makes them answers cannot be read: {error}"
-        except ChildExitError as death:
-            self._hopeless = f"the process that makes them ended: {death}"
-        self._notice(f"trial {one.number}: no pictures and sounds: {self._hopeless}")
-        return {"reason": self._hopeless}
+            self._problem = f"the answer of the process that makes them cannot be read: {error}"
+        except ChildExitError as error:
+            self._problem = f"the process that makes them ended: {error}"
+        self._notice(f"trial {trial.number}: no pictures and sounds: {self._problem}")
+        return {"reason": self._problem}
 
-    def _job(self, one: Configuration, told: TrialNote, folder: Path) -> dict[str, Any]:
-        words = self._facts.words.get(_fold(one))
-        errors = one.errors(one.steps)
-        board = self._folder / "tensorboard" / folder.name
-        baseline = self._facts.baselines.get(model_of(one))
+    def _job(self, trial: Configuration, note: TrialNote, folder: Path) -> dict[str, Any]:
+        words = self._facts.words.get(_fold(trial))
+        errors = trial.errors(trial.steps)
+        tensorboard = self._folder / "tensorboard" / folder.name
+        baseline = self._facts.baselines.get(model_of(trial))
         return {
-            "trial": dataclasses.asdict(told),
-            "folder": str(folder) if folder.is_dir() else None,
-            "tensorboard": str(board) if board.is_dir() else None,
+            "trial": dataclasses.asdict(note),
+            "folder": _existing(folder),
+            "tensorboard": _existing(tensorboard),
             "data": dict(self._record.space["data"]),
             "zero_shot": baseline.wer if baseline else None,
-            "rates": [errors, words] if errors is not None and words is not None else None,
-            "pairs": [pair for _, pair in self._rivals(one)],
+            "rates": _all_or_none(errors, words),
+            "pairs": [clip_counts for _, clip_counts in self._comparisons(trial)],
         }
 
-    def _told(self, one: Configuration, folder: Path) -> TrialNote:
-        params, default = one.params or {}, self._default()
+    def _trial_note(self, trial: Configuration, folder: Path) -> TrialNote:
+        params = trial.params or {}
         space = self._record.space
-        workers = dict.fromkeys(identity.host for rung in one.rungs if (identity := ProcessId.parse(rung.worker or "")))
-        here = f"{folder}" if folder.is_dir() else f"{folder} on {', '.join(workers) or 'another machine'}, not here"
-        differs = {}
-        if default is not None and default.number != one.number and default.params is not None:
-            names = dict.fromkeys([*default.params, *params])
-            differs = {name: (default.params.get(name), params.get(name)) for name in names}
+        process_ids = [ProcessId.parse(rung.worker or "") for rung in trial.rungs]
+        hosts = list(dict.fromkeys(process_id.host for process_id in process_ids if process_id))
+        shown_folder = str(folder)
+        if trial.origin == IMPORTED:
+            shown_folder = ""
+        elif not folder.is_dir():
+            shown_folder += f" on {', '.join(hosts) or 'another machine'}, not here"
         return TrialNote(
-            number=one.number,
-            origin=one.origin,
-            state=one.state,
-            reason=one.reason,
-            failure=one.failure,
-            steps=one.steps,
+            number=trial.number,
+            origin=trial.origin,
+            state=trial.state,
+            reason=trial.reason,
+            failure=trial.failure,
+            steps=trial.steps,
             max_steps=space["budget"]["max_steps"],
             searched={name: params[name] for name in space["search"] if name in params},
-            differs={name: pair for name, pair in differs.items() if pair[0] != pair[1]},
-            rungs=[_rung(rung.step, rung.value, rung.metrics) for rung in one.rungs],
-            train_seconds=one.total("train_seconds"),
-            eval_seconds=one.total("eval_seconds"),
-            folder="" if one.origin == IMPORTED else here,
-            workers=list(workers),
-            versions=list(dict.fromkeys(rung.version for rung in one.rungs if rung.version)),
-            rivals=[rival for rival, _ in self._rivals(one)],
+            differs=self._differences(trial),
+            rungs=[_rung_row(rung) for rung in trial.rungs],
+            train_seconds=trial.total("train_seconds"),
+            eval_seconds=trial.total("eval_seconds"),
+            folder=shown_folder,
+            workers=hosts,
+            versions=list(dict.fromkeys(rung.version for rung in trial.rungs if rung.version)),
+            rivals=[comparison for comparison, _ in self._comparisons(trial)],
         )
 
-    def _default(self) -> Configuration | None:
-        """The default recipe's own training in this search; a confirmation compares in its own way."""
-        if self._facts.confirms:
-            return None
-        return default_configuration(self._history)
+    def _differences(self, trial: Configuration) -> dict[str, tuple[Any, Any]]:
+        """The knobs that differ from the default recipe: the default's value and the trial's."""
+        default = self._default
+        if default is None or default.number == trial.number or default.params is None:
+            return {}
+        params = trial.params or {}
+        differences = {}
+        for name in dict.fromkeys([*default.params, *params]):
+            values = (default.params.get(name), params.get(name))
+            if values[0] != values[1]:
+                differences[name] = values
+        return differences
 
-    def _rivals(self, one: Configuration) -> list[tuple[TrialComparison, list[Any] | None]]:
-        """The untouched checkpoint and the default recipe, each with errors, its errors and words by clip."""
-        found: list[tuple[TrialComparison, list[Any] | None]] = []
-        fold = _fold(one)
+    def _comparisons(self, trial: Configuration) -> list[tuple[TrialComparison, list[Any] | None]]:
+        """The trial against the untouched checkpoint and the default recipe.
+
+        Each with the trial's errors, the other's errors, and the reference words, by clip; None where they are unknown.
+        """
+        if trial.value is None or trial.origin == IMPORTED:
+            return []
+        comparisons = []
+        fold = _fold(trial)
         words = self._facts.words.get(fold)
-        baseline = self._facts.baselines.get(model_of(one))
-        if one.value is None or one.origin == IMPORTED:
-            return found
+        baseline = self._facts.baselines.get(model_of(trial))
         if baseline is not None:
-            pair = _pair(one.errors(one.steps), baseline.errors, words) if not fold else None
-            found.append((TrialComparison("untrained (zero-shot)", baseline.wer, 0, one.value), pair))
-        default = self._default()
-        common = sorted(set(one.curve) & set(default.curve)) if default else []
-        if default is not None and default.number != one.number and common and _fold(default) == fold:
-            step = common[-1]
-            rival = TrialComparison(
-                f"default recipe (trial {default.number})", default.curve[step], step, one.curve[step]
-            )
-            found.append((rival, _pair(one.errors(step), default.errors(step), words)))
-        return found
+            clip_counts = None
+            if fold == 0:  # the baseline's errors are of that fold
+                clip_counts = _all_or_none(trial.errors(trial.steps), baseline.errors, words)
+            comparison = TrialComparison("untrained (zero-shot)", baseline.wer, 0, trial.value)
+            comparisons.append((comparison, clip_counts))
+        default = self._default
+        if default is not None and default.number != trial.number and _fold(default) == fold:
+            step = max(set(trial.curve) & set(default.curve), default=None)
+            if step is not None:
+                name = f"default recipe (trial {default.number})"
+                comparison = TrialComparison(name, default.curve[step], step, trial.curve[step])
+                comparisons.append((comparison, _all_or_none(trial.errors(step), default.errors(step), words)))
+        return comparisons
 
 
-def _kept(folder: Path, one: Configuration) -> dict[str, Any] | None:
-    """What was made before; None where it was not, or for a result that is no longer the last."""
+def _saved_media(folder: Path, trial: Configuration) -> dict[str, Any] | None:
+    """What was made before; None where it was not, is incomplete, or belongs to an earlier result."""
     try:
-        found: dict[str, Any] = json.loads((folder / MEDIA_FOLDER / MEDIA_LIST).read_text(encoding="utf-8"))
+        media: dict[str, Any] = json.loads((folder / MEDIA_FOLDER / MEDIA_LIST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    whole = all((folder / MEDIA_FOLDER / each["name"]).is_file() for each in found["files"])
-    return found if whole and found["of"] == [one.steps, one.state] else None
+    is_complete = all((folder / MEDIA_FOLDER / file["name"]).is_file() for file in media["files"])
+    return media if is_complete and media["of"] == [trial.steps, trial.state] else None
 
 
-def _pair(one: Any, other: Any, words: Any) -> list[Any] | None:
-    return [one, other, words] if one is not None and other is not None and words is not None else None
+def _existing(folder: Path) -> str | None:
+    return str(folder) if folder.is_dir() else None
 
 
-def _fold(one: Configuration) -> int:
-    return int((one.params or {}).get("fold", 0))
+def _all_or_none(*clip_counts: Any) -> list[Any] | None:
+    """Counts by clip that are of use only together; None where one of them is not known."""
+    return None if None in clip_counts else list(clip_counts)
 
 
-def _rung(step: int, wer: float, metrics: Mapping[str, Any]) -> dict[str, Any]:
-    seconds = (metrics.get("train_seconds") or 0.0) + (metrics.get("eval_seconds") or 0.0)
-    return {"step": step, "wer": wer, "wer_raw": metrics.get("wer_raw"), "cer": metrics.get("cer"), "seconds": seconds}
+def _fold(trial: Configuration) -> int:
+    return int((trial.params or {}).get("fold", 0))
+
+
+def _rung_row(rung: Rung) -> dict[str, Any]:
+    metrics = rung.metrics
+    return {
+        "step": rung.step,
+        "wer": rung.value,
+        "wer_raw": metrics.get("wer_raw"),
+        "cer": metrics.get("cer"),
+        "seconds": (metrics.get("train_seconds") or 0.0) + (metrics.get("eval_seconds") or 0.0),
+    }

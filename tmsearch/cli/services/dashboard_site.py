@@ -1,4 +1,4 @@
-"""The dashboard's site: optuna-dashboard, the studies' reports beside it, and who may ask for either."""
+"""The dashboard's site: optuna-dashboard, the studies' reports beside it, and a check of who asks."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Page = Callable[[Storage, str], str]
 
 
 class Site:
-    """A WSGI application. `local`: it is served to this machine alone, so nobody may ask for it by another name.
+    """A WSGI application: optuna-dashboard with the studies' reports under REPORTS.
 
-    A page from elsewhere that gives its own name this machine's address (DNS rebinding), or that sends what changes a
-    study, is refused: the dashboard has no password.
+    The dashboard has no password. So it refuses requests that a page from elsewhere makes: those with a foreign origin,
+    and, where it is served to this machine alone (`local`), those for another host name (DNS rebinding).
     """
 
     def __init__(self, storage: Storage, dashboard: Application, page: Page, *, local: bool) -> None:
@@ -33,7 +33,7 @@ class Site:
         self._dashboard = dashboard
         self._page = page
         self._local = local
-        self._last: tuple[Any, bytes] | None = None
+        self._cached: tuple[Any, bytes] | None = None
         self._building = threading.Lock()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -41,8 +41,8 @@ class Site:
             return start_response(status, [*headers, ("X-Content-Type-Options", "nosniff")], *more)
 
         path = str(environ.get("PATH_INFO", ""))
-        if not self._welcome(environ):
-            return _plain(start, "403 Forbidden", "this dashboard answers to its own address only")
+        if not self._is_allowed(environ):
+            return _text_page(start, "403 Forbidden", "this dashboard answers to its own address only")
         if path.startswith(REPORTS):
             # PEP 3333 hands bytes over as if they were Latin-1.
             name = path.removeprefix(REPORTS).rstrip("/").encode("latin-1").decode(errors="replace")
@@ -50,15 +50,16 @@ class Site:
         if path == "/favicon.ico":  # the dashboard has none, and a browser asks for it
             start("204 No Content", [])
             return []
-        if path.startswith("/artifacts/") and not self._has(path.rpartition("/")[2]):
-            return _plain(start, "404 Not Found", "this file is not here: made on another machine, or removed")
+        if path.startswith("/artifacts/") and not self._has_artifact(path.rpartition("/")[2]):
+            return _text_page(start, "404 Not Found", "this file is not here: made on another machine, or removed")
         return self._dashboard(environ, start)
 
-    def _has(self, artifact_id: str) -> bool:
+    def _has_artifact(self, artifact_id: str) -> bool:
         return len(artifact_id) < 200 and (artifacts_folder(self._storage) / artifact_id).is_file()
 
-    def _welcome(self, environ: Environ) -> bool:
-        host, origin = str(environ.get("HTTP_HOST", "")), environ.get("HTTP_ORIGIN")
+    def _is_allowed(self, environ: Environ) -> bool:
+        host = str(environ.get("HTTP_HOST", ""))
+        origin = environ.get("HTTP_ORIGIN")
         if self._local and not is_local(urlsplit(f"//{host}").hostname or ""):
             return False
         return origin is None or urlsplit(str(origin)).netloc == host
@@ -66,25 +67,26 @@ class Site:
     def _report(self, name: str, start: StartResponse) -> Iterable[bytes]:
         try:
             if name not in study.names(self._storage):
-                return _plain(start, "404 Not Found", f"there is no study {name}")
-            body = self._built(name)
+                return _text_page(start, "404 Not Found", f"there is no study {name}")
+            body = self._current_page(name)
         except (UserError, RunError) as error:
-            return _plain(start, "503 Service Unavailable", str(error))
+            return _text_page(start, "503 Service Unavailable", str(error))
         start("200 OK", [("Content-Type", "text/html; charset=utf-8"), ("Cache-Control", "no-cache")])
         return [body]
 
-    def _built(self, name: str) -> bytes:
-        """The page of the study as it is now; the last one is kept."""
+    def _current_page(self, name: str) -> bytes:
+        """The page of the study as it is now; built again only when the study changed."""
         with self._building:
             summary = study.summarize(study.open_study(self._storage, name))
-            state = (name, summary.record, sum(one.revision for one in summary.history), len(summary.facts))
-            if self._last is None or self._last[0] != state:
-                self._last = (state, self._page(self._storage, name).encode())
-            return self._last[1]
+            revisions = sum(trial.revision for trial in summary.history)
+            state = (name, summary.record, revisions, len(summary.facts))
+            if self._cached is None or self._cached[0] != state:
+                self._cached = (state, self._page(self._storage, name).encode())
+            return self._cached[1]
 
 
 def is_local(host: str) -> bool:
-    """Whether a host's name or address is this machine's own, that no other one reaches."""
+    """Whether a host's name or address is a loopback one, which no other machine reaches."""
     if host == "localhost":
         return True
     try:
@@ -93,6 +95,6 @@ def is_local(host: str) -> bool:
         return False
 
 
-def _plain(start: StartResponse, status: str, line: str) -> Iterable[bytes]:
+def _text_page(start: StartResponse, status: str, line: str) -> Iterable[bytes]:
     start(status, [("Content-Type", "text/html; charset=utf-8")])
     return [f"<!doctype html><title>{status}</title><p>{html.escape(line)}</p>".encode()]

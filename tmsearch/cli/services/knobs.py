@@ -1,14 +1,35 @@
-"""The knobs as the engine takes them, and a space file with its paths made absolute."""
+"""The fields of TrainConfig and DataConfig as the engine's knobs, and a space file with its paths made absolute."""
 
 from __future__ import annotations
 
 import dataclasses
+import types
+import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from search.space import search_space as spaces
+from search.space.knobs import Knob
 from search.space.search_space import Choice, Space
-from tmsearch.config import DataConfig, Knob, TrainConfig, knobs
+from tmsearch.config import DataConfig, TrainConfig
+
+
+def knobs(config: type[TrainConfig] | type[DataConfig]) -> dict[str, Knob]:
+    """Every legal key of `config`, in the order of its fields, with the limits that the field carries."""
+    hints = typing.get_type_hints(config)
+    legal = {}
+    for item in dataclasses.fields(config):
+        hint = hints[item.name]
+        kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        legal[item.name] = Knob(
+            name=item.name,
+            kinds=tuple(kind for kind in kinds if kind is not types.NoneType),
+            optional=types.NoneType in kinds,
+            default=None if item.default is dataclasses.MISSING else item.default,
+            **item.metadata,
+        )
+    return legal
+
 
 TRAIN: Mapping[str, Knob] = knobs(TrainConfig)
 DATA: Mapping[str, Knob] = knobs(DataConfig)

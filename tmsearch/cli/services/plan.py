@@ -20,12 +20,14 @@ def candidates(space: Space) -> list[dict[str, Any]]:
 
 def models(space: Space) -> list[str]:
     """The checkpoints that the space may train."""
-    among = space.search.get("model")
-    names = among.values if isinstance(among, Choice) else (space.train.get("model", TrainConfig.model),)
-    return [str(name) for name in names]
+    searched = space.search.get("model")
+    if isinstance(searched, Choice):
+        return [str(name) for name in searched.values]
+    return [str(space.train.get("model", TrainConfig.model))]
 
 
 def data_line(dataset: str, data: DataFacts) -> str:
+    """A dataset in one line: its size and how it is split."""
     dropped = f", {len(data.dropped)} dropped" if data.dropped else ""
     return (
         f"data {short_value(dataset)}: {data.clips} clips, {data.seconds / 60:.1f} min{dropped}; "
@@ -34,7 +36,7 @@ def data_line(dataset: str, data: DataFacts) -> str:
 
 
 def print_plan(space: Space, storage: Storage, checked: Checked, trials: int) -> None:
-    """A study's plan, its time and memory estimated from the model's shape and this machine's matrix rate."""
+    """Print a study's plan, time and memory estimated from the models' shapes and this machine's matrix rate."""
     print(
         f"study {space.study}: {trials} configurations of up to {space.budget.max_steps} steps; {storage.display_name}"
     )
@@ -61,4 +63,4 @@ def print_plan(space: Space, storage: Storage, checked: Checked, trials: int) ->
         f"estimate: at most {clock_time(most)} of training on this machine if nothing were pruned "
         f"(from {rate / 1e9:.0f} GFLOP/s measured just now; evaluation comes on top)"
     )
-    print("nothing was written; the same command without --dry-run begins")
+    print("nothing was written; the same command without --dry-run starts the study")

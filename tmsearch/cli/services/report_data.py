@@ -6,6 +6,7 @@ import datetime
 import json
 import math
 import statistics
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from tmsearch.cli.view import intervals
 from tmsearch.cli.view.format import model_of, searched_knobs, short_value
 from tmsearch.config import TrainConfig
 from tmsearch.evaluation.scores import baseline_folder
-from tmsearch.model import sizes
+from tmsearch.model_sizes import millions_of_parameters
 from tmsearch.recipe import versions as libraries
 from tmsearch.report.matched_pairs import MatchCandidate, MatchedPairs, match_pairs
 from tmsearch.report.records import (
@@ -51,14 +52,6 @@ def collect_report(ledger: Ledger, summary: Summary) -> StudyPage:
     rows = _rows(summary, facts)
     comparable = None if facts.confirms else importances.comparable_results(summary.history)
     recorded_results = timeline.recorded_results(ledger)
-    zero_shot = tuple(
-        ReferenceScore(
-            f"untrained {short_value(model)}",
-            baseline.wer,
-            intervals.bounds(intervals.baseline_interval(facts, model)),
-        )
-        for model, baseline in facts.baselines.items()
-    )
     return StudyPage(
         name=summary.record.name,
         created=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -67,12 +60,12 @@ def collect_report(ledger: Ledger, summary: Summary) -> StudyPage:
         answer=report_answer.answer(ledger.storage, summary, rows),
         trials=tuple(rows.values()),
         rungs=_rungs(space, summary),
-        zero_shot=zero_shot,
+        zero_shot=_zero_shot(facts),
         results=tuple(
             SpentResult(result.spent, result.value, result.number, result.step) for result in recorded_results
         ),
         importances=_importances(facts, space, comparable),
-        matched=_matched_pairs(space, facts, summary.record.space["data"].get("fold", 0), comparable),
+        matched=_matched_pairs(space, facts, comparable),
         slices=_slices(space, comparable, rows),
         environment=_environment(summary, facts, recorded_results),
         space=yaml.safe_dump(dict(summary.record.space), sort_keys=False, allow_unicode=True),
@@ -82,30 +75,44 @@ def collect_report(ledger: Ledger, summary: Summary) -> StudyPage:
 
 def _rows(summary: Summary, facts: StudyFacts) -> dict[int, TrialRow]:
     """Every configuration by number; imported ones with what of them is on the study's scale."""
-    best, found = summary.best, {}
-    for one in imported.rescale_imported(summary.history):
-        known = one.origin == IMPORTED and one.failure is None
-        params = one.params or {}
-        names = [*summary.record.space["search"], *(name for name in racing.REPLICATE if facts.confirms)]
-        found[one.number] = TrialRow(
-            number=one.number,
-            state=IMPORTED if known else one.state,
+    names = list(summary.record.space["search"])
+    if facts.confirms:
+        names += racing.REPLICATE
+    best = summary.best.number if summary.best else None
+    rows = {}
+    for trial in imported.rescale_imported(summary.history):
+        is_imported = trial.origin == IMPORTED and trial.failure is None
+        interval = None
+        if trial.rungs and not is_imported:
+            interval = intervals.bounds(intervals.interval(facts, trial))
+        params = trial.params or {}
+        rows[trial.number] = TrialRow(
+            number=trial.number,
+            state=IMPORTED if is_imported else trial.state,
             knobs={name: params[name] for name in names if name in params},
-            knobs_text=searched_knobs(summary.record.space, one.params),
-            curve=tuple((step, value) for step, value in one.curve.items() if math.isfinite(value)),
-            seconds=one.seconds,
-            interval=intervals.bounds(intervals.interval(facts, one)) if one.rungs and not known else None,
-            reason=one.reason or "",
-            is_best=best is not None and best.number == one.number,
+            knobs_text=searched_knobs(summary.record.space, trial.params),
+            curve=tuple((step, value) for step, value in trial.curve.items() if math.isfinite(value)),
+            seconds=trial.seconds,
+            interval=interval,
+            reason=trial.reason or "",
+            is_best=trial.number == best,
         )
-    return found
+    return rows
+
+
+def _zero_shot(facts: StudyFacts) -> tuple[ReferenceScore, ...]:
+    scores = []
+    for model, baseline in facts.baselines.items():
+        bounds = intervals.bounds(intervals.baseline_interval(facts, model))
+        scores.append(ReferenceScore(f"untrained {short_value(model)}", baseline.wer, bounds))
+    return tuple(scores)
 
 
 def _state(summary: Summary) -> str:
     counts = ", ".join(f"{count} {state}" for state, count in summary.counts.items())
-    mine = len(imported.without_imported(summary.history))
-    ended = sum(one.ended for one in imported.without_imported(summary.history))
-    total = max(summary.record.trials, mine)
+    trials = imported.without_imported(summary.history)
+    ended = sum(trial.ended for trial in trials)
+    total = max(summary.record.trials, len(trials))
     if not summary.history:
         return f"Nothing has started yet; {total} configurations are planned."
     if ended < total:
@@ -114,7 +121,7 @@ def _state(summary: Summary) -> str:
 
 
 def _data(summary: Summary, facts: StudyFacts) -> str:
-    """Of which speech, and how it is divided."""
+    """The dataset and its split, in a sentence."""
     if facts.data is None:
         return ""
     line = data_line(summary.record.space["data"]["dataset"], facts.data).removeprefix("data ")
@@ -122,30 +129,33 @@ def _data(summary: Summary, facts: StudyFacts) -> str:
 
 
 def _rungs(space: Space, summary: Summary) -> tuple[JudgedRung, ...]:
-    own, found = imported.without_imported(summary.history), []
+    trials = imported.without_imported(summary.history)
+    rungs = []
     for step in space.budget.rungs:
-        here = [one for one in own if step in one.curve and math.isfinite(one.curve[step])]
-        if here:
-            values = [one.curve[step] for one in here]
-            on = sum(one.steps > step or one.target > step for one in here)
-            found.append(JudgedRung(step, len(here), on, min(values), statistics.median(values)))
-    return tuple(found)
+        judged = [trial for trial in trials if math.isfinite(trial.curve.get(step, math.nan))]
+        if judged:
+            values = [trial.curve[step] for trial in judged]
+            promoted = sum(trial.steps > step or trial.target > step for trial in judged)
+            rungs.append(JudgedRung(step, len(judged), promoted, min(values), statistics.median(values)))
+    return tuple(rungs)
 
 
 def _importances(facts: StudyFacts, space: Space, comparable: importances.ComparableResults | None) -> KnobImportances:
     if facts.confirms:
-        return KnobImportances(
-            (), "", f"A confirmation varies seeds and no knobs: see `tmsearch report {facts.confirms.of}`."
-        )
-    found = importances.importances(space, comparable)
+        reason = f"A confirmation varies seeds and no knobs: see `tmsearch report {facts.confirms.of}`."
+        return KnobImportances((), "", reason)
+    result = importances.importances(space, comparable)
     how = (
-        f"{importances.EVALUATOR} over {found.configurations} configurations by their WER at {found.where}: how far "
-        f"the best {found.best} lie from all of them, knob by knob, as shares. Error bars are 95 % intervals over "
+        f"{importances.EVALUATOR} over {result.configurations} configurations by their WER at {result.where}: how far "
+        f"the best {result.best} lie from all of them, knob by knob, as shares. Error bars are 95 % intervals over "
         f"{importances.RESAMPLES} bootstrap resamples; a knob whose bar stays left of the red stroke, which 95 of 100 "
         "shuffles of the results stay below, may matter by chance alone."
     )
-    weights = [KnobWeight(one.name, one.share, one.low, one.high, one.chance) for one in found.knobs]
-    return KnobImportances(tuple(weights), how, f"{found.why[:1].upper()}{found.why[1:]}." if found.why else "")
+    weights = [KnobWeight(knob.name, knob.share, knob.low, knob.high, knob.chance) for knob in result.knobs]
+    reason = result.why
+    if reason:
+        reason = f"{reason[:1].upper()}{reason[1:]}."
+    return KnobImportances(tuple(weights), how, reason)
 
 
 def _slices(
@@ -153,20 +163,21 @@ def _slices(
 ) -> KnobSlices | None:
     if comparable is None or not space.search:
         return None
-    results = tuple((rows[configuration.number], value) for configuration, value in comparable.results)
-    fixed = str(space.train.get("model", TrainConfig.model))
-    names = {str(row.knobs.get("model", fixed)) for row, _ in results}
-    models = {name: sizes.parameters(name) for name in names}
-    order = sorted(models.items(), key=lambda one: (one[1] or 0.0, one[0]))
-    return KnobSlices(comparable.where, results, tuple(order), importances.slices(space, comparable, "WER"))
+    results = tuple((rows[trial.number], value) for trial, value in comparable.results)
+    fixed_model = str(space.train.get("model", TrainConfig.model))
+    names = {str(row.knobs.get("model", fixed_model)) for row, _ in results}
+    sizes_by_name = {name: millions_of_parameters(name) for name in names}
+    smallest_first = sorted(sizes_by_name.items(), key=lambda item: (item[1] or 0.0, item[0]))
+    return KnobSlices(comparable.where, results, tuple(smallest_first), importances.slices(space, comparable, "WER"))
 
 
 def _matched_pairs(
-    space: Space, facts: StudyFacts, fold: int, comparable: importances.ComparableResults | None
+    space: Space, facts: StudyFacts, comparable: importances.ComparableResults | None
 ) -> tuple[MatchedPairs, ...]:
     """One value against the other, for every knob that is searched over two; not where there are too few pairs."""
     if comparable is None:
         return ()
+    words = facts.words.get(space.data.get("fold", 0), ())
     comparisons = []
     for knob, choices in space.search.items():
         if not isinstance(choices, Choice) or len(choices.values) != 2:
@@ -174,8 +185,7 @@ def _matched_pairs(
         # true against false, other values in the order of the space file
         first, second = sorted(choices.values, key=lambda value: value is not True)
         candidates = _candidates(space, comparable, knob, first, second)
-        names = (_value_name(first), _value_name(second))
-        comparison = match_pairs(knob, names, candidates, facts.words.get(fold, ()))
+        comparison = match_pairs(knob, (_value_name(first), _value_name(second)), candidates, words)
         if comparison is not None:
             comparisons.append(comparison)
     return tuple(comparisons)
@@ -188,50 +198,51 @@ def _value_name(value: Any) -> str:
 def _candidates(
     space: Space, comparable: importances.ComparableResults, knob: str, first: Any, second: Any
 ) -> list[MatchCandidate]:
-    """The comparable configurations that have one of two values of a knob."""
+    """The comparable trials that have one of two values of a knob."""
     candidates = []
-    for configuration, _ in comparable.results:
-        params = configuration.params or {}
-        errors = configuration.errors(comparable.step)
+    for trial, _ in comparable.results:
+        params = trial.params or {}
+        errors = trial.errors(comparable.step)
         if errors is None or knob not in params or params[knob] not in (first, second):
             continue
         knobs = {name: params[name] for name in space.search if name not in (knob, "model") and name in params}
         model = "" if knob == "model" else str(params.get("model", TrainConfig.model))
-        candidates.append(MatchCandidate(configuration.number, params[knob] == first, model, knobs, errors))
+        candidates.append(MatchCandidate(trial.number, params[knob] == first, model, knobs, errors))
     return candidates
 
 
 def _notes(summary: Summary) -> tuple[str, ...]:
-    found = []
+    """Sentences on how the results came about."""
+    notes = []
     noise = imported.repeat_noise(summary.history)
     if noise is not None:
-        found.append(
+        notes.append(
             f"Imported trainings of one recipe differ by {noise.deviation:.4f} in WER (standard deviation of "
             f"{noise.runs}): a difference of that size is nothing."
         )
-    foreign = sum(one.origin == IMPORTED for one in summary.history)
-    if foreign:
-        found.append(f"{foreign} configurations were trained elsewhere; none of them can be the best.")
-    code = code_versions(summary.history)
-    if len(code) > 1:
-        by = ", ".join(f"{count} results by {name}" for name, count in code.items())
-        found.append(f"The code changed midway: {by}.")
+    imported_count = sum(trial.origin == IMPORTED for trial in summary.history)
+    if imported_count:
+        notes.append(f"{imported_count} configurations were trained elsewhere; none of them can be the best.")
+    versions = code_versions(summary.history)
+    if len(versions) > 1:
+        counts = ", ".join(f"{count} results by {version}" for version, count in versions.items())
+        notes.append(f"The code changed midway: {counts}.")
     if summary.record.stop_reason:
-        found.append(f"Stopped: {summary.record.stop_reason}")
-    return tuple(found)
+        notes.append(f"Stopped: {summary.record.stop_reason}")
+    return tuple(notes)
 
 
 def _environment(
     summary: Summary, facts: StudyFacts, recorded_results: tuple[timeline.RecordedResult, ...]
 ) -> tuple[tuple[str, str], ...]:
-    hosts: dict[str, int] = {}
-    for one in recorded_results:
-        hosts[one.host] = hosts.get(one.host, 0) + 1
-    found = [
+    """What the study ran on and with: labels and values, without those that are not known."""
+    hosts = Counter(result.host for result in recorded_results)
+    versions = code_versions(summary.history)
+    rows = [
         ("study made by", f"tmsearch {summary.record.version}, seed {summary.record.seed}"),
-        ("code of results", ", ".join(f"{name} ({count})" for name, count in code_versions(summary.history).items())),
+        ("code of results", ", ".join(f"{version} ({count})" for version, count in versions.items())),
         ("trained on", ", ".join(f"{host} ({count} results)" for host, count in hosts.items())),
-        ("at work now", ", ".join(one.display_name for one in summary.workers if one.alive)),
+        ("at work now", ", ".join(worker.display_name for worker in summary.workers if worker.alive)),
         ("devices", ", ".join(facts.devices)),
         ("threads a training", str(facts.threads or "")),
         ("models", ", ".join(f"{short_value(name)} ({_size(name)})" for name in facts.baselines)),
@@ -239,15 +250,17 @@ def _environment(
         ("space's fingerprint", summary.record.fingerprint),
         ("this page", ", ".join(f"{name} {version}" for name, version in libraries().items())),
     ]
-    return tuple((name, value) for name, value in found if value)
+    return tuple((label, value) for label, value in rows if value)
 
 
 def _size(model: str) -> str:
-    millions = sizes.parameters(model)
-    return f"{millions:.3g} M parameters" if millions else "of unknown size"
+    millions = millions_of_parameters(model)
+    if not millions:
+        return "of unknown size"
+    return f"{millions:.3g} M parameters"
 
 
-def best_folder(ledger: Ledger, one: Configuration) -> tuple[Path, Path]:
-    """Where the tables of clips are: of the configuration, and of its model untrained."""
-    top = study_folder(ledger.storage.folder, ledger.study)
-    return trial_folder(top, one.number), baseline_folder(top, model_of(one))
+def score_folders(ledger: Ledger, trial: Configuration) -> tuple[Path, Path]:
+    """Where the tables of clips are: of the trial, and of its untrained model."""
+    folder = study_folder(ledger.storage.folder, ledger.study)
+    return trial_folder(folder, trial.number), baseline_folder(folder, model_of(trial))

@@ -1,4 +1,4 @@
-"""A study at work: one worker in this process, or several that an engine starts; and what is said at the end."""
+"""A study at work: one worker in this process, or several that a launcher starts; then the closing lines."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from search.execution.lease import Interrupts
 from search.execution.monitor import Monitor
 from search.execution.worker import Outcome, Worker
 from search.execution.worker_pool import WorkerPool
+from search.exit_codes import DONE, FAILED, INTERRUPTED
 from search.paths import study_folder
 from search.records import StudyRecord
 from search.space.search_space import Choice, Space
@@ -39,7 +40,6 @@ from tmsearch.trial.facts import StudyFacts
 from tmsearch.trial.settings import TrialSettings
 from tmsearch.version import code_version
 
-Answered = Callable[[Summary], list[str]]
 # OpenMP's threads burn their core while they wait. Beside other work on the same cores that costs up to five times a
 # step's time; sleeping at once costs a quarter of it on quiet cores. 2,000 turns of waiting cost next to nothing in
 # either (tiny.en, 2 cores, 2026-11-23; studies/README.md).
@@ -48,7 +48,10 @@ THREADS_THAT_SLEEP_SOON = {"GOMP_SPINCOUNT": "2000"}
 
 @dataclass(frozen=True)
 class WorkerPlan:
-    """How many workers, and what starts them. None: one a GPU, one on a CPU."""
+    """How many workers there are and what starts them: `on` is a launcher's name, `engine` its KEY=VALUE options.
+
+    `workers` None: one a GPU, one on a CPU.
+    """
 
     workers: int | None = None
     on: str = "local"
@@ -56,29 +59,43 @@ class WorkerPlan:
 
     @property
     def count(self) -> int:
-        return self.workers or (max(1, len(gpus())) if self.on == "local" else 1)
+        if self.workers:
+            return self.workers
+        if self.on == "local":
+            return max(1, len(gpus()))
+        return 1
 
     @property
     def threads(self) -> int:
-        """Of each training: a study's results depend on it, so it is settled when the study is made."""
-        beside = self.count if self.on == "local" and not gpus() else 1
-        return max(1, len(cores()) // beside)
+        """CPU threads of each training: a study's results depend on it, so it is fixed when the study is made."""
+        threads = len(cores())
+        if self.on == "local" and not gpus():
+            threads //= self.count
+        return max(1, threads)
+
+    @property
+    def in_this_process(self) -> bool:
+        return self.on == "local" and self.count == 1
+
+
+ONE_WORKER = WorkerPlan(workers=1)
 
 
 def worker_plan(arguments: argparse.Namespace) -> WorkerPlan:
-    """Who is to work: --workers, --on and --engine."""
+    """The workers that --workers, --on and --engine ask for."""
     return WorkerPlan(arguments.workers, arguments.on, tuple(arguments.engine))
 
 
 def new_trial_process() -> ChildProcess:
+    """The training process, started with its first job."""
     return ChildProcess([sys.executable, "-m", "tmsearch.trial"], environment=THREADS_THAT_SLEEP_SOON)
 
 
 def cache_folder() -> Path:
     """Where log-mels are kept between studies: TMSEARCH_CACHE, else XDG_CACHE_HOME/tmsearch."""
-    named = os.environ.get("TMSEARCH_CACHE")
-    if named:
-        return Path(named).resolve()
+    folder = os.environ.get("TMSEARCH_CACHE")
+    if folder:
+        return Path(folder).resolve()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tmsearch"
 
 
@@ -86,130 +103,149 @@ def run_study(
     ledger: Ledger,
     child: ChildProcess,
     timeout: float | None,
-    answered: Answered = closing_lines,
-    hands: WorkerPlan | None = None,
+    last_lines: Callable[[Summary], list[str]] = closing_lines,
+    workers: WorkerPlan = ONE_WORKER,
 ) -> int:
-    """Work on the study until all is done; prints what `answered` makes of the study then. The exit code."""
-    hands = hands or WorkerPlan(workers=1)
+    """Work on a study until it is finished, stopped, or out of time.
+
+    Args:
+        ledger: the study's.
+        child: the training process of a worker in this process.
+        timeout: seconds; None: no limit.
+        last_lines: what to print of the study at the end.
+        workers: how many there are and what starts them.
+
+    Returns:
+        An exit code.
+
+    Raises:
+        RunError: a worker stopped the study, with its reason.
+    """
     deadline = time.monotonic() + timeout if timeout else math.inf
     summary = study.summarize(ledger)
-    record, space = summary.record, Space.from_json(dict(summary.record.space))
-    folder = study_folder(ledger.storage.folder, record.name)
-    folder.mkdir(parents=True, exist_ok=True)
-    _keep_space(folder, record)
+    folder = study_folder(ledger.storage.folder, summary.record.name)
+    _write_space(folder, summary.record)
     interrupts = Interrupts()
-    with interrupts.handle_signals(), ProgressPrinter(summary, hands.count, deadline) as display:
-        _head(ledger, summary, display)
-        if hands.on == "local" and hands.count == 1:
-            outcome = _alone(ledger, child, folder, summary, display, interrupts, deadline)
+    with interrupts.handle_signals(), ProgressPrinter(summary, workers.count, deadline) as printer:
+        _print_head(ledger, summary, printer)
+        if workers.in_this_process:
+            outcome = _worker(ledger, child, folder, summary, printer).run(interrupts, deadline)
         else:
-            engine = make_engine(ledger, folder, hands, timeout)
-            publisher = Publisher(ledger, space, display.notice, StudyAnnotator(ledger, display.notice))
-            crew = WorkerPool(engine, hands.count, ledger, Monitor(ledger, display), display.notice, publisher)
-            outcome = crew.run(interrupts, deadline)
+            launcher = make_launcher(ledger, folder, workers, timeout)
+            outcome = _pool(ledger, summary, launcher, workers.count, printer).run(interrupts, deadline)
     summary = study.summarize(ledger)
-    for line in _ending(outcome, record.name) + answered(summary):
+    for line in _outcome_lines(outcome, summary.record.name) + last_lines(summary):
         print(line)
-    if ledger.storage.url != open_storage().url:  # what it ends with works as it stands there only
+    if ledger.storage.url != open_storage().url:  # the commands just printed need the option
         print(f"each with --storage {ledger.storage.display_name}")
-    if outcome == "interrupted":
-        return 130
-    if outcome == "stopped" and summary.record.stop_reason:
-        raise RunError(summary.record.stop_reason)
-    return 1 if outcome == "done" and summary.best is None else 0
+    return _exit_code(outcome, summary)
 
 
-def _head(ledger: Ledger, summary: Summary, display: ProgressPrinter) -> None:
-    record, space = summary.record, Space.from_json(dict(summary.record.space))
-    judged = space.budget.judged
-    display.say(
-        f"study {record.name}: {record.trials} configurations, judged at {judged}; {ledger.storage.display_name}"
+def _print_head(ledger: Ledger, summary: Summary, printer: ProgressPrinter) -> None:
+    record = summary.record
+    space = Space.from_json(dict(record.space))
+    printer.say(
+        f"study {record.name}: {record.trials} configurations, judged at {space.budget.judged}; "
+        f"{ledger.storage.display_name}"
     )
-    display.say(data_line(space.data["dataset"], StudyFacts.from_json(summary.facts).known_data))
+    printer.say(data_line(space.data["dataset"], StudyFacts.from_json(summary.facts).known_data))
 
 
-def _alone(
-    ledger: Ledger,
-    child: ChildProcess,
-    folder: Path,
-    summary: Summary,
-    display: ProgressPrinter,
-    interrupts: Interrupts,
-    deadline: float,
-) -> Outcome:
-    """One worker in this process."""
+def _worker(ledger: Ledger, child: ChildProcess, folder: Path, summary: Summary, printer: ProgressPrinter) -> Worker:
+    """The only worker, in this process."""
     pin_to_own_cores()
     space = Space.from_json(dict(summary.record.space))
     child.log_to(folder / "worker.log")
     url = os.environ.get("TMSEARCH_CHECKPOINTS")
-    worker = Worker(
+    return Worker(
         ledger,
         space,
         TRAIN,
         child,
         folder,
         _settings(space, StudyFacts.from_json(summary.facts), folder).to_json(),
-        display,
-        location=os.environ.get(LOCATION_VARIABLE) or _place(),
+        printer,
+        location=os.environ.get(LOCATION_VARIABLE) or _location(),
         version=code_version(),
-        checkpoint_store=CheckpointStore(url, ledger.study, display.notice) if url else None,
-        annotator=StudyAnnotator(ledger, display.notice),
+        checkpoint_store=CheckpointStore(url, ledger.study, printer.notice) if url else None,
+        annotator=StudyAnnotator(ledger, printer.notice),
     )
-    return worker.run(interrupts, deadline)
 
 
-def _place() -> str:
-    job = os.environ.get("SLURM_JOB_ID")
-    return f"Slurm job {job}" if job else "local"
+def _location() -> str:
+    slurm_job = os.environ.get("SLURM_JOB_ID")
+    return f"Slurm job {slurm_job}" if slurm_job else "local"
 
 
 def _settings(space: Space, facts: StudyFacts, folder: Path) -> TrialSettings:
     """What every segment's job has in common."""
+    choices = {name: list(values.values) for name, values in space.search.items() if isinstance(values, Choice)}
     return TrialSettings(
         data=dict(space.data),
         max_steps=space.budget.max_steps,
         threads=facts.known_threads,
         cache=str(cache_folder()),
         tensorboard=str(folder / "tensorboard"),
-        choices={name: list(one.values) for name, one in space.search.items() if isinstance(one, Choice)},
+        choices=choices,
         keep_weights=facts.confirms is not None,  # confirm's models are scored once more, or merged
     )
 
 
-def make_engine(ledger: Ledger, folder: Path, hands: WorkerPlan, timeout: float | None) -> Launcher:
-    """What starts the workers. The storage's URL goes through the environment: it may hold a password."""
+def _pool(ledger: Ledger, summary: Summary, launcher: Launcher, count: int, printer: ProgressPrinter) -> WorkerPool:
+    """Several workers, each a process of its own; this one publishes and prints what they do."""
+    space = Space.from_json(dict(summary.record.space))
+    publisher = Publisher(ledger, space, printer.notice, StudyAnnotator(ledger, printer.notice))
+    return WorkerPool(launcher, count, ledger, Monitor(ledger, printer), printer.notice, publisher)
+
+
+def make_launcher(ledger: Ledger, folder: Path, workers: WorkerPlan, timeout: float | None) -> Launcher:
+    """What starts the workers; raises UserError for options that do not fit the launcher.
+
+    The storage's URL goes through the environment: it may hold a password.
+    """
     command = [sys.executable, "-m", "tmsearch", "worker", ledger.study]
     if timeout:
         command += ["--timeout", f"{timeout:.0f}s"]
     storage = ledger.storage
-    file = storage.file
-    url = f"sqlite:///{file}" if file else storage.url.render_as_string(hide_password=False)
+    url = f"sqlite:///{storage.file}" if storage.file else storage.url.render_as_string(hide_password=False)
     environment = {"TMSEARCH_STORAGE": url, "TMSEARCH_STUDIES": str(storage.folder)}
     logs = folder / "workers"
-    if hands.on == "local":
-        if hands.engine:
+    if workers.on == "local":
+        if workers.engine:
             raise UserError("--engine: belongs to --on slurm or --on ray; leave it out")
-        return LocalLauncher(command, environment, logs, hands.count)
+        return LocalLauncher(command, environment, logs, workers.count)
     if storage.is_sqlite:
-        raise UserError(f"--on {hands.on}: workers of several machines need --storage postgresql://HOST/DATABASE")
-    if hands.on == "slurm":
-        return SlurmLauncher(command, environment, logs, options(hands.engine, slurm.OPTIONS), ledger.study)
-    return RayLauncher(command, environment, options(hands.engine, ray.OPTIONS), ledger.study)
+        raise UserError(f"--on {workers.on}: workers of several machines need --storage postgresql://HOST/DATABASE")
+    if workers.on == "slurm":
+        return SlurmLauncher(command, environment, logs, options(workers.engine, slurm.OPTIONS), ledger.study)
+    return RayLauncher(command, environment, options(workers.engine, ray.OPTIONS), ledger.study)
 
 
-def _ending(outcome: str, name: str) -> list[str]:
-    return {
-        "done": [],
-        "stopped": [f"stopped as asked, everything is kept; `tmsearch resume {name}` goes on"],
-        "timeout": [f"the time is up, everything is kept; `tmsearch resume {name}` goes on"],
-        "interrupted": [f"interrupted, everything is kept; the same command, or `tmsearch resume {name}`, goes on"],
-    }[outcome]
+def _outcome_lines(outcome: Outcome, name: str) -> list[str]:
+    if outcome == "stopped":
+        return [f"stopped as requested, everything is kept; `tmsearch resume {name}` continues"]
+    if outcome == "timeout":
+        return [f"the time is up, everything is kept; `tmsearch resume {name}` continues"]
+    if outcome == "interrupted":
+        return [f"interrupted, everything is kept; the same command, or `tmsearch resume {name}`, continues"]
+    return []
 
 
-def _keep_space(folder: Path, record: StudyRecord) -> None:
-    """A copy to read; the one that counts is in the database."""
+def _exit_code(outcome: Outcome, summary: Summary) -> int:
+    if outcome == "interrupted":
+        return INTERRUPTED
+    if outcome == "stopped" and summary.record.stop_reason:
+        raise RunError(summary.record.stop_reason)
+    if outcome == "done" and summary.best is None:
+        return FAILED
+    return DONE
+
+
+def _write_space(folder: Path, record: StudyRecord) -> None:
+    """A copy for a person to read; the space that counts is in the database."""
     import yaml
 
+    folder.mkdir(parents=True, exist_ok=True)
     file = folder / "space.yaml"
     if not file.exists():
         write_atomically(file, yaml.safe_dump(dict(record.space), sort_keys=False, allow_unicode=True))

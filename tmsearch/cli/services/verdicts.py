@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
+from typing import Literal
 
 from search import study
 from search.errors import RunError, UserError
@@ -20,123 +21,152 @@ from tmsearch.evaluation.comparison import Contender, Training, Verdict, compare
 from tmsearch.trial.facts import TEST_READ, StudyFacts, TestScores, test_key
 from tmsearch.trial.settings import TrialSettings
 
-
-def recipes(summary: Summary, place: str = "validation") -> list[Contender]:
-    """The default recipe and the contenders with the trainings that have a result on the validation or test split."""
-    facts, found = StudyFacts.from_json(summary.facts), []
-    for arm, planned in zip(racing.race_state(summary.history).arms, facts.plan.arms, strict=False):
-        trainings = [_training(facts, one, place) for one in arm.replicates]
-        fate = "" if arm.fate == "in the race" else f"{arm.fate} after {arm.rounds} of {len(arm.replicates)}"
-        found.append(Contender(planned.name, tuple(one for one in trainings if one is not None), fate))
-    return found
+Split = Literal["validation", "test"]
 
 
-def _training(facts: StudyFacts, one: Configuration, place: str) -> Training | None:
-    params = one.params or {}
-    if place == "test":
-        tested = facts.tests.get(one.number)
-        return Training(params["seed"], 0, tested.errors, tested.words) if tested else None
+def contenders(summary: Summary, split: Split = "validation") -> list[Contender]:
+    """The default recipe, then its rivals, each with the trainings that have a result on the split."""
+    facts = StudyFacts.from_json(summary.facts)
+    compared = []
+    for arm, arm_plan in zip(racing.race_state(summary.history).arms, facts.plan.arms, strict=False):
+        trainings = [_training(facts, trial, split) for trial in arm.replicates]
+        scored = tuple(training for training in trainings if training is not None)
+        fate = ""
+        if arm.fate != "in the race":
+            fate = f"{arm.fate} after {arm.rounds} of {len(arm.replicates)}"
+        compared.append(Contender(arm_plan.name, scored, fate))
+    return compared
+
+
+def _training(facts: StudyFacts, trial: Configuration, split: Split) -> Training | None:
+    params = trial.params or {}
+    if split == "test":
+        scores = facts.tests.get(trial.number)
+        return Training(params["seed"], 0, scores.errors, scores.words) if scores else None
     fold = params.get("fold", 0)
-    errors, words = one.errors(one.steps), facts.words.get(fold)
-    if one.failure is not None or errors is None or words is None:
+    errors = trial.errors(trial.steps)
+    words = facts.words.get(fold)
+    if trial.failure is not None or errors is None or words is None:
         return None
     return Training(params["seed"], fold, tuple(errors), words)
 
 
-def verdict(summary: Summary, place: str = "validation") -> Verdict | None:
-    """The best contender that is still in the race, else the best of all, against the default recipe."""
-    default, *contenders = recipes(summary, place)
-    where = racing.race_state(summary.history)
-    planned = max(len(arm.replicates) for arm in where.arms)
-    # Unfinished: no look of its own is due, so nothing can be told yet. The test split is looked at once.
-    level = racing.ALPHA if place == "test" else racing.level(where.rounds, planned) if where.over else 0.0
-    if place == "test":  # one contender alone was chosen for it
-        contenders = [one for one in contenders if one.trainings]
-    return compare(default, contenders, level, split=place)
+def mean_wer(contender: Contender) -> float:
+    """The mean WER of a contender's trainings, of which there must be one."""
+    return sum(training.wer for training in contender.trainings) / len(contender.trainings)
 
 
-def lines(summary: Summary) -> list[str]:
-    """Mean, interval and spread of each recipe, then the sentence."""
-    name, found = summary.record.name, recipes(summary)
-    trained = sum(bool(one.rungs) for one in summary.history)
-    printed = [f"{name}: {trained} trainings; mean WER, 95 %, spread of seeds:"]
-    printed += [_line(one, found) for one in found]
-    where = racing.race_state(summary.history)
-    if not where.over:
-        return [*printed, f"not known yet: {len(where.due)} trainings of round {where.rounds + 1} are to come"]
-    said = verdict(summary)
-    if said is None:
-        return [*printed, "no recipe can be compared: the default one or every contender failed"]
-    printed += [said.sentence(), said.cross_check()]
-    if not said.is_significant:
-        printed.append(required_sample_size(said))
-    return [*printed, *_next(summary)]
+def verdict(summary: Summary, split: Split = "validation") -> Verdict | None:
+    """The best contender that is still in the race, else the best of all, against the default recipe.
+
+    None where the default recipe or all others have no training to compare.
+    """
+    default, *rivals = contenders(summary, split)
+    race = racing.race_state(summary.history)
+    if split == "test":
+        level = racing.ALPHA  # the test split is looked at once
+        rivals = [rival for rival in rivals if rival.trainings]  # one alone was chosen for it
+    elif race.over:
+        level = racing.level(race.rounds, max(len(arm.replicates) for arm in race.arms))
+    else:
+        level = 0.0  # between the race's own looks nothing may be called significant
+    return compare(default, rivals, level, split=split)
 
 
-def _line(one: Contender, found: Sequence[Contender]) -> str:
-    if not one.trainings:
-        return f"  {one.name:<10} no training{f'; {one.fate}' if one.fate else ''}"
-    mean = sum(each.wer for each in one.trainings) / len(one.trainings)
-    sd = spread(one)
-    rates = " ".join(f"{each.wer:.3f}" for each in one.trainings)
-    return (
-        f"  {one.name:<10} {mean:.3f}{intervals.bracketed(interval(one, found)):<15} "
-        f"{'' if sd is None else f'sd {sd:.4f}'}  ({rates}){f'  {one.fate}' if one.fate else ''}"
-    ).rstrip()
-
-
-def _next(summary: Summary) -> list[str]:
+def verdict_lines(summary: Summary) -> list[str]:
+    """Mean, interval and spread of each recipe, then the verdict in a sentence."""
+    compared = contenders(summary)
+    trained = sum(bool(trial.rungs) for trial in summary.history)
+    lines = [f"{summary.record.name}: {trained} trainings; mean WER, 95 %, spread of seeds:"]
+    lines += [_contender_line(contender, compared) for contender in compared]
+    race = racing.race_state(summary.history)
+    if not race.over:
+        return [*lines, f"not known yet: {len(race.due)} trainings of round {race.rounds + 1} are to come"]
+    result = verdict(summary)
+    if result is None:
+        return [*lines, "no recipe can be compared: the default one or every contender failed"]
+    lines += [result.sentence(), result.cross_check()]
+    if not result.is_significant:
+        lines.append(required_sample_size(result))
     parent = StudyFacts.from_json(summary.facts).plan.of
-    return [f"next: tmsearch export {parent} -o best.yaml (takes the winner); tmsearch confirm {parent} --test, once"]
+    lines.append(
+        f"next: tmsearch export {parent} -o best.yaml (takes the winner); tmsearch confirm {parent} --test, once"
+    )
+    return lines
 
 
-def test(ledger: Ledger, child: ChildProcess) -> None:
-    """Score the winner's and the default's models on the locked test split, once for all; print what came out."""
+def _contender_line(contender: Contender, compared: Sequence[Contender]) -> str:
+    if not contender.trainings:
+        fate = f"; {contender.fate}" if contender.fate else ""
+        return f"  {contender.name:<10} no training{fate}"
+    deviation = spread(contender)
+    shown_deviation = "" if deviation is None else f"sd {deviation:.4f}"
+    rates = " ".join(f"{training.wer:.3f}" for training in contender.trainings)
+    line = (
+        f"  {contender.name:<10} {mean_wer(contender):.3f}"
+        f"{intervals.bracketed(interval(contender, compared)):<15} {shown_deviation}  ({rates})  {contender.fate}"
+    )
+    return line.rstrip()
+
+
+def read_test_split(ledger: Ledger, child: ChildProcess) -> None:
+    """Score the winner's and the default's models on the locked test split, once for all, and print the verdict.
+
+    Raises:
+        UserError: the confirmation has no verdict yet.
+        RunError: a model could not be scored.
+    """
     summary = study.summarize(ledger)
-    said = verdict(summary)
-    if said is None or not racing.race_state(summary.history).over:
-        raise UserError(f"{ledger.study}: --test: the confirmation has no answer yet; go on with it first")
+    result = verdict(summary)
+    race = racing.race_state(summary.history)
+    if result is None or not race.over:
+        raise UserError(f"{ledger.study}: --test: the confirmation has no answer yet; finish it first")
     facts = StudyFacts.from_json(summary.facts)
     names = [arm.name for arm in facts.plan.arms]
-    arms = dict(zip(names, racing.race_state(summary.history).arms, strict=False))
-    wanted = [one for name in (said.default.name, said.winner.name) for one in arms[name].replicates if one.rungs]
+    arms = dict(zip(names, race.arms, strict=False))
+    _record_reading(ledger, facts)
+    for name in (result.default.name, result.winner.name):
+        for trial in arms[name].replicates:
+            if trial.rungs and trial.number not in facts.tests:
+                scores = _score(ledger, summary, child, trial)
+                ledger.add_fact(test_key(trial.number), scores.to_json())
+    test_result = verdict(study.summarize(ledger), "test")
+    assert test_result is not None
+    print(test_result.sentence())
+    print(test_result.cross_check())
+
+
+def _record_reading(ledger: Ledger, facts: StudyFacts) -> None:
+    """Record the day before anything is scored: once the split may have been seen it counts as read."""
     clips = len(facts.known_data.test)
-    read = facts.test_read
-    if read is None:
-        read = datetime.datetime.now(datetime.UTC).date().isoformat()
-        ledger.add_fact(TEST_READ, read)  # first of all: once it may have been seen it has been read
-        print(f"the locked test split, {clips} clips, is read now; to choose by it would use it up", flush=True)
-    else:
-        print(f"the locked test split, {clips} clips, has been read already, on {read}; what it said is kept")
-    for one in wanted:
-        if one.number not in facts.tests:
-            ledger.add_fact(test_key(one.number), _scored(ledger, summary, child, one).to_json())
-    summary = study.summarize(ledger)
-    on_test = verdict(summary, "test")
-    assert on_test is not None
-    print("\n".join([on_test.sentence(), on_test.cross_check()]))
+    if facts.test_read is not None:
+        print(f"the locked test split, {clips} clips, was already read on {facts.test_read}; its result is kept")
+        return
+    ledger.add_fact(TEST_READ, datetime.datetime.now(datetime.UTC).date().isoformat())
+    print(f"the locked test split, {clips} clips, is read now; to choose by it would use it up", flush=True)
 
 
-def _scored(ledger: Ledger, summary: Summary, child: ChildProcess, one: Configuration) -> TestScores:
-    folder = study_folder(ledger.storage.folder, summary.record.name)
+def _score(ledger: Ledger, summary: Summary, child: ChildProcess, trial: Configuration) -> TestScores:
+    """Let the training process score a trial's weights on the test split."""
+    record = summary.record
     settings = TrialSettings(
-        data=dict(summary.record.space["data"]),
-        max_steps=summary.record.space["budget"]["max_steps"],
+        data=dict(record.space["data"]),
+        max_steps=record.space["budget"]["max_steps"],
         threads=StudyFacts.from_json(summary.facts).known_threads,
         cache=str(cache_folder()),
     )
     job = TestJob(
-        params=one.params or {},
-        seed=summary.record.seed,
-        folder=str(trial_folder(folder, one.number)),
+        params=trial.params or {},
+        seed=record.seed,
+        folder=str(trial_folder(study_folder(ledger.storage.folder, record.name), trial.number)),
         facts=summary.facts,
         settings=settings.to_json(),
     )
     try:
         answer = run_job(child, job)
-    except ChildExitError as death:
-        raise RunError(f"trial {one.number} on the test split: the process ended: {death}") from None
+    except ChildExitError as error:
+        raise RunError(f"trial {trial.number} on the test split: the process ended: {error}") from None
     if isinstance(answer, Tested):
         return TestScores.from_json(answer.scores)
     reason = answer.reason if isinstance(answer, Failure) else f"unexpected answer {answer}"
-    raise RunError(f"trial {one.number} on the test split: {reason}")
+    raise RunError(f"trial {trial.number} on the test split: {reason}")

@@ -100,5 +100,5 @@ def test_without_a_cluster_it_is_said_in_one_line(monkeypatch):
 
 
 def test_a_wrong_number_is_refused():
-    with pytest.raises(UserError, match="--engine num_gpus=many: no number"):
+    with pytest.raises(UserError, match="--engine num_gpus=many: expected a number"):
         RayLauncher(["true"], {}, {"num_gpus": "many"}, "toy")

@@ -1,4 +1,4 @@
-"""--set: what it changes, and what it says of a mistake."""
+"""--set KEY=VALUE: what it changes in a space file, and the error about a mistake in it."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch):
 
 
 def test_set_changes_a_key_of_the_file():
-    found = load_text(GOOD, "data.revision=abc", "budget.max_steps=60", "budget.rungs=[20, 60]", "study=other")
-    assert found.data["revision"] == "abc"
-    assert found.budget == Budget(60, (20, 60))
-    assert found.study == "other"
-    found = load_text(GOOD, "search.learning_rate.low=1e-7", "search.adapters={low: 1, high: 4}", "train.dropout=1e-1")
-    assert found.search["learning_rate"] == FloatRange(1e-7, 1e-3, log=True)
-    assert found.search["adapters"] == IntRange(1, 4)
-    assert found.train == {"dropout": 0.1}
+    space = load_text(GOOD, "data.revision=abc", "budget.max_steps=60", "budget.rungs=[20, 60]", "study=other")
+    assert space.data["revision"] == "abc"
+    assert space.budget == Budget(60, (20, 60))
+    assert space.study == "other"
+    space = load_text(GOOD, "search.learning_rate.low=1e-7", "search.adapters={low: 1, high: 4}", "train.dropout=1e-1")
+    assert space.search["learning_rate"] == FloatRange(1e-7, 1e-3, log=True)
+    assert space.search["adapters"] == IntRange(1, 4)
+    assert space.train == {"dropout": 0.1}
 
 
 def test_set_of_a_bare_knob_fixes_it():
-    found = load_text(GOOD, "learning_rate=1e-4")
-    assert found.train == {"adapters": 0, "learning_rate": 1e-4}
-    assert "learning_rate" not in found.search
-    assert found.start == ({"model": "big"},)
+    space = load_text(GOOD, "learning_rate=1e-4")
+    assert space.train == {"adapters": 0, "learning_rate": 1e-4}
+    assert "learning_rate" not in space.search
+    assert space.start == ({"model": "big"},)
     assert load_text(GOOD, "learning_rate=1e-4", "model=big").start == ()
 
 
 def test_the_last_set_wins():
-    found = load_text(GOOD, "dropout=0.1", "dropout=0.2", "learning_rate=1e-4", "search.learning_rate=[1e-5, 1e-4]")
-    assert found.train["dropout"] == 0.2
-    assert found.search["learning_rate"] == Choice((1e-5, 1e-4))
+    space = load_text(GOOD, "dropout=0.1", "dropout=0.2", "learning_rate=1e-4", "search.learning_rate=[1e-5, 1e-4]")
+    assert space.train["dropout"] == 0.2
+    assert space.search["learning_rate"] == Choice((1e-5, 1e-4))
 
 
 @pytest.mark.parametrize(
