@@ -25,9 +25,9 @@ from search.execution.monitor import Monitor
 from search.execution.worker import Outcome, Worker
 from search.execution.worker_pool import WorkerPool
 from search.exit_codes import DONE, FAILED, INTERRUPTED
-from search.paths import study_folder
 from search.records import StudyRecord
 from search.space.search_space import Choice, Space
+from search.storage import ownership
 from search.storage.database import open_storage
 from search.storage.ledger import Ledger
 from search.study import Summary
@@ -123,7 +123,7 @@ def run_study(
     """
     deadline = time.monotonic() + timeout if timeout else math.inf
     summary = study.summarize(ledger)
-    folder = study_folder(ledger.storage.folder, summary.record.name)
+    folder = ownership.claimed_folder(ledger)
     _write_space(folder, summary.record)
     interrupts = Interrupts()
     with interrupts.handle_signals(), ProgressPrinter(summary, workers.count, deadline) as printer:
@@ -167,7 +167,7 @@ def _worker(ledger: Ledger, child: ChildProcess, folder: Path, summary: Summary,
         printer,
         location=os.environ.get(LOCATION_VARIABLE) or _location(),
         version=code_version(),
-        checkpoint_store=CheckpointStore(url, ledger.study, printer.notice) if url else None,
+        checkpoint_store=CheckpointStore(url, ownership.unique_name(ledger), printer.notice) if url else None,
         annotator=StudyAnnotator(ledger, printer.notice),
     )
 
@@ -245,7 +245,6 @@ def _write_space(folder: Path, record: StudyRecord) -> None:
     """A copy for a person to read; the space that counts is in the database."""
     import yaml
 
-    folder.mkdir(parents=True, exist_ok=True)
     file = folder / "space.yaml"
     if not file.exists():
         write_atomically(file, yaml.safe_dump(dict(record.space), sort_keys=False, allow_unicode=True))
