@@ -50,6 +50,12 @@ def sweep(ledger: Ledger, config: SchedulerConfig, study_folder: Path, disk_gb: 
     return numbers
 
 
+def clean_up(ledger: Ledger, config: SchedulerConfig, study_folder: Path, disk_gb: float | None) -> None:
+    """A sweep that also removes what an earlier one, which was killed, left behind; arguments as of `sweep`."""
+    clear_discarded(study_folder)
+    sweep(ledger, config, study_folder, disk_gb)
+
+
 def _removable(state: SchedulerState, study_folder: Path, disk_gb: float | None) -> list[int]:
     """The trials that do not run, have checkpoints, and are not among those to keep."""
     folders: dict[int, Path] = {}

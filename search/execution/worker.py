@@ -104,8 +104,10 @@ class Worker:
             self._remove_checkpoints()
             return outcome
         finally:
-            self._background_publisher.close(self._ledger.retry)
-            self._sign_out()
+            try:
+                self._background_publisher.close(self._ledger.retry)
+            finally:
+                self._sign_out()
 
     def _sign_in(self) -> None:
         self._ledger.sign_in(self._process_id, self._location, self._version)

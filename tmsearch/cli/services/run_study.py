@@ -14,6 +14,7 @@ from pathlib import Path
 from search import study
 from search.dashboard.publisher import Publisher
 from search.errors import RunError, UserError
+from search.execution import checkpoint_gc
 from search.execution.checkpoint_store import CheckpointStore
 from search.execution.child_process import ChildProcess
 from search.execution.launchers import LOCATION_VARIABLE, Launcher, options, ray, slurm
@@ -132,7 +133,7 @@ def run_study(
             outcome = _worker(ledger, child, folder, summary, printer).run(interrupts, deadline)
         else:
             launcher = make_launcher(ledger, folder, workers, timeout)
-            outcome = _pool(ledger, summary, launcher, workers.count, printer).run(interrupts, deadline)
+            outcome = _pool(ledger, summary, launcher, workers.count, printer, folder).run(interrupts, deadline)
     summary = study.summarize(ledger)
     for line in _outcome_lines(outcome, summary.record.name) + last_lines(summary):
         print(line)
@@ -191,11 +192,18 @@ def _settings(space: Space, facts: StudyFacts, folder: Path) -> TrialSettings:
     )
 
 
-def _pool(ledger: Ledger, summary: Summary, launcher: Launcher, count: int, printer: ProgressPrinter) -> WorkerPool:
+def _pool(
+    ledger: Ledger, summary: Summary, launcher: Launcher, count: int, printer: ProgressPrinter, folder: Path
+) -> WorkerPool:
     """Several workers, each a process of its own; this one publishes and prints what they do."""
     space = Space.from_json(dict(summary.record.space))
     publisher = Publisher(ledger, space, printer.notice, StudyAnnotator(ledger, printer.notice))
-    return WorkerPool(launcher, count, ledger, Monitor(ledger, printer), printer.notice, publisher)
+    budget = space.budget
+
+    def clean_up() -> None:
+        checkpoint_gc.clean_up(ledger, budget.scheduler_config, folder, budget.disk_gb)
+
+    return WorkerPool(launcher, count, ledger, Monitor(ledger, printer), printer.notice, publisher, clean_up)
 
 
 def make_launcher(ledger: Ledger, folder: Path, workers: WorkerPlan, timeout: float | None) -> Launcher:
