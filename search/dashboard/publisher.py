@@ -55,7 +55,7 @@ class Publisher:
         self._process = ProcessId.current()
 
     def publish(self) -> bool:
-        """Publish every configuration that changed. False: another worker is publishing, perhaps not all of them."""
+        """Publish every configuration that changed. False: some may remain, as another worker is publishing."""
         history = self._ledger.history()
         due = [
             configuration
@@ -77,7 +77,10 @@ class Publisher:
             for configuration in due:
                 if not self._lease(LEASE_SECONDS):
                     return False  # it took so long that another worker publishes now
-                self._publish_trial(study, trials.get(configuration.number), configuration)
+                try:
+                    self._publish_trial(study, trials.get(configuration.number), configuration)
+                except optuna.exceptions.UpdateFinishedTrialError:
+                    return False  # a person finished it in the dashboard meanwhile: the next call makes a successor
                 self._mark_published(configuration)
         finally:
             if self._annotator is not None:

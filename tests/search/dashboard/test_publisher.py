@@ -90,6 +90,24 @@ def test_a_trial_told_in_the_dashboard_is_noticed_and_gets_a_successor(tmp_path)
     assert trials[1].intermediate_values == ledger.history()[0].curve
 
 
+def test_a_trial_finished_while_it_is_published_gets_a_successor(done, monkeypatch):
+    ledger, space, _ = done
+    optuna.delete_study(study_name="toy", storage=ledger.storage.optuna)
+    with ledger.storage.write() as connection:
+        connection.exec_driver_sql("UPDATE tmsearch_configuration SET published = 0")
+    write_attributes = Publisher._write_attributes
+
+    def finish_by_hand_first(publisher, trial_id, configuration):
+        if configuration.number == 0 and len(published(ledger).trials) == 1:
+            ledger.storage.optuna.set_trial_state_values(trial_id, TrialState.FAIL)
+        write_attributes(publisher, trial_id, configuration)
+
+    monkeypatch.setattr(Publisher, "_write_attributes", finish_by_hand_first)
+    Publisher(ledger, space, pytest.fail).finish()
+    trials = [trial for trial in published(ledger).trials if trial.user_attrs["configuration"] == 0]
+    assert [trial.state for trial in trials] == [TrialState.FAIL, TrialState.PRUNED]
+
+
 def test_told_between_two_runs(tmp_path):
     space, storage = toy_space(tmp_path), toy_storage(tmp_path)
     ledger = toy_study(storage, space, 3)

@@ -12,7 +12,7 @@ from tmsearch.errors import InputError
 def test_metadata_named_itself_and_the_demo(tmp_path, monkeypatch):
     tone_folder(tmp_path / "corpus", "a")
     assert len(load(DataConfig(dataset=str(tmp_path / "corpus/metadata.csv"))).clips) == 1
-    monkeypatch.setattr(sources, "DEMO", tmp_path / "corpus")
+    monkeypatch.setattr(sources, "CORPUS", tmp_path / "corpus")
     assert len(load(DataConfig(dataset="demo")).clips) == 1
 
 
