@@ -188,7 +188,7 @@ class Publisher:
                 load_if_exists=True,
             )
         record = self._ledger.record()
-        wanted = {"space": dict(record.space), "fingerprint": record.fingerprint, MARK: record.version}
+        wanted = {MARK: record.version, "space": dict(record.space), "fingerprint": record.fingerprint}
         current = study.user_attrs
         if not _is_own(study):
             raise UserError(
@@ -318,7 +318,7 @@ def delete_published(storage: Storage, name: str) -> list[str]:
 def _is_own(study: optuna.Study) -> bool:
     """Whether tmsearch made this study: it bears its mark, or is as empty as a kill after its creation leaves it."""
     attributes = study.user_attrs
-    return MARK in attributes or not (attributes or study.get_trials(deepcopy=False))
+    return MARK in attributes or not (set(attributes) - {"space", "fingerprint"} or study.get_trials(deepcopy=False))
 
 
 def _curve(configuration: Configuration) -> dict[int, float]:
