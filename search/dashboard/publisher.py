@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -15,12 +16,13 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from search.dashboard.annotator import Annotator
 from search.dashboard.artifacts import ArtifactFolder
 from search.dashboard.notes import set_value_name, write_note, write_study_note
-from search.errors import StorageUnavailableError
+from search.errors import StorageUnavailableError, UserError
 from search.optuna_logging import quiet_optuna
 from search.process_id import ProcessId
 from search.records import BAD_PARAMETERS, Configuration
 from search.samplers.optuna_space import MEMORY_CONSTRAINT, can_hold, to_distributions
 from search.space.search_space import Space
+from search.storage.database import Storage
 from search.storage.ledger import Ledger
 from search.storage.reader import LEASE_SECONDS, clock, study_row
 from search.storage.schema import configurations, studies
@@ -28,6 +30,7 @@ from search.storage.schema import configurations, studies
 # The user attribute that ties a trial to its configuration. Optuna's own number may differ: a trial that a person
 # deleted or finished in the dashboard gets a successor.
 CONFIGURATION = "configuration"
+MARK = "tmsearch"  # the user attribute of a study that tmsearch published: the version that made it
 SUCCEEDS = "succeeds_trial"
 FACTOR = "{}_times_recommended"
 MANY = 20  # trials to annotate at once: it takes long enough to tell a person
@@ -185,8 +188,13 @@ class Publisher:
                 load_if_exists=True,
             )
         record = self._ledger.record()
-        wanted = {"space": dict(record.space), "fingerprint": record.fingerprint, "tmsearch": record.version}
+        wanted = {MARK: record.version, "space": dict(record.space), "fingerprint": record.fingerprint}
         current = study.user_attrs
+        if not _is_own(study):
+            raise UserError(
+                f"{record.name}: an Optuna study of this name that tmsearch did not make is in "
+                f"{self._ledger.storage.display_name}; rename or delete it, then `tmsearch resume {record.name}`"
+            )
         for key, value in wanted.items():
             if current.get(key) != value:
                 study.set_user_attr(key, value)
@@ -287,6 +295,30 @@ class Publisher:
 def published_name(space: Space, name: str) -> str:
     """A knob as the published study names it: a factor on the recommended value has a name that says so."""
     return FACTOR.format(name) if getattr(space.search[name], "times", None) else name
+
+
+def is_own(storage: Storage, name: str) -> bool:
+    """Whether the Optuna study of this name, if there is one, was made by tmsearch, with all its trials."""
+    try:
+        study = optuna.load_study(study_name=name, storage=storage.optuna)
+    except KeyError:
+        return True
+    return _is_own(study) and all(CONFIGURATION in trial.user_attrs for trial in study.get_trials(deepcopy=False))
+
+
+def delete_published(storage: Storage, name: str) -> list[str]:
+    """Delete the published study, unless it has what tmsearch did not make; returns a remark then."""
+    if not is_own(storage, name):
+        return [f"the Optuna study {name} in {storage.display_name} was left: it has trials that tmsearch did not make"]
+    with contextlib.suppress(KeyError):
+        optuna.delete_study(study_name=name, storage=storage.optuna)
+    return []
+
+
+def _is_own(study: optuna.Study) -> bool:
+    """Whether tmsearch made this study: it bears its mark, or is as empty as a kill after its creation leaves it."""
+    attributes = study.user_attrs
+    return MARK in attributes or not (set(attributes) - {"space", "fingerprint"} or study.get_trials(deepcopy=False))
 
 
 def _curve(configuration: Configuration) -> dict[int, float]:

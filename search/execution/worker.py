@@ -26,6 +26,7 @@ from search.samplers import sampler
 from search.schedulers import scheduler
 from search.space.knobs import Knob
 from search.space.search_space import Space
+from search.storage import ownership
 from search.storage.ledger import Ledger
 from search.storage.retry import Retry, RetryingLedger
 
@@ -74,6 +75,7 @@ class Worker:
         self._knobs = knobs
         self._child = child
         self._folder = folder
+        self._owner = ownership.read_owner(folder)
         self._settings = settings
         self._listener = listener
         self._location = location
@@ -96,13 +98,16 @@ class Worker:
         self._interrupts = interrupts
         self._deadline = deadline
         self._background_publisher.start()
+        checkpoint_gc.clear_discarded(self._folder)
         try:
             outcome = self._run_until_done()
             self._remove_checkpoints()
             return outcome
         finally:
-            self._background_publisher.close(self._ledger.retry)
-            self._sign_out()
+            try:
+                self._background_publisher.close(self._ledger.retry)
+            finally:
+                self._sign_out()
 
     def _sign_in(self) -> None:
         self._ledger.sign_in(self._process_id, self._location, self._version)
@@ -118,6 +123,7 @@ class Worker:
         signed_in = -math.inf
         while True:
             self._background_publisher.wake()
+            ownership.keep_claimed(self._folder, self._owner)
             self._remove_checkpoints()
             if self._interrupts.stop:
                 return "interrupted"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import signal
 import time
@@ -57,6 +58,7 @@ class WorkerPool:
         monitor: tells the display what the workers do.
         notice: shows one line to a person.
         publisher: publishes what the last worker could not publish any more.
+        clean_up: removes the checkpoints that the last worker could not remove any more.
     """
 
     def __init__(
@@ -67,12 +69,14 @@ class WorkerPool:
         monitor: Monitor,
         notice: Callable[[str], None],
         publisher: Publisher | None = None,
+        clean_up: Callable[[], object] | None = None,
     ) -> None:
         self._launcher = launcher
         self._ledger = ledger
         self._monitor = monitor
         self._notice = notice
         self._publisher = publisher
+        self._clean_up = clean_up
         self._slots = [_Slot(number) for number in range(count)]
         self._is_stopping = False
         self._is_killing = False
@@ -99,10 +103,19 @@ class WorkerPool:
                 if slot.handle is not None and slot.handle.poll() is None:
                     slot.handle.kill()
             self._launcher.close()
-        if self._publisher is not None and not interrupts.leave:
-            publish_remaining(self._publisher, Retry(self._notice, lambda: interrupts.stop))
+        if not interrupts.leave:
+            self._finish(Retry(self._notice, lambda: interrupts.stop))
         self._monitor.poll()
         return self._outcome(interrupts, deadline)
+
+    def _finish(self, retry: Retry) -> None:
+        """Do what the last workers may have been killed at."""
+        if self._publisher is not None:
+            publish_remaining(self._publisher, retry)
+        if self._clean_up is not None:
+            clean_up = self._clean_up
+            with contextlib.suppress(StorageUnavailableError):  # the next run does it
+                retry.call(lambda again: clean_up())
 
     def _stop_if_asked(self, interrupts: Interrupts, deadline: float) -> None:
         if interrupts.leave and not self._is_killing:

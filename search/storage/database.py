@@ -16,6 +16,7 @@ from sqlalchemy import event
 
 from search.errors import StorageUnavailableError, UserError, first_line
 from search.paths import DEFAULT_URL
+from search.storage.sqlite_file import SqliteFile
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -167,6 +168,7 @@ class Storage:
             except OSError as error:
                 raise UserError(f"{self.file.parent}: the folder cannot be made: {error.strerror}") from None
             engine = sa.create_engine(self.url, connect_args={"timeout": BUSY_SECONDS})
+            self._sqlite_file.watch(engine)
             _lock_at_begin(engine)
             return engine
         try:
@@ -184,6 +186,16 @@ class Storage:
                 f"{self.display_name}: {existing} is on a network file system ({filesystem}), where SQLite's locks do "
                 "not hold; name a file on a local disk, or postgresql://HOST/DATABASE"
             )
+
+    @cached_property
+    def _sqlite_file(self) -> SqliteFile:
+        assert self.file is not None
+        return SqliteFile(self.file, self.display_name)
+
+    def check_file(self) -> None:
+        """Raise RunError where the SQLite file in use was removed or replaced."""
+        if self.is_sqlite:
+            self._sqlite_file.check()
 
     def exists(self) -> bool:
         """Whether there is a database to read. Makes nothing."""
@@ -214,7 +226,9 @@ class Storage:
 
         url = self.url.render_as_string(hide_password=False)
         if self.is_sqlite:
+            self.check_file()
             storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": BUSY_SECONDS}})
+            self._sqlite_file.watch(storage.engine)
             _lock_at_begin(storage.engine)
             storage.engine.dispose()  # connections made before the listeners were there
             return storage

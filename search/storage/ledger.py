@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from search.errors import RunError
 from search.process_id import ProcessId
 from search.records import CRASHES_ALLOWED, Claim, Configuration, StudyRecord, WorkerRecord
 from search.schedulers.scheduler import SchedulerConfig
@@ -27,6 +28,7 @@ class Ledger:
         self.storage = storage
         self.study = study
         self._history = HistoryReader()
+        self._created: float | None = None  # when the study was made that this object has read
 
     # The study: its record, its history, and what people ask of it.
 
@@ -34,6 +36,8 @@ class Ledger:
         """The study's own row."""
         with self.storage.read() as connection:
             row = study_row(connection, self.study)
+        if self._created is None:
+            self._created = row.created
         return StudyRecord(
             name=row.name,
             space=row.space,
@@ -204,9 +208,14 @@ class Ledger:
         Args:
             closing: Start nothing new, since the time left only suffices for the leader (see `SchedulerState`).
             again: The answer to an earlier call got lost, so release what this worker claimed without knowing.
+
+        Raises:
+            RunError: The study is another one of the same name by now.
         """
         with self.storage.write() as connection:
             study = study_row(connection, self.study, lock=True)
+            if self._created not in (None, study.created):
+                raise RunError(f"{self.study}: the study was deleted and made again while this program worked on it")
             if study.stopping:
                 return None
             reader = self._history

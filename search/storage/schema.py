@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import uuid
+
 import sqlalchemy as sa
 
 from search.errors import UserError
 from search.storage.database import Storage
 
 SCHEMA_VERSION = 3
+IDENTITY = "identity"  # key of the database's UUID, see ownership.py
 
 metadata = sa.MetaData()
 
@@ -102,7 +105,15 @@ def create(storage: Storage) -> None:
         metadata.create_all(connection)
         if connection.execute(sa.select(meta.c.value).where(meta.c.key == "schema")).scalar() is None:
             connection.execute(sa.insert(meta).values(key="schema", value=str(SCHEMA_VERSION)))
+        set_identity(connection)
     check(storage)
+
+
+def set_identity(connection: sa.Connection) -> None:
+    """Give the database its UUID unless it has one."""
+    _lock_tables(connection)
+    if connection.execute(sa.select(meta.c.value).where(meta.c.key == IDENTITY)).scalar() is None:
+        connection.execute(sa.insert(meta).values(key=IDENTITY, value=uuid.uuid4().hex))
 
 
 def check(storage: Storage) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from tmsearch import devices
+from tmsearch.files import follow_umask
 from tmsearch.model import tokens, trainable
 from tmsearch.model.whisper import Whisper
 
@@ -53,6 +54,7 @@ def export(
     # Each writes files of its own, which faster-whisper and older versions of transformers look for.
     whisper.tokenizer.save_pretrained(folder)
     whisper.extractor.save_pretrained(folder)
+    follow_umask(*(path for path in folder.iterdir() if path.is_file()))
 
 
 def _merged_copy(whisper: Whisper) -> Whisper:

@@ -25,6 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from tmsearch.errors import CheckpointError
+from tmsearch.files import follow_umask
 
 _STEP = "step-"
 _CLAIM = "claim-"
@@ -68,6 +69,7 @@ def save(save_to: Path, checkpoint: Checkpoint) -> Path:
     pending.mkdir()
     for group, tensors in checkpoint.tensors.items():
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, pending / f"{group}{_SUFFIX}")
+    follow_umask(*pending.iterdir())
     (pending / _STATE).write_text(json.dumps({**checkpoint.state, "step": checkpoint.step}), encoding="utf-8")
     sums = {path.name: _sha256(path) for path in sorted(pending.iterdir())}
     (pending / _MANIFEST).write_text(json.dumps(sums, indent=1), encoding="utf-8")

@@ -15,6 +15,7 @@ from search.space.errors import Location
 from search.space.search_space import Space
 from search.storage.database import open_storage
 from search.storage.ledger import Ledger
+from tmsearch.cli.services.confirmation import SUFFIX
 from tmsearch.cli.services.knobs import TRAIN, absolute
 from tmsearch.cli.view.format import searched_knobs
 
@@ -92,6 +93,10 @@ def delete(arguments: argparse.Namespace) -> int:
         if reply.strip().lower() not in ("y", "yes"):
             print("nothing was deleted")
             return DONE
-    study.delete(ledger)
+    remarks = study.delete(ledger)
     print(f"study {ledger.study} is deleted")
+    if ledger.study + SUFFIX in study.names(ledger.storage):
+        remarks.append(f"its confirmation is still there; `tmsearch delete {ledger.study}{SUFFIX}` deletes that")
+    for remark in remarks:
+        print(remark)
     return DONE

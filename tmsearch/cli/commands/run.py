@@ -27,6 +27,8 @@ def run(arguments: argparse.Namespace) -> int:
         _check_unchanged(study.open_study(storage, space.study).record(), space, arguments)
     if exists and not arguments.dry_run:
         return _continue(study.open_study(storage, space.study), arguments)
+    if not exists:
+        study.check_unused(storage, space.study)
     child = new_trial_process()
     try:
         checked = check_space(child, space, measure=arguments.dry_run)

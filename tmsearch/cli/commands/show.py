@@ -11,9 +11,10 @@ from typing import Any
 from search import imported, study
 from search.errors import UserError
 from search.exit_codes import DONE
-from search.paths import study_folder, trial_folder
+from search.paths import trial_folder
 from search.records import Configuration
 from search.space.errors import printable
+from search.storage import ownership
 from search.storage.database import Storage, open_storage
 from search.study import Summary
 from tmsearch.cli.view import intervals, terminal
@@ -116,10 +117,10 @@ def noise_lines(summary: Summary) -> list[str]:
 
 def show(arguments: argparse.Namespace) -> int:
     """All about one configuration."""
-    storage = open_storage(arguments.storage)
-    summary = study.summarize(study.open_study(storage, arguments.study))
+    ledger = study.open_study(open_storage(arguments.storage), arguments.study)
+    summary = study.summarize(ledger)
     trial = _configuration(summary, arguments.number)
-    folder = trial_folder(study_folder(storage.folder, summary.record.name), trial.number)
+    folder = trial_folder(ownership.checked_folder(ledger), trial.number)
     if arguments.json:
         fields = configuration_json(trial, StudyFacts.from_json(summary.facts))
         curve = [{"step": rung.step, "wer": rung.value, **rung.metrics} for rung in trial.rungs]

@@ -11,7 +11,8 @@ from pathlib import Path
 from search import study
 from search.errors import UserError
 from search.exit_codes import DONE, FAILED, INTERRUPTED
-from search.paths import study_folder, trial_folder
+from search.paths import trial_folder
+from search.storage import ownership
 from search.storage.database import open_storage
 from tmsearch.cli.services import recipes
 from tmsearch.cli.view.output_file import write_output
@@ -102,7 +103,7 @@ def _soup(arguments: argparse.Namespace) -> dict[str, str]:
     confirmed = recipes.finished_confirmation(storage, study.summarize(study.open_study(storage, name)))
     if confirmed is None:
         raise UserError(f"{name}: --soup: has no finished confirmation; `tmsearch confirm {name}` first")
-    folder = study_folder(storage.folder, confirmed.record.name)
+    folder = ownership.checked_folder(study.open_study(storage, confirmed.record.name))
     weights = {}
     for trial in confirmed.history:
         file = trial_folder(folder, trial.number) / "weights.safetensors"

@@ -69,6 +69,7 @@ def create_study(
 
 def check_and_create(storage: Storage, space: Space) -> Ledger:
     """A new study for one worker that has run nothing yet; raises as `check_space` does."""
+    study.check_unused(storage, space.study)
     child = new_trial_process()
     try:
         checked = check_space(child, space, measure=False)

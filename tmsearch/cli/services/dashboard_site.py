@@ -41,6 +41,10 @@ class Site:
             return start_response(status, [*headers, ("X-Content-Type-Options", "nosniff")], *more)
 
         path = str(environ.get("PATH_INFO", ""))
+        try:
+            self._storage.check_file()
+        except RunError as error:
+            return _text_page(start, "503 Service Unavailable", f"{error}; start the dashboard again")
         if not self._is_allowed(environ):
             return _text_page(start, "403 Forbidden", "this dashboard answers to its own address only")
         if path.startswith(REPORTS):

@@ -34,6 +34,8 @@ def finished_confirmation(storage: Storage, summary: Summary) -> Summary | None:
     if name not in study.names(storage):
         return None
     confirmed = study.summarize(study.open_study(storage, name))
+    if confirmed.record.created < summary.record.created:  # it confirms an earlier study of this name
+        return None
     if StudyFacts.from_json(confirmed.facts).confirms is None or not racing.race_state(confirmed.history).over:
         return None
     return None if verdict(confirmed) is None else confirmed

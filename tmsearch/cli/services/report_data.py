@@ -15,12 +15,12 @@ import yaml
 
 from search import imported
 from search.dashboard import importances
-from search.paths import study_folder, trial_folder
+from search.paths import trial_folder
 from search.records import IMPORTED, Configuration, code_versions
 from search.schedulers import racing
 from search.space.distributions import Choice
 from search.space.search_space import Space
-from search.storage import timeline
+from search.storage import ownership, timeline
 from search.storage.ledger import Ledger
 from search.study import Summary
 from tmsearch.cli.services import report_answer
@@ -262,5 +262,5 @@ def _size(model: str) -> str:
 
 def score_folders(ledger: Ledger, trial: Configuration) -> tuple[Path, Path]:
     """Where the tables of clips are: of the trial, and of its untrained model."""
-    folder = study_folder(ledger.storage.folder, ledger.study)
+    folder = ownership.checked_folder(ledger)
     return trial_folder(folder, trial.number), baseline_folder(folder, model_of(trial))

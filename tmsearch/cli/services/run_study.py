@@ -14,6 +14,7 @@ from pathlib import Path
 from search import study
 from search.dashboard.publisher import Publisher
 from search.errors import RunError, UserError
+from search.execution import checkpoint_gc
 from search.execution.checkpoint_store import CheckpointStore
 from search.execution.child_process import ChildProcess
 from search.execution.launchers import LOCATION_VARIABLE, Launcher, options, ray, slurm
@@ -25,9 +26,9 @@ from search.execution.monitor import Monitor
 from search.execution.worker import Outcome, Worker
 from search.execution.worker_pool import WorkerPool
 from search.exit_codes import DONE, FAILED, INTERRUPTED
-from search.paths import study_folder
 from search.records import StudyRecord
 from search.space.search_space import Choice, Space
+from search.storage import ownership
 from search.storage.database import open_storage
 from search.storage.ledger import Ledger
 from search.study import Summary
@@ -123,7 +124,7 @@ def run_study(
     """
     deadline = time.monotonic() + timeout if timeout else math.inf
     summary = study.summarize(ledger)
-    folder = study_folder(ledger.storage.folder, summary.record.name)
+    folder = ownership.claimed_folder(ledger)
     _write_space(folder, summary.record)
     interrupts = Interrupts()
     with interrupts.handle_signals(), ProgressPrinter(summary, workers.count, deadline) as printer:
@@ -132,7 +133,7 @@ def run_study(
             outcome = _worker(ledger, child, folder, summary, printer).run(interrupts, deadline)
         else:
             launcher = make_launcher(ledger, folder, workers, timeout)
-            outcome = _pool(ledger, summary, launcher, workers.count, printer).run(interrupts, deadline)
+            outcome = _pool(ledger, summary, launcher, workers.count, printer, folder).run(interrupts, deadline)
     summary = study.summarize(ledger)
     for line in _outcome_lines(outcome, summary.record.name) + last_lines(summary):
         print(line)
@@ -167,7 +168,7 @@ def _worker(ledger: Ledger, child: ChildProcess, folder: Path, summary: Summary,
         printer,
         location=os.environ.get(LOCATION_VARIABLE) or _location(),
         version=code_version(),
-        checkpoint_store=CheckpointStore(url, ledger.study, printer.notice) if url else None,
+        checkpoint_store=CheckpointStore(url, ownership.unique_name(ledger), printer.notice) if url else None,
         annotator=StudyAnnotator(ledger, printer.notice),
     )
 
@@ -191,11 +192,18 @@ def _settings(space: Space, facts: StudyFacts, folder: Path) -> TrialSettings:
     )
 
 
-def _pool(ledger: Ledger, summary: Summary, launcher: Launcher, count: int, printer: ProgressPrinter) -> WorkerPool:
+def _pool(
+    ledger: Ledger, summary: Summary, launcher: Launcher, count: int, printer: ProgressPrinter, folder: Path
+) -> WorkerPool:
     """Several workers, each a process of its own; this one publishes and prints what they do."""
     space = Space.from_json(dict(summary.record.space))
     publisher = Publisher(ledger, space, printer.notice, StudyAnnotator(ledger, printer.notice))
-    return WorkerPool(launcher, count, ledger, Monitor(ledger, printer), printer.notice, publisher)
+    budget = space.budget
+
+    def clean_up() -> None:
+        checkpoint_gc.clean_up(ledger, budget.scheduler_config, folder, budget.disk_gb)
+
+    return WorkerPool(launcher, count, ledger, Monitor(ledger, printer), printer.notice, publisher, clean_up)
 
 
 def make_launcher(ledger: Ledger, folder: Path, workers: WorkerPlan, timeout: float | None) -> Launcher:
@@ -245,7 +253,6 @@ def _write_space(folder: Path, record: StudyRecord) -> None:
     """A copy for a person to read; the space that counts is in the database."""
     import yaml
 
-    folder.mkdir(parents=True, exist_ok=True)
     file = folder / "space.yaml"
     if not file.exists():
         write_atomically(file, yaml.safe_dump(dict(record.space), sort_keys=False, allow_unicode=True))

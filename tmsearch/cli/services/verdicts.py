@@ -10,9 +10,10 @@ from search import study
 from search.errors import RunError, UserError
 from search.execution.child_process import ChildExitError, ChildProcess, run_job
 from search.execution.messages import Failure, Tested, TestJob
-from search.paths import study_folder, trial_folder
+from search.paths import trial_folder
 from search.records import Configuration
 from search.schedulers import racing
+from search.storage import ownership
 from search.storage.ledger import Ledger
 from search.study import Summary
 from tmsearch.cli.services.run_study import cache_folder
@@ -158,7 +159,7 @@ def _score(ledger: Ledger, summary: Summary, child: ChildProcess, trial: Configu
     job = TestJob(
         params=trial.params or {},
         seed=record.seed,
-        folder=str(trial_folder(study_folder(ledger.storage.folder, record.name), trial.number)),
+        folder=str(trial_folder(ownership.checked_folder(ledger), trial.number)),
         facts=summary.facts,
         settings=settings.to_json(),
     )
