@@ -16,6 +16,7 @@ from sqlalchemy import event
 
 from search.errors import StorageUnavailableError, UserError, first_line
 from search.paths import DEFAULT_URL
+from search.storage.storage_url import parse, shown
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -59,22 +60,6 @@ def filesystem_type(path: Path, mounts: str = "/proc/self/mounts") -> str | None
             deepest = len(mount_point.parts)
             filesystem = fields[2]
     return filesystem
-
-
-def _parse(url: str) -> sa.URL:
-    try:
-        parsed = sa.make_url(url)
-    except (sa.exc.ArgumentError, ValueError):
-        # The text is not repeated: it may hold a password.
-        raise UserError("--storage: no database URL; write sqlite:///FILE.db or postgresql://HOST/DATABASE") from None
-    backend = parsed.get_backend_name()
-    if backend == "postgresql":
-        return parsed.set(drivername="postgresql+psycopg")
-    if backend == "sqlite":
-        if not parsed.database or parsed.database == ":memory:":
-            raise UserError("--storage: a study outlives its process; name a file: sqlite:///FILE.db")
-        return parsed
-    raise UserError(f"--storage: {backend} is not supported; use sqlite:///FILE.db or postgresql://HOST/DATABASE")
 
 
 def _lock_at_begin(engine: sa.Engine) -> None:
@@ -145,8 +130,14 @@ class Storage:
 
     @property
     def display_name(self) -> str:
-        """The URL as it may be printed: as a person writes it, without its password."""
-        return self.url.set(drivername=self.url.get_backend_name()).render_as_string(hide_password=True)
+        """The URL as it may be printed: as a person writes it, without its secrets."""
+        return shown(self.url)
+
+    @property
+    def whole_url(self) -> str:
+        """The URL for a process of ours in any folder, with its secrets: for the environment, not for a command line."""
+        url = self.url.set(database=str(self.file)) if self.file else self.url
+        return url.render_as_string(hide_password=False)
 
     @cached_property
     def folder(self) -> Path:
@@ -249,4 +240,4 @@ def _errors_in_one_line(storage: Storage) -> Iterator[None]:
 
 def open_storage(url: str | None = None) -> Storage:
     """The storage at `url`, else at TMSEARCH_STORAGE, else at DEFAULT_URL. Touches no disk and no server."""
-    return Storage(_parse(url or os.environ.get("TMSEARCH_STORAGE") or DEFAULT_URL))
+    return Storage(parse(url or os.environ.get("TMSEARCH_STORAGE") or DEFAULT_URL))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from search.exit_codes import DONE, FAILED, INTERRUPTED
 from search.paths import study_folder, trial_folder
 from search.storage.database import open_storage
 from tmsearch.cli.services import recipes
+from tmsearch.cli.view import terminal
 from tmsearch.cli.view.output_file import write_output
 from tmsearch.export import trainer_arguments
 from tmsearch.recipe import Recipe, recipe_text
@@ -28,13 +30,15 @@ def export(arguments: argparse.Namespace) -> int:
     recipe = recipes.recipe_of(summary, confirmed, trial)
     text = _trainer_text(recipe) if arguments.format == "hf" else recipe_text(recipe)
     if arguments.output is None or arguments.output == "-":
-        print(text, end="")
+        terminal.print_file(text)
         return DONE
     file = Path(arguments.output)
     if file.is_dir() or not file.absolute().parent.is_dir():
         raise UserError(f"{file}: no file can be written there; name one in a folder that exists")
     write_output(file, text)
-    next_step = "for a script of your own" if arguments.format == "hf" else f"next: tmsearch train {file}"
+    next_step = (
+        "for a script of your own" if arguments.format == "hf" else f"next: tmsearch train {shlex.quote(str(file))}"
+    )
     print(f"{file}: trial {trial.number} of study {summary.record.name}, {reason}; {next_step}")
     return DONE
 
