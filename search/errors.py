@@ -2,7 +2,7 @@
 
 import re
 
-# A user's password in a URL, up to the last @ since it may hold some itself; a secret among parameters, whatever it is called.
+# A user's password in a URL, up to the last @, since it may hold some; a secret among parameters, however named.
 _USER_PASSWORD = re.compile(r"(://)[^\s@/:]*:(?!\*\*\*@).*@", re.DOTALL)
 _PARAMETER = re.compile(r"((?:^|[?&;\s'\"])\w*(?:passw\w*|pwd|secret\w*|token|_key)=)[^&\s]+", re.IGNORECASE)
 

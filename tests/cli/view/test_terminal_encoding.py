@@ -9,7 +9,7 @@ from tests.support.command import ROOT
 PROGRAM = """
 from tmsearch.cli.view import terminal
 terminal.replace_unprintable()
-print("हिन्दी naïve… ×", end=" ")
+print("हिन्दी naïve…", end=" ")
 print("surrogate \\udcff")
 """
 
@@ -22,8 +22,8 @@ def run(program: str, encoding: str) -> bytes:
 
 
 def test_what_an_ascii_terminal_lacks_is_replaced():
-    assert run(PROGRAM, "ascii") == rb"\u0939\u093f\u0928\u094d\u0926\u0940 na\xefve~ x surrogate \udcff" + b"\n"
-    assert run(PROGRAM, "utf-8").decode() == "हिन्दी naïve… × surrogate \\udcff\n"
+    assert run(PROGRAM, "ascii") == rb"\u0939\u093f\u0928\u094d\u0926\u0940 na\xefve~ surrogate \udcff" + b"\n"
+    assert run(PROGRAM, "utf-8").decode() == "हिन्दी naïve… surrogate \\udcff\n"
 
 
 def test_json_is_whole_in_any_encoding():

@@ -126,7 +126,7 @@ def run_study(
     summary = study.summarize(ledger)
     folder = study_folder(ledger.storage.folder, summary.record.name)
     _write_space(folder, summary.record)
-    interrupts = Interrupts()
+    interrupts = Interrupts(on_leave=ledger.storage.hurry)
     with interrupts.handle_signals(), ProgressPrinter(summary, workers.count, deadline) as printer:
         _print_head(ledger, summary, printer)
         if workers.in_this_process:

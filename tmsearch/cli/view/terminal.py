@@ -14,7 +14,7 @@ from typing import Any
 COLUMNS = 80  # of a pipe
 
 # One plain character for one that an ASCII terminal lacks: ellipses, dashes, signs, and rich's bars.
-_PLAIN = str.maketrans("…–—×→·−│─━╸╺", "~--x>.-|----")
+_PLAIN = str.maketrans("\u2026\u2013\u2014\xd7\u2192\xb7\u2212\u2500\u2501\u2578\u257a", "~--x>.-----")
 
 # A line in pieces of (text, rich style); the style may be empty.
 StyledLine = list[tuple[str, str]]
