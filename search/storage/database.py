@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from search.errors import StorageUnavailableError, UserError, first_line
+from search.errors import RunError, StorageUnavailableError, UserError, first_line
 from search.paths import DEFAULT_URL
 from search.storage import postgres
 from search.storage.postgres import Patience
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 BUSY_SECONDS = 60.0
 MAKING_SECONDS = 120.0  # for other processes to make their tables
 _MAKING_LOCK = 0x746D7366  # any constant, another one than schema.py's
+# What a database without our tables, and a server without our database, answer.
+_GONE = re.compile(r"no such table|(relation|database) \"[^\"]*\" does not exist")
 # File systems of other machines, as Linux names them. SQLite's locks need every process to see them at once:
 # https://www.sqlite.org/faq.html#q5 and https://www.sqlite.org/wal.html ("all processes must be on the same host").
 NETWORK_FILESYSTEMS = (
@@ -298,6 +300,8 @@ def _errors_in_one_line(storage: Storage) -> Iterator[None]:
         yield
     except (sa.exc.OperationalError, sa.exc.InternalError, sa.exc.InterfaceError) as error:
         cause = first_line(error.orig) if error.orig else "no answer"
+        if _GONE.search(cause):  # waiting does not bring it back
+            raise RunError(f"{storage.display_name}: the database is not there, or was removed: {cause}") from None
         raise StorageUnavailableError(f"{storage.display_name}: the database cannot be used: {cause}") from None
     except sa.exc.TimeoutError:
         cause = "no connection became free"
@@ -305,6 +309,9 @@ def _errors_in_one_line(storage: Storage) -> Iterator[None]:
     except sa.exc.DatabaseError as error:
         if "not a database" in str(error.orig):
             raise UserError(f"{storage.display_name}: the file is not a SQLite database; name another one") from None
+        cause = first_line(error.orig) if error.orig else ""
+        if _GONE.search(cause):
+            raise RunError(f"{storage.display_name}: the database is not there, or was removed: {cause}") from None
         raise
 
 
