@@ -24,7 +24,7 @@ from search.samplers.optuna_space import MEMORY_CONSTRAINT, can_hold, to_distrib
 from search.space.search_space import Space
 from search.storage.database import Storage
 from search.storage.ledger import Ledger
-from search.storage.reader import LEASE_SECONDS, clock, study_row
+from search.storage.reader import LEASE_SECONDS, clock, is_current, study_row
 from search.storage.schema import configurations, studies
 
 # The user attribute that ties a trial to its configuration. Optuna's own number may differ: a trial that a person
@@ -174,7 +174,7 @@ class Publisher:
         """Whether another live worker is the publisher."""
         row = study_row(connection, self._ledger.study)
         holder = ProcessId.parse(row.publisher or "")
-        if not holder or holder == self._process or (row.publisher_until or 0) <= row.now:
+        if not holder or holder == self._process or not is_current(row.publisher_until, float(row.now)):
             return False
         return not holder.known_dead()
 

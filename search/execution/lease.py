@@ -46,15 +46,21 @@ class Listener(Protocol):
 
 @dataclass
 class Interrupts:
-    """What signals ask for: `stop` finishes the step and saves a checkpoint, `leave` exits at once."""
+    """What signals ask for: `stop` finishes the step and saves a checkpoint, `leave` exits at once.
+
+    `on_leave` ends waits that would keep the program from leaving; it is called in a signal's handler.
+    """
 
     stop: bool = False
     leave: bool = False
+    on_leave: Callable[[], None] | None = None
 
     def signal(self) -> None:
         """The first signal sets `stop`, the second `leave`."""
         self.leave = self.stop
         self.stop = True
+        if self.leave and self.on_leave is not None:
+            self.on_leave()
 
     @contextmanager
     def handle_signals(self) -> Iterator[None]:

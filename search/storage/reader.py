@@ -15,6 +15,7 @@ from search.storage.schema import configurations, segments, studies
 
 # A supervisor renews every few seconds; a machine that swaps or a database that restarts gets a minute.
 LEASE_SECONDS = 60.0
+CLOCK_SLACK_SECONDS = 1.0  # a clock that is slewed moves less than this between two statements
 
 # SQL of the database's clock and of its server's start, in seconds since 1970: workers' own clocks differ, leases must
 # not.
@@ -52,15 +53,24 @@ def study_row(connection: sa.Connection, name: str, *, lock: bool = False) -> sa
     return row
 
 
+def is_current(until: float | None, now: float) -> bool:
+    """Whether a lease or a sign of life that lasts until then, by the database's clock, is one of now.
+
+    One that ends later than any that is given now is from before the clock was stepped back: a live worker renews it
+    within seconds, and that of a dead one must not last for hours.
+    """
+    return until is not None and now < until <= now + LEASE_SECONDS + CLOCK_SLACK_SECONDS
+
+
 def _expiry(study: sa.Row[Any]) -> float:
     """Leases that end before this time, by the database's clock, have expired.
 
     Nobody can renew a lease while a server is down: after its start every worker gets a lease's time to do so, before
-    others take its work over.
+    others take its work over. A start in the future is one before the clock was stepped back.
     """
     now = float(study.now)
     started = float(study.started)
-    return now if now - started > LEASE_SECONDS else started - LEASE_SECONDS
+    return started - LEASE_SECONDS if 0 <= now - started <= LEASE_SECONDS else now
 
 
 def _is_held(row: Any, expiry: float) -> bool:
@@ -69,6 +79,23 @@ def _is_held(row: Any, expiry: float) -> bool:
         return False
     process = ProcessId.parse(row.worker or "")
     return process is None or not process.known_dead()
+
+
+def limit_leases(connection: sa.Connection, study: sa.Row[Any]) -> None:
+    """Shorten leases that were given before the clock was stepped back to a lease's time from now.
+
+    A live worker renews its own in that time; a dead one's would last as long as the step was.
+    """
+    latest = float(study.now) + LEASE_SECONDS
+    connection.execute(
+        sa.update(configurations)
+        .where(
+            configurations.c.study_id == study.id,
+            configurations.c.state == "running",
+            configurations.c.lease_until > latest + CLOCK_SLACK_SECONDS,
+        )
+        .values(lease_until=latest)
+    )
 
 
 # What changes without a new revision, and tells which rows have a new one.

@@ -232,7 +232,7 @@ def _remove_abandoned(folder: Path) -> None:
     """Files that a killed process left half written."""
     for part in folder.glob(files.SCRATCH):
         with contextlib.suppress(OSError):
-            if time.time() - part.stat().st_mtime > _ABANDONED:
+            if abs(time.time() - part.stat().st_mtime) > _ABANDONED:  # or the clock was stepped back
                 part.unlink()
 
 

@@ -8,6 +8,7 @@ from search import study
 from search.errors import UserError
 from search.execution.launchers.local import exit_with_parent
 from search.exit_codes import DONE
+from search.process_id import ProcessId
 from search.records import StudyRecord
 from search.space.search_space import Space, differences
 from search.storage.database import open_storage
@@ -38,7 +39,16 @@ def run(arguments: argparse.Namespace) -> int:
             print_plan(space, storage, checked, trials)
             return DONE
         workers = worker_plan(arguments)
-        ledger = create_study(storage, space, checked, workers, trials, arguments.seed or 0)
+        try:
+            ledger = create_study(storage, space, checked, workers, trials, arguments.seed or 0)
+        except UserError:
+            if space.study not in study.names(storage):
+                raise
+            ledger = study.open_study(storage, space.study)  # another process made it meanwhile
+            _check_unchanged(ledger.record(), space, arguments)
+            return _continue(ledger, arguments)
+        if arguments.trials:
+            ledger.set_trials(trials, ProcessId.current())
         return run_study(ledger, child, arguments.timeout, workers=workers)
     finally:
         child.close()
@@ -65,7 +75,15 @@ def worker(arguments: argparse.Namespace) -> int:
 
 
 def _continue(ledger: Ledger, arguments: argparse.Namespace) -> int:
-    ledger.set_trials(arguments.trials or ledger.record().trials)
+    if arguments.trials:
+        total = ledger.set_trials(arguments.trials, ProcessId.current())
+        if total > arguments.trials:
+            print(
+                f"--trials {arguments.trials}: study {ledger.study} has or works towards {total} configurations "
+                f"already; its total is {total}"
+            )
+    else:
+        ledger.withdraw_stop()
     child = new_trial_process()
     try:
         return run_study(ledger, child, arguments.timeout, workers=worker_plan(arguments))

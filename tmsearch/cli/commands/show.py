@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -46,7 +45,7 @@ def configuration_json(trial: Configuration, facts: StudyFacts) -> dict[str, Any
 
 def print_json(value: Any) -> int:
     """Print standard JSON, without NaN, for scripts."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    terminal.print_json(value)
     return DONE
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from search.paths import trial_folder
 from search.storage import ownership
 from search.storage.database import open_storage
 from tmsearch.cli.services import recipes
+from tmsearch.cli.view import terminal
 from tmsearch.cli.view.output_file import write_output
 from tmsearch.export import trainer_arguments
 from tmsearch.recipe import Recipe, recipe_text
@@ -29,13 +31,15 @@ def export(arguments: argparse.Namespace) -> int:
     recipe = recipes.recipe_of(summary, confirmed, trial)
     text = _trainer_text(recipe) if arguments.format == "hf" else recipe_text(recipe)
     if arguments.output is None or arguments.output == "-":
-        print(text, end="")
+        terminal.print_file(text)
         return DONE
     file = Path(arguments.output)
     if file.is_dir() or not file.absolute().parent.is_dir():
         raise UserError(f"{file}: no file can be written there; name one in a folder that exists")
     write_output(file, text)
-    next_step = "for a script of your own" if arguments.format == "hf" else f"next: tmsearch train {file}"
+    next_step = (
+        "for a script of your own" if arguments.format == "hf" else f"next: tmsearch train {shlex.quote(str(file))}"
+    )
     print(f"{file}: trial {trial.number} of study {summary.record.name}, {reason}; {next_step}")
     return DONE
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -126,7 +127,7 @@ def run_study(
     summary = study.summarize(ledger)
     folder = ownership.claimed_folder(ledger)
     _write_space(folder, summary.record)
-    interrupts = Interrupts()
+    interrupts = Interrupts(on_leave=ledger.storage.hurry)
     with interrupts.handle_signals(), ProgressPrinter(summary, workers.count, deadline) as printer:
         _print_head(ledger, summary, printer)
         if workers.in_this_process:
@@ -138,7 +139,7 @@ def run_study(
     for line in _outcome_lines(outcome, summary.record.name) + last_lines(summary):
         print(line)
     if ledger.storage.url != open_storage().url:  # the commands just printed need the option
-        print(f"each with --storage {ledger.storage.display_name}")
+        print(f"each with --storage {shlex.quote(ledger.storage.display_name)}")
     return _exit_code(outcome, summary)
 
 
@@ -215,8 +216,7 @@ def make_launcher(ledger: Ledger, folder: Path, workers: WorkerPlan, timeout: fl
     if timeout:
         command += ["--timeout", f"{timeout:.0f}s"]
     storage = ledger.storage
-    url = f"sqlite:///{storage.file}" if storage.file else storage.url.render_as_string(hide_password=False)
-    environment = {"TMSEARCH_STORAGE": url, "TMSEARCH_STUDIES": str(storage.folder)}
+    environment = {"TMSEARCH_STORAGE": storage.whole_url, "TMSEARCH_STUDIES": str(storage.folder)}
     logs = folder / "workers"
     if workers.on == "local":
         if workers.engine:
