@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, cast, get_args
 
 from search.execution.wire import MessageError
 
-FailureKind = Literal["diverged", "oom", "disk", "input", "bug"]
+FailureKind = Literal["diverged", "oom", "disk", "machine", "input", "bug"]
 
 
 class _Fields:
@@ -209,6 +209,17 @@ class ProgressEvent(_Event):
 
 
 @dataclass(frozen=True)
+class Alive(_Event):
+    """A sign of life where no step ends, such as between two batches of an evaluation."""
+
+    event: ClassVar[str] = "alive"
+
+    @classmethod
+    def from_json(cls, message: Mapping[str, Any]) -> Alive:
+        return cls()
+
+
+@dataclass(frozen=True)
 class Fact(_Event):
     """Something that holds for the whole study; the first value reported is kept."""
 
@@ -314,14 +325,23 @@ class Failure(_Event):
 
 
 Job = SegmentJob | CheckJob | TestJob
-PassingEvent = ProgressEvent | Fact | Limit
+PassingEvent = ProgressEvent | Alive | Fact | Limit
 JobAnswer = SegmentResult | Checked | Tested | SegmentStopped | Failure
 Event = PassingEvent | JobAnswer
 
 _JOBS: dict[str, type[Job]] = {kind.job: kind for kind in (SegmentJob, CheckJob, TestJob)}
-_EVENTS: dict[str, type[Event]] = {
-    kind.event: kind for kind in (ProgressEvent, Fact, Limit, SegmentResult, Checked, Tested, SegmentStopped, Failure)
-}
+_EVENT_KINDS: tuple[type[Event], ...] = (
+    ProgressEvent,
+    Alive,
+    Fact,
+    Limit,
+    SegmentResult,
+    Checked,
+    Tested,
+    SegmentStopped,
+    Failure,
+)
+_EVENTS: dict[str, type[Event]] = {kind.event: kind for kind in _EVENT_KINDS}
 
 
 def _settings(job: type[SegmentJob] | type[TestJob], message: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Sequence
 
-from search.errors import RunError, UserError
+from search.errors import RunError, UserError, machine_problem
 from search.exit_codes import BAD_INPUT, DONE, FAILED, INTERRUPTED
 from tmsearch.errors import InputError
 
@@ -37,10 +37,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
+    except BrokenPipeError:  # before OSError, its base
         # The reader (`| head`) has closed the pipe. Python flushes once more at exit: send that to /dev/null.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
+    except (OSError, MemoryError, RuntimeError) as error:
+        problem = machine_problem(error)
+        if problem is None:
+            raise
+        print(f"tmsearch: {problem}", file=sys.stderr)
+        return FAILED
 
 
 def _hide_password(words: Sequence[str]) -> None:

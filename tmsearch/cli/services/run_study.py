@@ -31,6 +31,7 @@ from search.space.search_space import Choice, Space
 from search.storage.database import open_storage
 from search.storage.ledger import Ledger
 from search.study import Summary
+from tmsearch.cli.arguments import duration
 from tmsearch.cli.services.annotator import StudyAnnotator
 from tmsearch.cli.services.knobs import TRAIN
 from tmsearch.cli.services.plan import data_line
@@ -87,8 +88,25 @@ def worker_plan(arguments: argparse.Namespace) -> WorkerPlan:
 
 
 def new_trial_process() -> ChildProcess:
-    """The training process, started with its first job."""
-    return ChildProcess([sys.executable, "-m", "tmsearch.trial"], environment=THREADS_THAT_SLEEP_SOON)
+    """The training process, started with its first job. Raises UserError for a TMSEARCH_WATCHDOG that is no duration."""
+    return ChildProcess(
+        [sys.executable, "-m", "tmsearch.trial"],
+        environment=THREADS_THAT_SLEEP_SOON,
+        silence_seconds=_silence_seconds(),
+    )
+
+
+def _silence_seconds() -> float | None:
+    """How long a training process may show no sign of life: TMSEARCH_WATCHDOG, 0 for no limit; else by its own pace."""
+    text = os.environ.get("TMSEARCH_WATCHDOG")
+    if not text:
+        return None
+    if text.strip() == "0":
+        return 0.0
+    try:
+        return duration(text)
+    except argparse.ArgumentTypeError:
+        raise UserError(f"TMSEARCH_WATCHDOG: {text!r} is not a duration; write 90s, 5m or 2h, or 0 for none") from None
 
 
 def cache_folder() -> Path:
