@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,3 +34,12 @@ def write_atomically(file: Path, content: str | bytes) -> None:
         stream.write(content.encode() if isinstance(content, str) else content)
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def as_os_error(error: Exception, file: Path) -> OSError:
+    """The operating system's error that a library of Rust reports in words: `... (os error 28)`."""
+    match = re.search(r"\(os error (\d+)\)", str(error))
+    if match is None:
+        return OSError(f"{file}: {error}")
+    number = int(match[1])
+    return OSError(number, os.strerror(number), str(file))

@@ -222,7 +222,7 @@ def _queue_lines(stream: BinaryIO, lines: queue.Queue[bytes | None]) -> None:
 
 
 def _write_lines(stream: BinaryIO, lines: queue.Queue[bytes | None]) -> None:
-    """Write the queue's lines until None comes, then close the stream. A process that does not read blocks only this."""
+    """Write the queue's lines until None comes, then close the stream; may block for ever, in its own thread."""
     with contextlib.suppress(OSError):
         while (line := lines.get()) is not None:
             stream.write(line)

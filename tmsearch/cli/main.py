@@ -7,9 +7,9 @@ import re
 import sys
 from collections.abc import Sequence
 
-from search.errors import RunError, UserError, machine_problem
+from search.errors import RunError, UserError
 from search.exit_codes import BAD_INPUT, DONE, FAILED, INTERRUPTED
-from tmsearch.errors import InputError
+from tmsearch.errors import InputError, machine_problem
 
 _URL_WITH_PASSWORD = re.compile(r"(--storage=)?[a-z0-9+]+://[^/@]*:[^@]*@")
 

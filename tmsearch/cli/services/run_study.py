@@ -88,7 +88,7 @@ def worker_plan(arguments: argparse.Namespace) -> WorkerPlan:
 
 
 def new_trial_process() -> ChildProcess:
-    """The training process, started with its first job. Raises UserError for a TMSEARCH_WATCHDOG that is no duration."""
+    """The training process, started with its first job; raises UserError for a wrong TMSEARCH_WATCHDOG."""
     return ChildProcess(
         [sys.executable, "-m", "tmsearch.trial"],
         environment=THREADS_THAT_SLEEP_SOON,
