@@ -327,6 +327,7 @@ class Worker:
             if self._has_machine_failed:
                 raise MachineError(f"{reason}; this worker leaves, the details are in {log}")
             self._has_machine_failed = True
+            self._child.kill()  # a library that was loaded in part for want of memory stays so
             self._listener.notice(f"{reason}; it is tried once more")
             return
         self._ledger.request_stop(reason)
