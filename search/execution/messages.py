@@ -178,10 +178,6 @@ class Alive(_Event):
 
     event: ClassVar[str] = "alive"
 
-    @classmethod
-    def from_json(cls, message: Mapping[str, Any]) -> Alive:
-        return cls()
-
 
 @dataclass(frozen=True)
 class Fact(_Event):

@@ -31,12 +31,12 @@ from search.space.search_space import Choice, Space
 from search.storage.database import open_storage
 from search.storage.ledger import Ledger
 from search.study import Summary
-from tmsearch.cli.arguments import duration
 from tmsearch.cli.services.annotator import StudyAnnotator
 from tmsearch.cli.services.knobs import TRAIN
 from tmsearch.cli.services.plan import data_line
 from tmsearch.cli.view.progress import ProgressPrinter, closing_lines
 from tmsearch.files import write_atomically
+from tmsearch.formatting import parse_duration
 from tmsearch.trial.facts import StudyFacts
 from tmsearch.trial.settings import TrialSettings
 from tmsearch.version import code_version
@@ -103,10 +103,10 @@ def _silence_seconds() -> float | None:
         return None
     if text.strip() == "0":
         return 0.0
-    try:
-        return duration(text)
-    except argparse.ArgumentTypeError:
-        raise UserError(f"TMSEARCH_WATCHDOG: {text!r} is not a duration; write 90s, 5m or 2h, or 0 for none") from None
+    seconds = parse_duration(text)
+    if seconds is None:
+        raise UserError(f"TMSEARCH_WATCHDOG: {text!r} is not a duration; write 90s, 5m or 2h, or 0 for none")
+    return seconds
 
 
 def cache_folder() -> Path:
