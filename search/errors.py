@@ -19,6 +19,10 @@ class RunError(EngineError):
     """The run failed through no fault of its input: one line. The command exits with 1."""
 
 
+class MachineError(RunError):
+    """This machine cannot do it, as its disk is full or a limit reached; another may."""
+
+
 class StorageUnavailableError(RunError):
     """The database did not answer, or it cancelled this transaction; the caller may try again."""
 

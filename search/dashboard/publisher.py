@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from search.dashboard.annotator import Annotator
 from search.dashboard.artifacts import ArtifactFolder
 from search.dashboard.notes import set_value_name, write_note, write_study_note
-from search.errors import StorageUnavailableError, UserError
+from search.errors import StorageUnavailableError, UserError, first_line
 from search.optuna_logging import quiet_optuna
 from search.process_id import ProcessId
 from search.records import BAD_PARAMETERS, Configuration
@@ -53,6 +53,15 @@ class Publisher:
         self._notice = notice
         self._annotator = annotator
         self._process = ProcessId.current()
+        self._is_delay_reported = False
+
+    def report_delay(self, error: OSError) -> None:
+        """Tell once that files of the published study cannot be written: publishing waits, training does not."""
+        if not self._is_delay_reported:
+            self._is_delay_reported = True
+            where = f"{error.filename}: " if error.filename else ""
+            reason = f"{where}{error.strerror or first_line(error)}"
+            self._notice(f"{reason}; publishing to Optuna waits, training continues")
 
     def publish(self) -> bool:
         """Publish every configuration that changed. False: some may remain, as another worker is publishing."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from search.errors import RunError, UserError, without_passwords
 from search.exit_codes import BAD_INPUT, DONE, FAILED, INTERRUPTED
 from tmsearch.cli.view import terminal
-from tmsearch.errors import InputError
+from tmsearch.errors import InputError, machine_problem
 
 _HIDDEN_WORDS = "TMSEARCH_HIDDEN_WORDS"  # in the environment of a second start: JSON of word by position
 
@@ -38,10 +38,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
+    except BrokenPipeError:  # before OSError, its base
         # The reader (`| head`) has closed the pipe. Python flushes once more at exit: send that to /dev/null.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
+    except (OSError, MemoryError, RuntimeError) as error:
+        problem = machine_problem(error)
+        if problem is None:
+            raise
+        print(f"tmsearch: {problem}", file=sys.stderr)
+        return FAILED
 
 
 def _with_hidden_passwords(words: Sequence[str]) -> Sequence[str]:

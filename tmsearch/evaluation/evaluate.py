@@ -135,14 +135,19 @@ def evaluate(
     return dataclasses.replace(scores, loops=loops), time.perf_counter() - started
 
 
-def zero_shot(config: TrainConfig, speech: Speech, whisper: Whisper | None = None) -> Scores:
+def zero_shot(
+    config: TrainConfig,
+    speech: Speech,
+    whisper: Whisper | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Scores:
     """The zero-shot baseline: the untouched checkpoint on the validation split at its full context.
 
     `whisper`, if given, is the freshly loaded `config.model`, which is left as it was.
     """
     whisper = whisper or model.load(config)
     devices.move(whisper.model, devices.device())
-    return evaluate(whisper, speech, speech.split.validation, config, context="full")[0]
+    return evaluate(whisper, speech, speech.split.validation, config, context="full", stop=stop)[0]
 
 
 def _transcripts(

@@ -1,6 +1,8 @@
 """What Optuna shows of a study, also after somebody changed it there."""
 
 import dataclasses
+import errno
+import os
 
 import optuna
 import pytest
@@ -145,3 +147,21 @@ def test_failures_as_optuna_sees_them(tmp_path):
     trials = optuna.load_study(study_name="other", storage=storage.optuna).trials
     assert [trial.state for trial in trials if trial.user_attrs["configuration"] == 0][-1].is_finished()
     assert other.history()[0].state in ("finished", "pruned")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_an_artifacts_folder_that_takes_nothing_delays_publishing_and_no_training(tmp_path, monkeypatch, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number), "artifacts/x")
+
+    space = toy_space(tmp_path)
+    ledger = toy_study(toy_storage(tmp_path), space, 3)
+    monkeypatch.setattr(Publisher, "_publish_trial", refuse)
+    outcome, watcher = work(ledger, space, tmp_path / "toy")
+    assert outcome == "done"
+    assert all(trial.rungs for trial in ledger.history())
+    reports = {notice for notice in watcher.notices if "publishing to Optuna waits" in notice}
+    assert reports == {f"artifacts/x: {os.strerror(number)}; publishing to Optuna waits, training continues"}
+    monkeypatch.undo()
+    work(ledger, space, tmp_path / "toy")
+    assert len(published(ledger).trials) == 3

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from search import study
-from search.errors import UserError
+from search.errors import MachineError, UserError
 from search.execution.launchers.local import exit_with_parent
-from search.exit_codes import DONE
+from search.exit_codes import DONE, MACHINE
 from search.process_id import ProcessId
 from search.records import StudyRecord
 from search.space.search_space import Space, differences
@@ -70,6 +71,9 @@ def worker(arguments: argparse.Namespace) -> int:
     child = new_trial_process()
     try:
         return run_study(ledger, child, arguments.timeout)
+    except MachineError as error:
+        print(f"tmsearch: {error}", file=sys.stderr)
+        return MACHINE
     finally:
         child.close()
 

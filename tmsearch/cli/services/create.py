@@ -36,13 +36,13 @@ def check_space(child: ChildProcess, space: Space, *, measure: bool) -> Checked:
     try:
         answer = run_job(child, CheckJob(space.data, tuple(candidates(space)), measure))
     except ChildExitError as error:
-        last_line = child.stderr_lines[-1] if child.stderr_lines else "it printed nothing"
+        last_line = child.stderr_lines[-1].strip() if child.stderr_lines else "it printed nothing"
         raise RunError(f"the check of data and models ended: {error}: {last_line}") from None
     if isinstance(answer, Checked):
         return answer
     if not isinstance(answer, Failure):
         raise RunError(f"unexpected answer {answer}")
-    if answer.failure == "input":
+    if answer.failure in ("input", "machine"):
         raise UserError(answer.reason)
     raise RunError(answer.reason)
 

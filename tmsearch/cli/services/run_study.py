@@ -38,6 +38,7 @@ from tmsearch.cli.services.knobs import TRAIN
 from tmsearch.cli.services.plan import data_line
 from tmsearch.cli.view.progress import ProgressPrinter, closing_lines
 from tmsearch.files import write_atomically
+from tmsearch.formatting import parse_duration
 from tmsearch.trial.facts import StudyFacts
 from tmsearch.trial.settings import TrialSettings
 from tmsearch.version import code_version
@@ -89,8 +90,25 @@ def worker_plan(arguments: argparse.Namespace) -> WorkerPlan:
 
 
 def new_trial_process() -> ChildProcess:
-    """The training process, started with its first job."""
-    return ChildProcess([sys.executable, "-m", "tmsearch.trial"], environment=THREADS_THAT_SLEEP_SOON)
+    """The training process, started with its first job; raises UserError for a wrong TMSEARCH_WATCHDOG."""
+    return ChildProcess(
+        [sys.executable, "-m", "tmsearch.trial"],
+        environment=THREADS_THAT_SLEEP_SOON,
+        silence_seconds=_silence_seconds(),
+    )
+
+
+def _silence_seconds() -> float | None:
+    """How long a training process may show no sign of life: TMSEARCH_WATCHDOG, 0 for no limit; else by its own pace."""
+    text = os.environ.get("TMSEARCH_WATCHDOG")
+    if not text:
+        return None
+    if text.strip() == "0":
+        return 0.0
+    seconds = parse_duration(text)
+    if seconds is None:
+        raise UserError(f"TMSEARCH_WATCHDOG: {text!r} is not a duration; write 90s, 5m or 2h, or 0 for none")
+    return seconds
 
 
 def cache_folder() -> Path:

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.live import Live
 from rich.text import Text
 
 from search.execution.messages import ProgressEvent
@@ -19,7 +18,8 @@ from search.records import Configuration, Rung
 from search.study import Summary
 from tmsearch.cli.view import intervals, terminal
 from tmsearch.cli.view.format import cost_line, model_of, rungs, searched_knobs, seconds_left, short_value
-from tmsearch.cli.view.live import LiveDisplay, ReflowCleanup, RunningTrial
+from tmsearch.cli.view.live import LiveDisplay, RunningTrial
+from tmsearch.cli.view.screen import LiveScreen
 from tmsearch.formatting import clock_time
 from tmsearch.trial.facts import StudyFacts
 
@@ -48,24 +48,23 @@ class ProgressPrinter:
         self._current: int | None = None
         self._console = console or Console(highlight=False, force_interactive=terminal.can_redraw())
         self._lines_below = LiveDisplay()
-        self._live: Live | None = None
-        if self._console.is_interactive:
-            self._live = Live(self._lines_below, console=self._console, transient=True, vertical_overflow="crop")
+        self._live = LiveScreen(self._console, self._lines_below) if self._console.is_interactive else None
 
     def __enter__(self) -> ProgressPrinter:
         if self._live:
             self._update_study_lines()
             self._live.start()
-            self._console.push_render_hook(ReflowCleanup(self._lines_below, self._console))
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._live:
-            self._console.pop_render_hook()
             self._live.stop()
 
     def say(self, line: str, style: str = "") -> None:
-        """Print a line above the live ones."""
+        """Print a line, above the live ones where there are any."""
+        if self._live and self._live.is_on:
+            self._live.say(Text(line, style=style))
+            return
         self._console.print(Text(line, style=style), soft_wrap=True)
         sys.stdout.flush()
 
