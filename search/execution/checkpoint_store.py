@@ -21,7 +21,7 @@ class CheckpointStore:
 
     Args:
         url: of an fsspec file system.
-        study: name of the study.
+        study: a name that no other study of any database has.
         notice: shows one line to a person.
 
     Raises:
@@ -35,7 +35,8 @@ class CheckpointStore:
             self._file_system, root = fsspec.core.url_to_fs(url)
         except (ValueError, ImportError) as error:
             raise UserError(f"TMSEARCH_CHECKPOINTS: cannot store checkpoints there: {first_line(error)}") from None
-        self._root = f"{root.rstrip('/')}/{study}/trials"
+        self._study_root = f"{root.rstrip('/')}/{study}"
+        self._root = f"{self._study_root}/trials"
         self._notice = notice
         self._is_failure_reported = False
 
@@ -75,6 +76,11 @@ class CheckpointStore:
             with self._reporting_failure():
                 self._remove(self._path_of(number))
 
+    def clear(self) -> None:
+        """Remove all that is stored of the study."""
+        with self._reporting_failure("checkpoints of the study are left there"):
+            self._remove(self._study_root)
+
     def _path_of(self, number: int) -> str:
         return f"{self._root}/{number:04d}/{CHECKPOINTS}"
 
@@ -96,11 +102,12 @@ class CheckpointStore:
             self._file_system.rm(path, recursive=True)
 
     @contextlib.contextmanager
-    def _reporting_failure(self) -> Iterator[None]:
+    def _reporting_failure(
+        self, consequence: str = "a trial that another machine started starts again from step 0 here"
+    ) -> Iterator[None]:
         try:
             yield
         except Exception as error:  # each file system raises errors of its own
             if not self._is_failure_reported:
                 self._is_failure_reported = True
-                consequence = "a trial that another machine started starts again from step 0 here"
                 self._notice(f"TMSEARCH_CHECKPOINTS: {first_line(error)}; {consequence}")
