@@ -23,7 +23,7 @@ class CheckpointStore:
 
     Args:
         url: of an fsspec file system.
-        study: name of the study.
+        study: a name that no other study of any database has.
         notice: shows one line to a person.
 
     Raises:
@@ -44,11 +44,11 @@ class CheckpointStore:
 
     @functools.cached_property
     def _location(self) -> tuple[Any, str]:
-        """The file system and the path of the study's trials there; raises what it raises where it does not answer."""
+        """The file system and the path of the study there; raises what it raises where it does not answer."""
         import fsspec
 
         file_system, root = fsspec.core.url_to_fs(self._url)
-        return file_system, f"{root.rstrip('/')}/{self._study}/trials"
+        return file_system, f"{root.rstrip('/')}/{self._study}"
 
     @property
     def _file_system(self) -> Any:
@@ -90,8 +90,13 @@ class CheckpointStore:
             with self._reporting_failure():
                 self._remove(self._path_of(number))
 
+    def clear(self) -> None:
+        """Remove all that is stored of the study."""
+        with self._reporting_failure("checkpoints of the study are left there"):
+            self._remove(self._location[1])
+
     def _path_of(self, number: int) -> str:
-        return f"{self._location[1]}/{number:04d}/{CHECKPOINTS}"
+        return f"{self._location[1]}/trials/{number:04d}/{CHECKPOINTS}"
 
     def _stored_names(self, number: int) -> set[str]:
         """claim-000001/step-000040, ... of one trial."""
@@ -111,11 +116,12 @@ class CheckpointStore:
             self._file_system.rm(path, recursive=True)
 
     @contextlib.contextmanager
-    def _reporting_failure(self) -> Iterator[None]:
+    def _reporting_failure(
+        self, consequence: str = "a trial that another machine started starts again from step 0 here"
+    ) -> Iterator[None]:
         try:
             yield
         except Exception as error:  # each file system raises errors of its own
             if not self._is_failure_reported:
                 self._is_failure_reported = True
-                consequence = "a trial that another machine started starts again from step 0 here"
                 self._notice(f"TMSEARCH_CHECKPOINTS: {first_line(error)}; {consequence}")

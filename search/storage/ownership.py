@@ -56,7 +56,7 @@ def identity(storage: Storage) -> str | None:
         identifier = _identity(connection)
     if identifier is not None:
         return identifier
-    with contextlib.suppress(StorageUnavailableError), storage.write() as connection:
+    with contextlib.suppress(StorageUnavailableError, UserError), storage.write() as connection:
         schema.set_identity(connection)
         return _identity(connection)
     return None
