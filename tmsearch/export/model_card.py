@@ -14,7 +14,7 @@ from tmsearch.evaluation.scores import ClipScore
 from tmsearch.evaluation.worst_clips import markdown_table
 from tmsearch.features.dataset import Speech
 from tmsearch.formatting import duration
-from tmsearch.model.tokens import language_code
+from tmsearch.languages import code_if_known
 from tmsearch.recipe import Recipe
 
 WORST_CLIPS = 5  # shown
@@ -44,7 +44,7 @@ def text(recipe: Recipe, metrics: Mapping[str, Any], clips: Sequence[ClipScore],
 def metadata(recipe: Recipe, metrics: Mapping[str, Any], name: str) -> dict[str, Any]:
     """What the Hub indexes. A dataset or model of this machine has no name there; only its last part is given."""
     index: dict[str, Any] = {
-        "language": [language_code(recipe.data.language)],
+        "language": [code_if_known(recipe.data.language)],
         "library_name": "transformers",
         "pipeline_tag": "automatic-speech-recognition",
         "tags": ["whisper", "throat-microphone", "tmsearch"],

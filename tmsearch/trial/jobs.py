@@ -39,7 +39,7 @@ class _Trial:
         self.settings = TrialSettings.from_json(job.settings)
         self.facts = StudyFacts.from_json(job.facts)
         self.recipe = trial_recipe(
-            self.settings.data,
+            self.facts.known_data.normalized(self.settings.data),
             job.params,
             seed=job.seed,
             max_steps=self.settings.max_steps,

@@ -8,10 +8,12 @@ import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from search.space import parsing
 from search.space import search_space as spaces
 from search.space.knobs import Knob
 from search.space.search_space import Choice, Space
 from tmsearch.config import DataConfig, TrainConfig
+from tmsearch.languages import code_if_known
 
 
 def knobs(config: type[TrainConfig] | type[DataConfig]) -> dict[str, Knob]:
@@ -52,6 +54,31 @@ def load_space(path: str, overrides: Sequence[str], study: str | None) -> Space:
         search["model"] = dataclasses.replace(models, values=tuple(absolute(one) for one in models.values))
     start = tuple({**entry, "model": absolute(entry["model"])} if "model" in entry else entry for entry in space.start)
     return dataclasses.replace(space, data=data, train=train, search=search, start=start)
+
+
+def with_fitting_defaults(space: Space) -> tuple[Space, list[str]]:
+    """The space with each default that its training would not reach lowered to a tenth of it, and a line for each."""
+    max_steps = space.budget.max_steps
+    train = dict(space.train)
+    lines = []
+    for name, knob in TRAIN.items():
+        if name in train or name in space.search or not parsing.is_within_budget(name):
+            continue
+        if isinstance(knob.default, int) and knob.default > max_steps:
+            train[name] = max_steps // 10
+            lines.append(
+                f"{name}: {train[name]}, as the default of {knob.default} is past budget.max_steps, {max_steps}"
+            )
+    in_order = {name: train[name] for name in TRAIN if name in train}
+    return dataclasses.replace(space, train=in_order), lines
+
+
+def by_one_name(space: Space) -> Space:
+    """A space that an earlier version kept as it was written, with its language by the name that it is kept by."""
+    language = space.data.get("language")
+    if language is None:
+        return space
+    return dataclasses.replace(space, data={**space.data, "language": code_if_known(language)})
 
 
 def absolute(name: str) -> str:

@@ -22,6 +22,7 @@ from tmsearch.cli.services.verdicts import contenders, mean_wer, verdict, verdic
 from tmsearch.cli.view import intervals
 from tmsearch.cli.view.format import model_of
 from tmsearch.config import DataConfig, TrainConfig
+from tmsearch.languages import usual_normalizer
 from tmsearch.recipe import Recipe, split_facts, versions
 from tmsearch.trial.facts import StudyFacts
 
@@ -83,7 +84,7 @@ def recipe_of(summary: Summary, confirmed: Summary | None, trial: Configuration)
     facts = StudyFacts.from_json(summary.facts)
     study_data = facts.known_data
     params = {"seed": record.seed, **(trial.params or {}), "max_steps": record.space["budget"]["max_steps"]}
-    data = dict(record.space["data"])
+    data = study_data.normalized(record.space["data"])
     data["fold"] = params.pop("fold", data.get("fold", 0))
     # What memory took: gradients summed over other micro-batches differ in their last bits.
     micro_batch = trial.metrics.get("micro_batch")
@@ -189,10 +190,19 @@ def read_recipe(path: str) -> tuple[Recipe, list[str]]:
         evidence=_mapping(raw, "evidence"),
     )
     if raw.get("hash") in (None, recipe.hash):
-        return recipe, _version_remarks(recipe)
+        return _as_measured(recipe), _version_remarks(recipe)
     # A person may change anything by hand, but what was measured belongs to the recipe as it was.
     changed = f"{path}: changed since it was exported: its evidence is of another recipe, and is left out"
     return dataclasses.replace(recipe, evidence={}, split={}), [changed, *_version_remarks(recipe)]
+
+
+def _as_measured(recipe: Recipe) -> Recipe:
+    """The recipe with the normalizer that its evidence is after: those of before 0.2.0 name none."""
+    if not recipe.evidence or recipe.data.normalizer is not None:
+        return recipe
+    if usual_normalizer(recipe.data.text_language) == "whisper":
+        return recipe
+    return dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, normalizer="whisper"))
 
 
 def _mapping(raw: Mapping[str, Any], key: str) -> dict[str, Any]:

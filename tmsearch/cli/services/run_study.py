@@ -33,7 +33,7 @@ from search.storage.ledger import Ledger
 from search.study import Summary
 from tmsearch.cli.services.annotator import StudyAnnotator
 from tmsearch.cli.services.knobs import TRAIN
-from tmsearch.cli.services.plan import data_line
+from tmsearch.cli.services.plan import data_line, measure_line
 from tmsearch.cli.view.progress import ProgressPrinter, closing_lines
 from tmsearch.files import write_atomically
 from tmsearch.trial.facts import StudyFacts
@@ -148,7 +148,9 @@ def _print_head(ledger: Ledger, summary: Summary, printer: ProgressPrinter) -> N
         f"study {record.name}: {record.trials} configurations, judged at {space.budget.judged}; "
         f"{ledger.storage.display_name}"
     )
-    printer.say(data_line(space.data["dataset"], StudyFacts.from_json(summary.facts).known_data))
+    data = StudyFacts.from_json(summary.facts).known_data
+    printer.say(data_line(space.data["dataset"], data))
+    printer.say(measure_line(space, data))
 
 
 def _worker(ledger: Ledger, child: ChildProcess, folder: Path, summary: Summary, printer: ProgressPrinter) -> Worker:
