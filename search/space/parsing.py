@@ -202,15 +202,16 @@ def is_within_budget(name: str) -> bool:
 
 
 def _check_within_budget(name: str, value: Any, max_steps: int, section: Location) -> None:
-    """Refuse steps that no training of `max_steps` reaches: of a value, the ends of a range, or the choices."""
-    steps = {name: value}
+    """Refuse steps that no training of `max_steps` reaches."""
+    least = value
+    key = name
     if isinstance(value, FloatRange | IntRange):
-        steps = {f"{name}.low": value.low, f"{name}.high": value.high}
+        least = value.low
+        key = f"{name}.low"
     elif isinstance(value, Choice):
-        steps = {f"{name}[{number}]": choice for number, choice in enumerate(value.values)}
-    for key, count in steps.items():
-        if isinstance(count, int) and count > max_steps:
-            raise section.at(key).error(f"{count} is past budget.max_steps, {max_steps}; lower it")
+        least = min(value.values)
+    if isinstance(least, int) and least > max_steps:
+        raise section.at(key).error(f"{least} is past budget.max_steps, {max_steps}; lower it")
 
 
 def parse_start(

@@ -126,13 +126,19 @@ class ModelNeeds:
 
 @dataclass(frozen=True)
 class Baseline:
-    """Zero-shot error rates of an untouched checkpoint; its word errors by validation clip, where they were kept."""
+    """Zero-shot error rates of an untouched checkpoint; its errors by validation clip, where they were kept."""
 
     wer: float
     wer_raw: float | None = None
     cer: float | None = None
     clips: int | None = None
     errors: tuple[int, ...] | None = None
+
+    def rate(self, objective: str) -> float:
+        """What the study minimises of it, wer or cer."""
+        if objective == "cer" and self.cer is not None:
+            return self.cer
+        return self.wer
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         check_disk(storage.folder, checked)
         trials = arguments.trials or DEFAULT_TRIALS
         if arguments.dry_run:
-            print_plan(space, storage, checked, trials, remarks, exists=ledger is not None)
+            print_plan(space, storage, checked, trials, remarks, exists=ledger is not None and not replaced)
             return DONE
         workers = worker_plan(arguments)
         if ledger is not None:
@@ -93,7 +93,7 @@ def _has_trained(ledger: Ledger) -> bool:
 
 def _is_untried(ledger: Ledger) -> bool:
     """Whether nothing is lost if the study starts again: no result, nothing that a person entered, nobody at work."""
-    drawn_by_us = {"start", "sampler"}
+    drawn_by_us = {"start", "sampled"}
     return all(
         not trial.rungs and trial.state != "running" and trial.origin in drawn_by_us for trial in ledger.history()
     )

@@ -112,18 +112,21 @@ def evidence(summary: Summary, confirmed: Summary | None, trial: Configuration) 
     facts = StudyFacts.from_json(summary.facts)
     model = model_of(trial)
     baseline = facts.baselines.get(model)
+    is_wer = record.objective == "wer"  # else the intervals by clip are those of CER
     imported = sum(configuration.origin == IMPORTED for configuration in summary.history)
     values = {
         "study": record.name,
         "trial": trial.number,
         "state": trial.state,
         "steps": trial.steps,
-        "validation_wer": trial.value,
-        "validation_interval": intervals.as_json(intervals.interval(facts, trial)),
+        "objective": None if is_wer else record.objective,
+        "validation_wer": trial.metrics.get("wer", trial.value),
+        "validation_cer": None if is_wer else trial.metrics.get("cer"),
+        "validation_interval": intervals.as_json(intervals.interval(facts, trial)) if is_wer else None,
         "validation_wer_raw": trial.metrics.get("wer_raw"),
         "zero_shot_wer": baseline.wer if baseline else None,
-        "zero_shot_interval": intervals.as_json(intervals.baseline_interval(facts, model)),
-        "default": _default_result(summary, facts),
+        "zero_shot_interval": intervals.as_json(intervals.baseline_interval(facts, model)) if is_wer else None,
+        "default": _default_result(summary, facts, is_wer),
         "configurations": len(summary.history) - imported,
         "states": dict(summary.counts),
         "search_seconds": round(summary.spent, 1),
@@ -135,13 +138,18 @@ def evidence(summary: Summary, confirmed: Summary | None, trial: Configuration) 
     return {key: value for key, value in values.items() if value not in (None, 0, {}) or key == "trial"}
 
 
-def _default_result(summary: Summary, facts: StudyFacts) -> dict[str, Any] | None:
+def _default_result(summary: Summary, facts: StudyFacts, is_wer: bool) -> dict[str, Any] | None:
     """The default recipe's own result in the search."""
     default = records.default_configuration(summary.history)
     if default is None:
         return None
-    interval = intervals.as_json(intervals.interval(facts, default))
-    return {"trial": default.number, "steps": default.steps, "wer": default.value, "interval": interval}
+    interval = intervals.as_json(intervals.interval(facts, default)) if is_wer else None
+    return {
+        "trial": default.number,
+        "steps": default.steps,
+        "wer": default.metrics.get("wer", default.value),
+        "interval": interval,
+    }
 
 
 def _confirm_evidence(confirmed: Summary) -> dict[str, Any]:

@@ -94,7 +94,8 @@ def _references(summary: Summary, best: Configuration) -> tuple[ReferenceScore, 
     if baseline:
         bounds = intervals.bounds(intervals.baseline_interval(facts, model))
         name = f"untrained {short_value(model)} (zero-shot)"
-        scores.append(ReferenceScore(name, baseline.wer, bounds, _change(wer, baseline.wer)))
+        rate = baseline.rate(summary.record.objective)
+        scores.append(ReferenceScore(name, rate, bounds, _change(wer, rate, summary.record.objective)))
     default = records.default_configuration(summary.history)
     if default is not None and default.number == best.number:
         scores.append(ReferenceScore("the default recipe", wer, None, "is the best itself"))
@@ -104,11 +105,12 @@ def _references(summary: Summary, best: Configuration) -> tuple[ReferenceScore, 
     return tuple(scores)
 
 
-def _change(wer: float, reference_wer: float) -> str:
+def _change(wer: float, reference_wer: float, objective: str) -> str:
     if not reference_wer:
         return ""
+    unit = "character" if objective == "cer" else "word"
     direction = "fewer" if wer <= reference_wer else "more"
-    return f"{100 * abs(1 - wer / reference_wer):.0f} % {direction} word errors"
+    return f"{100 * abs(1 - wer / reference_wer):.0f} % {direction} {unit} errors"
 
 
 def _default_remark(best: Configuration, default: Configuration) -> str:

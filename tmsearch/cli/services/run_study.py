@@ -189,6 +189,7 @@ def _settings(space: Space, facts: StudyFacts, folder: Path) -> TrialSettings:
         cache=str(cache_folder()),
         tensorboard=str(folder / "tensorboard"),
         choices=choices,
+        objective=space.budget.objective,
         keep_weights=facts.confirms is not None,  # confirm's models are scored once more, or merged
     )
 
