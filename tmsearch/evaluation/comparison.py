@@ -80,7 +80,8 @@ class Verdict:
         if not self.is_significant:
             return f"{undecided}: {evidence} ({sure})."
         gain = 1 - winner / default
-        return f"{self.winner.name} makes {gain:.0%} fewer {_unit(self.objective)} errors than the default recipe: {evidence} ({sure})."
+        errors = f"{_unit(self.objective)} errors"
+        return f"{self.winner.name} makes {gain:.0%} fewer {errors} than the default recipe: {evidence} ({sure})."
 
     def cross_check(self) -> str:
         """What Wilcoxon's test says, and whether it agrees."""

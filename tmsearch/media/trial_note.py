@@ -198,7 +198,7 @@ def study_note(study: StudyNote, report: str) -> str:
         "validation clips at the last step reached; values at different steps cannot be compared. *Pruned* was stopped "
         "early, *complete* was trained in full, *running* is training or paused, *fail* failed. A trial that has ended "
         "has a note, a table of its worst clips, its curve, and some clips to hear.",
-        f"The lowest {study.measure} of a search is optimistic: `tmsearch confirm` trains the leaders again and says whether the "
-        "winner is more than luck. The test clips are locked and were not used here.",
+        f"The lowest {study.measure} of a search is optimistic: `tmsearch confirm` trains the leaders again and says "
+        "whether the winner is more than luck. The test clips are locked and were not used here.",
     ]
     return "\n\n".join(parts) + "\n"

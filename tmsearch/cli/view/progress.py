@@ -181,12 +181,12 @@ def closing_lines(summary: Summary) -> list[str]:
         baseline_interval = intervals.bracketed(intervals.baseline_interval(facts, model))
         untrained = f" (untrained: {facts.baselines[model].rate(summary.record.objective):.3f}{baseline_interval})"
     states = ", ".join(f"{number} {state}" for state, number in summary.counts.items())
-    interval = intervals.bracketed(intervals.interval(facts, best))
+    rate = f"{summary.record.measure} {best.value:.3f}{intervals.bracketed(intervals.interval(facts, best))}"
     count = len(without_imported(summary.history))
     return [
         f"{count} configuration{'s' if count > 1 else ''}: {states}",
         cost_line(summary),
-        f"best: trial {best.number}, {summary.record.measure} {best.value:.3f}{interval} at step {best.steps}{untrained}",
+        f"best: trial {best.number}, {rate} at step {best.steps}{untrained}",
         f"  {searched_knobs(summary.record.space, best.params)}",
         "next:",
         *_command_lines(
