@@ -8,7 +8,9 @@ import pytest
 from search.execution.messages import CheckJob
 from tmsearch.demo.paths import DEMO
 from tmsearch.errors import InputError
+from tmsearch.evaluation.evaluate import score
 from tmsearch.model import whisper
+from tmsearch.trial import jobs
 from tmsearch.trial.check import check
 from tmsearch.trial.workbench import Workbench
 
@@ -89,3 +91,9 @@ def test_no_model_is_looked_at_where_none_is_asked_for(workbench):
     answer = check(workbench, CheckJob(DATA, (), False))
     assert answer.models == {}
     assert answer.data["clips"] == 200
+
+
+def test_cer_is_what_a_segment_reports_where_it_is_minimised():
+    clips = score(["a"], ["over and out"], ["over and oud"], "en").clips
+    assert (jobs._errors(clips, "wer"), jobs._lengths(clips, "wer")) == ((1,), (3,))
+    assert (jobs._errors(clips, "cer"), jobs._lengths(clips, "cer")) == ((1,), (12,))

@@ -101,7 +101,11 @@ def _references(summary: Summary, best: Configuration) -> tuple[ReferenceScore, 
         scores.append(ReferenceScore("the default recipe", wer, None, "is the best itself"))
     elif default is not None and default.value is not None:
         bounds = intervals.bounds(intervals.interval(facts, default))
-        scores.append(ReferenceScore("the default recipe", default.value, bounds, _default_remark(best, default)))
+        scores.append(
+            ReferenceScore(
+                "the default recipe", default.value, bounds, _default_remark(best, default, summary.record.objective)
+            )
+        )
     return tuple(scores)
 
 
@@ -113,11 +117,11 @@ def _change(wer: float, reference_wer: float, objective: str) -> str:
     return f"{100 * abs(1 - wer / reference_wer):.0f} % {direction} {unit} errors"
 
 
-def _default_remark(best: Configuration, default: Configuration) -> str:
+def _default_remark(best: Configuration, default: Configuration, objective: str) -> str:
     """Where the default recipe stopped, and whether the best beats it at the last step where both were judged."""
     remark = f"trial {default.number} at step {default.steps}"
     if default.steps == best.steps:
-        remark += f", {_change(best.value or 0.0, default.value or 0.0)}"
+        remark += f", {_change(best.value or 0.0, default.value or 0.0, objective)}"
     step = max(set(best.curve) & set(default.curve), default=None)
     if step is None or best.errors(step) is None or default.errors(step) is None:
         return remark

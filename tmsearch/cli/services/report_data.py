@@ -147,8 +147,8 @@ def _importances(facts: StudyFacts, space: Space, comparable: importances.Compar
     result = importances.importances(space, comparable)
     how = (
         f"{importances.EVALUATOR} over {result.configurations} configurations by their "
-        f"{space.budget.objective.upper()} at {result.where}: how far the best {result.best} lie from all of them, knob "
-        "by knob, as shares. Error bars are 95 % intervals over "
+        f"{space.budget.objective.upper()} at {result.where}: how far the best {result.best} lie from all of them, "
+        "knob by knob, as shares. Error bars are 95 % intervals over "
         f"{importances.RESAMPLES} bootstrap resamples; a knob whose bar stays left of the red stroke, which 95 of 100 "
         "shuffles of the results stay below, may matter by chance alone."
     )

@@ -90,9 +90,7 @@ def _result_columns(summary: Summary, shown: Sequence[Configuration], best: int 
         _Column(("", "no"), [f"{'*' if trial.number == best else ''}{trial.number}" for trial in shown]),
         _Column(("", "state"), [_state(trial) for trial in shown], right=False),
         _Column(("", "step"), [_step(trial) for trial in shown]),
-        _Column(
-            ("", summary.record.measure), ["-" if trial.value is None else f"{trial.value:.3f}" for trial in shown]
-        ),
+        _Column(("", summary.record.measure), values),
     ]
     if any(ranges):
         columns.append(_Column(("", "95 %"), ranges, right=False))
