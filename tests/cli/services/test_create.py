@@ -76,7 +76,9 @@ def test_another_space_names_the_command_that_continues_without_it(tmp_path):
 
 def test_a_study_may_change_its_space_until_it_has_a_result(tmp_path):
     assert run_command._is_untried(created(tmp_path))
-    assert not run_command._is_untried(claimed_study(tmp_path / "claimed", 2)[0])
+    folder = tmp_path / "claimed"
+    folder.mkdir()
+    assert not run_command._is_untried(claimed_study(folder, 2)[0])
 
 
 def test_adapters_that_trials_may_have_are_candidates_of_the_check(tmp_path):
