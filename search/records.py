@@ -119,6 +119,16 @@ class StudyRecord:
     created: float
     stop_reason: str | None = None
 
+    @property
+    def objective(self) -> str:
+        """What is minimised, one of space.budget.OBJECTIVES."""
+        return str(self.space.get("budget", {}).get("objective", "wer"))
+
+    @property
+    def measure(self) -> str:
+        """The objective for a person: WER or CER."""
+        return self.objective.upper()
+
 
 @dataclass(frozen=True)
 class WorkerRecord:

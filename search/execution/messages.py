@@ -133,7 +133,7 @@ class TestJob(_TrialJob):
 class CheckJob(_Message):
     """Load the data and look at the models.
 
-    `candidates` holds one set of parameters for each model; `measure` asks for the machine's rate.
+    `candidates` holds sets of parameters, at least one for each model; `measure` asks for the machine's rate.
     """
 
     job: ClassVar[str] = "check"

@@ -52,6 +52,7 @@ class Verdict:
     wilcoxon: float  # p, of one comparison
     means: tuple[float, float]  # WER of the winner, of the default
     split: str = "validation"
+    objective: str = "wer"  # what `errors` and `words` count: words, or characters for cer
 
     @property
     def p(self) -> float:
@@ -66,7 +67,7 @@ class Verdict:
         """The verdict in a sentence that a person can quote."""
         winner, default = self.means
         evidence = (
-            f"WER {winner:.3f} against {default:.3f} on {self.clips} {self.split} clips, "
+            f"{self.objective.upper()} {winner:.3f} against {default:.3f} on {self.clips} {self.split} clips, "
             f"{_trainings(self.winner)} against {_trainings(self.default)}"
         )
         undecided = f"{self.winner.name} can't be told apart from the default recipe"
@@ -79,7 +80,8 @@ class Verdict:
         if not self.is_significant:
             return f"{undecided}: {evidence} ({sure})."
         gain = 1 - winner / default
-        return f"{self.winner.name} makes {gain:.0%} fewer word errors than the default recipe: {evidence} ({sure})."
+        errors = f"{_unit(self.objective)} errors"
+        return f"{self.winner.name} makes {gain:.0%} fewer {errors} than the default recipe: {evidence} ({sure})."
 
     def cross_check(self) -> str:
         """What Wilcoxon's test says, and whether it agrees."""
@@ -90,8 +92,17 @@ class Verdict:
         return f"{text}; it says otherwise, since it knows nothing of seeds or of how far clips differ"
 
 
+def _unit(objective: str) -> str:
+    return "character" if objective == "cer" else "word"
+
+
 def compare(
-    default: Contender, contenders: Sequence[Contender], level: float, *, split: str = "validation"
+    default: Contender,
+    contenders: Sequence[Contender],
+    level: float,
+    *,
+    split: str = "validation",
+    objective: str = "wer",
 ) -> Verdict | None:
     """The contender with the lowest mean WER against the default; None where either side has no training.
 
@@ -118,6 +129,7 @@ def compare(
         wilcoxon=bootstrap.wilcoxon(winner_counts, default_counts),
         means=(winner_counts.mean, default_counts.mean),
         split=split,
+        objective=objective,
     )
 
 

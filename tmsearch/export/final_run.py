@@ -146,7 +146,7 @@ def _speech(recipe: Recipe, options: FinalRunOptions, cache: Path) -> Speech:
         )
     if options.on_all:
         split = dataclasses.replace(split, train=tuple(sorted((*split.train, *split.validation))))
-    return Speech(corpus, split, recipe.data.language, recipe.data.task, cache)
+    return Speech(corpus, split, recipe.data.language, recipe.data.task, cache, recipe.data.normalizer)
 
 
 def _averaged_steps(steps: int, average: int) -> list[int]:

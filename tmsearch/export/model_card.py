@@ -10,11 +10,12 @@ from typing import Any
 import yaml
 
 from tmsearch.config import TrainConfig
+from tmsearch.data import text_normalizer
 from tmsearch.evaluation.scores import ClipScore
 from tmsearch.evaluation.worst_clips import markdown_table
 from tmsearch.features.dataset import Speech
 from tmsearch.formatting import duration
-from tmsearch.model.tokens import language_code
+from tmsearch.languages import code_if_known
 from tmsearch.recipe import Recipe
 
 WORST_CLIPS = 5  # shown
@@ -44,7 +45,7 @@ def text(recipe: Recipe, metrics: Mapping[str, Any], clips: Sequence[ClipScore],
 def metadata(recipe: Recipe, metrics: Mapping[str, Any], name: str) -> dict[str, Any]:
     """What the Hub indexes. A dataset or model of this machine has no name there; only its last part is given."""
     index: dict[str, Any] = {
-        "language": [language_code(recipe.data.language)],
+        "language": [code_if_known(recipe.data.language)],
         "library_name": "transformers",
         "pipeline_tag": "automatic-speech-recognition",
         "tags": ["whisper", "throat-microphone", "tmsearch"],
@@ -104,6 +105,7 @@ def _results(recipe: Recipe, metrics: Mapping[str, Any]) -> str:
                 f"{_interval(rates.get('wer_interval'))} | {rates['wer_raw']:.3f} | "
                 f"{_interval(rates.get('wer_raw_interval'))} | {rates['cer']:.3f} |"
             )
+    normalizer = text_normalizer.describe(recipe.data.text_language, recipe.data.normalizer)
     default = recipe.evidence.get("default")
     if default:
         lines.append(
@@ -111,7 +113,7 @@ def _results(recipe: Recipe, metrics: Mapping[str, Any]) -> str:
             f"{default['wer']:.3f} | {_interval(default.get('interval'))} | | | |"
         )
     return (
-        "\n".join(lines) + "\n\nWER is micro-averaged, after Whisper's own text normaliser; raw: as written. The "
+        "\n".join(lines) + f"\n\nWER is micro-averaged, after {normalizer}; raw: as written. The "
         "intervals are bootstraps over utterances: the differences between seeds of the same recipe come on top."
     )
 
@@ -129,6 +131,12 @@ def _data(recipe: Recipe, speech: Speech) -> str:
     )
 
 
+def _minimised(evidence: Mapping[str, Any]) -> str:
+    """What the search minimised, where it was not the WER."""
+    cer = evidence.get("validation_cer")
+    return "" if cer is None else f", CER {cer:.3f}, which the search minimised"
+
+
 def _search(recipe: Recipe) -> str:
     evidence = recipe.evidence
     if not evidence:
@@ -137,7 +145,8 @@ def _search(recipe: Recipe) -> str:
         f"{evidence.get('configurations', '?')} configurations of study `{evidence.get('study')}` in "
         f"{duration(evidence.get('search_seconds', 0.0))} of training and evaluation; searched: "
         f"{', '.join(evidence.get('searched', [])) or 'nothing'}. This is trial {evidence.get('trial')}, validation "
-        f"WER {evidence.get('validation_wer', float('nan')):.3f} {_interval(evidence.get('validation_interval'))}."
+        f"WER {evidence.get('validation_wer', float('nan')):.3f} {_interval(evidence.get('validation_interval'))}"
+        f"{_minimised(evidence)}."
     ]
     confirmation = evidence.get("confirm")
     if not confirmation:

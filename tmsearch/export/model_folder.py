@@ -11,6 +11,7 @@ import torch
 
 from tmsearch import devices
 from tmsearch.files import follow_umask
+from tmsearch.languages import code_if_known
 from tmsearch.model import tokens, trainable
 from tmsearch.model.whisper import Whisper
 
@@ -47,7 +48,7 @@ def export(
     if whisper.is_multilingual and language is not None:
         tokens.prompt_ids(whisper, language, task or "transcribe")  # raises InputError
         generation: Any = copied.model.generation_config  # declares neither attribute, reads both
-        generation.language = tokens.language_code(language)
+        generation.language = code_if_known(language)
         generation.task = task or "transcribe"
     folder.mkdir(parents=True, exist_ok=True)
     copied.model.save_pretrained(folder)

@@ -23,6 +23,12 @@ class PretrainedFolder:
 
     name: str
     path: Path
+    is_of_hub: bool = False
+
+    @property
+    def holds_weights(self) -> bool:
+        """Whether the weights should be here: always but in the hub's cache, which may hold the small files only."""
+        return not self.is_of_hub or any(self.path.glob("model*.safetensors"))
 
     def read_json(self, file: str) -> dict[str, Any] | None:
         """The object in `file`; None where there is no such file. Raises InputError where it is not JSON."""
@@ -78,7 +84,7 @@ def find(name: str, revision: str | None = None, *, weights: bool = True) -> Pre
         return PretrainedFolder(name, folder)
     if folder.exists():
         raise InputError(f"{name}: a file, not a model folder; give the folder that holds config.json")
-    return PretrainedFolder(name, _from_hub(name, revision, weights))
+    return PretrainedFolder(name, _from_hub(name, revision, weights), is_of_hub=True)
 
 
 def _demo(name: str) -> Path:
@@ -92,9 +98,8 @@ def _demo(name: str) -> Path:
 
 def _from_hub(name: str, revision: str | None, weights: bool) -> Path:
     def choose_files(info: Any) -> list[str]:
-        if not weights:
-            return _SMALL_FILES
-        return _SMALL_FILES + _weight_patterns(name, {file.rfilename for file in info.siblings or []})
+        patterns = _weight_patterns(name, {file.rfilename for file in info.siblings or []})
+        return _SMALL_FILES + patterns if weights else _SMALL_FILES
 
     def is_complete(folder: Path) -> bool:
         files = {path.name for path in folder.iterdir()}

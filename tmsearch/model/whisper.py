@@ -96,6 +96,26 @@ def _from_pretrained(folder: PretrainedFolder) -> WhisperForConditionalGeneratio
     return model
 
 
+def outline(config: TrainConfig) -> Whisper:
+    """The checkpoint `config.model` as `load` gives it, but with shapes in place of weights, which are not fetched.
+
+    The headers of weights that are on this machine are compared with its config.json. Raises InputError as `load` does.
+    """
+    folder = pretrained.find(config.model, config.model_revision, weights=False)
+    settings = folder.config()
+    if folder.holds_weights:
+        _check_weights(folder, settings)
+    model = _outline(folder, settings)
+    return Whisper(
+        model=model,
+        tokenizer=_tokenizer(folder, settings),
+        extractor=_extractor(folder, settings),
+        name=config.model,
+        is_multilingual=_is_multilingual(folder, settings),
+        positions=int(model.config.max_source_positions),
+    )
+
+
 def describe(name: str, revision: str | None = None) -> ModelInfo:
     """Describes a checkpoint by its small files: no weights are read or fetched. Raises InputError in one line."""
     folder = pretrained.find(name, revision, weights=False)

@@ -42,7 +42,7 @@ class _Trial:
         self.settings = TrialSettings.from_json(job.settings)
         self.facts = StudyFacts.from_json(job.facts)
         self.recipe = trial_recipe(
-            self.settings.data,
+            self.facts.known_data.normalized(self.settings.data),
             job.params,
             seed=job.seed,
             max_steps=self.settings.max_steps,
@@ -71,6 +71,7 @@ def run_segment(workbench: Workbench, job: SegmentJob, report: Report, stop: Cal
     from tmsearch.training.tensorboard import TrialLog
 
     trial = _Trial(workbench, job)
+    objective = trial.settings.objective
     save_recipe(trial.folder / "config.yaml", trial.recipe)
     devices.configure_device(trial.settings.threads)
     # Compiled graphs outlive the process that compiled them.
@@ -96,8 +97,8 @@ def run_segment(workbench: Workbench, job: SegmentJob, report: Report, stop: Cal
         weights.keep(result.checkpoint, trial.folder)
     write_scores(trial.folder, result.step, result.scores)
     if trial.fold not in trial.facts.words:
-        report(Fact(words_key(trial.fold), _words(result.scores)))
-    return SegmentResult(result.wer, {**rates, **_metrics(result, clips_at_once)})
+        report(Fact(words_key(trial.fold), _lengths(result.scores, objective)))
+    return SegmentResult(rates[objective], {**rates, **_metrics(result, clips_at_once, objective)})
 
 
 def _heartbeat(report: Report, stop: Callable[[], bool]) -> Callable[[], bool]:
@@ -110,23 +111,28 @@ def _heartbeat(report: Report, stop: Callable[[], bool]) -> Callable[[], bool]:
     return beat
 
 
-def _errors(clips: Sequence[ClipScore]) -> tuple[int, ...]:
+def _errors(clips: Sequence[ClipScore], objective: str) -> tuple[int, ...]:
+    """Edits of words, or of characters where CER is minimised."""
+    if objective == "cer":
+        return tuple(clip.character_edits or 0 for clip in clips)
     return tuple(clip.edits for clip in clips)
 
 
-def _words(clips: Sequence[ClipScore]) -> tuple[int, ...]:
-    """Reference words."""
+def _lengths(clips: Sequence[ClipScore], objective: str) -> tuple[int, ...]:
+    """Reference words, or characters where CER is minimised."""
+    if objective == "cer":
+        return tuple(clip.characters or 0 for clip in clips)
     return tuple(clip.words for clip in clips)
 
 
-def _metrics(result: Result, clips_at_once: int) -> dict[str, Any]:
-    """Costs of a segment, and its word errors by clip in the split's order, for paired comparisons of trials."""
+def _metrics(result: Result, clips_at_once: int, objective: str) -> dict[str, Any]:
+    """Costs of a segment, and its errors by clip in the split's order, for paired comparisons of trials."""
     return {
         "train_seconds": result.train_seconds,
         "eval_seconds": result.eval_seconds,
         "micro_batch": clips_at_once,
         "clips": len(result.scores),
-        "errors": _errors(result.scores),
+        "errors": _errors(result.scores, objective),
     }
 
 
@@ -139,8 +145,8 @@ def run_test(workbench: Workbench, job: TestJob) -> Tested:
     devices.configure_device(trial.settings.threads)
     scores = weights.score_on_test(trial.config, trial.folder, trial.speech)
     test_scores = TestScores(
-        errors=_errors(scores.clips),
-        words=_words(scores.clips),
+        errors=_errors(scores.clips, trial.settings.objective),
+        words=_lengths(scores.clips, trial.settings.objective),
         wer_raw=scores.wer_raw,
     )
     return Tested(test_scores.to_json())
@@ -220,6 +226,6 @@ def _report_baseline(workbench: Workbench, trial: _Trial, report: Report, stop: 
         wer_raw=scores.wer_raw,
         cer=scores.cer,
         clips=len(scores.clips),
-        errors=_errors(scores.clips),
+        errors=_errors(scores.clips, trial.settings.objective),
     )
     report(Fact(baseline_key(config.model), baseline.to_json()))

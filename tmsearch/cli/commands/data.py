@@ -86,8 +86,7 @@ def _doubtful_transcripts(corpus: Corpus, config: DataConfig, model: str, findin
     if check.too_long:
         how += f" {check.too_long} clips are longer than its context and were left out."
     clips = {clip.name: clip for clip in corpus.clips}
-    language = "en" if config.task == "translate" else config.language
     cards = []
-    for card in clip_cards.scored_cards(worst, (), clips, corpus.decode, language):
+    for card in clip_cards.scored_cards(worst, (), clips, corpus.decode, config.text_language, config.normalizer):
         cards.append(dataclasses.replace(card, reasons=tuple(findings.reasons.get(card.name, ()))))
     return DoubtfulTranscripts(tuple(cards), how)

@@ -11,7 +11,7 @@ from search import imported, study
 from search.errors import UserError
 from search.exit_codes import DONE
 from search.paths import trial_folder
-from search.records import Configuration
+from search.records import Configuration, Rung, StudyRecord
 from search.space.errors import printable
 from search.storage import ownership
 from search.storage.database import Storage, open_storage
@@ -32,7 +32,7 @@ def configuration_json(trial: Configuration, facts: StudyFacts) -> dict[str, Any
         "state": trial.state,
         "params": dict(trial.params) if trial.params is not None else None,
         "steps": trial.steps,
-        "wer": trial.value,
+        "wer": trial.metrics.get("wer", trial.value),
         "wer_interval": intervals.as_json(intervals.interval(facts, trial)),
         "wer_raw": trial.metrics.get("wer_raw"),
         "cer": trial.metrics.get("cer"),
@@ -60,7 +60,7 @@ def list_studies(arguments: argparse.Namespace) -> int:
     width = min(WIDEST_NAME, max((len(summary.record.name) for summary in summaries), default=0))
     for summary in summaries:
         trials = len(imported.without_imported(summary.history))
-        progress = f"  {trials:>3} of {summary.record.trials:>3}  best WER {_best_wer(summary)}"
+        progress = f"  {trials:>3} of {summary.record.trials:>3}  best {summary.record.measure} {_best_wer(summary)}"
         line = [(summary.record.name.ljust(width), "bold"), (progress, "")]
         running = summary.counts.get("running")
         if running:
@@ -111,7 +111,9 @@ def noise_lines(summary: Summary) -> list[str]:
     noise = imported.repeat_noise(summary.history)
     if noise is None:
         return []
-    return [f"noise: WERs of one recipe differ by {noise.deviation:.4f} (sd of {noise.runs} imported)"]
+    return [
+        f"noise: {summary.record.measure}s of one recipe differ by {noise.deviation:.4f} (sd of {noise.runs} imported)"
+    ]
 
 
 def show(arguments: argparse.Namespace) -> int:
@@ -134,12 +136,16 @@ def show(arguments: argparse.Namespace) -> int:
         fixed = "" if name in summary.record.space["search"] else "  (fixed)"
         print(f"  {name}: {printable(str(value))}{fixed}")
     for rung in trial.rungs:
-        wer = f"WER {rung.value:.3f}{_interval(summary, trial, rung.step)}"
-        print(
-            f"step {rung.step:>6}  {wer}  raw {_wer(rung.metrics.get('wer_raw'))}  CER {_wer(rung.metrics.get('cer'))}"
-        )
+        value = f"{summary.record.measure} {rung.value:.3f}{_interval(summary, trial, rung.step)}"
+        print(f"step {rung.step:>6}  {value}  raw {_wer(rung.metrics.get('wer_raw'))}  {_beside(summary.record, rung)}")
     _print_worst_clips(read_scores(folder, trial.steps))
     return DONE
+
+
+def _beside(record: StudyRecord, rung: Rung) -> str:
+    """The rate that is not minimised: CER, or WER where CER is."""
+    measure = "WER" if record.objective == "cer" else "CER"
+    return f"{measure} {_wer(rung.metrics.get(measure.lower()))}"
 
 
 def _configuration(summary: Summary, number: int) -> Configuration:
@@ -173,7 +179,7 @@ def show_best(arguments: argparse.Namespace) -> int:
         return print_json({"study": name, "storage": storage.display_name, **fields})
     max_steps = summary.record.space["budget"]["max_steps"]
     early = "" if best.steps >= max_steps else f" of {max_steps}: nothing was trained in full yet"
-    wer = f"WER {_wer(best.value)}{_interval(summary, best)}"
+    wer = f"{summary.record.measure} {_wer(best.value)}{_interval(summary, best)}"
     terminal.print_lines([[(f"study {name}: trial {best.number}, {wer} at step {best.steps}{early}", "bold")]])
     for knob, value in (best.params or {}).items():
         print(f"  {knob}: {printable(str(value))}")

@@ -100,7 +100,8 @@ def _lines_above(summary: Summary) -> list[str]:
     facts = StudyFacts.from_json(summary.facts)
     for model, baseline in facts.baselines.items():
         interval = intervals.bracketed(intervals.baseline_interval(facts, model))
-        lines.append(f"{printable(short_value(model))} untrained (zero-shot): WER {baseline.wer:.3f}{interval}")
+        rate = baseline.rate(record.objective)
+        lines.append(f"{printable(short_value(model))} untrained (zero-shot): {record.measure} {rate:.3f}{interval}")
     if summary.history:
         lines.append(rungs(summary, best=True))
     return lines

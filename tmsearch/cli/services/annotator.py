@@ -41,9 +41,8 @@ REPORTS = "/reports/"  # where the dashboard's server has each study's report
 class StudyAnnotator:
     """The annotator of one study. A process makes what needs pictures and sounds, and lasts for one round."""
 
-    value_name = "WER"
-
     def __init__(self, ledger: Ledger, notice: Callable[[str], None]) -> None:
+        self.value_name = ledger.record().measure
         self._ledger = ledger
         self._notice = notice
         self._folder = study_folder(ledger.storage.folder, ledger.study)
@@ -71,6 +70,7 @@ class StudyAnnotator:
             judged=space.budget.judged,
             max_steps=space.budget.max_steps,
             strategy=space.budget.strategy,
+            measure=self._record.measure,
             searched=list(space.search),
             fixed=space.train,
             models=models(space),
@@ -156,6 +156,7 @@ class StudyAnnotator:
             eval_seconds=trial.total("eval_seconds"),
             folder=shown_folder,
             workers=hosts,
+            measure=self._record.measure,
             versions=list(dict.fromkeys(rung.version for rung in trial.rungs if rung.version)),
             rivals=[comparison for comparison, _ in self._comparisons(trial)],
         )
@@ -188,7 +189,7 @@ class StudyAnnotator:
             clip_counts = None
             if fold == 0:  # the baseline's errors are of that fold
                 clip_counts = _all_or_none(trial.errors(trial.steps), baseline.errors, words)
-            comparison = TrialComparison("untrained (zero-shot)", baseline.wer, 0, trial.value)
+            comparison = TrialComparison("untrained (zero-shot)", baseline.rate(self._record.objective), 0, trial.value)
             comparisons.append((comparison, clip_counts))
         default = self._default
         if default is not None and default.number != trial.number and _fold(default) == fold:
@@ -227,7 +228,7 @@ def _rung_row(rung: Rung) -> dict[str, Any]:
     metrics = rung.metrics
     return {
         "step": rung.step,
-        "wer": rung.value,
+        "wer": metrics.get("wer", rung.value),
         "wer_raw": metrics.get("wer_raw"),
         "cer": metrics.get("cer"),
         "seconds": (metrics.get("train_seconds") or 0.0) + (metrics.get("eval_seconds") or 0.0),

@@ -22,6 +22,7 @@ from tmsearch.cli.services.verdicts import contenders, mean_wer, verdict, verdic
 from tmsearch.cli.view import intervals
 from tmsearch.cli.view.format import model_of
 from tmsearch.config import DataConfig, TrainConfig
+from tmsearch.languages import usual_normalizer
 from tmsearch.recipe import Recipe, split_facts, versions
 from tmsearch.trial.facts import StudyFacts
 
@@ -85,7 +86,7 @@ def recipe_of(summary: Summary, confirmed: Summary | None, trial: Configuration)
     facts = StudyFacts.from_json(summary.facts)
     study_data = facts.known_data
     params = {"seed": record.seed, **(trial.params or {}), "max_steps": record.space["budget"]["max_steps"]}
-    data = dict(record.space["data"])
+    data = study_data.normalized(record.space["data"])
     data["fold"] = params.pop("fold", data.get("fold", 0))
     # What memory took: gradients summed over other micro-batches differ in their last bits.
     micro_batch = trial.metrics.get("micro_batch")
@@ -113,18 +114,21 @@ def evidence(summary: Summary, confirmed: Summary | None, trial: Configuration) 
     facts = StudyFacts.from_json(summary.facts)
     model = model_of(trial)
     baseline = facts.baselines.get(model)
+    is_wer = record.objective == "wer"  # else the intervals by clip are those of CER
     imported = sum(configuration.origin == IMPORTED for configuration in summary.history)
     values = {
         "study": record.name,
         "trial": trial.number,
         "state": trial.state,
         "steps": trial.steps,
-        "validation_wer": trial.value,
-        "validation_interval": intervals.as_json(intervals.interval(facts, trial)),
+        "objective": None if is_wer else record.objective,
+        "validation_wer": trial.metrics.get("wer", trial.value),
+        "validation_cer": None if is_wer else trial.metrics.get("cer"),
+        "validation_interval": intervals.as_json(intervals.interval(facts, trial)) if is_wer else None,
         "validation_wer_raw": trial.metrics.get("wer_raw"),
         "zero_shot_wer": baseline.wer if baseline else None,
-        "zero_shot_interval": intervals.as_json(intervals.baseline_interval(facts, model)),
-        "default": _default_result(summary, facts),
+        "zero_shot_interval": intervals.as_json(intervals.baseline_interval(facts, model)) if is_wer else None,
+        "default": _default_result(summary, facts, is_wer),
         "configurations": len(summary.history) - imported,
         "states": dict(summary.counts),
         "search_seconds": round(summary.spent, 1),
@@ -136,13 +140,18 @@ def evidence(summary: Summary, confirmed: Summary | None, trial: Configuration) 
     return {key: value for key, value in values.items() if value not in (None, 0, {}) or key == "trial"}
 
 
-def _default_result(summary: Summary, facts: StudyFacts) -> dict[str, Any] | None:
+def _default_result(summary: Summary, facts: StudyFacts, is_wer: bool) -> dict[str, Any] | None:
     """The default recipe's own result in the search."""
     default = records.default_configuration(summary.history)
     if default is None:
         return None
-    interval = intervals.as_json(intervals.interval(facts, default))
-    return {"trial": default.number, "steps": default.steps, "wer": default.value, "interval": interval}
+    interval = intervals.as_json(intervals.interval(facts, default)) if is_wer else None
+    return {
+        "trial": default.number,
+        "steps": default.steps,
+        "wer": default.metrics.get("wer", default.value),
+        "interval": interval,
+    }
 
 
 def _confirm_evidence(confirmed: Summary) -> dict[str, Any]:
@@ -191,10 +200,19 @@ def read_recipe(path: str) -> tuple[Recipe, list[str]]:
         evidence=_mapping(raw, "evidence"),
     )
     if raw.get("hash") in (None, recipe.hash):
-        return recipe, _version_remarks(recipe)
+        return _as_measured(recipe), _version_remarks(recipe)
     # A person may change anything by hand, but what was measured belongs to the recipe as it was.
     changed = f"{path}: changed since it was exported: its evidence is of another recipe, and is left out"
     return dataclasses.replace(recipe, evidence={}, split={}), [changed, *_version_remarks(recipe)]
+
+
+def _as_measured(recipe: Recipe) -> Recipe:
+    """The recipe with the normalizer that its evidence is after: those of before 0.2.0 name none."""
+    if not recipe.evidence or recipe.data.normalizer is not None:
+        return recipe
+    if usual_normalizer(recipe.data.text_language) == "whisper":
+        return recipe
+    return dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, normalizer="whisper"))
 
 
 def _mapping(raw: Mapping[str, Any], key: str) -> dict[str, Any]:

@@ -94,28 +94,34 @@ def _references(summary: Summary, best: Configuration) -> tuple[ReferenceScore, 
     if baseline:
         bounds = intervals.bounds(intervals.baseline_interval(facts, model))
         name = f"untrained {short_value(model)} (zero-shot)"
-        scores.append(ReferenceScore(name, baseline.wer, bounds, _change(wer, baseline.wer)))
+        rate = baseline.rate(summary.record.objective)
+        scores.append(ReferenceScore(name, rate, bounds, _change(wer, rate, summary.record.objective)))
     default = records.default_configuration(summary.history)
     if default is not None and default.number == best.number:
         scores.append(ReferenceScore("the default recipe", wer, None, "is the best itself"))
     elif default is not None and default.value is not None:
         bounds = intervals.bounds(intervals.interval(facts, default))
-        scores.append(ReferenceScore("the default recipe", default.value, bounds, _default_remark(best, default)))
+        scores.append(
+            ReferenceScore(
+                "the default recipe", default.value, bounds, _default_remark(best, default, summary.record.objective)
+            )
+        )
     return tuple(scores)
 
 
-def _change(wer: float, reference_wer: float) -> str:
+def _change(wer: float, reference_wer: float, objective: str) -> str:
     if not reference_wer:
         return ""
+    unit = "character" if objective == "cer" else "word"
     direction = "fewer" if wer <= reference_wer else "more"
-    return f"{100 * abs(1 - wer / reference_wer):.0f} % {direction} word errors"
+    return f"{100 * abs(1 - wer / reference_wer):.0f} % {direction} {unit} errors"
 
 
-def _default_remark(best: Configuration, default: Configuration) -> str:
+def _default_remark(best: Configuration, default: Configuration, objective: str) -> str:
     """Where the default recipe stopped, and whether the best beats it at the last step where both were judged."""
     remark = f"trial {default.number} at step {default.steps}"
     if default.steps == best.steps:
-        remark += f", {_change(best.value or 0.0, default.value or 0.0)}"
+        remark += f", {_change(best.value or 0.0, default.value or 0.0, objective)}"
     step = max(set(best.curve) & set(default.curve), default=None)
     if step is None or best.errors(step) is None or default.errors(step) is None:
         return remark

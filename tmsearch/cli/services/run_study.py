@@ -35,7 +35,7 @@ from search.storage.ledger import Ledger
 from search.study import Summary
 from tmsearch.cli.services.annotator import StudyAnnotator
 from tmsearch.cli.services.knobs import TRAIN
-from tmsearch.cli.services.plan import data_line
+from tmsearch.cli.services.plan import data_line, measure_line
 from tmsearch.cli.view.progress import ProgressPrinter, closing_lines
 from tmsearch.files import write_atomically
 from tmsearch.formatting import parse_duration
@@ -168,7 +168,9 @@ def _print_head(ledger: Ledger, summary: Summary, printer: ProgressPrinter) -> N
         f"study {record.name}: {record.trials} configurations, judged at {space.budget.judged}; "
         f"{ledger.storage.display_name}"
     )
-    printer.say(data_line(space.data["dataset"], StudyFacts.from_json(summary.facts).known_data))
+    data = StudyFacts.from_json(summary.facts).known_data
+    printer.say(data_line(space.data["dataset"], data))
+    printer.say(measure_line(space, data))
 
 
 def _worker(ledger: Ledger, child: ChildProcess, folder: Path, summary: Summary, printer: ProgressPrinter) -> Worker:
@@ -207,6 +209,7 @@ def _settings(space: Space, facts: StudyFacts, folder: Path) -> TrialSettings:
         cache=str(cache_folder()),
         tensorboard=str(folder / "tensorboard"),
         choices=choices,
+        objective=space.budget.objective,
         keep_weights=facts.confirms is not None,  # confirm's models are scored once more, or merged
     )
 

@@ -71,14 +71,14 @@ def verdict(summary: Summary, split: Split = "validation") -> Verdict | None:
         level = racing.level(race.rounds, max(len(arm.replicates) for arm in race.arms))
     else:
         level = 0.0  # between the race's own looks nothing may be called significant
-    return compare(default, rivals, level, split=split)
+    return compare(default, rivals, level, split=split, objective=summary.record.objective)
 
 
 def verdict_lines(summary: Summary) -> list[str]:
     """Mean, interval and spread of each recipe, then the verdict in a sentence."""
     compared = contenders(summary)
     trained = sum(bool(trial.rungs) for trial in summary.history)
-    lines = [f"{summary.record.name}: {trained} trainings; mean WER, 95 %, spread of seeds:"]
+    lines = [f"{summary.record.name}: {trained} trainings; mean {summary.record.measure}, 95 %, spread of seeds:"]
     lines += [_contender_line(contender, compared) for contender in compared]
     race = racing.race_state(summary.history)
     if not race.over:

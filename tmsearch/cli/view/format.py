@@ -48,7 +48,7 @@ def rungs(summary: Summary, best: bool = False) -> str:
     for step, rung in zip(budget.rungs, rung_summaries(budget.scheduler_config, summary.history), strict=True):
         part = f"{step}: {rung.reached}"
         if best and rung.best is not None:
-            unit = "" if parts else "best WER "
+            unit = "" if parts else f"best {summary.record.measure} "
             part += f" ({unit}{rung.best:.3f})"
         parts.append(part)
     return f"rungs {'  '.join(parts)}"

@@ -35,7 +35,8 @@ class RunningTrial:
     max_steps: int
     step: int = 0
     loss: float | None = None
-    wer: float | None = None  # at its last rung
+    wer: float | None = None  # the objective at its last rung
+    measure: str = "WER"
     step_seconds: float = 0.0
     device: str = ""
     updated_at: float = field(default_factory=time.monotonic)  # when the step was reported
@@ -53,7 +54,7 @@ class RunningTrial:
             "step": f"step {max(self.step, self.first_step)}/{self.max_steps}",
             "bar": "",
             "loss": loss,
-            "wer": "" if self.wer is None else f"WER {self.wer:.3f}",
+            "wer": "" if self.wer is None else f"{self.measure} {self.wer:.3f}",
             "next": next_event,
             "speed": f"{self.step_seconds:.2g} s/step" if self.step_seconds else "",
             "device": self.device,

@@ -75,7 +75,9 @@ class ProgressPrinter:
         self._current = number
         self._change(number, state="running", params=params, target=last_step, progress={})
         wer = self._history[number].value
-        running = RunningTrial(number, first_step, last_step, self._max_steps, first_step, wer=wer)
+        running = RunningTrial(
+            number, first_step, last_step, self._max_steps, first_step, wer=wer, measure=self._summary.record.measure
+        )
         self._lines_below.running[number] = running
         self._update_study_lines()
 
@@ -84,7 +86,9 @@ class ProgressPrinter:
             trial = self._history.get(number)
             last_step = trial.target if trial else event.step
             wer = trial.value if trial else None
-            self._lines_below.running[number] = RunningTrial(number, 0, last_step, self._max_steps, wer=wer)
+            measure = self._summary.record.measure
+            started = RunningTrial(number, 0, last_step, self._max_steps, wer=wer, measure=measure)
+            self._lines_below.running[number] = started
         running = self._lines_below.running[number]
         running.step = event.step
         running.loss = event.loss
@@ -101,14 +105,18 @@ class ProgressPrinter:
 
     def fact(self, key: str, value: Any) -> None:
         self._summary = dataclasses.replace(self._summary, facts={**self._summary.facts, key: value})
+        measure = self._summary.record.measure
         for model, baseline in StudyFacts.from_json({key: value}).baselines.items():
-            self.say(f"{short_value(model)} untrained (zero-shot): WER {baseline.wer:.3f}")
+            rate = baseline.rate(self._summary.record.objective)
+            self.say(f"{short_value(model)} untrained (zero-shot): {measure} {rate:.3f}")
 
     def rung(self, number: int, step: int, value: float, metrics: Mapping[str, Any], state: str) -> None:
         self._lines_below.running.pop(number, None)
         seconds = (metrics.get("train_seconds") or 0.0) + (metrics.get("eval_seconds") or 0.0)
         loops = f"  {metrics['loops']} of {metrics['clips']} clips loop" if metrics.get("loops") else ""
-        line = f"trial {number}: step {step}  WER {value:.3f}{loops}  {seconds:.1f} s  {state}"
+        line = (
+            f"trial {number}: step {step}  {self._summary.record.measure} {value:.3f}{loops}  {seconds:.1f} s  {state}"
+        )
         if state == "finished" and value < self._best:
             self._best = value
             self.say(f"{line}, best so far", "bold")
@@ -153,7 +161,9 @@ def study_parts(summary: Summary) -> list[str]:
     best = summary.best
     if best is not None and best.value is not None:
         interval = intervals.interval(StudyFacts.from_json(summary.facts), best)
-        parts.append(f"best WER {best.value:.3f}{intervals.bracketed(interval)} at step {best.steps}")
+        parts.append(
+            f"best {summary.record.measure} {best.value:.3f}{intervals.bracketed(interval)} at step {best.steps}"
+        )
     return [*parts, f"{clock_time(summary.spent)} spent"]
 
 
@@ -168,14 +178,14 @@ def closing_lines(summary: Summary) -> list[str]:
     untrained = ""
     if model in facts.baselines:
         baseline_interval = intervals.bracketed(intervals.baseline_interval(facts, model))
-        untrained = f" (untrained: {facts.baselines[model].wer:.3f}{baseline_interval})"
+        untrained = f" (untrained: {facts.baselines[model].rate(summary.record.objective):.3f}{baseline_interval})"
     states = ", ".join(f"{number} {state}" for state, number in summary.counts.items())
-    interval = intervals.bracketed(intervals.interval(facts, best))
+    rate = f"{summary.record.measure} {best.value:.3f}{intervals.bracketed(intervals.interval(facts, best))}"
     count = len(without_imported(summary.history))
     return [
         f"{count} configuration{'s' if count > 1 else ''}: {states}",
         cost_line(summary),
-        f"best: trial {best.number}, WER {best.value:.3f}{interval} at step {best.steps}{untrained}",
+        f"best: trial {best.number}, {rate} at step {best.steps}{untrained}",
         f"  {searched_knobs(summary.record.space, best.params)}",
         "next:",
         *_command_lines(

@@ -85,11 +85,12 @@ def _result_columns(summary: Summary, shown: Sequence[Configuration], best: int 
     """The columns that every study has."""
     facts = StudyFacts.from_json(summary.facts)
     ranges = [intervals.ranged(intervals.interval(facts, trial)) for trial in shown]
+    values = ["-" if trial.value is None else f"{trial.value:.3f}" for trial in shown]
     columns = [
         _Column(("", "no"), [f"{'*' if trial.number == best else ''}{trial.number}" for trial in shown]),
         _Column(("", "state"), [_state(trial) for trial in shown], right=False),
         _Column(("", "step"), [_step(trial) for trial in shown]),
-        _Column(("", "WER"), ["-" if trial.value is None else f"{trial.value:.3f}" for trial in shown]),
+        _Column(("", summary.record.measure), values),
     ]
     if any(ranges):
         columns.append(_Column(("", "95 %"), ranges, right=False))
