@@ -142,12 +142,12 @@ def is_missing(cell: object) -> bool:
     return cell is None or (isinstance(cell, float) and math.isnan(cell))
 
 
-def describe_cell(cell: object) -> str:
+def describe_cell(cell: Any) -> str:
     """A cell as an error names it: its type, and its value where that is short."""
     kind = _KINDS.get(type(cell), type(cell).__name__)
     if isinstance(cell, str):
         return repr(cell if len(cell) <= 40 else f"{cell[:40]}...")
-    if isinstance(cell, float) or (isinstance(cell, int) and cell.bit_length() < 64):
+    if kind == "a number" and abs(cell) < 1e15:
         return f"{kind} ({cell})"
     return kind
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from search.execution.messages import Checked, CheckJob
 from tmsearch.config import DataConfig, TrainConfig
+from tmsearch.data_quality import pace
 from tmsearch.errors import InputError
 from tmsearch.trial.facts import DataFacts
 from tmsearch.trial.workbench import Workbench
@@ -59,6 +60,7 @@ def data_facts(corpus: Corpus, split: Split) -> DataFacts:
         dropped=tuple(dataclasses.asdict(row) for row in corpus.dropped),
         longest=max(seconds),
         commit=corpus.commit,
+        remarks=(*corpus.notes[1:], *pace.remarks(corpus.clips)),
     )
 
 

@@ -64,6 +64,7 @@ class DataFacts:
     dropped: tuple[Mapping[str, str], ...] = ()  # name and reason of each unusable row
     longest: float | None = None  # seconds
     commit: str | None = None  # of a hub dataset
+    remarks: tuple[str, ...] = ()  # what a person should know of the data, a line each
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -79,6 +80,7 @@ class DataFacts:
                 "grouped_by": self.grouped_by,
             },
             "dropped": self.dropped,
+            "remarks": self.remarks,
         }
 
     @classmethod
@@ -95,6 +97,7 @@ class DataFacts:
             dropped=tuple(data["dropped"]),
             longest=data.get("longest"),
             commit=data.get("commit"),
+            remarks=tuple(data.get("remarks", ())),
         )
 
 

@@ -45,6 +45,8 @@ def print_plan(space: Space, storage: Storage, checked: Checked, trials: int) ->
     print(data_line(space.data["dataset"], data))
     for row in data.dropped[:10]:
         print(f"  dropped {row['name']}: {row['reason']}")
+    for remark in data.remarks:
+        print(f"  {remark}")
     print(f"searched: {', '.join(space.search)}")
     rate = checked.flops_per_second
     assert rate is not None  # measured for a plan
