@@ -61,5 +61,5 @@ def test_a_card_or_table_that_is_a_pipe_is_not_waited_for(tmp_path):
     (tmp_path / "metadata.csv").unlink()
     os.mkfifo(tmp_path / "metadata.csv")
     for dataset in (tmp_path, tmp_path / "metadata.csv"):
-        with pytest.raises(InputError, match="a pipe, not a plain file|neither a folder nor a plain file"):
+        with pytest.raises(InputError, match=r"a pipe, not a plain file|neither a folder nor a plain file"):
             load(DataConfig(dataset=str(dataset)))
