@@ -29,7 +29,7 @@ from tmsearch.model import cost, decoding, trainable
 from tmsearch.model.decoding import Decoder
 from tmsearch.model.forward import MicroBatch
 from tmsearch.model.whisper import ModelInfo, Whisper
-from tmsearch.training.state import Stepper
+from tmsearch.training.step import Stepper
 
 STEPS, EVALUATIONS, CLIPS, SECONDS, TOKENS, BATCH = 800, 32, 124, 10, 40, 16
 LARGE_V3 = {"d_model": 1280, "layers": 32, "heads": 20, "n_mels": 128, "vocabulary": 51_866}

@@ -60,7 +60,7 @@ class Speech:
         """Raises InputError for clips longer than `seconds`: the encoder would not get the end of their text."""
         # The last frame may be a fraction of 10 ms over.
         too_long = [clip.name for clip in self.clips(names) if clip.seconds > seconds + 0.01]
-        _refuse(too_long, f"longer than the {seconds:g} s that the encoder hears", "raise context_seconds or drop")
+        _refuse(too_long, f"longer than the {seconds:g} s that the encoder takes", "raise context_seconds or drop")
 
 
 def _refuse(names: Sequence[str], fault: str, remedy: str) -> None:

@@ -1,6 +1,6 @@
 """A fine-tune between two optimizer steps: model, optimizer, batches, losses, and what a checkpoint holds of them.
 
-`TrainState` is the whole; it has a `Stepper`, which does the arithmetic of one optimizer step, and a
+`TrainState` is the whole; it has a `Stepper` (step.py), which does the arithmetic of one optimizer step, and a
 `DivergenceMonitor`, which looks at the losses.
 """
 
@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from transformers import WhisperForConditionalGeneration
 
 from tmsearch import devices
 from tmsearch.config import TrainConfig
@@ -27,11 +25,12 @@ from tmsearch.errors import CheckpointError, TmsearchError
 from tmsearch.features import augment
 from tmsearch.features.batches import Batches
 from tmsearch.features.dataset import Speech
-from tmsearch.model import forward, trainable
-from tmsearch.model.forward import MicroBatch, TokenTable
+from tmsearch.model import trainable
+from tmsearch.model.forward import MicroBatch
 from tmsearch.model.whisper import Whisper
 from tmsearch.training import checkpoints, optimizer
 from tmsearch.training.checkpoints import Checkpoint
+from tmsearch.training.step import PendingStep, Stepper
 
 # A training has diverged when the mean of its last losses is above both of these: three times the first loss, and
 # the loss of guessing every token alike. One bad batch, or a rate that is merely too high, passes neither.
@@ -91,66 +90,6 @@ class DivergenceMonitor:
     def set_json(self, saved: Mapping[str, Any]) -> None:
         self.first = saved["first"]
         self.last = list(saved["last"])
-
-
-@dataclass(frozen=True)
-class PendingStep:
-    """An optimizer step that was launched; the device may still be working on it."""
-
-    step: int
-    learning_rate: float  # of the layers at the output
-    measured: torch.Tensor  # [2]: the batch's mean loss, the gradient's norm
-
-
-class Stepper:
-    """A prepared model and its optimizer. Nothing here waits for the device."""
-
-    def __init__(self, whisper: Whisper, config: TrainConfig, device: torch.device) -> None:
-        self.model = whisper.model
-        self.config = config
-        self.device = device
-        self.weights = trainable.trainable_parameters(whisper)
-        self.optimizer = optimizer.adamw(whisper, config)
-        self.token_table = TokenTable(whisper.model)
-        self._hidden = torch.compile(_hidden, dynamic=False) if devices.uses_compile(config, device) else _hidden
-
-    def launch(self, step: int, batch: Iterable[MicroBatch]) -> PendingStep:
-        """Launches optimizer step `step`, counted from 1, over the micro-batches of one batch."""
-        self.model.train()
-        learning_rate = optimizer.set_rates(self.optimizer, self.config, step)
-        loss = torch.zeros((), device=self.device)
-        for micro_batch in batch:
-            loss += self.backward(micro_batch)
-        norm = nn.utils.clip_grad_norm_(self.weights.values(), self.config.max_grad_norm or math.inf)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        return PendingStep(step, learning_rate, torch.stack([loss, norm.float()]))
-
-    def backward(self, micro_batch: MicroBatch) -> torch.Tensor:
-        """Adds the gradients of `micro_batch`; returns its share of the batch's mean loss, a scalar on the device."""
-        inputs = micro_batch.decoder_inputs.to(self.device, non_blocking=True)
-        embedded = self.token_table.embed(inputs)  # [clips, positions, width]
-        with devices.autocast(self.config, self.device, self.model.config.d_model):
-            mels = [mels.to(self.device, non_blocking=True) for mels in micro_batch.mels]
-            states = self._hidden(self.model, mels, embedded, self.config.context_silence)
-            labelled = micro_batch.label_positions.to(self.device, non_blocking=True)
-            hidden = states.flatten(0, 1).index_select(0, labelled)  # [labels, width]
-            labels = micro_batch.labels.to(self.device, non_blocking=True)
-            loss, gradient = self.token_table.loss(
-                hidden, labels, micro_batch.batch_label_count, self.config.label_smoothing
-            )
-        if hidden.requires_grad:  # not when every adapted layer happened to be skipped
-            hidden.backward(gradient)  # type: ignore[no-untyped-call]
-        self.token_table.add_gradient(inputs, embedded)
-        return loss
-
-
-def _hidden(
-    model: WhisperForConditionalGeneration, mels: list[torch.Tensor], embedded: torch.Tensor, silence: bool
-) -> torch.Tensor:
-    """The decoder's last states [clips, positions, width]: all that lies between log-mels and token table, which one
-    compiled graph can hold."""
-    return forward.decode(model, embedded, forward.encode(model, mels, silence))
 
 
 class TrainState:

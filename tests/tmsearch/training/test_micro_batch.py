@@ -8,7 +8,7 @@ import torch
 from search.execution.messages import CheckJob, Limit, ProgressEvent, SegmentJob, SegmentResult
 from tests.support import toy_whisper
 from tmsearch.training import micro_batch, train
-from tmsearch.training.state import Stepper
+from tmsearch.training.step import Stepper
 from tmsearch.training.train import ModelCache
 from tmsearch.trial.__main__ import answer
 from tmsearch.trial.facts import micro_batch_key

@@ -268,7 +268,7 @@ def test_clips_that_the_model_cannot_take_stop_the_training_by_name(toy, tmp_pat
     long = toy_whisper.speech(
         toy_whisper.corpus_folder(tmp_path / "long", toy_whisper.TEXTS[:5], seconds=2.5), tmp_path / "cache"
     )
-    with pytest.raises(InputError, match=r"000\.flac.*longer than the 2 s that the encoder hears; raise context_seco"):
+    with pytest.raises(InputError, match=r"000\.flac.*longer than the 2 s that the encoder takes; raise context_seco"):
         train.train(toy_whisper.config(toy), long, toy_whisper.stretch(tmp_path, 1), quiet)
     to_score = toy_whisper.speech(toy_whisper.corpus_folder(tmp_path / "mixed"), tmp_path / "cache")
     to_score = dataclasses.replace(to_score, split=Split(train=("000.flac",), validation=("011.flac",), test=()))

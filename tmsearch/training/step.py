@@ -1,0 +1,80 @@
+"""One optimizer step of a Whisper: forward, loss, gradients, AdamW; free of audio libraries, for the GPU benchmark.
+
+Dimension words in shape comments: clips, tokens (decoder inputs), labels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import WhisperForConditionalGeneration
+
+from tmsearch import devices
+from tmsearch.config import TrainConfig
+from tmsearch.model import forward, trainable
+from tmsearch.model.forward import MicroBatch, TokenTable
+from tmsearch.model.whisper import Whisper
+from tmsearch.training import optimizer
+
+
+@dataclass(frozen=True)
+class PendingStep:
+    """An optimizer step that was launched; the device may still be working on it."""
+
+    step: int
+    learning_rate: float  # of the layers at the output
+    measured: torch.Tensor  # [2]: the batch's mean loss, the gradient's norm
+
+
+class Stepper:
+    """A prepared model and its optimizer. Nothing here waits for the device."""
+
+    def __init__(self, whisper: Whisper, config: TrainConfig, device: torch.device) -> None:
+        self.model = whisper.model
+        self.config = config
+        self.device = device
+        self.weights = trainable.trainable_parameters(whisper)
+        self.optimizer = optimizer.adamw(whisper, config)
+        self.token_table = TokenTable(whisper.model)
+        self._hidden = torch.compile(_hidden, dynamic=False) if devices.uses_compile(config, device) else _hidden
+
+    def launch(self, step: int, batch: Iterable[MicroBatch]) -> PendingStep:
+        """Launches optimizer step `step`, counted from 1, over the micro-batches of one batch."""
+        self.model.train()
+        learning_rate = optimizer.set_rates(self.optimizer, self.config, step)
+        loss = torch.zeros((), device=self.device)
+        for micro_batch in batch:
+            loss += self.backward(micro_batch)
+        norm = nn.utils.clip_grad_norm_(self.weights.values(), self.config.max_grad_norm or math.inf)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return PendingStep(step, learning_rate, torch.stack([loss, norm.float()]))
+
+    def backward(self, micro_batch: MicroBatch) -> torch.Tensor:
+        """Adds the gradients of `micro_batch`; returns its share of the batch's mean loss, a scalar on the device."""
+        inputs = micro_batch.decoder_inputs.to(self.device, non_blocking=True)
+        embedded = self.token_table.embed(inputs)  # [clips, tokens, d_model]
+        with devices.autocast(self.config, self.device, self.model.config.d_model):
+            mels = [mels.to(self.device, non_blocking=True) for mels in micro_batch.mels]
+            states = self._hidden(self.model, mels, embedded, self.config.context_silence)
+            labelled = micro_batch.label_positions.to(self.device, non_blocking=True)
+            hidden = states.flatten(0, 1).index_select(0, labelled)  # [labels, d_model]
+            labels = micro_batch.labels.to(self.device, non_blocking=True)
+            loss, gradient = self.token_table.loss(
+                hidden, labels, micro_batch.batch_label_count, self.config.label_smoothing
+            )
+        if hidden.requires_grad:  # not when every adapted layer happened to be skipped
+            hidden.backward(gradient)  # type: ignore[no-untyped-call]
+        self.token_table.add_gradient(inputs, embedded)
+        return loss
+
+
+def _hidden(
+    model: WhisperForConditionalGeneration, mels: list[torch.Tensor], embedded: torch.Tensor, silence: bool
+) -> torch.Tensor:
+    """The decoder's last states [clips, tokens, d_model]: all between log-mels and token table, which is one graph."""
+    return forward.decode(model, embedded, forward.encode(model, mels, silence))
