@@ -16,10 +16,10 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
-from tmsearch import bounded_reader
-from tmsearch.bounded_reader import ForeignFileError
 from tmsearch.data.declared_length import held_share
 from tmsearch.errors import TmsearchError
+from tmsearch.foreign import plain_files
+from tmsearch.foreign.plain_files import ForeignFileError
 
 Samples = npt.NDArray[np.float32]
 
@@ -70,7 +70,7 @@ UNKNOWN_RECORDING = Recording(sample_rate=SAMPLE_RATE, channels=1, peak=0.0, rms
 def read_file(path: Path) -> bytes:
     """The bytes of a plain file that is no larger than a clip can be; raises UnusableAudioError or OSError."""
     try:
-        return bounded_reader.read_bytes(path, MOST_BYTES)
+        return plain_files.read_bytes(path, MOST_BYTES)
     except ForeignFileError as error:
         raise UnusableAudioError(str(error)) from None
 

@@ -9,14 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tmsearch import bounded_reader
-from tmsearch.bounded_reader import ForeignFileError
 from tmsearch.config import DataConfig
 from tmsearch.data.audio_file import UnusableAudioError
 from tmsearch.data.audio_paths import AudioPaths
 from tmsearch.data.columns import CellError, Columns, Row, as_groups, as_label, as_text, find_columns
 from tmsearch.data.segments import Segment, read_recording, segment_of
 from tmsearch.errors import InputError
+from tmsearch.foreign import parsers, plain_files
+from tmsearch.foreign.plain_files import ForeignFileError
 from tmsearch.formatting import first_line
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
@@ -154,7 +154,7 @@ def _shown(root: Path, file: Path, config: DataConfig) -> str:
 
 def _read_csv(file: Path) -> tuple[list[str], list[MetadataRow]]:
     """Header and rows. A first column without a name is an index, as pandas writes it; others must be empty."""
-    header, lines = bounded_reader.read_table(bounded_reader.read_text(file))
+    header, lines = parsers.read_table(plain_files.read_text(file))
     while header and not header[-1]:
         header.pop()
     rows = []
@@ -175,11 +175,11 @@ def _read_jsonl(file: Path) -> tuple[list[str], list[MetadataRow]]:
     """All keys in the order of their first use, and the rows."""
     rows = []
     keys: dict[str, None] = {}
-    for number, line in enumerate(bounded_reader.read_text(file).split("\n"), 1):
+    for number, line in enumerate(plain_files.read_text(file).split("\n"), 1):
         if not line.strip():
             continue
         try:
-            cells = bounded_reader.parse_json(line)
+            cells = parsers.parse_json(line)
         except ForeignFileError as error:
             raise ForeignFileError(str(error), number) from None
         if not isinstance(cells, dict):
@@ -193,7 +193,7 @@ def _read_parquet(file: Path) -> tuple[list[str], list[MetadataRow]]:
     import pyarrow.parquet
 
     try:
-        with bounded_reader.open_plain(file) as stream:
+        with plain_files.open_plain(file) as stream:
             table = pyarrow.parquet.read_table(stream)
         columns = {}
         for name in table.column_names:

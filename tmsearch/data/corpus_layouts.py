@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tmsearch import bounded_reader
-from tmsearch.bounded_reader import ForeignFileError
 from tmsearch.data.audiofolder import MetadataRow, MetadataTable
 from tmsearch.errors import InputError
+from tmsearch.foreign import plain_files
+from tmsearch.foreign.plain_files import ForeignFileError
 
 # Common Voice: the clips that listeners agreed on; else those of its split, which are a part of them.
 _COMMON_VOICE = (("validated.tsv",), ("train.tsv", "dev.tsv", "test.tsv"))
@@ -44,7 +44,7 @@ def _lines(root: Path, name: str, separator: str | None, fields: int) -> Iterato
     if not (root / name).exists():
         return
     try:
-        text = bounded_reader.read_text(root / name)
+        text = plain_files.read_text(root / name)
     except ForeignFileError as error:
         raise ForeignFileError(f"{name}: {error}", error.line) from None
     for number, line in enumerate(text.split("\n"), 1):

@@ -17,11 +17,11 @@ from typing import BinaryIO
 
 import soundfile
 
-from tmsearch import bounded_reader
-from tmsearch.bounded_reader import ForeignFileError
 from tmsearch.data import audio_file
 from tmsearch.data.audio_file import MAX_SECONDS, UnusableAudioError
 from tmsearch.data.columns import DURATION_NAME, OFFSET_NAME, describe_cell
+from tmsearch.foreign import plain_files
+from tmsearch.foreign.plain_files import ForeignFileError
 
 _CLOCK = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:\.\d+)?)\Z")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
@@ -138,7 +138,7 @@ def _opened(source: Path | bytes) -> Iterator[BinaryIO]:
         yield io.BytesIO(source)
         return
     try:
-        stream = bounded_reader.open_plain(source)
+        stream = plain_files.open_plain(source)
     except ForeignFileError as error:
         raise UnusableAudioError(str(error)) from None
     with stream:

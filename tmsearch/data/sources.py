@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tmsearch import bounded_reader
-from tmsearch.bounded_reader import ForeignFileError
 from tmsearch.config import DataConfig
 from tmsearch.data import corpus_layouts
 from tmsearch.data.arrow import is_saved, table_rows
@@ -17,6 +15,8 @@ from tmsearch.data.audiofolder import METADATA, TABLE_SUFFIXES, folder_rows, is_
 from tmsearch.data.columns import Row
 from tmsearch.demo.paths import CORPUS
 from tmsearch.errors import InputError
+from tmsearch.foreign import parsers, plain_files
+from tmsearch.foreign.plain_files import ForeignFileError
 from tmsearch.hub import Repository, fetch
 
 _MOST_CARD = 4 * 2**20  # bytes of a README.md
@@ -137,9 +137,9 @@ def _card_languages(folder: Path) -> tuple[str, ...]:
     if folder.is_file() or not readme.exists():
         return ()
     try:
-        text = bounded_reader.read_bytes(readme, _MOST_CARD).decode("utf-8-sig", errors="replace")
+        text = plain_files.read_bytes(readme, _MOST_CARD).decode("utf-8-sig", errors="replace")
         front_matter = re.match(r"---\r?\n(.*?)\r?\n---", text, re.DOTALL)
-        card = bounded_reader.parse_yaml(front_matter[1]) if front_matter else None
+        card = parsers.parse_yaml(front_matter[1]) if front_matter else None
     except (ForeignFileError, OSError):
         return ()
     languages = card.get("language") if isinstance(card, dict) else None

@@ -9,9 +9,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tmsearch import bounded_reader
-from tmsearch.bounded_reader import ForeignFileError
 from tmsearch.errors import InputError
+from tmsearch.foreign import parsers
+from tmsearch.foreign.plain_files import ForeignFileError
 from tmsearch.importers.record import Ending, HandRun, Measure, by_step, digest, whole_number
 
 Row = dict[str, str]  # cells by column, stripped
@@ -56,7 +56,7 @@ def read(file: Path, text: str, knobs: Collection[str]) -> list[HandRun]:
         InputError: The file is no such table, or a value in it is no number.
     """
     try:
-        header, lines = bounded_reader.read_table(text)
+        header, lines = parsers.read_table(text)
         rows = []
         for number, cells in lines:
             if len(cells) > len(header) and any(cell.strip() for cell in cells[len(header) :]):

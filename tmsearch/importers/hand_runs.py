@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tmsearch import bounded_reader
-from tmsearch.bounded_reader import ForeignFileError
 from tmsearch.errors import InputError
+from tmsearch.foreign import parsers, plain_files
+from tmsearch.foreign.plain_files import ForeignFileError
 from tmsearch.importers import csv_logs
 from tmsearch.importers.record import Ending, HandRun, by_step, digest, number, whole_number
 
@@ -60,7 +60,7 @@ def read(path: Path, knobs: Collection[str]) -> list[HandRun]:
 
 def _read_file(file: Path, knobs: Collection[str]) -> list[HandRun]:
     try:
-        bounded_reader.open_plain(file).close()
+        plain_files.open_plain(file).close()
         if file.name.startswith("events.out.tfevents"):
             from tmsearch.importers import tensorboard_events
 
@@ -70,7 +70,7 @@ def _read_file(file: Path, knobs: Collection[str]) -> list[HandRun]:
             raise InputError(
                 f"{file}: not a log; give a results.yaml, a trainer_state.json, TensorBoard events or a .csv"
             )
-        text = bounded_reader.read_text(file)
+        text = plain_files.read_text(file)
     except ForeignFileError as error:
         raise InputError(error.at(str(file)) + "; give the log itself") from None
     except OSError as error:
@@ -148,7 +148,7 @@ class _Timeline:
 
 def _read_results_yaml(file: Path, text: str, knobs: Collection[str]) -> list[HandRun]:
     try:
-        log = bounded_reader.parse_yaml(text)
+        log = parsers.parse_yaml(text)
     except ForeignFileError as error:
         raise InputError(f"{file}: not a training's results.yaml: {error}") from None
     sections = log if isinstance(log, dict) else {}
@@ -194,7 +194,7 @@ def _is_scalar(value: Any) -> bool:
 
 def _read_trainer_state(file: Path, text: str, knobs: Collection[str]) -> list[HandRun]:
     try:
-        state = bounded_reader.parse_json(text)
+        state = parsers.parse_json(text)
     except ForeignFileError as error:
         raise InputError(f"{file}: not a trainer_state.json (log_history and global_step): {error}") from None
     history = state.get("log_history") if isinstance(state, dict) else None

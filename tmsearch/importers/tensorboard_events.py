@@ -6,9 +6,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from tmsearch import bounded_reader
-from tmsearch.bounded_reader import ForeignFileError
 from tmsearch.errors import InputError
+from tmsearch.foreign import parsers
+from tmsearch.foreign.plain_files import ForeignFileError
 from tmsearch.importers.record import Ending, HandRun, by_step, digest, whole_number
 
 # Trainer's callback writes the first tag, older scripts the second, our own trials the last.
@@ -78,7 +78,7 @@ def _params(events: Any, tags: Any) -> dict[str, Any]:
     if tag is None:
         return {}
     try:
-        arguments = bounded_reader.parse_json(events.Tensors(tag)[-1].tensor_proto.string_val[0].decode())
+        arguments = parsers.parse_json(events.Tensors(tag)[-1].tensor_proto.string_val[0].decode())
     except (ForeignFileError, IndexError, UnicodeDecodeError):
         return {}
     if not isinstance(arguments, dict):
