@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 from tmsearch import hub
 from tmsearch.demo.paths import DEMO
 from tmsearch.errors import InputError
+from tmsearch.foreign import parsers, plain_files
+from tmsearch.foreign.plain_files import ForeignFileError
 from tmsearch.formatting import first_line
 
 # All files of a Whisper folder besides its weights.
@@ -36,8 +37,8 @@ class PretrainedFolder:
         if not path.is_file():
             return None
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, OSError) as error:
+            content = parsers.parse_json(plain_files.read_text(path))
+        except ForeignFileError as error:
             raise InputError(f"{path}: not readable as JSON ({first_line(error, 100)}); fetch it again") from error
         if not isinstance(content, dict):
             raise InputError(f"{path}: holds no JSON object; fetch it again")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from search.execution.messages import Checked, CheckJob
 from tmsearch.config import DataConfig, TrainConfig
+from tmsearch.data_quality import pace
 from tmsearch.errors import InputError
 from tmsearch.languages import usual_normalizer
 from tmsearch.trial.facts import DataFacts
@@ -89,6 +90,7 @@ def data_facts(corpus: Corpus, split: Split, normalizer: str | None = None) -> D
         longest=max(seconds),
         commit=corpus.commit,
         normalizer=normalizer,
+        remarks=(*corpus.notes[1:], *pace.remarks(corpus.clips)),
     )
 
 

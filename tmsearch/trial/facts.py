@@ -66,6 +66,7 @@ class DataFacts:
     longest: float | None = None  # seconds
     commit: str | None = None  # of a hub dataset
     normalizer: str | None = None  # that its texts are compared after; None: Whisper's, as before 0.2.0
+    remarks: tuple[str, ...] = ()  # what a person should know of the data, a line each
 
     def normalized(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """The study's data section with the normalizer that its WERs are after, where its language has a choice."""
@@ -90,6 +91,7 @@ class DataFacts:
             },
             "dropped": self.dropped,
             "normalizer": self.normalizer,
+            "remarks": self.remarks,
         }
 
     @classmethod
@@ -107,6 +109,7 @@ class DataFacts:
             longest=data.get("longest"),
             commit=data.get("commit"),
             normalizer=data.get("normalizer"),
+            remarks=tuple(data.get("remarks", ())),
         )
 
 

@@ -26,7 +26,7 @@ from tmsearch.data import corpus as corpora
 from tmsearch.data import splits
 from tmsearch.data.corpus import Corpus
 from tmsearch.data.splits import Split
-from tmsearch.data_quality import suggest_space
+from tmsearch.data_quality import pace, suggest_space
 from tmsearch.languages import language_code
 from tmsearch.trial.facts import DataFacts
 
@@ -60,7 +60,7 @@ def init(arguments: argparse.Namespace) -> int:
     write_output(output, text, make_folder=True)
     print(f"{printable(str(output))}: study {name}, written after looking at the data")
     print(printable(data_line(config.dataset, _data_facts(corpus, split))))
-    for line in proposal.assumptions():
+    for line in (*corpus.notes[1:], *pace.remarks(corpus.clips), *proposal.assumptions()):
         print(f"  {printable(line)}")
     space = shlex.quote(str(output))
     print(f"next:\n  tmsearch run --space {space} --dry-run\n  tmsearch run --space {space} --trials 20")

@@ -86,6 +86,8 @@ def print_plan(
     for row in data.dropped[:10]:
         print(f"  dropped {row['name']}: {row['reason']}")
     print(measure_line(space, data))
+    for remark in data.remarks:
+        print(f"  {remark}")
     print(f"searched: {', '.join(space.search)}")
     for remark in remarks:
         print(remark)
