@@ -205,6 +205,8 @@ class Ledger:
             closing: Start nothing new, since the time left only suffices for the leader (see `SchedulerState`).
             again: The answer to an earlier call got lost, so release what this worker claimed without knowing.
         """
+        if self._history.is_empty:
+            self.history()  # a worker's first reading of a long study, while no other worker waits for the lock
         with self.storage.write() as connection:
             study = study_row(connection, self.study, lock=True)
             if study.stopping:

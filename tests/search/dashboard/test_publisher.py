@@ -4,6 +4,7 @@ import dataclasses
 
 import optuna
 import pytest
+import sqlalchemy as sa
 from optuna.trial import TrialState
 
 from search.dashboard.publisher import Publisher
@@ -145,3 +146,16 @@ def test_failures_as_optuna_sees_them(tmp_path):
     trials = optuna.load_study(study_name="other", storage=storage.optuna).trials
     assert [trial.state for trial in trials if trial.user_attrs["configuration"] == 0][-1].is_finished()
     assert other.history()[0].state in ("finished", "pruned")
+
+
+def test_publishing_records_many_configurations_in_few_transactions(tmp_path):
+    space, storage = toy_space(tmp_path), toy_storage(tmp_path)
+    ledger = toy_study(storage, space, 60)
+    for _ in range(60):
+        ledger.append("added", {"x": 1.0, "kind": "a"}, {"x": 1.0, "kind": "a"})
+    transactions = []
+    sa.event.listen(storage.engine, "commit", transactions.append)
+    assert Publisher(ledger, space, pytest.fail).publish()
+    assert len(published(ledger).trials) == 60
+    assert all(trial.published == trial.revision for trial in ledger.history())
+    assert len(transactions) < 30, "not several for each of them"
