@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import optuna
@@ -24,7 +24,7 @@ from search.samplers.optuna_space import MEMORY_CONSTRAINT, can_hold, to_distrib
 from search.space.search_space import Space
 from search.storage.database import Storage
 from search.storage.ledger import Ledger
-from search.storage.reader import LEASE_SECONDS, clock, is_current, study_row
+from search.storage.reader import LEASE_SECONDS, is_current, study_row
 from search.storage.schema import configurations, studies
 
 # The user attribute that ties a trial to its configuration. Optuna's own number may differ: a trial that a person
@@ -33,6 +33,9 @@ CONFIGURATION = "configuration"
 MARK = "tmsearch"  # the user attribute of a study that tmsearch published: the version that made it
 SUCCEEDS = "succeeds_trial"
 FACTOR = "{}_times_recommended"
+MARKED_AT_ONCE = 20  # configurations; what a kill leaves unmarked is compared again, and not written again
+MARKED_AFTER = 2.0  # seconds at the latest
+RENEWED_AFTER = LEASE_SECONDS / 4
 MANY = 20  # trials to annotate at once: it takes long enough to tell a person
 T = TypeVar("T")
 
@@ -54,6 +57,7 @@ class Publisher:
         self._annotator = annotator
         self._process = ProcessId.current()
         self._is_delay_reported = False
+        self._created: int | None = None  # Optuna's id of the trial that was made last
 
     def report_delay(self, error: OSError) -> None:
         """Tell once that files of the published study cannot be written: publishing waits, training does not."""
@@ -83,19 +87,37 @@ class Publisher:
                 if ended >= MANY:
                     self._notice(f"making notes, pictures and sounds of {ended} trials")
                 self._write_study_note(study, self._annotator)
-            for configuration in due:
-                if not self._lease(LEASE_SECONDS):
-                    return False  # it took so long that another worker publishes now
-                try:
-                    self._publish_trial(study, trials.get(configuration.number), configuration)
-                except optuna.exceptions.UpdateFinishedTrialError:
-                    return False  # a person finished it in the dashboard meanwhile: the next call makes a successor
-                self._mark_published(configuration)
+            if not self._publish_trials(study, trials, due):
+                return False
         finally:
             if self._annotator is not None:
                 self._annotator.close()
             self._lease(0.0)
             self._ledger.storage.close_optuna()
+        return True
+
+    def _publish_trials(
+        self, study: optuna.Study, trials: Mapping[int, FrozenTrial], due: Sequence[Configuration]
+    ) -> bool:
+        """Publish them, and record it a batch at a time: each record is a transaction. False: some remain."""
+        renewed = marked = time.monotonic()
+        batch: list[Configuration] = []
+        for configuration in due:
+            if time.monotonic() - renewed > RENEWED_AFTER:
+                if not self._lease(LEASE_SECONDS):
+                    return False  # it took so long that another worker publishes now
+                renewed = time.monotonic()
+            try:
+                self._publish_trial(study, trials.get(configuration.number), configuration)
+            except optuna.exceptions.UpdateFinishedTrialError:
+                self._mark_published(batch)
+                return False  # a person finished it in the dashboard meanwhile: the next call makes a successor
+            batch.append(configuration)
+            if len(batch) >= MARKED_AT_ONCE or time.monotonic() - marked > MARKED_AFTER:
+                self._mark_published(batch)
+                batch = []
+                marked = time.monotonic()
+        self._mark_published(batch)
         return True
 
     def finish(self) -> None:
@@ -118,7 +140,7 @@ class Publisher:
         try:
             changed = self._changed(history)
             if changed:
-                self._set_published(changed, 0)
+                self._set_published(dict.fromkeys(changed, 0))
         finally:
             self._lease(0.0)
         return True
@@ -148,30 +170,37 @@ class Publisher:
             self._notice(f"finished in the dashboard, continued from the ledger in a successor trial: {numbers}")
         return deleted + finished_by_hand
 
-    def _mark_published(self, configuration: Configuration) -> None:
-        self._set_published([configuration.number], configuration.revision)
+    def _mark_published(self, batch: Sequence[Configuration]) -> None:
+        self._set_published({configuration.number: configuration.revision for configuration in batch})
 
-    def _set_published(self, numbers: list[int], revision: int) -> None:
-        """Record which revision of these configurations Optuna has; 0: none."""
+    def _set_published(self, revisions: Mapping[int, int]) -> None:
+        """Record which revision of these configurations, by number, Optuna has; 0: none."""
+        if not revisions:
+            return
         study_id = sa.select(studies.c.id).where(studies.c.name == self._ledger.study).scalar_subquery()
+        is_configuration = configurations.c.number == sa.bindparam("of_number")
+        update = (
+            sa.update(configurations)
+            .where(configurations.c.study_id == study_id, is_configuration)
+            .values(published=sa.bindparam("to_revision"))
+        )
+        rows = [{"of_number": number, "to_revision": revision} for number, revision in revisions.items()]
         with self._ledger.storage.write() as connection:
-            connection.execute(
-                sa.update(configurations)
-                .where(configurations.c.study_id == study_id, configurations.c.number.in_(numbers))
-                .values(published=revision)
-            )
+            connection.execute(update, rows)
 
     def _lease(self, seconds: float) -> bool:
         """Become the study's only publisher for some seconds, or (0) stop being it. False: another worker is."""
         with self._ledger.storage.read() as connection:
-            if self._is_taken(connection):  # most times, with many workers: no writer waits for this
+            if self._is_taken(
+                study_row(connection, self._ledger.study)
+            ):  # most times, with many workers: no writer waits for this
                 return False
         with self._ledger.storage.write() as connection:
-            study_row(connection, self._ledger.study, lock=True)
-            if self._is_taken(connection):
+            row = study_row(connection, self._ledger.study, lock=True)
+            if self._is_taken(row):
                 return False
             publisher = str(self._process) if seconds else None
-            until = clock(connection) + seconds
+            until = float(row.now) + seconds
             connection.execute(
                 sa.update(studies)
                 .where(studies.c.name == self._ledger.study)
@@ -179,9 +208,8 @@ class Publisher:
             )
             return True
 
-    def _is_taken(self, connection: sa.Connection) -> bool:
-        """Whether another live worker is the publisher."""
-        row = study_row(connection, self._ledger.study)
+    def _is_taken(self, row: sa.Row[Any]) -> bool:
+        """Whether another live worker is the publisher, by the study's row."""
         holder = ProcessId.parse(row.publisher or "")
         if not holder or holder == self._process or not is_current(row.publisher_until, float(row.now)):
             return False
@@ -235,7 +263,10 @@ class Publisher:
         self._ledger.storage.optuna.set_trial_state_values(trial_id, final_state, values)
 
     def _write_attributes(self, trial_id: int, configuration: Configuration) -> None:
-        """Write the values, attributes and constraints that the trial lacks."""
+        """Write the values, attributes and constraints that the trial lacks: one made just now has all of them."""
+        if trial_id == self._created:
+            self._created = None  # what changes from now on is to be written
+            return
         storage = self._ledger.storage.optuna
         trial = storage.get_trial(trial_id)
         for step, value in _curve(configuration).items():
@@ -284,8 +315,10 @@ class Publisher:
             distributions=ranges,
             user_attrs=user_attrs,
             intermediate_values=_curve(configuration),
+            system_attrs=dict(_constraints(configuration)),
         )
-        return self._ledger.storage.optuna.create_new_trial(study._study_id, template_trial=template)
+        self._created = self._ledger.storage.optuna.create_new_trial(study._study_id, template_trial=template)
+        return self._created
 
     def _params(self, configuration: Configuration) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
         """Searched values and their ranges, by the names that the published study has for them."""

@@ -186,7 +186,8 @@ class Storage:
                 self._refuse_network(self.file.parent)
                 self._make_folder(self.file.parent)
                 engine = sa.create_engine(self.url, connect_args={"timeout": BUSY_SECONDS})
-            self._sqlite_file.watch(engine)
+            if not self.is_read_only:
+                self._sqlite_file.watch(engine)
             _lock_at_begin(engine, self.is_read_only)
             return engine
         try:
@@ -292,7 +293,8 @@ class Storage:
             reading = self._reading_arguments(self.file) if self.is_read_only else None
             with _errors_in_one_line(self):
                 storage = RDBStorage(url, engine_kwargs=reading or {"connect_args": {"timeout": BUSY_SECONDS}})
-            self._sqlite_file.watch(storage.engine)
+            if not self.is_read_only:
+                self._sqlite_file.watch(storage.engine)
             _lock_at_begin(storage.engine, self.is_read_only)
             storage.engine.dispose()  # connections made before the listeners were there
             return storage

@@ -267,6 +267,8 @@ class Ledger:
         Raises:
             RunError: The study is another one of the same name by now.
         """
+        if self._history.is_empty:
+            self.history()  # a worker's first reading of a long study, while no other worker waits for the lock
         with self.storage.write() as connection:
             study = study_row(connection, self.study, lock=True)
             if self._created not in (None, study.created):

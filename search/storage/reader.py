@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -110,6 +111,53 @@ _LIGHT_COLUMNS = sa.select(
 ).order_by(configurations.c.number)
 
 
+# Where the errors by clip begin in the JSON of a result's metrics, as json.dumps writes it.
+_ERRORS = '"errors": ['
+
+
+class StoredMetrics(Mapping[str, Any]):
+    """The metrics of a committed result; its errors by clip stay text until they are asked for.
+
+    A study of thousands of results has millions of them, and most commands read those of a few.
+    """
+
+    __slots__ = ("_errors", "_fields")
+
+    def __init__(self, text: str) -> None:
+        start = text.find(_ERRORS)
+        end = text.find("]", start)
+        counts = text[start + len(_ERRORS) : end]
+        self._errors: bytes | None = None
+        self._fields: dict[str, Any] = {}
+        if start >= 0 and end > start and counts.isascii() and counts.replace(", ", "").isdigit():
+            self._errors = counts.encode()
+            self._fields = json.loads(f'{text[:start]}"errors": null{text[end + 1 :]}')
+        if "errors" not in self._fields:  # none, or within something else
+            self._errors = None
+            self._fields = json.loads(text)
+
+    def __getitem__(self, key: str) -> Any:
+        if key == "errors" and self._errors is not None:
+            return [int(count) for count in self._errors.split(b", ")]
+        return self._fields[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields)
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, StoredMetrics):
+            return self._errors == other._errors and self._fields == other._fields
+        return super().__eq__(other)
+
+    __hash__ = None  # type: ignore[assignment]  # as a dict has none
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+
 class HistoryReader:
     """Reads a study's configurations, and those with an unchanged revision only once.
 
@@ -119,6 +167,11 @@ class HistoryReader:
     def __init__(self) -> None:
         self._study: tuple[int, float] | None = None
         self._cache: dict[int, Configuration] = {}
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was read yet, so that the first reading takes long."""
+        return not self._cache
 
     def read(self, connection: sa.Connection, study: sa.Row[Any]) -> tuple[Configuration, ...]:
         """Every configuration of the study, by number, with its committed rungs.
@@ -160,14 +213,21 @@ def _read_configurations(connection: sa.Connection, study_id: int, numbers: Sequ
         wanted = wanted & configurations.c.number.in_(numbers)
     rungs: dict[int, list[Rung]] = {}
     results = (
-        sa.select(configurations.c.number, segments)
+        sa.select(
+            configurations.c.number,
+            segments.c.step,
+            segments.c.value,
+            sa.cast(segments.c.metrics, sa.Text).label("metrics"),
+            segments.c.version,
+            segments.c.worker,
+        )
         .join(configurations, configurations.c.id == segments.c.configuration_id)
         .where(wanted)
         .order_by(segments.c.step)
     )
     rows = connection.execute(sa.select(configurations).where(wanted)).all()
     for result in connection.execute(results):
-        rung = Rung(result.step, result.value, result.metrics, result.version, result.worker)
+        rung = Rung(result.step, result.value, StoredMetrics(result.metrics), result.version, result.worker)
         rungs.setdefault(result.number, []).append(rung)
     return {row.number: _configuration(row, rungs.get(row.number, [])) for row in rows}
 

@@ -234,6 +234,9 @@ def train(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--on-all", action="store_true", help="train on the validation clips too; the test split stays locked"
     )
+    parser.add_argument(
+        "--card-transcripts", action="store_true", help="print the worst test clips' transcripts in the model card"
+    )
     parser.add_argument("--push-to-hub", metavar="NAME", help="then upload it, private; needs HF_TOKEN")
     parser.add_argument("--public", action="store_true", help="with --push-to-hub: visible to everybody")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,14 +12,34 @@ import yaml
 
 from tmsearch.config import TrainConfig
 from tmsearch.data import text_normalizer
+from tmsearch.errors import InputError
 from tmsearch.evaluation.scores import ClipScore
 from tmsearch.evaluation.worst_clips import markdown_table
 from tmsearch.features.dataset import Speech
 from tmsearch.formatting import duration
 from tmsearch.languages import code_if_known
+from tmsearch.model import pretrained
 from tmsearch.recipe import Recipe
 
-WORST_CLIPS = 5  # shown
+WORST_CLIPS = 5  # shown, where transcripts are asked for
+_WORST_HEADING = "\n## Worst test clips\n"
+# The licenses of OpenAI's checkpoints as their pages on the Hub say, read on 2026-11-29.
+_SIZES = (
+    "tiny",
+    "tiny.en",
+    "base",
+    "base.en",
+    "small",
+    "small.en",
+    "medium",
+    "medium.en",
+    "large",
+    "large-v2",
+    "large-v3",
+)
+_LICENSES = {f"openai/whisper-{size}": "apache-2.0" for size in _SIZES} | {"openai/whisper-large-v3-turbo": "mit"}
+_DEMO_LICENSE = "mit"  # this package's own
+UNKNOWN_LICENSE = "unknown"  # the Hub's word for it
 
 
 def text(recipe: Recipe, metrics: Mapping[str, Any], clips: Sequence[ClipScore], speech: Speech, name: str) -> str:
@@ -26,7 +47,7 @@ def text(recipe: Recipe, metrics: Mapping[str, Any], clips: Sequence[ClipScore],
 
     Args:
         metrics: what metrics.json will hold.
-        clips: the scores on the test split, empty where there is none.
+        clips: scores on the test split whose worst are printed with their transcripts; empty for none.
         name: of the model folder.
     """
     head = yaml.safe_dump(metadata(recipe, metrics, name), sort_keys=False, allow_unicode=True)
@@ -37,9 +58,13 @@ def text(recipe: Recipe, metrics: Mapping[str, Any], clips: Sequence[ClipScore],
         f"## How it was found\n\n{_search(recipe)}",
         f"## Recipe\n\n{_recipe(recipe, metrics)}",
     ]
-    if clips:
-        parts.append(f"## Worst test clips\n\n{markdown_table(clips, WORST_CLIPS)}")
-    return f"---\n{head}---\n\n" + "\n\n".join(parts) + "\n"
+    return with_worst_clips(f"---\n{head}---\n\n" + "\n\n".join(parts) + "\n", clips)
+
+
+def with_worst_clips(card: str, clips: Sequence[ClipScore]) -> str:
+    """The card with the transcripts of the worst of `clips` as its last section; without that section for no clips."""
+    card = card.partition(_WORST_HEADING)[0]
+    return f"{card}{_WORST_HEADING}\n{markdown_table(clips, WORST_CLIPS)}\n" if clips else card
 
 
 def metadata(recipe: Recipe, metrics: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -51,8 +76,8 @@ def metadata(recipe: Recipe, metrics: Mapping[str, Any], name: str) -> dict[str,
         "tags": ["whisper", "throat-microphone", "tmsearch"],
         "metrics": ["wer", "cer"],
     }
-    if _is_hub_id(recipe.train.model):
-        index["base_model"] = recipe.train.model
+    index["base_model"] = _base_model(recipe.train)
+    index["license"] = _license(recipe.train)
     if _is_hub_id(recipe.data.dataset):
         index["datasets"] = [recipe.data.dataset]
     split = "test" if "test" in metrics else "validation"
@@ -60,6 +85,28 @@ def metadata(recipe: Recipe, metrics: Mapping[str, Any], name: str) -> dict[str,
     if not rates.get("trained_on"):
         index["model-index"] = [_model_index(recipe, rates, split, name)]
     return index
+
+
+def _base_model(config: TrainConfig) -> str:
+    """The checkpoint's id on the Hub; for a folder, the id that its config.json says it came from, else its name."""
+    if _is_hub_id(config.model):
+        return config.model
+    origin = ""
+    with contextlib.suppress(InputError):
+        origin = str(pretrained.find(config.model, weights=False).config().get("_name_or_path") or "")
+    return origin if _is_hub_id(origin) else Path(config.model).name
+
+
+def _license(config: TrainConfig) -> str:
+    """The base checkpoint's license, as far as it is known: a fine-tune of it cannot be freer."""
+    if config.model.startswith("demo/"):
+        return _DEMO_LICENSE
+    known = _LICENSES.get(_base_model(config))
+    if known:
+        return known
+    with contextlib.suppress(InputError):
+        return pretrained.find(config.model, config.model_revision, weights=False).license() or UNKNOWN_LICENSE
+    return UNKNOWN_LICENSE
 
 
 def _model_index(recipe: Recipe, rates: Mapping[str, Any], split: str, name: str) -> dict[str, Any]:
@@ -83,8 +130,12 @@ def _opening(recipe: Recipe) -> str:
     model = _public_name(recipe.train.model)
     dataset = _public_name(recipe.data.dataset)
     call = 'pipeline("automatic-speech-recognition", model="THIS_FOLDER_OR_ID")(samples)  # 16 kHz float array'
+    license_id = _license(recipe.train)
+    license_words = f"Its license, `{license_id}`, is the base model's."
+    if license_id == UNKNOWN_LICENSE:
+        license_words = "The license of the base model is not known here: set `license` above before this is published."
     return (
-        f"`{model}` fine-tuned on throat-microphone speech (`{dataset}`) with tmsearch.\n\n"
+        f"`{model}` fine-tuned on throat-microphone speech (`{dataset}`) with tmsearch. {license_words}\n\n"
         f"```python\nfrom transformers import pipeline\n{call}\n```"
     )
 

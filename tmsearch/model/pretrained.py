@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tmsearch import hub
 from tmsearch.demo.paths import DEMO
 from tmsearch.errors import InputError
@@ -13,8 +15,10 @@ from tmsearch.foreign import parsers, plain_files
 from tmsearch.foreign.plain_files import ForeignFileError
 from tmsearch.formatting import first_line
 
+CARD = "README.md"
 # All files of a Whisper folder besides its weights.
-_SMALL_FILES = ["*.json", "merges.txt"]
+_SMALL_FILES = ["*.json", "merges.txt", CARD]
+_LARGEST_CARD = 1_000_000  # bytes; the Hub's cards have some thousands
 _INDEX = "model.safetensors.index.json"
 
 
@@ -53,6 +57,19 @@ class PretrainedFolder:
         if kind != "whisper":
             raise InputError(f"{self.name}: a model of type {kind}, not a Whisper; give a Whisper checkpoint")
         return content
+
+    def license(self) -> str | None:
+        """The license that the head of the model's card names; None where there is no such card."""
+        path = self.path / CARD
+        try:
+            if not path.is_file() or path.stat().st_size > _LARGEST_CARD:
+                return None
+            _, _, after = path.read_text(encoding="utf-8").partition("---\n")
+            head = yaml.safe_load(after.partition("\n---")[0])
+        except (OSError, ValueError, RecursionError, yaml.YAMLError):
+            return None  # a card that is not readable tells nothing
+        named = head.get("license") if isinstance(head, dict) else None
+        return named if isinstance(named, str) and named else None
 
     def weight_files(self) -> list[Path]:
         """The safetensors files of the weights; pickles are never loaded. Raises InputError where a file is missing."""

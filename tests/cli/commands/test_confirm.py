@@ -13,7 +13,7 @@ from tmsearch.evaluation.comparison import Contender, Training, compare, require
 from tmsearch.export import soups
 from tmsearch.export.soups import Ingredient
 
-FINAL = ("train", "best.yaml", "--average", "2", "--soup", "small", "--dtype", "bfloat16")
+FINAL = ("train", "best.yaml", "--average", "2", "--soup", "small", "--dtype", "bfloat16", "--card-transcripts")
 
 
 @pytest.fixture(scope="module")

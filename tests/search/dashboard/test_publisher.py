@@ -6,6 +6,7 @@ import os
 
 import optuna
 import pytest
+import sqlalchemy as sa
 from optuna.trial import TrialState
 
 from search.dashboard.publisher import Publisher
@@ -165,3 +166,16 @@ def test_an_artifacts_folder_that_takes_nothing_delays_publishing_and_no_trainin
     monkeypatch.undo()
     work(ledger, space, tmp_path / "toy")
     assert len(published(ledger).trials) == 3
+
+
+def test_publishing_records_many_configurations_in_few_transactions(tmp_path):
+    space, storage = toy_space(tmp_path), toy_storage(tmp_path)
+    ledger = toy_study(storage, space, 60)
+    for _ in range(60):
+        ledger.append("added", {"x": 1.0, "kind": "a"}, {"x": 1.0, "kind": "a"})
+    transactions = []
+    sa.event.listen(storage.engine, "commit", transactions.append)
+    assert Publisher(ledger, space, pytest.fail).publish()
+    assert len(published(ledger).trials) == 60
+    assert all(trial.published == trial.revision for trial in ledger.history())
+    assert len(transactions) < 30, "not several for each of them"

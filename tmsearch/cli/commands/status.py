@@ -20,7 +20,7 @@ from search.study import Summary
 from tmsearch.cli.commands.show import configuration_json, noise_lines, print_json
 from tmsearch.cli.view import intervals, terminal
 from tmsearch.cli.view.format import cost_line, rungs, seconds_left, short_value
-from tmsearch.cli.view.table import table, truncate
+from tmsearch.cli.view.table import MOST_INTERVALS, table, truncate
 from tmsearch.cli.view.terminal import StyledLine
 from tmsearch.formatting import estimated_duration
 from tmsearch.trial.facts import StudyFacts
@@ -76,6 +76,8 @@ def page_lines(summary: Summary, width: int, height: int | None = None) -> list[
     if shown:
         status_table = table(summary, shown, width)
         page += status_table.head + status_table.rows
+        if status_table.without_interval:
+            below.insert(0, f"95 % of the {MOST_INTERVALS} best alone; `tmsearch show` and --json have the others'")
         if status_table.hidden:
             below.insert(0, f"no room for {', '.join(status_table.hidden)}: a wider terminal, or --json, has them")
     page += [[(truncate(line, width), "")] for line in below]

@@ -59,10 +59,13 @@ def train(arguments: argparse.Namespace) -> int:
         raise UserError(f"{folder}: not a folder; name one with -o")
     if arguments.on_all and (arguments.average or arguments.soup):
         raise UserError("--on-all: leaves no clips to judge an average or a soup by; leave --average and --soup out")
+    if arguments.public and not arguments.push_to_hub:
+        raise UserError("--public: says who sees what --push-to-hub uploads; give that too, or leave it out")
     if arguments.push_to_hub:
         from tmsearch.export import push_to_hub
 
-        push_to_hub.check(arguments.push_to_hub)  # before an hour of training, not after
+        # before an hour of training, not after
+        push_to_hub.check(arguments.push_to_hub, private=not arguments.public)
     for remark in remarks:
         _print_line(remark)
     soup = _soup(arguments)
@@ -72,7 +75,9 @@ def train(arguments: argparse.Namespace) -> int:
         os.environ.setdefault(name, value)  # before torch is imported, which reads it once
     from tmsearch.export import final_run
 
-    options = final_run.FinalRunOptions(arguments.dtype, arguments.average or 0, soup, arguments.on_all)
+    options = final_run.FinalRunOptions(
+        arguments.dtype, arguments.average or 0, soup, arguments.on_all, arguments.card_transcripts
+    )
     outcome = final_run.train(recipe, options, folder, cache_folder(), _StopSignal(), _print_line)
     if outcome == "done" and arguments.push_to_hub:
         from tmsearch.export import push_to_hub
