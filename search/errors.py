@@ -13,6 +13,10 @@ class RunError(EngineError):
     """The run failed through no fault of its input: one line. The command exits with 1."""
 
 
+class RepeatedDrawError(EngineError):
+    """Another worker drew the same values meanwhile: draw again, from the history as it is now."""
+
+
 class StorageUnavailableError(RunError):
     """The database did not answer, or it cancelled this transaction; the caller may try again."""
 

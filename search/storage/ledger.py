@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from search.errors import RepeatedDrawError
 from search.process_id import ProcessId
 from search.records import CRASHES_ALLOWED, Claim, Configuration, StudyRecord, WorkerRecord
 from search.schedulers.scheduler import SchedulerConfig
@@ -217,8 +218,15 @@ class Ledger:
             return claims.claim_next(connection, study, reader.read(connection, study), worker, config, closing)
 
     def set_params(self, claim: Claim, drawn: Mapping[str, Any], params: Mapping[str, Any], origin: str) -> bool:
-        """Record what was sampled, before anything is trained with it. False: the claim was lost."""
+        """Record what was sampled, before anything is trained with it. False: the claim was lost.
+
+        Raises:
+            RepeatedDrawError: a configuration has these values that the claim's history does not know them of.
+        """
         with self.storage.write() as connection:
+            study = study_row(connection, self.study, lock=True)
+            if origin == "sampled" and claims.is_drawn_meanwhile(connection, study.id, claim, drawn):
+                raise RepeatedDrawError(f"trial {claim.number}: drawn by another worker just now")
             return claims.update_if_held(
                 connection,
                 claim,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from search.execution.messages import Checked
+from search.samplers import repeats
 from search.space.search_space import Choice, Space
 from search.storage.database import Storage
 from tmsearch.cli.view.format import short_value
@@ -35,6 +36,14 @@ def data_line(dataset: str, data: DataFacts) -> str:
     )
 
 
+def _size_remark(space: Space, trials: int) -> str:
+    """How many configurations the space holds, where they are fewer than are to be tried."""
+    held = repeats.size(space.search)
+    if trials <= held:
+        return ""
+    return f"; the space holds {held:.0f} configurations, the other {trials - held:.0f} will repeat them"
+
+
 def print_plan(space: Space, storage: Storage, checked: Checked, trials: int) -> None:
     """Print a study's plan, time and memory estimated from the models' shapes and this machine's matrix rate."""
     print(
@@ -45,7 +54,7 @@ def print_plan(space: Space, storage: Storage, checked: Checked, trials: int) ->
     print(data_line(space.data["dataset"], data))
     for row in data.dropped[:10]:
         print(f"  dropped {row['name']}: {row['reason']}")
-    print(f"searched: {', '.join(space.search)}")
+    print(f"searched: {', '.join(space.search)}{_size_remark(space, trials)}")
     rate = checked.flops_per_second
     assert rate is not None  # measured for a plan
     longest = 0.0
