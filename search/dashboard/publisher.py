@@ -16,9 +16,10 @@ from search.dashboard.annotator import Annotator
 from search.dashboard.artifacts import ArtifactFolder
 from search.dashboard.notes import set_value_name, write_note, write_study_note
 from search.errors import StorageUnavailableError
+from search.imported import compares
 from search.optuna_logging import quiet_optuna
 from search.process_id import ProcessId
-from search.records import BAD_PARAMETERS, Configuration
+from search.records import BAD_PARAMETERS, IMPORTED, Configuration
 from search.samplers.optuna_space import MEMORY_CONSTRAINT, can_hold, to_distributions
 from search.space.search_space import Space
 from search.storage.ledger import Ledger
@@ -125,6 +126,7 @@ class Publisher:
                 deleted.append(configuration.number)
             elif (
                 configuration.published == configuration.revision
+                and configuration.origin != IMPORTED
                 and trial.state.is_finished()
                 and trial.state != _final_state(configuration)
             ):
@@ -206,6 +208,8 @@ class Publisher:
             trial_id = trial._trial_id
         elif trial.state == final_state and trial.intermediate_values == _curve(configuration):
             return
+        elif configuration.origin == IMPORTED:
+            return  # published by an older version, with values that do not compare
         else:
             trial_id = self._create(study, configuration, succeeds=trial.number)
         self._write_attributes(trial_id, configuration)
@@ -215,6 +219,8 @@ class Publisher:
             self._annotate(study, trial_id, configuration, self._annotator)
         value = configuration.value
         values = None if value is None or final_state == TrialState.FAIL else [value]
+        if configuration.rungs and not compares(configuration, configuration.rungs[-1]):
+            values = None
         self._ledger.storage.optuna.set_trial_state_values(trial_id, final_state, values)
 
     def _write_attributes(self, trial_id: int, configuration: Configuration) -> None:
@@ -290,7 +296,12 @@ def published_name(space: Space, name: str) -> str:
 
 
 def _curve(configuration: Configuration) -> dict[int, float]:
-    return {step: value for step, value in configuration.curve.items() if math.isfinite(value)}
+    """The values that compare with the study's own: Optuna knows of no others."""
+    return {
+        rung.step: rung.value
+        for rung in configuration.rungs
+        if math.isfinite(rung.value) and compares(configuration, rung)
+    }
 
 
 def _final_state(configuration: Configuration) -> TrialState | None:
@@ -299,7 +310,10 @@ def _final_state(configuration: Configuration) -> TrialState | None:
         return None
     if configuration.state == "failed" and configuration.failure not in BAD_PARAMETERS:
         return TrialState.FAIL
-    return TrialState.COMPLETE if configuration.state == "finished" else TrialState.PRUNED
+    # Trained elsewhere, so that it does not compare: complete it would be Optuna's best, and lack knobs in importances.
+    if configuration.state != "finished" or not all(compares(configuration, rung) for rung in configuration.rungs[-1:]):
+        return TrialState.PRUNED
+    return TrialState.COMPLETE if configuration.rungs else TrialState.PRUNED
 
 
 def _constraints(configuration: Configuration) -> Mapping[str, float]:

@@ -50,6 +50,7 @@ class TrialNote:
     versions: Sequence[str] = ()
     interval: Range | None = None
     rivals: Sequence[TrialComparison] = field(default=())
+    compares: bool = True  # its WER with those of the study's other trials
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,8 @@ def _headline(trial: TrialNote) -> str:
     if not trial.rungs:
         return f"No result. {ending}"
     wer = f"**WER {trial.rungs[-1]['wer']:.3f}**{_bracketed(trial.interval)}"
+    if not trial.compares:
+        return f"{wer} at step {trial.steps} by its own log, which does not compare with this study's trials. {ending}"
     return f"{wer} at step {trial.steps} of {trial.max_steps}. {ending}"
 
 

@@ -75,3 +75,17 @@ def test_another_measure_is_read_once_the_study_relates_the_two():
     unlike = configuration(2, "imported", Rung(6, 0.40, {MEASURE: "value", COMPARES: False}))
     assert imported.rescale_imported([unlike])[0].rungs == ()
     assert imported.without_imported([hand, own]) == [own]
+
+
+def test_noise_is_of_trainings_that_compare_alone():
+    values = (0.30, 0.40)
+    alike, unlike = [], []
+    for number, value in enumerate(values):
+        alike.append(configuration(number, "imported", Rung(6, value, {MEASURE: "value", COMPARES: True})))
+        unlike.append(configuration(number, "imported", Rung(6, value, {MEASURE: "value", COMPARES: False})))
+    assert imported.repeat_noise(alike).runs == 2
+    assert imported.repeat_noise(unlike) is None, "trained on other terms, they say nothing of this study"
+    raw = [configuration(n, "imported", Rung(6, v, {MEASURE: "wer_raw", COMPARES: True})) for n, v in enumerate(values)]
+    assert imported.repeat_noise(raw) is None, "in another measure"
+    own = configuration(2, "sampled", Rung(6, 0.30, {"wer_raw": 0.60}))
+    assert imported.repeat_noise([*raw, own]).deviation == pytest.approx(0.5 * imported.repeat_noise(alike).deviation)

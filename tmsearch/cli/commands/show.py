@@ -11,6 +11,7 @@ from typing import Any
 from search import imported, study
 from search.errors import UserError
 from search.exit_codes import DONE
+from search.imported import MEASURE
 from search.paths import study_folder, trial_folder
 from search.records import Configuration
 from search.space.errors import printable
@@ -134,10 +135,17 @@ def show(arguments: argparse.Namespace) -> int:
         fixed = "" if name in summary.record.space["search"] else "  (fixed)"
         print(f"  {name}: {printable(str(value))}{fixed}")
     for rung in trial.rungs:
-        wer = f"WER {rung.value:.3f}{_interval(summary, trial, rung.step)}"
+        wer: float | None = rung.value
+        raw_wer = rung.metrics.get("wer_raw")
+        if rung.metrics.get(MEASURE) == "wer_raw":  # a log's own WER, in which case and punctuation count
+            wer = None
+            raw_wer = rung.value
+        interval = _interval(summary, trial, rung.step)
         print(
-            f"step {rung.step:>6}  {wer}  raw {_wer(rung.metrics.get('wer_raw'))}  CER {_wer(rung.metrics.get('cer'))}"
+            f"step {rung.step:>6}  WER {_wer(wer)}{interval}  raw {_wer(raw_wer)}  CER {_wer(rung.metrics.get('cer'))}"
         )
+    if any(not imported.compares(trial, rung) for rung in trial.rungs):
+        print("trained elsewhere, on other terms than the study's own trials: these values do not compare with theirs")
     _print_worst_clips(read_scores(folder, trial.steps))
     return DONE
 

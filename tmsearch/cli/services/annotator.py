@@ -14,6 +14,7 @@ from urllib.parse import quote
 from search.dashboard.annotator import Annotation, Attachment
 from search.execution.child_process import ChildExitError, ChildProcess
 from search.execution.wire import MessageError
+from search.imported import compares
 from search.paths import study_folder, trial_folder
 from search.process_id import ProcessId
 from search.records import IMPORTED, Configuration, Rung, StudyRecord, default_configuration
@@ -158,6 +159,7 @@ class StudyAnnotator:
             workers=hosts,
             versions=list(dict.fromkeys(rung.version for rung in trial.rungs if rung.version)),
             rivals=[comparison for comparison, _ in self._comparisons(trial)],
+            compares=all(compares(trial, rung) for rung in trial.rungs[-1:]),
         )
 
     def _differences(self, trial: Configuration) -> dict[str, tuple[Any, Any]]:
