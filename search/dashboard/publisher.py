@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import optuna
@@ -12,9 +13,9 @@ import sqlalchemy as sa
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search.dashboard.annotator import Annotator
+from search.dashboard.annotator import Annotator, UpdatingAnnotator
 from search.dashboard.artifacts import ArtifactFolder
-from search.dashboard.notes import set_value_name, write_note, write_study_note
+from search.dashboard.notes import bases, replace_note, set_value_name, with_basis, write_note, write_study_note
 from search.errors import StorageUnavailableError
 from search.imported import compares
 from search.optuna_logging import quiet_optuna
@@ -72,6 +73,8 @@ class Publisher:
                 if ended >= MANY:
                     self._notice(f"making notes, pictures and sounds of {ended} trials")
                 self._write_study_note(study, self._annotator)
+            if not self._update_notes(study, trials, history):
+                return False
             for configuration in due:
                 if not self._lease(LEASE_SECONDS):
                     return False  # it took so long that another worker publishes now
@@ -85,6 +88,29 @@ class Publisher:
                 self._annotator.close()
             self._lease(0.0)
             self._ledger.storage.close_optuna()
+        return True
+
+    def _update_notes(
+        self, study: optuna.Study, trials: Mapping[int, FrozenTrial], history: Sequence[Configuration]
+    ) -> bool:
+        """Once all have ended, bring their notes up to what the study knows now. False: another worker publishes."""
+        annotator = self._annotator
+        if not isinstance(annotator, UpdatingAnnotator) or not all(trial.ended for trial in history):
+            return True
+        known = bases(study)
+        for configuration in history:
+            trial = trials.get(configuration.number)
+            if trial is None or configuration.published < configuration.revision:
+                continue
+            basis = annotator.basis(configuration)
+            if known.get(trial._trial_id, basis) == basis:
+                continue
+            if not self._lease(LEASE_SECONDS):
+                return False
+            make = functools.partial(annotator.annotate, configuration)
+            annotation = self._try_to_make(f"trial {configuration.number}", make)
+            if annotation is not None:
+                replace_note(optuna.Trial(study, trial._trial_id), annotation.note, basis)
         return True
 
     def finish(self) -> None:
@@ -248,7 +274,10 @@ class Publisher:
         annotation = self._try_to_make(f"trial {configuration.number}", lambda: annotator.annotate(configuration))
         if annotation is not None:
             ArtifactFolder(self._ledger.storage, self._ledger.record()).upload(trial_id, annotation.attachments)
-            write_note(optuna.Trial(study, trial_id), annotation.note)
+            note = annotation.note
+            if isinstance(annotator, UpdatingAnnotator):
+                note = with_basis(note, annotator.basis(configuration))
+            write_note(optuna.Trial(study, trial_id), note)
 
     def _try_to_make(self, subject: str, make: Callable[[], T]) -> T | None:
         """What the annotator made; None, and a notice, where it failed: a search must not end for want of a picture."""

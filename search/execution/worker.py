@@ -136,7 +136,7 @@ class Worker:
             if outcome is not None:
                 return outcome
             if not is_wait_announced:
-                self._listener.notice("waiting for other workers of this study")
+                self._listener.notice("idle: what is left runs in other workers of this study")
                 is_wait_announced = True
             self._pause()
 
@@ -269,9 +269,7 @@ class Worker:
         self._notice_repeat(claim, drawn, taken)
         return dataclasses.replace(claim, drawn=drawn, params=params)
 
-    def _draw(
-        self, claim: Claim, given: Mapping[str, Any] | None, taken: Sequence[Configuration]
-    ) -> Mapping[str, Any]:
+    def _draw(self, claim: Claim, given: Mapping[str, Any] | None, taken: Sequence[Configuration]) -> Mapping[str, Any]:
         return sampler.draw(
             self._space.search,
             claim.history,

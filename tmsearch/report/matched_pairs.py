@@ -193,6 +193,6 @@ def _method(knob: str, pairs: Sequence[MatchedPair], couples: Sequence[Couple]) 
         for first, second in couples:
             equal += all(first.knobs[name] == second.knobs.get(name) for name in names)
         phrases.append(
-            f"{', '.join(names)} as similar as possible, none twice the other's, equal in {equal} of {len(couples)} pairs"
+            f"{', '.join(names)} as similar as possible, never twice as large, equal in {equal} of {len(couples)} pairs"
         )
     return "; ".join(phrases)

@@ -21,7 +21,7 @@ from tmsearch.cli.view import intervals, terminal
 from tmsearch.cli.view.table import STATE_STYLES
 from tmsearch.evaluation.scores import ClipScore, read_scores, worst_first
 from tmsearch.formatting import clock_time
-from tmsearch.trial.facts import StudyFacts
+from tmsearch.trial.facts import CONFIRMS, StudyFacts
 
 WIDEST_NAME = 32  # columns that names line up in; a longer one pushes its line
 
@@ -60,8 +60,10 @@ def list_studies(arguments: argparse.Namespace) -> int:
         print(f"no study in {storage.display_name}")
     width = min(WIDEST_NAME, max((len(summary.record.name) for summary in summaries), default=0))
     for summary in summaries:
-        trials = len(imported.without_imported(summary.history))
-        progress = f"  {trials:>3} of {summary.record.trials:>3}  best WER {_best_wer(summary)}"
+        trials = imported.without_imported(summary.history)
+        judged = sum(bool(trial.rungs) for trial in trials)  # those with a result
+        total = max(summary.record.trials, len(trials))
+        progress = f"  {judged:>3} of {total:>3}  best WER {_best_wer(summary)}"
         line = [(summary.record.name.ljust(width), "bold"), (progress, "")]
         running = summary.counts.get("running")
         if running:
@@ -188,7 +190,26 @@ def show_best(arguments: argparse.Namespace) -> int:
     for line in noise_lines(summary):
         print(line)
     print("in brackets: the 95 % interval over utterances; other seeds move it further")
-    print(f"`tmsearch confirm {name}` says whether it is more than luck")
+    _print_next(storage, summary, best)
     print(f"`tmsearch report {name}` is a page to look at and listen to")
-    print(f"`tmsearch export {name} -o best.yaml` writes it as a recipe")
     return DONE
+
+
+def _print_next(storage: Storage, summary: Summary, best: Configuration) -> None:
+    """What the confirmation decided, and else the command that makes sense now."""
+    from tmsearch.cli.services.recipes import finished_confirmation
+    from tmsearch.cli.services.verdicts import decide
+
+    name = summary.record.name
+    confirmed = finished_confirmation(storage, summary)
+    decision = decide(confirmed) if confirmed is not None else None
+    if decision is not None:
+        print(f"confirmed: {decision.reason}; `tmsearch export {name} -o best.yaml` takes {decision.subject}")
+    elif not summary.has_ended:
+        print(f"provisional: the study has not ended; `tmsearch resume {name}` continues it")
+    elif CONFIRMS in summary.facts:
+        of = StudyFacts.from_json(summary.facts).plan.of
+        print(f"one training of a confirmation: `tmsearch confirm {of}` compares means over seeds")
+    else:
+        print(f"`tmsearch confirm {name}` says whether it is more than luck")
+        print(f"`tmsearch export {name} -o best.yaml` writes trial {best.number} as a recipe")

@@ -167,15 +167,14 @@ def _snapshots(ledger: Ledger, seconds: float) -> Iterator[tuple[Summary, str]]:
         try:
             summary = study.summarize(ledger)
         except StorageUnavailableError as error:
-            yield summary, f"{error}; waiting for it"
+            yield summary, f"{error}; asked again every {seconds:g} s"
         else:
             yield summary, ""
 
 
 def has_ended(summary: Summary) -> bool:
     """Whether nothing is left to do in the study."""
-    history = summary.history
-    return bool(history) and len(history) >= summary.record.trials and all(trial.ended for trial in history)
+    return summary.has_ended
 
 
 def has_stopped(summary: Summary) -> bool:
