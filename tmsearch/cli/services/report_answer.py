@@ -222,7 +222,7 @@ def _commands(summary: Summary, confirmed: Summary | None) -> tuple[tuple[str, s
                 (f"tmsearch report {parent}", "the search itself"),
             )
         return (
-            (f"tmsearch export {parent} -o best.yaml", "the winner as a recipe"),
+            (f"tmsearch export {parent} -o best.yaml", f"takes {_subject(summary)}"),
             (f"tmsearch confirm {parent} --test", "the locked test split, once"),
         )
     if not summary.has_ended:
@@ -236,6 +236,12 @@ def _commands(summary: Summary, confirmed: Summary | None) -> tuple[tuple[str, s
             (f"tmsearch export {name} -o best.yaml", "the best as a recipe, with its evidence"),
         )
     return (
-        (f"tmsearch export {name} -o best.yaml", "the winner as a recipe, with its evidence"),
+        (f"tmsearch export {name} -o best.yaml", f"takes {_subject(confirmed)}, with its evidence"),
         ("tmsearch train best.yaml", "the final model and its card"),
     )
+
+
+def _subject(confirmed: Summary) -> str:
+    """The recipe that a confirmation takes, in words."""
+    decision = verdicts.decide(confirmed)
+    return "the best of the search" if decision is None else decision.subject

@@ -121,8 +121,9 @@ def verdict_lines(summary: Summary) -> list[str]:
     decision = decide(summary)
     assert decision is not None
     lines.append(f"next: tmsearch export {parent} -o best.yaml (takes {decision.subject})")
-    if StudyFacts.from_json(summary.facts).known_data.test:
-        lines.append(f"      tmsearch confirm {parent} --test (reads the locked test split, once)")
+    data = StudyFacts.from_json(summary.facts).data
+    if data is not None and data.test:
+        lines.append(f"or: tmsearch confirm {parent} --test (reads the locked test split, once)")
     return lines
 
 

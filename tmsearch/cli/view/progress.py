@@ -72,6 +72,9 @@ class ProgressPrinter:
     def claimed(self, number: int, params: Mapping[str, Any], first_step: int, last_step: int) -> None:
         if number != self._current or len(self._lines_below.running) > 1:
             verb = f"resumes from step {first_step}" if first_step else "starts"
+            trial = self._history.get(number)
+            if trial is not None and trial.unfinished and trial.state != "queued":
+                verb = f"resumes on its way to step {last_step}"  # it was interrupted between two rungs
             self.say(f"trial {number}: {verb}; {searched_knobs(self._summary.record.space, params)}")
         self._current = number
         self._change(number, state="running", params=params, target=last_step, progress={})
@@ -189,7 +192,7 @@ def _next_commands(summary: Summary) -> list[tuple[str, str]]:
     report = (f"report {name}", "a page to look at and listen to")
     dashboard = ("dashboard", "in optuna-dashboard")
     if not summary.has_ended:
-        return [(f"resume {name}", "continues the search"), report, dashboard]
+        return [report, (f"resume {name}", "continues the search"), dashboard]
     return [
         report,
         (f"confirm {name}", "is the winner real?"),
