@@ -15,7 +15,7 @@ from search.study import Summary
 from tests.support.toy_study import toy_space, toy_storage, toy_study, work
 from tmsearch.cli.services import recipes, report_answer, verdicts
 from tmsearch.cli.view.format import counts_line
-from tmsearch.cli.view.progress import closing_lines, study_parts
+from tmsearch.cli.view.progress import ProgressPrinter, closing_lines, study_parts
 from tmsearch.trial.facts import CONFIRMS
 
 WORDS = [10] * 18
@@ -180,3 +180,13 @@ def test_notes_are_brought_up_to_date_at_the_end_and_a_persons_words_stay(tmp_pa
     assert note.endswith(")\nmine below")
     assert "default at 2." not in note or default.steps == 2
     assert notes.bases(study)[study.trials[1]._trial_id] == f"default at {default.steps}"
+
+
+def test_what_goes_on_after_an_interruption_resumes(capsys):
+    interrupted = dataclasses.replace(trial(0, "start", {}, state="paused"), target=6)
+    printer = ProgressPrinter(summary([interrupted, trial(1, "sampled", {6: 0.4}, state="paused")], trials=3))
+    printer.claimed(0, {"learning_rate": 1e-4}, 0, 6)
+    printer.claimed(1, {"learning_rate": 1e-3}, 6, 24)
+    printer.claimed(2, {"learning_rate": 1e-3}, 0, 6)
+    verbs = [line.partition(";")[0] for line in capsys.readouterr().out.splitlines()]
+    assert verbs == ["trial 0: resumes on its way to step 6", "trial 1: resumes from step 6", "trial 2: starts"]
