@@ -23,6 +23,10 @@ class MachineError(RunError):
     """This machine cannot do it, as its disk is full or a limit reached; another may."""
 
 
+class RepeatedDrawError(EngineError):
+    """Another worker drew the same values meanwhile: draw again, from the history as it is now."""
+
+
 class StorageUnavailableError(RunError):
     """The database did not answer, or it cancelled this transaction; the caller may try again."""
 

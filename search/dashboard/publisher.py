@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,13 +14,14 @@ import sqlalchemy as sa
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search.dashboard.annotator import Annotator
+from search.dashboard.annotator import Annotator, UpdatingAnnotator
 from search.dashboard.artifacts import ArtifactFolder
-from search.dashboard.notes import set_value_name, write_note, write_study_note
+from search.dashboard.notes import bases, replace_note, set_value_name, with_basis, write_note, write_study_note
 from search.errors import StorageUnavailableError, UserError, first_line
+from search.imported import compares
 from search.optuna_logging import quiet_optuna
 from search.process_id import ProcessId
-from search.records import BAD_PARAMETERS, Configuration
+from search.records import BAD_PARAMETERS, IMPORTED, Configuration
 from search.samplers.optuna_space import MEMORY_CONSTRAINT, can_hold, to_distributions
 from search.space.search_space import Space
 from search.storage.database import Storage
@@ -87,6 +89,8 @@ class Publisher:
                 if ended >= MANY:
                     self._notice(f"making notes, pictures and sounds of {ended} trials")
                 self._write_study_note(study, self._annotator)
+            if not self._update_notes(study, trials, history):
+                return False
             if not self._publish_trials(study, trials, due):
                 return False
         finally:
@@ -118,6 +122,29 @@ class Publisher:
                 batch = []
                 marked = time.monotonic()
         self._mark_published(batch)
+        return True
+
+    def _update_notes(
+        self, study: optuna.Study, trials: Mapping[int, FrozenTrial], history: Sequence[Configuration]
+    ) -> bool:
+        """Once all have ended, bring their notes up to what the study knows now. False: another worker publishes."""
+        annotator = self._annotator
+        if not isinstance(annotator, UpdatingAnnotator) or not all(trial.ended for trial in history):
+            return True
+        known = bases(study)
+        for configuration in history:
+            trial = trials.get(configuration.number)
+            if trial is None or configuration.published < configuration.revision:
+                continue
+            basis = annotator.basis(configuration)
+            if known.get(trial._trial_id, basis) == basis:
+                continue
+            if not self._lease(LEASE_SECONDS):
+                return False
+            make = functools.partial(annotator.annotate, configuration)
+            annotation = self._try_to_make(f"trial {configuration.number}", make)
+            if annotation is not None:
+                replace_note(optuna.Trial(study, trial._trial_id), annotation.note, basis)
         return True
 
     def finish(self) -> None:
@@ -159,6 +186,7 @@ class Publisher:
                 deleted.append(configuration.number)
             elif (
                 configuration.published == configuration.revision
+                and configuration.origin != IMPORTED
                 and trial.state.is_finished()
                 and trial.state != _final_state(configuration)
             ):
@@ -251,6 +279,8 @@ class Publisher:
             trial_id = trial._trial_id
         elif trial.state == final_state and trial.intermediate_values == _curve(configuration):
             return
+        elif configuration.origin == IMPORTED:
+            return  # published by an older version, with values that do not compare
         else:
             trial_id = self._create(study, configuration, succeeds=trial.number)
         self._write_attributes(trial_id, configuration)
@@ -260,6 +290,8 @@ class Publisher:
             self._annotate(study, trial_id, configuration, self._annotator)
         value = configuration.value
         values = None if value is None or final_state == TrialState.FAIL else [value]
+        if configuration.rungs and not compares(configuration, configuration.rungs[-1]):
+            values = None
         self._ledger.storage.optuna.set_trial_state_values(trial_id, final_state, values)
 
     def _write_attributes(self, trial_id: int, configuration: Configuration) -> None:
@@ -290,7 +322,10 @@ class Publisher:
         annotation = self._try_to_make(f"trial {configuration.number}", lambda: annotator.annotate(configuration))
         if annotation is not None:
             ArtifactFolder(self._ledger.storage, self._ledger.record()).upload(trial_id, annotation.attachments)
-            write_note(optuna.Trial(study, trial_id), annotation.note)
+            note = annotation.note
+            if isinstance(annotator, UpdatingAnnotator):
+                note = with_basis(note, annotator.basis(configuration))
+            write_note(optuna.Trial(study, trial_id), note)
 
     def _try_to_make(self, subject: str, make: Callable[[], T]) -> T | None:
         """What the annotator made; None, and a notice, where it failed: a search must not end for want of a picture."""
@@ -364,7 +399,12 @@ def _is_own(study: optuna.Study) -> bool:
 
 
 def _curve(configuration: Configuration) -> dict[int, float]:
-    return {step: value for step, value in configuration.curve.items() if math.isfinite(value)}
+    """The values that compare with the study's own: Optuna knows of no others."""
+    return {
+        rung.step: rung.value
+        for rung in configuration.rungs
+        if math.isfinite(rung.value) and compares(configuration, rung)
+    }
 
 
 def _final_state(configuration: Configuration) -> TrialState | None:
@@ -373,7 +413,10 @@ def _final_state(configuration: Configuration) -> TrialState | None:
         return None
     if configuration.state == "failed" and configuration.failure not in BAD_PARAMETERS:
         return TrialState.FAIL
-    return TrialState.COMPLETE if configuration.state == "finished" else TrialState.PRUNED
+    # Trained elsewhere, so that it does not compare: complete it would be Optuna's best, and lack knobs in importances.
+    if configuration.state != "finished" or not all(compares(configuration, rung) for rung in configuration.rungs[-1:]):
+        return TrialState.PRUNED
+    return TrialState.COMPLETE if configuration.rungs else TrialState.PRUNED
 
 
 def _constraints(configuration: Configuration) -> Mapping[str, float]:

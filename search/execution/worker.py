@@ -6,14 +6,14 @@ import dataclasses
 import math
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from search.dashboard.annotator import Annotator
 from search.dashboard.background import BackgroundPublisher
 from search.dashboard.publisher import Publisher
-from search.errors import MachineError, RunError, StorageUnavailableError, UserError
+from search.errors import MachineError, RepeatedDrawError, RunError, StorageUnavailableError, UserError
 from search.execution import checkpoint_gc, lease
 from search.execution.checkpoint_store import CheckpointStore
 from search.execution.child_process import ChildExitError, ChildProcess
@@ -22,8 +22,8 @@ from search.execution.messages import Failure, JobAnswer, SegmentJob, SegmentRes
 from search.imported import without_imported
 from search.paths import trial_folder
 from search.process_id import ProcessId
-from search.records import CRASHES_ALLOWED, KILLS_ALLOWED, Claim
-from search.samplers import sampler
+from search.records import CRASHES_ALLOWED, KILLS_ALLOWED, Claim, Configuration
+from search.samplers import repeats, sampler
 from search.schedulers import scheduler
 from search.space.knobs import Knob
 from search.space.search_space import Space
@@ -147,7 +147,7 @@ class Worker:
             if outcome is not None:
                 return outcome
             if not is_wait_announced:
-                self._listener.notice("waiting for other workers of this study")
+                self._listener.notice("idle: what is left runs in other workers of this study")
                 is_wait_announced = True
             self._pause()
 
@@ -276,20 +276,38 @@ class Worker:
             return claim
         position = sum(trial.number < claim.number for trial in without_imported(claim.history))
         start = self._space.start[position] if position < len(self._space.start) else None
-        drawn = sampler.draw(
+        given = self._space.drawn_from_start(start, self._knobs) if start else None
+        origin = "start" if start else "sampled"
+        taken = claim.history
+        while True:
+            drawn = self._draw(claim, given, taken)
+            params = self._space.resolve(drawn, self._knobs)
+            try:
+                is_held = self._ledger.set_params(dataclasses.replace(claim, history=taken), drawn, params, origin)
+                break
+            except RepeatedDrawError:
+                taken = tuple(trial for trial in self._ledger.history() if trial.number != claim.number)
+        if not is_held:
+            raise LeaseLostError
+        self._notice_repeat(claim, drawn, taken)
+        return dataclasses.replace(claim, drawn=drawn, params=params)
+
+    def _draw(self, claim: Claim, given: Mapping[str, Any] | None, taken: Sequence[Configuration]) -> Mapping[str, Any]:
+        return sampler.draw(
             self._space.search,
             claim.history,
             seed=self._seed,
             number=claim.number,
             last_rung=self._scheduler_config.last_rung,
             sampler=self._space.budget.sampler,
-            given=self._space.drawn_from_start(start, self._knobs) if start else None,
+            given=given,
+            taken=taken,
         )
-        params = self._space.resolve(drawn, self._knobs)
-        origin = "start" if start else "sampled"
-        if not self._ledger.set_params(claim, drawn, params, origin):
-            raise LeaseLostError
-        return dataclasses.replace(claim, drawn=drawn, params=params)
+
+    def _notice_repeat(self, claim: Claim, drawn: Mapping[str, Any], taken: Sequence[Configuration]) -> None:
+        original = repeats.repeated_trial(taken, drawn)
+        if original is not None:
+            self._listener.notice(f"trial {claim.number}: {repeats.reason(self._space.search, original)}")
 
     def _handle_answer(self, claim: Claim, answer: JobAnswer) -> None:
         if not (isinstance(answer, Failure) and answer.failure in _MACHINE_FAILURES):

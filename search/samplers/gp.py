@@ -6,7 +6,7 @@ Shapes: n: trials; candidates; features: of a trial, as search.space.encoding ha
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, cast
@@ -41,9 +41,15 @@ _HYPERPARAMETER_DRAWS = 48  # from wide to near
 
 
 def draw(
-    search: Mapping[str, Range], history: Sequence[Configuration], last_rung: int, random: np.random.Generator
+    search: Mapping[str, Range],
+    history: Sequence[Configuration],
+    last_rung: int,
+    random: np.random.Generator,
+    is_taken: Callable[[Mapping[str, Any]], bool],
 ) -> dict[str, Any] | None:
-    """Values where a draw from the model's posterior is lowest; None while too little is known for a model.
+    """Values where a draw from the model's posterior is lowest among those that are not taken yet.
+
+    None while too little is known for a model, and where every candidate is taken.
 
     Each candidate's posterior is drawn independently: that keeps exploring where expected improvement returns to the
     same corner (simulated on recorded curves: studies/README.md). Running trials are assumed to give what the model
@@ -79,8 +85,12 @@ def draw(
         process = _condition(data_with_running, process.lengths, process.noise)[0]
     candidates = _candidates(search, judged, data.points, process, random)
     mean, deviation = process.posterior(encoding.snapped_features(search, candidates))
-    lowest = int((mean + deviation * random.standard_normal(len(mean))).argmin())
-    return encoding.from_unit_cube(search, candidates[lowest])
+    sampled = mean + deviation * random.standard_normal(len(mean))  # [candidates]
+    for index in sampled.argsort(kind="stable"):
+        drawn = encoding.from_unit_cube(search, candidates[index])
+        if not is_taken(drawn):
+            return drawn
+    return None
 
 
 def _most_telling(finals: Array) -> NDArray[np.int_]:

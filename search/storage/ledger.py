@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from search.errors import RunError
+from search.errors import RepeatedDrawError, RunError
 from search.imported import without_imported
 from search.process_id import ProcessId
 from search.records import CRASHES_ALLOWED, Claim, Configuration, StudyRecord, WorkerRecord
@@ -286,8 +286,15 @@ class Ledger:
             return claim
 
     def set_params(self, claim: Claim, drawn: Mapping[str, Any], params: Mapping[str, Any], origin: str) -> bool:
-        """Record what was sampled, before anything is trained with it. False: the claim was lost."""
+        """Record what was sampled, before anything is trained with it. False: the claim was lost.
+
+        Raises:
+            RepeatedDrawError: a configuration has these values that the claim's history does not know them of.
+        """
         with self.storage.write() as connection:
+            study = study_row(connection, self.study, lock=True)
+            if origin == "sampled" and claims.is_drawn_meanwhile(connection, study.id, claim, drawn):
+                raise RepeatedDrawError(f"trial {claim.number}: drawn by another worker just now")
             return claims.update_if_held(
                 connection,
                 claim,

@@ -195,22 +195,33 @@ def _search(recipe: Recipe) -> str:
     paragraphs = [
         f"{evidence.get('configurations', '?')} configurations of study `{evidence.get('study')}` in "
         f"{duration(evidence.get('search_seconds', 0.0))} of training and evaluation; searched: "
-        f"{', '.join(evidence.get('searched', [])) or 'nothing'}. This is trial {evidence.get('trial')}, validation "
-        f"WER {evidence.get('validation_wer', float('nan')):.3f} {_interval(evidence.get('validation_interval'))}"
-        f"{_minimised(evidence)}."
+        f"{', '.join(evidence.get('searched', [])) or 'nothing'}. {_subject(evidence)}"
     ]
     confirmation = evidence.get("confirm")
     if not confirmation:
         paragraphs.append("Not confirmed with other seeds: the lowest of many WERs is partly luck.")
         return "\n\n".join(paragraphs)
+    if "takes" in confirmation:
+        paragraphs.append(f"The confirmation takes {confirmation['takes']}.")
+    trained_again = "Confirmed" if confirmation.get("told_apart") else "Trained again"
     paragraphs.append(
-        f"Confirmed with other seeds in {duration(confirmation['seconds'])}: {confirmation['sentence']} "
+        f"{trained_again} with other seeds in {duration(confirmation['seconds'])}: {confirmation['sentence']} "
         f"{confirmation['cross_check']}."
     )
     paragraphs.append("\n".join(f"- {line}" for line in confirmation["recipes"]))
     if "test" in confirmation:
         paragraphs.append(f"On the locked test split, read on {confirmation['test_read']}: {confirmation['test']}")
     return "\n\n".join(paragraphs)
+
+
+def _subject(evidence: Mapping[str, Any]) -> str:
+    trial = evidence.get("trial")
+    subject = "the default recipe, which the confirmation trained" if trial is None else f"trial {trial}"
+    wer = evidence.get("validation_wer")
+    if wer is None:
+        return f"This is {subject}."
+    interval = _interval(evidence.get("validation_interval"))
+    return f"This is {subject}, validation WER {wer:.3f} {interval}".rstrip() + f"{_minimised(evidence)}."
 
 
 def _recipe(recipe: Recipe, metrics: Mapping[str, Any]) -> str:

@@ -51,6 +51,7 @@ class TrialNote:
     versions: Sequence[str] = ()
     interval: Range | None = None
     rivals: Sequence[TrialComparison] = field(default=())
+    compares: bool = True  # its WER with those of the study's other trials
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,10 @@ def _headline(trial: TrialNote) -> str:
         return f"No result. {ending}"
     rate = trial.rungs[-1][trial.measure.lower()]
     value = f"**{trial.measure} {rate:.3f}**{_bracketed(trial.interval)}"
+    if not trial.compares:
+        return (
+            f"{value} at step {trial.steps} by its own log, which does not compare with this study's trials. {ending}"
+        )
     return f"{value} at step {trial.steps} of {trial.max_steps}. {ending}"
 
 

@@ -94,3 +94,17 @@ def test_the_advice_that_import_prints_can_be_followed(folder):
     refused = tmsearch(folder, "import", "small", "part.csv", "--set", "max_steps=0")
     assert refused.returncode == 2
     assert "max_steps: 0 is too low" in refused.stderr
+
+
+def test_noise_is_of_trainings_that_compare_alone():
+    values = (0.30, 0.40)
+    alike, unlike = [], []
+    for number, value in enumerate(values):
+        alike.append(configuration(number, "imported", Rung(6, value, {MEASURE: "value", COMPARES: True})))
+        unlike.append(configuration(number, "imported", Rung(6, value, {MEASURE: "value", COMPARES: False})))
+    assert imported.repeat_noise(alike).runs == 2
+    assert imported.repeat_noise(unlike) is None, "trained on other terms, they say nothing of this study"
+    raw = [configuration(n, "imported", Rung(6, v, {MEASURE: "wer_raw", COMPARES: True})) for n, v in enumerate(values)]
+    assert imported.repeat_noise(raw) is None, "in another measure"
+    own = configuration(2, "sampled", Rung(6, 0.30, {"wer_raw": 0.60}))
+    assert imported.repeat_noise([*raw, own]).deviation == pytest.approx(0.5 * imported.repeat_noise(alike).deviation)

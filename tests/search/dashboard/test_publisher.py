@@ -11,6 +11,10 @@ from optuna.trial import TrialState
 
 from search.dashboard.publisher import Publisher
 from search.execution.worker import Interrupts
+from search.imported import COMPARES, MEASURE
+from search.records import IMPORTED, Rung
+from search.storage import entries
+from search.storage.entries import Entry
 from tests.support.toy_study import Watcher, toy_space, toy_storage, toy_study, work
 
 
@@ -179,3 +183,27 @@ def test_publishing_records_many_configurations_in_few_transactions(tmp_path):
     assert len(published(ledger).trials) == 60
     assert all(trial.published == trial.revision for trial in ledger.history())
     assert len(transactions) < 30, "not several for each of them"
+
+
+def test_what_was_trained_on_other_terms_is_published_without_a_value(done):
+    """Optuna's best trial and its importances are of the study's own trials."""
+    ledger, space, _ = done
+    drawn = {"x": 1.0, "kind": "plain"}
+    terms = [("value", False), ("wer_raw", True), ("value", True)]
+    logs = []
+    for index, (measure, compares) in enumerate(terms):
+        rung = Rung(8, 0.001 if index < 2 else 5.0, {MEASURE: measure, COMPARES: compares})
+        logs.append(Entry(f"log{index}", IMPORTED, drawn if compares else {}, drawn, "finished", (rung,), "by hand"))
+    entries.enter(ledger, logs)
+    before = published(ledger)
+    Publisher(ledger, space, pytest.fail).publish()
+    study = published(ledger)
+    assert study.best_value == before.best_value
+    assert set(optuna.importance.get_param_importances(study)) == {"x", "kind"}
+    foreign, raw, alike = study.trials[-3:]
+    for trial in (foreign, raw):
+        assert (trial.state, trial.value, trial.intermediate_values) == (TrialState.PRUNED, None, {})
+    assert (alike.state, alike.value) == (TrialState.COMPLETE, 5.0)
+    Publisher(ledger, space, pytest.fail).check()
+    Publisher(ledger, space, pytest.fail).publish()
+    assert len(published(ledger).trials) == len(study.trials)

@@ -125,7 +125,7 @@ def entry_of(
         remarks.append(f"the search does not start from it: {missing}")
     difference = _difference(run, space, facts, params)
     if difference:
-        remarks.append(f"kept for the record and for noise, not compared: {difference}")
+        remarks.append(f"kept for the record, not compared: {difference}")
     elif measure != "value":
         remarks.append("its WER counts case and punctuation: the search uses it once trials of its own relate the two")
     rungs = []

@@ -20,7 +20,7 @@ from tmsearch.cli.view import intervals, terminal
 from tmsearch.cli.view.table import STATE_STYLES
 from tmsearch.evaluation.scores import ClipScore, read_scores, worst_first
 from tmsearch.formatting import clock_time
-from tmsearch.trial.facts import StudyFacts
+from tmsearch.trial.facts import CONFIRMS, StudyFacts
 
 WIDEST_NAME = 32  # columns that names line up in; a longer one pushes its line
 
@@ -59,8 +59,10 @@ def list_studies(arguments: argparse.Namespace) -> int:
         print(f"no study in {storage.display_name}")
     width = min(WIDEST_NAME, max((len(summary.record.name) for summary in summaries), default=0))
     for summary in summaries:
-        trials = len(imported.without_imported(summary.history))
-        progress = f"  {trials:>3} of {summary.record.trials:>3}  best {summary.record.measure} {_best_wer(summary)}"
+        trials = imported.without_imported(summary.history)
+        judged = sum(bool(trial.rungs) for trial in trials)  # those with a result
+        total = max(summary.record.trials, len(trials))
+        progress = f"  {judged:>3} of {total:>3}  best {summary.record.measure} {_best_wer(summary)}"
         line = [(summary.record.name.ljust(width), "bold"), (progress, "")]
         running = summary.counts.get("running")
         if running:
@@ -136,10 +138,22 @@ def show(arguments: argparse.Namespace) -> int:
         fixed = "" if name in summary.record.space["search"] else "  (fixed)"
         print(f"  {name}: {printable(str(value))}{fixed}")
     for rung in trial.rungs:
-        value = f"{summary.record.measure} {rung.value:.3f}{_interval(summary, trial, rung.step)}"
-        print(f"step {rung.step:>6}  {value}  raw {_wer(rung.metrics.get('wer_raw'))}  {_beside(summary.record, rung)}")
+        _print_rung(summary, trial, rung)
+    if any(not imported.compares(trial, rung) for rung in trial.rungs):
+        print("trained elsewhere, on other terms than the study's own trials: these values do not compare with theirs")
     _print_worst_clips(read_scores(folder, trial.steps))
     return DONE
+
+
+def _print_rung(summary: Summary, trial: Configuration, rung: Rung) -> None:
+    """One line: what is minimised with its interval, the raw WER, the other rate."""
+    value: float | None = rung.value
+    raw_wer = rung.metrics.get("wer_raw")
+    if rung.metrics.get(MEASURE) == "wer_raw":  # a log's own WER, in which case and punctuation count
+        value = None
+        raw_wer = rung.value
+    rate = f"{summary.record.measure} {_wer(value)}{_interval(summary, trial, rung.step)}"
+    print(f"step {rung.step:>6}  {rate}  raw {_wer(raw_wer)}  {_beside(summary.record, rung)}")
 
 
 def _beside(record: StudyRecord, rung: Rung) -> str:
@@ -186,7 +200,26 @@ def show_best(arguments: argparse.Namespace) -> int:
     for line in noise_lines(summary):
         print(line)
     print("in brackets: the 95 % interval over utterances; other seeds move it further")
-    print(f"`tmsearch confirm {name}` says whether it is more than luck")
+    _print_next(storage, summary, best)
     print(f"`tmsearch report {name}` is a page to look at and listen to")
-    print(f"`tmsearch export {name} -o best.yaml` writes it as a recipe")
     return DONE
+
+
+def _print_next(storage: Storage, summary: Summary, best: Configuration) -> None:
+    """What the confirmation decided, and else the command that makes sense now."""
+    from tmsearch.cli.services.recipes import finished_confirmation
+    from tmsearch.cli.services.verdicts import decide
+
+    name = summary.record.name
+    confirmed = finished_confirmation(storage, summary)
+    decision = decide(confirmed) if confirmed is not None else None
+    if decision is not None:
+        print(f"confirmed: {decision.reason}; `tmsearch export {name} -o best.yaml` takes {decision.subject}")
+    elif not summary.has_ended:
+        print(f"provisional: the study has not ended; `tmsearch resume {name}` continues it")
+    elif CONFIRMS in summary.facts:
+        of = StudyFacts.from_json(summary.facts).plan.of
+        print(f"one training of a confirmation: `tmsearch confirm {of}` compares means over seeds")
+    else:
+        print(f"`tmsearch confirm {name}` says whether it is more than luck")
+        print(f"`tmsearch export {name} -o best.yaml` writes trial {best.number} as a recipe")

@@ -13,6 +13,7 @@ from search import imported, study
 from search.errors import RunError, StorageUnavailableError, UserError
 from search.exit_codes import DONE
 from search.records import Configuration, code_versions
+from search.samplers import repeats
 from search.space.errors import printable
 from search.storage.database import open_storage
 from search.storage.ledger import Ledger
@@ -114,6 +115,9 @@ def _lines_below(summary: Summary) -> list[str]:
     lines = [cost_line(summary)] if summary.history else []
     lines += noise_lines(summary)
     lines += _worker_lines(summary)
+    repeated = repeats.count(summary.history)
+    if repeated:
+        lines.append(f"the space is used up: {repeated} configurations repeat earlier ones")
     versions = code_versions(summary.history)
     if len(versions) > 1:
         counts = ", ".join(f"{count} by {version}" for version, count in versions.items())
@@ -166,15 +170,14 @@ def _snapshots(ledger: Ledger, seconds: float) -> Iterator[tuple[Summary, str]]:
         try:
             summary = study.summarize(ledger)
         except StorageUnavailableError as error:
-            yield summary, f"{error}; waiting for it"
+            yield summary, f"{error}; asked again every {seconds:g} s"
         else:
             yield summary, ""
 
 
 def has_ended(summary: Summary) -> bool:
     """Whether nothing is left to do in the study."""
-    history = summary.history
-    return bool(history) and len(history) >= summary.record.trials and all(trial.ended for trial in history)
+    return summary.has_ended
 
 
 def has_stopped(summary: Summary) -> bool:

@@ -37,10 +37,11 @@ def export(arguments: argparse.Namespace) -> int:
     if file.is_dir() or not file.absolute().parent.is_dir():
         raise UserError(f"{file}: no file can be written there; name one in a folder that exists")
     write_output(file, text)
-    next_step = (
-        "for a script of your own" if arguments.format == "hf" else f"next: tmsearch train {shlex.quote(str(file))}"
-    )
-    print(f"{file}: trial {trial.number} of study {summary.record.name}, {reason}; {next_step}")
+    next_step = f"next: tmsearch train {shlex.quote(str(file))}"
+    if arguments.format == "hf":
+        next_step = "for a script of your own"
+    subject = f"trial {trial.number} of study" if trial.number != recipes.NOT_SEARCHED else "a recipe for study"
+    print(f"{file}: {subject} {summary.record.name}, {reason}; {next_step}")
     return DONE
 
 

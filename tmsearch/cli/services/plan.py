@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from search.execution.messages import Checked
+from search.samplers import repeats
 from search.space.search_space import Choice, Space
 from search.storage.database import Storage
 from tmsearch.cli.view.format import short_value
@@ -61,6 +62,14 @@ def data_line(dataset: str, data: DataFacts) -> str:
     )
 
 
+def _size_remark(space: Space, trials: int) -> str:
+    """How many configurations the space holds, where they are fewer than are to be tried."""
+    held = repeats.size(space.search)
+    if trials <= held:
+        return ""
+    return f"; the space holds {held:.0f} configurations, the other {trials - held:.0f} will repeat them"
+
+
 def measure_line(space: Space, data: DataFacts) -> str:
     """What is minimised, and after which normalizer."""
     from tmsearch.data import text_normalizer
@@ -88,7 +97,7 @@ def print_plan(
     print(measure_line(space, data))
     for remark in data.remarks:
         print(f"  {remark}")
-    print(f"searched: {', '.join(space.search)}")
+    print(f"searched: {', '.join(space.search)}{_size_remark(space, trials)}")
     for remark in remarks:
         print(remark)
     rate = checked.flops_per_second

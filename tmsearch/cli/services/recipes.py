@@ -18,7 +18,7 @@ from search.storage.database import Storage
 from search.study import Summary
 from tmsearch.cli.services.confirmation import SUFFIX
 from tmsearch.cli.services.knobs import DATA, TRAIN
-from tmsearch.cli.services.verdicts import contenders, mean_wer, verdict, verdict_lines
+from tmsearch.cli.services.verdicts import Decision, decide, verdict, verdict_lines
 from tmsearch.cli.view import intervals
 from tmsearch.cli.view.format import model_of
 from tmsearch.config import DataConfig, TrainConfig
@@ -26,6 +26,7 @@ from tmsearch.languages import usual_normalizer
 from tmsearch.recipe import Recipe, split_facts, versions
 from tmsearch.trial.facts import StudyFacts
 
+NOT_SEARCHED = -1  # the number of a default recipe that only the confirmation trained
 KEYS = ("data", "train", "threads", "fingerprint", "split", "versions", "evidence", "hash")
 
 
@@ -48,24 +49,28 @@ def choose_trial(summary: Summary, confirmed: Summary | None, number: int | None
     Args:
         summary: the search's.
         confirmed: the finished confirmation's, if there is one.
-        number: the trial that a person asked for; None: the confirmation's lowest mean, else the search's best.
+        number: the trial that a person asked for; None: what the confirmation decides, else the search's best.
 
     Raises:
         UserError: the trial cannot be exported, or no configuration has a result yet.
     """
     if number is not None:
         return _asked_trial(summary, number), "as asked"
-    if confirmed is not None:
-        trial_numbers = {arm.name: arm.trial for arm in StudyFacts.from_json(confirmed.facts).plan.arms}
-        finalists = [contender for contender in contenders(confirmed) if contender.trainings and not contender.fate]
-        leader = min(finalists, key=mean_wer, default=None)
-        trial_number = trial_numbers.get(leader.name) if leader else None
-        if trial_number is not None:
-            return summary.history[trial_number], "the lowest mean of the confirmation"
+    decision = decide(confirmed) if confirmed is not None else None
+    if decision is not None:
+        return _decided_trial(summary, decision), f"{decision.subject}: {decision.reason}"
     if summary.best is None:
         name = summary.record.name
         raise UserError(f"{name}: no configuration has a result yet; `tmsearch resume {name}` continues")
-    return summary.best, "the search's best"
+    return summary.best, "the search's best, not confirmed"
+
+
+def _decided_trial(summary: Summary, decision: Decision) -> Configuration:
+    """The search's configuration; where the search itself has none of the default recipe, the confirmation's."""
+    if decision.arm.trial is not None:
+        return summary.history[decision.arm.trial]
+    training = next((training for training in decision.trainings if training.rungs), decision.trainings[0])
+    return dataclasses.replace(training, number=NOT_SEARCHED, params=decision.arm.params, origin="default")
 
 
 def _asked_trial(summary: Summary, number: int) -> Configuration:
@@ -118,7 +123,7 @@ def evidence(summary: Summary, confirmed: Summary | None, trial: Configuration) 
     imported = sum(configuration.origin == IMPORTED for configuration in summary.history)
     values = {
         "study": record.name,
-        "trial": trial.number,
+        "trial": None if trial.number == NOT_SEARCHED else trial.number,
         "state": trial.state,
         "steps": trial.steps,
         "objective": None if is_wer else record.objective,
@@ -156,8 +161,12 @@ def _default_result(summary: Summary, facts: StudyFacts, is_wer: bool) -> dict[s
 
 def _confirm_evidence(confirmed: Summary) -> dict[str, Any]:
     result = verdict(confirmed)
+    decision = decide(confirmed)
     assert result is not None
+    assert decision is not None
     values = {
+        "takes": decision.subject,
+        "reason": decision.reason,
         "sentence": result.sentence(),
         "told_apart": result.is_significant,
         "cross_check": result.cross_check(),

@@ -17,6 +17,7 @@ from search import imported
 from search.dashboard import importances
 from search.paths import trial_folder
 from search.records import IMPORTED, Configuration, code_versions
+from search.samplers import repeats
 from search.schedulers import racing
 from search.space.distributions import Choice
 from search.space.search_space import Space
@@ -42,7 +43,7 @@ from tmsearch.report.records import (
     StudyPage,
     TrialRow,
 )
-from tmsearch.trial.facts import StudyFacts
+from tmsearch.trial.facts import CONFIRMS, StudyFacts
 
 
 def collect_report(ledger: Ledger, summary: Summary) -> StudyPage:
@@ -230,6 +231,9 @@ def _notes(summary: Summary) -> tuple[str, ...]:
     imported_count = sum(trial.origin == IMPORTED for trial in summary.history)
     if imported_count:
         notes.append(f"{imported_count} configurations were trained elsewhere; none of them can be the best.")
+    repeated = 0 if CONFIRMS in summary.facts else repeats.count(summary.history)
+    if repeated:
+        notes.append(f"The space is used up: {repeated} configurations repeat earlier ones.")
     versions = code_versions(summary.history)
     if len(versions) > 1:
         counts = ", ".join(f"{count} results by {version}" for version, count in versions.items())

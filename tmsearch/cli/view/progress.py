@@ -17,7 +17,7 @@ from search.imported import without_imported
 from search.records import Configuration, Rung
 from search.study import Summary
 from tmsearch.cli.view import intervals, terminal
-from tmsearch.cli.view.format import cost_line, model_of, rungs, searched_knobs, seconds_left, short_value
+from tmsearch.cli.view.format import cost_line, counts_line, model_of, rungs, searched_knobs, seconds_left, short_value
 from tmsearch.cli.view.live import LiveDisplay, RunningTrial
 from tmsearch.cli.view.screen import LiveScreen
 from tmsearch.formatting import clock_time
@@ -71,6 +71,9 @@ class ProgressPrinter:
     def claimed(self, number: int, params: Mapping[str, Any], first_step: int, last_step: int) -> None:
         if number != self._current or len(self._lines_below.running) > 1:
             verb = f"resumes from step {first_step}" if first_step else "starts"
+            trial = self._history.get(number)
+            if trial is not None and trial.unfinished and trial.state != "queued":
+                verb = f"resumes on its way to step {last_step}"  # it was interrupted between two rungs
             self.say(f"trial {number}: {verb}; {searched_knobs(self._summary.record.space, params)}")
         self._current = number
         self._change(number, state="running", params=params, target=last_step, progress={})
@@ -156,8 +159,9 @@ class ProgressPrinter:
 def study_parts(summary: Summary) -> list[str]:
     """Where a study stands, in parts that may share a line."""
     trials = without_imported(summary.history)
-    judged = sum(bool(trial.rungs) or trial.failure is not None for trial in trials)
-    parts = [f"{summary.record.name}: {judged} of {summary.record.trials} configurations judged", rungs(summary)]
+    judged = sum(bool(trial.rungs) for trial in trials)
+    total = max(summary.record.trials, len(trials))
+    parts = [f"{summary.record.name}: {judged} of {total} configurations have a result", rungs(summary)]
     best = summary.best
     if best is not None and best.value is not None:
         interval = intervals.interval(StudyFacts.from_json(summary.facts), best)
@@ -172,29 +176,38 @@ def closing_lines(summary: Summary) -> list[str]:
     name = summary.record.name
     best = summary.best
     if best is None or best.params is None or best.value is None:
-        return [f"no configuration has a result yet; `tmsearch status {name}` shows them"]
+        return [f"no configuration has a result; `tmsearch status {name}` shows them"]
     facts = StudyFacts.from_json(summary.facts)
     model = model_of(best)
     untrained = ""
     if model in facts.baselines:
         baseline_interval = intervals.bracketed(intervals.baseline_interval(facts, model))
         untrained = f" (untrained: {facts.baselines[model].rate(summary.record.objective):.3f}{baseline_interval})"
-    states = ", ".join(f"{number} {state}" for state, number in summary.counts.items())
     rate = f"{summary.record.measure} {best.value:.3f}{intervals.bracketed(intervals.interval(facts, best))}"
-    count = len(without_imported(summary.history))
+    provisional = "" if summary.has_ended else ", provisional"
     return [
-        f"{count} configuration{'s' if count > 1 else ''}: {states}",
+        counts_line(summary),
         cost_line(summary),
-        f"best: trial {best.number}, {rate} at step {best.steps}{untrained}",
+        f"best: trial {best.number}, {rate} at step {best.steps}{untrained}{provisional}",
         f"  {searched_knobs(summary.record.space, best.params)}",
         "next:",
-        *_command_lines(
-            (f"report {name}", "a page to look at and listen to"),
-            (f"confirm {name}", "is the winner real?"),
-            (f"export {name} -o best.yaml", "its recipe"),
-            ("train best.yaml", "the final model"),
-            ("dashboard", "in optuna-dashboard"),
-        ),
+        *_command_lines(*_next_commands(summary)),
+    ]
+
+
+def _next_commands(summary: Summary) -> list[tuple[str, str]]:
+    """What makes sense now: a study that has not ended is continued first, not confirmed."""
+    name = summary.record.name
+    report = (f"report {name}", "a page to look at and listen to")
+    dashboard = ("dashboard", "in optuna-dashboard")
+    if not summary.has_ended:
+        return [report, (f"resume {name}", "continues the search"), dashboard]
+    return [
+        report,
+        (f"confirm {name}", "is the winner real?"),
+        (f"export {name} -o best.yaml", "its recipe"),
+        ("train best.yaml", "the final model"),
+        dashboard,
     ]
 
 
