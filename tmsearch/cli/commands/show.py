@@ -10,6 +10,7 @@ from typing import Any
 from search import imported, study
 from search.errors import UserError
 from search.exit_codes import DONE
+from search.imported import MEASURE
 from search.paths import trial_folder
 from search.records import Configuration, Rung, StudyRecord
 from search.space.errors import printable
