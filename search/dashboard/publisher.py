@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -16,13 +15,14 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.dashboard.annotator import Annotator, UpdatingAnnotator
 from search.dashboard.artifacts import ArtifactFolder
+from search.dashboard.frozen_trial import attributes, constraints, curve, final_state
 from search.dashboard.notes import bases, replace_note, set_value_name, with_basis, write_note, write_study_note
 from search.errors import StorageUnavailableError, UserError, first_line
 from search.imported import compares
 from search.optuna_logging import quiet_optuna
 from search.process_id import ProcessId
-from search.records import BAD_PARAMETERS, IMPORTED, Configuration
-from search.samplers.optuna_space import MEMORY_CONSTRAINT, can_hold, to_distributions
+from search.records import IMPORTED, Configuration
+from search.samplers.optuna_space import can_hold, to_distributions
 from search.space.search_space import Space
 from search.storage.database import Storage
 from search.storage.ledger import Ledger
@@ -188,7 +188,7 @@ class Publisher:
                 configuration.published == configuration.revision
                 and configuration.origin != IMPORTED
                 and trial.state.is_finished()
-                and trial.state != _final_state(configuration)
+                and trial.state != final_state(configuration)
             ):
                 finished_by_hand.append(configuration.number)
         if deleted:
@@ -272,12 +272,12 @@ class Publisher:
 
     def _publish_trial(self, study: optuna.Study, trial: FrozenTrial | None, configuration: Configuration) -> None:
         """Create the configuration's trial or bring it to what the ledger says; a finished one gets a successor."""
-        final_state = _final_state(configuration)
+        final_state = final_state(configuration)
         if trial is None:
             trial_id = self._create(study, configuration, succeeds=None)
         elif not trial.state.is_finished():
             trial_id = trial._trial_id
-        elif trial.state == final_state and trial.intermediate_values == _curve(configuration):
+        elif trial.state == final_state and trial.intermediate_values == curve(configuration):
             return
         elif configuration.origin == IMPORTED:
             return  # published by an older version, with values that do not compare
@@ -301,13 +301,13 @@ class Publisher:
             return
         storage = self._ledger.storage.optuna
         trial = storage.get_trial(trial_id)
-        for step, value in _curve(configuration).items():
+        for step, value in curve(configuration).items():
             if step not in trial.intermediate_values:
                 storage.set_trial_intermediate_value(trial_id, step, value)
         for key, attribute in attributes(configuration).items():
             if trial.user_attrs.get(key) != attribute:
                 storage.set_trial_user_attr(trial_id, key, attribute)
-        for key, constraint in _constraints(configuration).items():
+        for key, constraint in constraints(configuration).items():
             if key not in trial.system_attrs:
                 storage.set_trial_system_attr(trial_id, key, constraint)
 
@@ -349,8 +349,8 @@ class Publisher:
             params=params,
             distributions=ranges,
             user_attrs=user_attrs,
-            intermediate_values=_curve(configuration),
-            system_attrs=dict(_constraints(configuration)),
+            intermediate_values=curve(configuration),
+            system_attrs=dict(constraints(configuration)),
         )
         self._created = self._ledger.storage.optuna.create_new_trial(study._study_id, template_trial=template)
         return self._created
@@ -396,50 +396,6 @@ def _is_own(study: optuna.Study) -> bool:
     """Whether tmsearch made this study: it bears its mark, or is as empty as a kill after its creation leaves it."""
     attributes = study.user_attrs
     return MARK in attributes or not (set(attributes) - {"space", "fingerprint"} or study.get_trials(deepcopy=False))
-
-
-def _curve(configuration: Configuration) -> dict[int, float]:
-    """The values that compare with the study's own: Optuna knows of no others."""
-    return {
-        rung.step: rung.value
-        for rung in configuration.rungs
-        if math.isfinite(rung.value) and compares(configuration, rung)
-    }
-
-
-def _final_state(configuration: Configuration) -> TrialState | None:
-    """The state in which Optuna shows a configuration that has ended; None while it has not."""
-    if not configuration.ended:
-        return None
-    if configuration.state == "failed" and configuration.failure not in BAD_PARAMETERS:
-        return TrialState.FAIL
-    # Trained elsewhere, so that it does not compare: complete it would be Optuna's best, and lack knobs in importances.
-    if configuration.state != "finished" or not all(compares(configuration, rung) for rung in configuration.rungs[-1:]):
-        return TrialState.PRUNED
-    return TrialState.COMPLETE if configuration.rungs else TrialState.PRUNED
-
-
-def _constraints(configuration: Configuration) -> Mapping[str, float]:
-    """Optuna's constraints as system attributes, above 0 where infeasible: a configuration that memory cannot hold."""
-    if configuration.failure != "oom":
-        return {}
-    probe = create_trial(state=TrialState.RUNNING)
-    probe.set_constraint(MEMORY_CONSTRAINT, 1.0)
-    return dict(probe.system_attrs)
-
-
-def attributes(configuration: Configuration) -> Mapping[str, Any]:
-    """What a dashboard shows of a trial beside its parameters: resolved values, costs, steps, reason of the end."""
-    shown: dict[str, Any] = {"origin": configuration.origin, "steps": configuration.steps}
-    shown.update(configuration.params or {})
-    for key, value in configuration.metrics.items():
-        if isinstance(value, (int, float, str, bool)) and not key.endswith("_seconds"):
-            shown[key] = value
-    for cost in ("train_seconds", "eval_seconds"):
-        shown[cost] = round(configuration.total(cost), 3)
-    if configuration.ended and configuration.reason:
-        shown["reason"] = configuration.reason
-    return shown
 
 
 def _listed(numbers: list[int]) -> str:

@@ -55,15 +55,7 @@ def draw(
     same corner (simulated on recorded curves: studies/README.md). Running trials are assumed to give what the model
     expects of them, so that workers beside each other spread out.
     """
-    judged = []
-    running = []
-    for trial in history:
-        if trial.drawn is None:
-            continue
-        if trial.rungs or trial.failure in BAD_PARAMETERS:
-            judged.append(trial)
-        elif trial.failure is None:
-            running.append(trial)
+    judged, running = _judged_and_running(history)
     if sum(bool(trial.rungs) and trial.failure is None for trial in judged) < 2:
         return None
     finals, variances = final_values(judged, last_rung)
@@ -91,6 +83,20 @@ def draw(
         if not is_taken(drawn):
             return drawn
     return None
+
+
+def _judged_and_running(history: Sequence[Configuration]) -> tuple[list[Configuration], list[Configuration]]:
+    """Trials with a value, bad parameters among them, and those that have none yet."""
+    judged = []
+    running = []
+    for trial in history:
+        if trial.drawn is None:
+            continue
+        if trial.rungs or trial.failure in BAD_PARAMETERS:
+            judged.append(trial)
+        elif trial.failure is None:
+            running.append(trial)
+    return judged, running
 
 
 def _most_telling(finals: Array) -> NDArray[np.int_]:

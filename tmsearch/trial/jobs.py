@@ -30,7 +30,7 @@ from tmsearch.trial.workbench import Workbench
 if TYPE_CHECKING:
     from tmsearch.evaluation.scores import ClipScore
     from tmsearch.training.state import StepMetrics
-    from tmsearch.training.train import Result
+    from tmsearch.training.train import Result, Stretch
 
 Report = Callable[[Event], None]
 
@@ -175,15 +175,7 @@ def _train(
         checkpoint = checkpoints.latest_of_claims(
             trial.checkpoints, job.last_step, identity(trial.config, trial.speech), unusable
         )
-        stretch = train.Stretch(
-            first_step=job.first_step,
-            last_step=job.last_step,
-            threads=trial.settings.threads,
-            micro_batch=clips,
-            checkpoint=checkpoint,
-            save_to=checkpoints.claim_folder(trial.checkpoints, job.token),
-            save_seconds=train.SAVE_SECONDS,
-        )
+        stretch = _stretch(trial, job, clips, checkpoint)
         try:
             result = train.train(trial.config, trial.speech, stretch, add_step, stop=stop, model_cache=cache)
             return result, clips
@@ -201,6 +193,21 @@ def _train(
         micro_batch.free_memory()
         clips = micro_batch.halve(clips)
         report(Limit(key, clips))
+
+
+def _stretch(trial: _Trial, job: SegmentJob, micro_batch: int, checkpoint: Path | None) -> Stretch:
+    """What `train` needs to know of a segment."""
+    from tmsearch.training import checkpoints, train
+
+    return train.Stretch(
+        first_step=job.first_step,
+        last_step=job.last_step,
+        threads=trial.settings.threads,
+        micro_batch=micro_batch,
+        checkpoint=checkpoint,
+        save_to=checkpoints.claim_folder(trial.checkpoints, job.token),
+        save_seconds=train.SAVE_SECONDS,
+    )
 
 
 def _report_baseline(workbench: Workbench, trial: _Trial, report: Report, stop: Callable[[], bool]) -> None:
