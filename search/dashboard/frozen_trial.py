@@ -11,6 +11,9 @@ from optuna.trial import TrialState, create_trial
 from search.imported import compares
 from search.records import BAD_PARAMETERS, Configuration
 from search.samplers.optuna_space import MEMORY_CONSTRAINT
+from search.space.search_space import Space
+
+FACTOR = "{}_times_recommended"
 
 
 def curve(configuration: Configuration) -> dict[int, float]:
@@ -55,3 +58,8 @@ def attributes(configuration: Configuration) -> Mapping[str, Any]:
     if configuration.ended and configuration.reason:
         shown["reason"] = configuration.reason
     return shown
+
+
+def published_name(space: Space, name: str) -> str:
+    """A knob as the published study names it: a factor on the recommended value has a name that says so."""
+    return FACTOR.format(name) if getattr(space.search[name], "times", None) else name

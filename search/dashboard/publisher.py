@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.dashboard.annotator import Annotator, UpdatingAnnotator
 from search.dashboard.artifacts import ArtifactFolder
-from search.dashboard.frozen_trial import attributes, constraints, curve, final_state
+from search.dashboard.frozen_trial import attributes, constraints, curve, final_state, published_name
 from search.dashboard.notes import bases, replace_note, set_value_name, with_basis, write_note, write_study_note
 from search.errors import StorageUnavailableError, UserError, first_line
 from search.imported import compares
@@ -34,7 +34,6 @@ from search.storage.schema import configurations, studies
 CONFIGURATION = "configuration"
 MARK = "tmsearch"  # the user attribute of a study that tmsearch published: the version that made it
 SUCCEEDS = "succeeds_trial"
-FACTOR = "{}_times_recommended"
 MARKED_AT_ONCE = 20  # configurations; what a kill leaves unmarked is compared again, and not written again
 MARKED_AFTER = 2.0  # seconds at the latest
 RENEWED_AFTER = LEASE_SECONDS / 4
@@ -272,27 +271,27 @@ class Publisher:
 
     def _publish_trial(self, study: optuna.Study, trial: FrozenTrial | None, configuration: Configuration) -> None:
         """Create the configuration's trial or bring it to what the ledger says; a finished one gets a successor."""
-        final_state = final_state(configuration)
+        target_state = final_state(configuration)
         if trial is None:
             trial_id = self._create(study, configuration, succeeds=None)
         elif not trial.state.is_finished():
             trial_id = trial._trial_id
-        elif trial.state == final_state and trial.intermediate_values == curve(configuration):
+        elif trial.state == target_state and trial.intermediate_values == curve(configuration):
             return
         elif configuration.origin == IMPORTED:
             return  # published by an older version, with values that do not compare
         else:
             trial_id = self._create(study, configuration, succeeds=trial.number)
         self._write_attributes(trial_id, configuration)
-        if final_state is None:
+        if target_state is None:
             return
         if self._annotator is not None:
             self._annotate(study, trial_id, configuration, self._annotator)
         value = configuration.value
-        values = None if value is None or final_state == TrialState.FAIL else [value]
+        values = None if value is None or target_state == TrialState.FAIL else [value]
         if configuration.rungs and not compares(configuration, configuration.rungs[-1]):
             values = None
-        self._ledger.storage.optuna.set_trial_state_values(trial_id, final_state, values)
+        self._ledger.storage.optuna.set_trial_state_values(trial_id, target_state, values)
 
     def _write_attributes(self, trial_id: int, configuration: Configuration) -> None:
         """Write the values, attributes and constraints that the trial lacks: one made just now has all of them."""
@@ -367,11 +366,6 @@ class Publisher:
             params[published] = configuration.drawn[name]
             ranges[published] = distribution
         return params, ranges
-
-
-def published_name(space: Space, name: str) -> str:
-    """A knob as the published study names it: a factor on the recommended value has a name that says so."""
-    return FACTOR.format(name) if getattr(space.search[name], "times", None) else name
 
 
 def is_own(storage: Storage, name: str) -> bool:
