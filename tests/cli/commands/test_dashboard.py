@@ -78,7 +78,7 @@ def test_in_a_browser(published, kind, tmp_path):
         shown = browser.find_element("tag name", "body").text
         assert "WER 0.097" in shown
         assert "better" in shown
-        assert f"said: <script>{HOSTILE_SCRIPT}</script><img src=x onerror={HOSTILE_SCRIPT}>" in shown
+        assert f"reference: <script>{HOSTILE_SCRIPT}</script><img src=x onerror={HOSTILE_SCRIPT}>" in shown
         assert "worst-8-clips.csv" in shown
         browser.find_element("css selector", "[aria-label='show artifact table']").click()
         wait(browser, "return document.body.innerText.includes('=HYPERLINK')")
