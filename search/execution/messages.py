@@ -6,68 +6,67 @@ with one event. What does not parse raises MessageError; wire.py has the lines t
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, cast, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 from search.execution.wire import MessageError
 
 FailureKind = Literal["diverged", "oom", "disk", "input", "bug"]
 
 
-class _Fields:
-    """The fields of one JSON object, each of the type that its message declares."""
+# How a value of each declared type looks in JSON, and what to call it. Exact types, as true and false are not integers.
+_JSON_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
+    "int": ((int,), "an integer"),
+    "float": ((int, float), "a number"),  # an integer stays an integer: the ledger keeps what was sent
+    "bool": ((bool,), "true or false"),
+    "str": ((str,), "a string"),
+    "FailureKind": ((str,), "a string"),
+    "Mapping[str, Any]": ((dict,), "an object"),
+    "tuple[Mapping[str, Any], ...]": ((list,), "an array of objects"),
+}
 
-    def __init__(self, message: Mapping[str, Any]) -> None:
-        self._message = message
 
-    def value(self, key: str) -> Any:
-        if key not in self._message:
-            raise self._error(f"no {key!r}")
-        return self._message[key]
+class _Message:
+    """A frozen record that is one JSON object on the wire."""
 
-    def text(self, key: str) -> str:
-        return cast(str, self._typed(key, (str,), "a string"))
+    @classmethod
+    def from_json(cls, message: Mapping[str, Any]) -> Self:
+        """The record; raises MessageError where a field is missing or not of its declared type."""
+        values = {}
+        for field in dataclasses.fields(cls):  # type: ignore[arg-type]  # every subclass is a dataclass
+            values[field.name] = _value(message, field)
+        return cls(**values)
 
-    def integer(self, key: str) -> int:
-        return cast(int, self._typed(key, (int,), "an integer"))
 
-    def number(self, key: str) -> float:
-        """An integer stays an integer: the ledger keeps what was sent."""
-        value = self._typed(key, (int, float), "a number")
-        try:
-            float(value)
-        except OverflowError:
-            raise self._error(f"{key!r} is too large") from None
-        return cast(float, value)
-
-    def flag(self, key: str) -> bool:
-        return cast(bool, self._typed(key, (bool,), "true or false"))
-
-    def mapping(self, key: str) -> dict[str, Any]:
-        return cast(dict[str, Any], self._typed(key, (dict,), "an object"))
-
-    def mappings(self, key: str) -> tuple[dict[str, Any], ...]:
-        items = self._typed(key, (list,), "an array of objects")
-        if not all(isinstance(item, dict) for item in items):
-            raise self._error(f"{key!r} is not an array of objects")
-        return tuple(items)
-
-    def optional_number(self, key: str) -> float | None:
-        return None if self._message.get(key) is None else self.number(key)
-
-    def _typed(self, key: str, kinds: tuple[type, ...], expected: str) -> Any:
-        value = self.value(key)
-        if type(value) not in kinds:  # not isinstance: true and false are no integers
-            raise self._error(f"{key!r} is not {expected}")
+def _value(message: Mapping[str, Any], field: dataclasses.Field[Any]) -> Any:
+    declared = str(field.type)
+    optional = declared.endswith(" | None")
+    value: Any = message.get(field.name)
+    if field.name not in message and field.default is dataclasses.MISSING:
+        raise MessageError(f"no {field.name!r}", json.dumps(message))
+    if declared == "Any" or (optional and value is None):
         return value
+    kinds, expected = _JSON_TYPES[declared.removesuffix(" | None")]
+    fits = type(value) in kinds and all(type(item) is dict for item in (value if list in kinds else ()))
+    if not fits:
+        raise MessageError(f"{field.name!r} is not {expected}", json.dumps(message))
+    if float in kinds and not _is_finite(value):
+        raise MessageError(f"{field.name!r} is too large", json.dumps(message))
+    return tuple(value) if list in kinds else value
 
-    def _error(self, problem: str) -> MessageError:
-        return MessageError(problem, json.dumps(self._message))
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(float(value))
+    except OverflowError:  # an integer of hundreds of digits
+        return False
 
 
-class _TrialJob:
+class _TrialJob(_Message):
     """A job with settings: the application's own fields, which the engine passes on unread.
 
     On the wire they stand beside the job's other fields.
@@ -79,8 +78,15 @@ class _TrialJob:
         fields = vars(self) | {"job": self.job}
         return {**fields.pop("settings"), **fields}
 
+    @classmethod
+    def from_json(cls, message: Mapping[str, Any]) -> Self:
+        """Every key that is not the engine's own belongs to the settings."""
+        engine_keys = {"job", *(field.name for field in dataclasses.fields(cls))}  # type: ignore[arg-type]
+        settings = {key: value for key, value in message.items() if key not in engine_keys}
+        return super().from_json({**message, "settings": settings})
 
-class _Event:
+
+class _Event(_Message):
     """What the training process reports."""
 
     event: ClassVar[str]
@@ -108,21 +114,6 @@ class SegmentJob(_TrialJob):
     facts: Mapping[str, Any]
     settings: Mapping[str, Any]
 
-    @classmethod
-    def from_json(cls, message: Mapping[str, Any]) -> SegmentJob:
-        fields = _Fields(message)
-        return cls(
-            number=fields.integer("number"),
-            token=fields.integer("token"),
-            params=fields.mapping("params"),
-            first_step=fields.integer("first_step"),
-            last_step=fields.integer("last_step"),
-            seed=fields.integer("seed"),
-            folder=fields.text("folder"),
-            facts=fields.mapping("facts"),
-            settings=_settings(cls, message),
-        )
-
 
 @dataclass(frozen=True)
 class TestJob(_TrialJob):
@@ -137,20 +128,9 @@ class TestJob(_TrialJob):
     facts: Mapping[str, Any]
     settings: Mapping[str, Any]
 
-    @classmethod
-    def from_json(cls, message: Mapping[str, Any]) -> TestJob:
-        fields = _Fields(message)
-        return cls(
-            params=fields.mapping("params"),
-            seed=fields.integer("seed"),
-            folder=fields.text("folder"),
-            facts=fields.mapping("facts"),
-            settings=_settings(cls, message),
-        )
-
 
 @dataclass(frozen=True)
-class CheckJob:
+class CheckJob(_Message):
     """Load the data and look at the models.
 
     `candidates` holds one set of parameters for each model; `measure` asks for the machine's rate.
@@ -164,11 +144,6 @@ class CheckJob:
 
     def to_json(self) -> dict[str, Any]:
         return {"job": self.job, **vars(self)}
-
-    @classmethod
-    def from_json(cls, message: Mapping[str, Any]) -> CheckJob:
-        fields = _Fields(message)
-        return cls(fields.mapping("data"), fields.mappings("candidates"), fields.flag("measure"))
 
 
 @dataclass(frozen=True)
@@ -196,17 +171,6 @@ class ProgressEvent(_Event):
         present = {name: value for name, value in vars(self).items() if value is not None}
         return {"event": self.event, **present}
 
-    @classmethod
-    def from_json(cls, message: Mapping[str, Any]) -> ProgressEvent:
-        fields = _Fields(message)
-        return cls(
-            step=fields.integer("step"),
-            loss=fields.optional_number("loss"),
-            learning_rate=fields.optional_number("learning_rate"),
-            grad_norm=fields.optional_number("grad_norm"),
-            seconds=fields.optional_number("seconds"),
-        )
-
 
 @dataclass(frozen=True)
 class Fact(_Event):
@@ -217,11 +181,6 @@ class Fact(_Event):
     key: str
     value: Any
 
-    @classmethod
-    def from_json(cls, message: Mapping[str, Any]) -> Fact:
-        fields = _Fields(message)
-        return cls(fields.text("key"), fields.value("value"))
-
 
 @dataclass(frozen=True)
 class Limit(_Event):
@@ -231,11 +190,6 @@ class Limit(_Event):
 
     key: str
     value: float
-
-    @classmethod
-    def from_json(cls, message: Mapping[str, Any]) -> Limit:
-        fields = _Fields(message)
-        return cls(fields.text("key"), fields.number("value"))
 
 
 @dataclass(frozen=True)
@@ -248,9 +202,9 @@ class SegmentResult(_Event):
     metrics: Mapping[str, Any]
 
     @classmethod
-    def from_json(cls, message: Mapping[str, Any]) -> SegmentResult:
-        fields = _Fields(message)
-        return cls(float(fields.number("value")), fields.mapping("metrics"))
+    def from_json(cls, message: Mapping[str, Any]) -> Self:
+        result = super().from_json(message)
+        return dataclasses.replace(result, value=float(result.value))
 
 
 @dataclass(frozen=True)
@@ -263,11 +217,6 @@ class Checked(_Event):
     models: Mapping[str, Any]
     flops_per_second: float | None
 
-    @classmethod
-    def from_json(cls, message: Mapping[str, Any]) -> Checked:
-        fields = _Fields(message)
-        return cls(fields.mapping("data"), fields.mapping("models"), fields.optional_number("flops_per_second"))
-
 
 @dataclass(frozen=True)
 class Tested(_Event):
@@ -276,10 +225,6 @@ class Tested(_Event):
     event: ClassVar[str] = "tested"
 
     scores: Mapping[str, Any]
-
-    @classmethod
-    def from_json(cls, message: Mapping[str, Any]) -> Tested:
-        return cls(_Fields(message).mapping("scores"))
 
 
 @dataclass(frozen=True)
@@ -291,8 +236,11 @@ class SegmentStopped(_Event):
     step: int | None
 
     @classmethod
-    def from_json(cls, message: Mapping[str, Any]) -> SegmentStopped:
-        return cls(_Fields(message).integer("step"))
+    def from_json(cls, message: Mapping[str, Any]) -> Self:
+        stopped = super().from_json(message)
+        if stopped.step is None:  # what was ended says nothing
+            raise MessageError("'step' is not an integer", json.dumps(dict(message)))
+        return stopped
 
 
 @dataclass(frozen=True)
@@ -305,12 +253,11 @@ class Failure(_Event):
     reason: str
 
     @classmethod
-    def from_json(cls, message: Mapping[str, Any]) -> Failure:
-        fields = _Fields(message)
-        kind = fields.text("failure")
-        if kind not in get_args(FailureKind):
+    def from_json(cls, message: Mapping[str, Any]) -> Self:
+        failure = super().from_json(message)
+        if failure.failure not in get_args(FailureKind):
             raise MessageError("unknown failure", json.dumps(dict(message)))
-        return cls(cast(FailureKind, kind), fields.text("reason"))
+        return failure
 
 
 Job = SegmentJob | CheckJob | TestJob
@@ -322,11 +269,6 @@ _JOBS: dict[str, type[Job]] = {kind.job: kind for kind in (SegmentJob, CheckJob,
 _EVENTS: dict[str, type[Event]] = {
     kind.event: kind for kind in (ProgressEvent, Fact, Limit, SegmentResult, Checked, Tested, SegmentStopped, Failure)
 }
-
-
-def _settings(job: type[SegmentJob] | type[TestJob], message: Mapping[str, Any]) -> dict[str, Any]:
-    named = {"job", *job.__dataclass_fields__}
-    return {key: value for key, value in message.items() if key not in named}
 
 
 def job_from_json(message: Mapping[str, Any]) -> Job | StopRequest:

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from tests.support.command import ROOT, SPACE, environment, tmsearch
+from tmsearch import __version__
 from tmsearch.cli.parser import COMMANDS, GROUPS, parse
 
 
@@ -158,7 +159,7 @@ def test_data_describes_a_dataset_and_a_space(folder):
 
 def test_module_and_version():
     done = subprocess.run([sys.executable, "-m", "tmsearch", "--version"], cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout == "tmsearch 0.1.0\n"
+    assert done.stdout == f"tmsearch {__version__}\n"
 
 
 @pytest.mark.parametrize("target", ["file/x.yaml", "/proc/none/x.yaml"])
