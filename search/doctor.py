@@ -12,10 +12,11 @@ from typing import Literal
 from search.dashboard.annotator import Annotator
 from search.dashboard.artifacts import ArtifactFolder
 from search.dashboard.publisher import CONFIGURATION, Publisher
+from search.errors import RunError
 from search.execution import checkpoint_gc
-from search.paths import CHECKPOINTS, DISCARDED_SUFFIX, PENDING_PREFIX, saved_checkpoints, trial_folder
+from search.paths import CHECKPOINTS, PENDING_PREFIX, remove, saved_checkpoints, trial_folder
 from search.process_id import ProcessId
-from search.records import Configuration, code_versions
+from search.records import IMPORTED, Configuration, code_versions
 from search.space.search_space import Space
 from search.storage import schema
 from search.storage.ledger import Ledger
@@ -42,16 +43,23 @@ class Doctor:
     Args:
         folder: The study's folder.
         check_checkpoint: What is wrong with a checkpoint's folder; None if nothing is.
+        foreign: Why the folder's files are not the study's; None if they are.
         annotator: Makes the notes and artifacts of what a repair publishes.
     """
 
     def __init__(
-        self, ledger: Ledger, folder: Path, check_checkpoint: CheckCheckpoint, annotator: Annotator | None = None
+        self,
+        ledger: Ledger,
+        folder: Path,
+        check_checkpoint: CheckCheckpoint,
+        annotator: Annotator | None = None,
+        foreign: str | None = None,
     ) -> None:
         self._ledger = ledger
         self._folder = folder
         self._check_checkpoint = check_checkpoint
         self._annotator = annotator
+        self._foreign = foreign
         self._history = ledger.history()
 
     def examine(self) -> list[Diagnosis]:
@@ -63,13 +71,17 @@ class Doctor:
             self._stopped(),
             self._claims(),
             self._workers(),
-            self._published(),
-            self._artifacts(),
-            *self._files(),
-            self._checkpoints(),
-            self._free_disk(),
+            *([Diagnosis("files", "bad", self._foreign)] if self._foreign else self._own_files()),
             self._versions(),
         ]
+
+    def _own_files(self) -> Iterator[Diagnosis]:
+        """What reads or repairs files, for a folder that is the study's own; publishing reads them, too."""
+        yield self._published()
+        yield self._artifacts()
+        yield from self._files()
+        yield self._checkpoints()
+        yield self._free_disk()
 
     def _storage(self) -> Diagnosis:
         storage = self._ledger.storage
@@ -130,7 +142,11 @@ class Doctor:
         if not due or self._has_workers():
             count = len(self._history)
             return Diagnosis("optuna", "ok", f"{count - len(due)} of {count} published")
-        return Diagnosis("optuna", "bad", f"not published as they are now: {_listed(due)}", self._publish)
+        message = f"not published as they are now: {_listed(due)}"
+        if all(self._history[number].origin == IMPORTED for number in due):
+            # Nobody publishes before a worker runs: nothing is wrong with a fresh import.
+            return Diagnosis("optuna", "note", f"{message}; the next run publishes what was imported", self._publish)
+        return Diagnosis("optuna", "bad", message, self._publish)
 
     def _publish(self) -> None:
         space = Space.from_json(dict(self._ledger.record().space))
@@ -195,7 +211,7 @@ class Doctor:
         """Files of a configuration that is not running and that nothing will ever read."""
         folder = trial_folder(self._folder, configuration.number)
         checkpoints = folder / CHECKPOINTS
-        paths = [*folder.glob(f"*{DISCARDED_SUFFIX}"), *checkpoints.glob(f"**/{PENDING_PREFIX}*")]
+        paths = [*checkpoint_gc.discarded_folders(folder), *checkpoints.glob(f"**/{PENDING_PREFIX}*")]
         if configuration.ended and checkpoints.exists():
             paths.append(checkpoints)
         return paths
@@ -241,10 +257,12 @@ class Doctor:
 
 
 def _remove(paths: Sequence[Path]) -> None:
+    """Remove files and folders; raises RunError where one could not be removed."""
+    problems = []
     for path in paths:
-        if path.is_file():
-            path.unlink(missing_ok=True)
-        shutil.rmtree(path, ignore_errors=True)
+        problems += remove(path)
+    if problems:
+        raise RunError(f"could not be removed: {problems[0]}")
 
 
 def _listed(numbers: Sequence[int]) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 DEFAULT_URL = "sqlite:///studies/tmsearch.db"  # of the storage
+ARTIFACTS = "artifacts"  # the folder of all studies' artifacts, beside the studies' own folders
 CHECKPOINTS = "checkpoints"
 CLAIM_PREFIX = "claim-"
 # Names of what must never be read: a checkpoint that is being written or removed, a folder that waits for removal.
@@ -51,3 +53,44 @@ def write_atomically(path: Path, content: bytes) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     unfinished.replace(path)
+
+
+def write_if_missing(path: Path, content: bytes) -> None:
+    """Write a file whole unless it exists: of several processes that write it, the first wins."""
+    own = path.with_name(f".{path.name}.{os.getpid()}.new")
+    write_atomically(own, content)
+    try:
+        os.link(own, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        if not path.exists():
+            own.replace(path)
+    finally:
+        own.unlink(missing_ok=True)
+
+
+def remove(path: Path) -> list[str]:
+    """Remove a file, a link, or a folder with all that is in it; returns what could not be removed, and why."""
+    problems = []
+
+    def record(function: object, failed: str, error: tuple[object, BaseException, object]) -> None:
+        if not isinstance(error[1], FileNotFoundError):
+            problems.append(f"{failed}: {getattr(error[1], 'strerror', None) or error[1]}")
+
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, onerror=record)
+        return problems
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        problems.append(f"{path}: {error.strerror}")
+    return problems
+
+
+def links_to_folders(folder: Path) -> list[Path]:
+    """Every link below the folder that leads to another folder; a removal leaves what is there."""
+    links = []
+    for parent, names, _ in os.walk(folder):
+        links += [Path(parent, name) for name in names if Path(parent, name).is_symlink()]
+    return links

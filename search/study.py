@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
-from search.errors import UserError
-from search.paths import study_folder
+from search.errors import RunError, UserError
+from search.imported import without_imported
 from search.records import Configuration, StudyRecord, WorkerRecord, best_configuration
 from search.space.search_space import Space
-from search.storage import schema
+from search.storage import ownership, schema
 from search.storage.database import Storage
 from search.storage.ledger import Ledger
 from search.storage.reader import clock, study_row
@@ -53,10 +51,16 @@ class Summary:
         return math.fsum(trial.seconds / trial.steps * (full - trial.steps) for trial in pruned)
 
     @property
+    def has_ended(self) -> bool:
+        """Whether nothing is left to do in the study: what was trained elsewhere does not count."""
+        trials = without_imported(self.history)
+        return bool(trials) and len(trials) >= self.record.trials and all(trial.ended for trial in trials)
+
+    @property
     def counts(self) -> dict[str, int]:
-        """Configurations by state, in the order in which the states first occur."""
+        """The study's own configurations by state, in the order in which the states first occur."""
         counts: dict[str, int] = {}
-        for configuration in self.history:
+        for configuration in without_imported(self.history):
             counts[configuration.state] = counts.get(configuration.state, 0) + 1
         return counts
 
@@ -87,6 +91,29 @@ def summarize(ledger: Ledger) -> Summary:
     return Summary(record, ledger.history(), ledger.facts(), ledger.workers())
 
 
+def check_unused(storage: Storage, name: str) -> None:
+    """Raise UserError where a new study of this name would take over files, or an Optuna study, that are not its own.
+
+    Writes nothing.
+    """
+    ownership.check_unused(storage, name)
+    if not storage.exists():
+        return
+    with storage.read() as connection:
+        inspector = sa.inspect(connection)
+        if not inspector.has_table("studies"):  # Optuna's
+            return
+        if "study_name" not in {column["name"] for column in inspector.get_columns("studies")}:
+            return
+        query = sa.text("SELECT 1 FROM studies WHERE study_name = :name")
+        if connection.execute(query, {"name": name}).first() is None:
+            return
+    raise UserError(
+        f"{name}: {storage.display_name} has an Optuna study of this name that tmsearch did not make; choose another "
+        "name with --study NEW"
+    )
+
+
 def create(storage: Storage, space: Space, *, seed: int, trials: int, version: str, facts: Mapping[str, Any]) -> Ledger:
     """Make the study.
 
@@ -96,8 +123,9 @@ def create(storage: Storage, space: Space, *, seed: int, trials: int, version: s
         facts: What was found out about its data, by key.
 
     Raises:
-        UserError: Another process made a study of this name meanwhile.
+        UserError: Another process made a study of this name meanwhile, or `check_unused` refuses it.
     """
+    check_unused(storage, space.study)
     schema.create(storage)
     storage.optuna  # noqa: B018  # makes Optuna's tables now: two workers that start at once would both make them
     with storage.write() as connection:
@@ -122,23 +150,33 @@ def create(storage: Storage, space: Space, *, seed: int, trials: int, version: s
     return Ledger(storage, space.study)
 
 
-def delete(ledger: Ledger) -> None:
-    """Remove the study from the ledger, from Optuna and from the disk; raises UserError while a worker runs it."""
-    import optuna
+def delete(ledger: Ledger) -> list[str]:
+    """Remove the study from the ledger, from Optuna and from the disk; returns remarks for a person.
 
+    Raises:
+        UserError: A worker runs it.
+        RunError: Its files could not be removed; the study is still there.
+    """
     from search.dashboard.artifacts import ArtifactFolder
+    from search.dashboard.publisher import delete_published, is_own
 
-    running = [trial.worker_name for trial in ledger.history() if trial.state == "running"]
+    workers_alive = [worker.display_name for worker in ledger.workers() if worker.alive]
+    running = [trial.worker_name for trial in ledger.history() if trial.state == "running"] + workers_alive
     if running:
         raise UserError(f"{ledger.study}: {running[0]} works on it; `tmsearch stop {ledger.study}` first")
-    storage = ledger.storage
-    # First the files that the published study names, then that study: killed after it, the ledger still has the study,
-    # which can be deleted again.
-    ArtifactFolder(storage, ledger.record()).clear()
-    with contextlib.suppress(KeyError):
-        optuna.delete_study(study_name=ledger.study, storage=storage.optuna)
-    shutil.rmtree(study_folder(storage.folder, ledger.study), ignore_errors=True)
-    with storage.write() as connection:
+    # First the files, also those that the published study names, then that study: killed after it, the ledger still
+    # has the study, which can be deleted again.
+    foreign = ownership.foreign(ledger)
+    if foreign:  # of a copy of this database: its artifacts have the same names, too
+        remarks = [f"its files were left: {foreign}"]
+    else:
+        remarks = ownership.remove_files(ledger)
+        uploads = is_own(ledger.storage, ledger.study)
+        problems = ArtifactFolder(ledger.storage, ledger.record()).clear(uploads=uploads)
+        if problems:
+            raise RunError(f"{ledger.study}: not deleted, its artifacts could not be removed: {problems[0]}")
+    remarks += delete_published(ledger.storage, ledger.study)
+    with ledger.storage.write() as connection:
         row = study_row(connection, ledger.study, lock=True)
         connection.execute(sa.delete(workers).where(workers.c.study_id == row.id))
         connection.execute(sa.delete(schema.facts).where(schema.facts.c.study_id == row.id))
@@ -146,3 +184,4 @@ def delete(ledger: Ledger) -> None:
         connection.execute(sa.delete(segments).where(segments.c.configuration_id.in_(configuration_ids)))
         connection.execute(sa.delete(configurations).where(configurations.c.study_id == row.id))
         connection.execute(sa.delete(studies).where(studies.c.id == row.id))
+    return remarks

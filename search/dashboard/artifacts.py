@@ -13,7 +13,7 @@ from typing import Any
 from optuna.artifacts import ArtifactMeta
 
 from search.dashboard.annotator import Attachment
-from search.paths import write_atomically
+from search.paths import ARTIFACTS, remove, write_atomically
 from search.records import StudyRecord
 from search.storage.database import Storage
 
@@ -22,7 +22,7 @@ PREFIX = "artifacts:"  # of the trial attribute that names an artifact, as Optun
 
 def artifacts_folder(storage: Storage) -> Path:
     """The folder of all studies' artifacts."""
-    return storage.folder / "artifacts"
+    return storage.folder / ARTIFACTS
 
 
 def dashboard_application(storage: Storage) -> Callable[..., Any]:
@@ -31,7 +31,8 @@ def dashboard_application(storage: Storage) -> Callable[..., Any]:
     from optuna_dashboard import wsgi
 
     folder = artifacts_folder(storage)
-    folder.mkdir(parents=True, exist_ok=True)
+    if not storage.is_read_only:
+        folder.mkdir(parents=True, exist_ok=True)
     application: Callable[..., Any] = wsgi(storage.optuna, artifact_store=FileSystemArtifactStore(str(folder)))
     return application
 
@@ -92,12 +93,20 @@ class ArtifactFolder:
             if not (self._folder / artifact_id).is_file()
         }
 
-    def clear(self) -> None:
-        """Remove every file of the study, also those that a person uploaded in the dashboard."""
-        file_names = {path.name for path in self._files(self._study_prefix)}
-        for name in {*self._names(), *self._study_artifact_ids(), *file_names}:
+    def clear(self, *, uploads: bool) -> list[str]:
+        """Remove every file of the study; returns what could not be removed, and why.
+
+        Args:
+            uploads: Also those that a person uploaded in the dashboard; the published study must be tmsearch's own.
+        """
+        names = {path.name for path in self._files(self._study_prefix)}
+        if uploads:
+            names.update(self._names(), self._study_artifact_ids())
+        problems = []
+        for name in sorted(names):
             if Path(name).name == name:
-                (self._folder / name).unlink(missing_ok=True)
+                problems += remove(self._folder / name)
+        return problems
 
     def _files(self, prefix: str) -> list[Path]:
         """Finished files, and those cut short while they were written."""

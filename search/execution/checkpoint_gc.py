@@ -21,8 +21,8 @@ DISK_SHARE = 0.5
 def sweep(ledger: Ledger, config: SchedulerConfig, study_folder: Path, disk_gb: float | None) -> list[int]:
     """Keep the checkpoints of the most promising paused trials, as many as fit, and remove the others.
 
-    A trial that is promoted without its checkpoint trains again from the start, to the same result. A sweep that was
-    interrupted is completed by the next one.
+    A trial that is promoted without its checkpoint trains again from the start, to the same result. What a sweep that
+    was interrupted left behind is removed by `clear_discarded`.
 
     Args:
         ledger: the study.
@@ -44,10 +44,16 @@ def sweep(ledger: Ledger, config: SchedulerConfig, study_folder: Path, disk_gb: 
             state = SchedulerState(config, without_imported(history), total)
             numbers = _removable(state, study_folder, disk_gb)
             for number in numbers:
-                # Renamed while nobody can claim the trial; after a kill the next sweep finds it by its new name.
+                # Renamed while nobody can claim the trial; after a kill the next worker finds it by its new name.
                 discard(trial_folder(study_folder, number) / CHECKPOINTS)
         clear_discarded(study_folder)
     return numbers
+
+
+def clean_up(ledger: Ledger, config: SchedulerConfig, study_folder: Path, disk_gb: float | None) -> None:
+    """A sweep that also removes what an earlier one, which was killed, left behind; arguments as of `sweep`."""
+    clear_discarded(study_folder)
+    sweep(ledger, config, study_folder, disk_gb)
 
 
 def _removable(state: SchedulerState, study_folder: Path, disk_gb: float | None) -> list[int]:
@@ -101,7 +107,12 @@ def discard(folder: Path) -> None:
 
 
 def clear_discarded(study_folder: Path) -> None:
-    """Remove every discarded folder of the study, whichever worker renamed it."""
-    for pattern in (f"trials/*/*{DISCARDED_SUFFIX}", f"trials/*/{CHECKPOINTS}/*{DISCARDED_SUFFIX}"):
-        for path in study_folder.glob(pattern):
+    """Remove every discarded folder of the study, whichever worker renamed it; a worker does so when it starts."""
+    for folder in study_folder.glob("trials/*"):
+        for path in discarded_folders(folder):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def discarded_folders(trial_folder: Path) -> list[Path]:
+    """The folders of a trial that wait for their removal."""
+    return [*trial_folder.glob(f"*{DISCARDED_SUFFIX}"), *(trial_folder / CHECKPOINTS).glob(f"*{DISCARDED_SUFFIX}")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import signal
 import time
@@ -15,7 +16,7 @@ from search.execution.launchers import Launcher, WorkerHandle
 from search.execution.lease import Interrupts
 from search.execution.monitor import Monitor
 from search.execution.worker import Outcome
-from search.exit_codes import BAD_INPUT, DONE, INTERRUPTED
+from search.exit_codes import BAD_INPUT, DONE, INTERRUPTED, MACHINE
 from search.records import StudyRecord
 from search.storage.ledger import Ledger
 from search.storage.retry import Retry
@@ -57,6 +58,7 @@ class WorkerPool:
         monitor: tells the display what the workers do.
         notice: shows one line to a person.
         publisher: publishes what the last worker could not publish any more.
+        clean_up: removes the checkpoints that the last worker could not remove any more.
     """
 
     def __init__(
@@ -67,17 +69,20 @@ class WorkerPool:
         monitor: Monitor,
         notice: Callable[[str], None],
         publisher: Publisher | None = None,
+        clean_up: Callable[[], object] | None = None,
     ) -> None:
         self._launcher = launcher
         self._ledger = ledger
         self._monitor = monitor
         self._notice = notice
         self._publisher = publisher
+        self._clean_up = clean_up
         self._slots = [_Slot(number) for number in range(count)]
         self._is_stopping = False
         self._is_killing = False
         self._monitored = -math.inf  # time.monotonic() of the last look
         self._input_problem: str | None = None  # what a worker reported that a person has to fix
+        self._machine_problem: str | None = None  # for which a worker left
         self._all_ended_since = math.inf
 
     def run(self, interrupts: Interrupts, deadline: float = math.inf) -> Outcome:
@@ -99,10 +104,19 @@ class WorkerPool:
                 if slot.handle is not None and slot.handle.poll() is None:
                     slot.handle.kill()
             self._launcher.close()
-        if self._publisher is not None and not interrupts.leave:
-            publish_remaining(self._publisher, Retry(self._notice, lambda: interrupts.stop))
+        if not interrupts.leave:
+            self._finish(Retry(self._notice, lambda: interrupts.stop))
         self._monitor.poll()
         return self._outcome(interrupts, deadline)
+
+    def _finish(self, retry: Retry) -> None:
+        """Do what the last workers may have been killed at."""
+        if self._publisher is not None:
+            publish_remaining(self._publisher, retry)
+        if self._clean_up is not None:
+            clean_up = self._clean_up
+            with contextlib.suppress(StorageUnavailableError):  # the next run does it
+                retry.call(lambda again: clean_up())
 
     def _stop_if_asked(self, interrupts: Interrupts, deadline: float) -> None:
         if interrupts.leave and not self._is_killing:
@@ -149,6 +163,11 @@ class WorkerPool:
             # A person has to fix it: no worker starts anything more, and those at work save.
             slot.is_closed = True
             self._input_problem = last_line.removeprefix("tmsearch: ")
+        elif code == MACHINE:
+            # It has tried again itself; the others continue.
+            slot.is_closed = True
+            self._machine_problem = last_line.removeprefix("tmsearch: ")
+            self._notice(f"worker {slot.number} leaves: {self._machine_problem}")
         else:
             self._handle_death(slot, code, last_line)
 
@@ -219,4 +238,6 @@ class WorkerPool:
             return "done"
         if time.monotonic() >= deadline or math.isfinite(deadline):
             return "timeout"
+        if self._machine_problem is not None:
+            raise RunError(self._machine_problem)
         raise RunError(f"{record.name}: no worker could run; their output is in the study's workers folder")

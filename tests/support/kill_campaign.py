@@ -20,6 +20,7 @@ import optuna
 
 from search import study
 from search.dashboard.publisher import Publisher
+from search.execution import checkpoint_gc
 from search.execution.launchers.local import LocalLauncher
 from search.execution.lease import Interrupts
 from search.execution.monitor import Monitor
@@ -92,7 +93,11 @@ def one_study(folder, workers, kills, chance, strategy, cluster=None):
     environment = {"TMSEARCH_STORAGE": url, "TMSEARCH_STUDIES": str(folder), "TOY_STEP_SECONDS": str(STEP_SECONDS)}
     launcher = LocalLauncher([*COMMAND, str(folder / "toy")], environment, folder / "logs", workers)
     publisher = Publisher(ledger, space, lambda text: None)
-    pool = WorkerPool(launcher, workers, ledger, Monitor(ledger, Watcher()), lambda text: None, publisher)
+
+    def clean_up():
+        checkpoint_gc.clean_up(ledger, space.budget.scheduler_config, folder / "toy", None)
+
+    pool = WorkerPool(launcher, workers, ledger, Monitor(ledger, Watcher()), lambda text: None, publisher, clean_up)
     killer = Killer(pool, cluster, chance, kills)
     killer.start()
     outcome = pool.run(Interrupts(), time.monotonic() + 600)

@@ -7,6 +7,7 @@ from search.execution.checkpoint_store import CheckpointStore
 from search.execution.child_process import ChildProcess
 from search.execution.lease import Interrupts
 from search.execution.worker import Worker
+from search.storage import ownership
 from tests.support.toy_study import CHILD, KNOBS, Watcher, toy_space, toy_storage, toy_study
 
 
@@ -44,3 +45,23 @@ def test_a_store_that_cannot_be_reached_costs_time_only(tmp_path):
     assert notices[0].startswith("TMSEARCH_CHECKPOINTS: ")
     with pytest.raises(UserError, match="TMSEARCH_CHECKPOINTS"):
         CheckpointStore("nonsense://there", "toy", notices.append)
+
+
+def test_a_study_of_the_same_name_in_another_database_has_checkpoints_of_its_own(tmp_path):
+    stores = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        ledger = toy_study(toy_storage(tmp_path / name), toy_space(tmp_path), 3)
+        stores.append(CheckpointStore(f"file://{tmp_path}/store", ownership.unique_name(ledger), pytest.fail))
+    trial = tmp_path / "first" / "toy" / "trials" / "0000"
+    (trial / "checkpoints" / "claim-000001" / "step-000002").mkdir(parents=True)
+    (trial / "checkpoints" / "claim-000001" / "step-000002" / "value").write_text("2")
+    stores[0].store(0, trial, 1)
+    elsewhere = tmp_path / "elsewhere" / "0000"
+    stores[1].fetch(0, elsewhere)
+    assert not elsewhere.exists()
+    stores[1].clear()
+    stores[0].fetch(0, elsewhere)
+    assert (elsewhere / "checkpoints" / "claim-000001" / "step-000002" / "value").read_text() == "2"
+    stores[0].clear()
+    assert not [path for path in (tmp_path / "store").rglob("*") if path.is_file()]

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from search import study
-from search.errors import RunError, UserError
+from search.doctor import Doctor
+from search.errors import MachineError, RunError, UserError
+from search.execution import checkpoint_gc
 from search.execution.child_process import ChildProcess
 from search.execution.worker import Interrupts
 from tests.support.toy_study import CHILD, SPACE, Watcher, told, toy_space, toy_storage, toy_study, work
@@ -209,6 +211,19 @@ def test_a_full_disk_is_tried_once_more_and_ends_this_worker_only(tmp_path):
     assert work(ledger, space, folder)[0] == "done"
 
 
+def test_a_limit_of_this_machine_ends_this_worker_only_and_the_second_try_has_a_new_process(tmp_path):
+    ledger, space, folder = fresh(tmp_path, trials=2)
+    child = ChildProcess(CHILD)
+    pids = []
+    watcher = Watcher()
+    watcher.claimed = lambda *_: pids.append(child.pid)
+    with pytest.raises(MachineError, match="trial 0: machine of the toy; this worker leaves"):
+        work(ledger, space, folder, watcher=watcher, child=child, machine_at=9.0)
+    assert pids == [None, None], "none lives when the second try starts"
+    assert not ledger.record().stopping
+    assert work(ledger, space, folder)[0] == "done"
+
+
 def test_bad_data_stops_the_study_as_a_persons_mistake(tmp_path):
     ledger, space, folder = fresh(tmp_path, trials=2)
     with pytest.raises(UserError, match="input of the toy"):
@@ -288,3 +303,40 @@ def test_a_lost_lease_cannot_commit(tmp_path):
     assert ledger.renew(slow, {})[0] is False
     assert ledger.commit(quick, 0.2, {}, scheduler_config) == "paused"
     assert ledger.history()[0].curve == {2: 0.2}
+
+
+LEFT_BY_A_SWEEP = ("checkpoints.discarded/claim-000001/step-000002", "checkpoints/claim-000001.discarded/step-000002")
+
+
+@pytest.mark.parametrize("left", LEFT_BY_A_SWEEP)
+def test_a_later_run_removes_what_a_killed_sweep_left(tmp_path, left):
+    ledger, space, folder = fresh(tmp_path)
+    work(ledger, space, folder)
+    (folder / "trials" / "0001" / left).mkdir(parents=True)
+    work(ledger, space, folder)
+    assert not [path for path in folder.rglob("*") if path.name.startswith("checkpoints")]
+
+
+@pytest.mark.parametrize("left", LEFT_BY_A_SWEEP)
+def test_a_pool_removes_what_its_last_workers_sweep_left(tmp_path, left):
+    ledger, space, folder = fresh(tmp_path)
+    work(ledger, space, folder)
+    (folder / "trials" / "0001" / left).mkdir(parents=True)
+    checkpoint_gc.clean_up(ledger, space.budget.scheduler_config, folder, None)
+    assert not [path for path in folder.rglob("*") if path.name.startswith("checkpoints")]
+
+
+@pytest.mark.parametrize("left", LEFT_BY_A_SWEEP)
+def test_doctor_finds_and_removes_what_a_killed_sweep_left(tmp_path, left):
+    ledger, space, folder = fresh(tmp_path)
+    interrupts, watcher = Interrupts(), Watcher()
+    watcher.on_progress = lambda number, event: setattr(interrupts, "stop", number >= 3)
+    work(ledger, space, folder, interrupts=interrupts, watcher=watcher, step_seconds=0.02)
+    (folder / "trials" / "0001" / left).mkdir(parents=True)
+    for _ in range(2):
+        doctor = Doctor(ledger, folder, lambda path: None)
+        files = next(diagnosis for diagnosis in doctor.examine() if diagnosis.name == "files")
+        if files.repair is not None:
+            files.repair()
+    assert files.state == "ok"
+    assert not list(folder.rglob("*.discarded"))

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from search import study
 from search.doctor import Diagnosis, Doctor
+from search.errors import RunError
 from search.exit_codes import DONE, FAILED
 from search.paths import study_folder
 from search.space.errors import printable
+from search.storage import ownership
 from search.storage.database import open_storage
 from tmsearch.cli.commands.show import print_json
 from tmsearch.cli.services.annotator import StudyAnnotator
@@ -20,8 +22,11 @@ def doctor(arguments: argparse.Namespace) -> int:
     """Say what is wrong with a study, and repair what can be repaired; FAILED where something stays wrong."""
     ledger = study.open_study(open_storage(arguments.storage), arguments.study)
     folder = study_folder(ledger.storage.folder, arguments.study)
-    diagnoses = Doctor(ledger, folder, checkpoint_problem, StudyAnnotator(ledger, print)).examine()
-    repaired = _repair(diagnoses) if arguments.repair else []
+    annotator = StudyAnnotator(ledger, print)
+    diagnoses = Doctor(ledger, folder, checkpoint_problem, annotator, ownership.foreign(ledger)).examine()
+    repaired: list[Diagnosis] = []
+    if arguments.repair:
+        diagnoses, repaired = _repair(diagnoses)
     unrepaired = [diagnosis for diagnosis in diagnoses if diagnosis.state == "bad" and diagnosis not in repaired]
     exit_code = FAILED if unrepaired else DONE
     rows = []
@@ -38,13 +43,19 @@ def doctor(arguments: argparse.Namespace) -> int:
     return exit_code
 
 
-def _repair(diagnoses: Sequence[Diagnosis]) -> list[Diagnosis]:
+def _repair(diagnoses: Sequence[Diagnosis]) -> tuple[list[Diagnosis], list[Diagnosis]]:
+    """Make every repair; returns the diagnoses, with the reason where a repair failed, and those that are repaired."""
+    examined = []
     repaired = []
     for diagnosis in diagnoses:
         if diagnosis.repair is not None:
-            diagnosis.repair()
-            repaired.append(diagnosis)
-    return repaired
+            try:
+                diagnosis.repair()
+                repaired.append(diagnosis)
+            except RunError as error:
+                diagnosis = Diagnosis(diagnosis.name, "bad", f"{diagnosis.message}; {error}")
+        examined.append(diagnosis)
+    return examined, repaired
 
 
 def checkpoint_problem(checkpoint: Path) -> str | None:

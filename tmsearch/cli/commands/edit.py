@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from search import study
 from search.errors import UserError
+from search.execution.checkpoint_store import CheckpointStore
 from search.exit_codes import DONE
 from search.paths import study_folder
 from search.samplers import sampler
 from search.space import search_space
 from search.space.errors import Location
 from search.space.search_space import Space
+from search.storage import ownership
 from search.storage.database import open_storage
 from search.storage.ledger import Ledger
+from tmsearch.cli.services.confirmation import SUFFIX
 from tmsearch.cli.services.knobs import TRAIN, absolute
 from tmsearch.cli.view.format import searched_knobs
 
@@ -43,8 +47,7 @@ def add(arguments: argparse.Namespace) -> int:
     params = space.resolve(drawn, TRAIN)
     number = ledger.append("added", drawn, params)
     print(f"trial {number} is queued: {searched_knobs(record.space, params)}; `tmsearch resume {record.name}` runs it")
-    if number >= record.trials:
-        ledger.set_trials(number + 1)
+    ledger.cover_added()
     return DONE
 
 
@@ -92,6 +95,14 @@ def delete(arguments: argparse.Namespace) -> int:
         if reply.strip().lower() not in ("y", "yes"):
             print("nothing was deleted")
             return DONE
-    study.delete(ledger)
+    url = os.environ.get("TMSEARCH_CHECKPOINTS")
+    store = CheckpointStore(url, ownership.unique_name(ledger), print) if url else None
+    remarks = study.delete(ledger)
+    if store is not None:
+        store.clear()
     print(f"study {ledger.study} is deleted")
+    if ledger.study + SUFFIX in study.names(ledger.storage):
+        remarks.append(f"its confirmation is still there; `tmsearch delete {ledger.study}{SUFFIX}` deletes that")
+    for remark in remarks:
+        print(remark)
     return DONE

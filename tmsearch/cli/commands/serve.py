@@ -13,7 +13,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from search import study
 from search.errors import UserError
 from search.exit_codes import DONE
-from search.paths import study_folder
+from search.storage import ownership
 from search.storage.database import open_storage
 
 
@@ -76,6 +76,8 @@ def dashboard(arguments: argparse.Namespace) -> int:
             f"optuna-dashboard on {storage.display_name}: http://{host}:{server.server_port}/ (Ctrl-C ends it)",
             flush=True,
         )
+        if storage.is_read_only:
+            print("the database is read-only: what is changed in the dashboard is not saved", flush=True)
         if not local:
             print("everybody who reaches this address can change and delete studies: there is no password", flush=True)
         server.serve_forever()
@@ -85,7 +87,7 @@ def dashboard(arguments: argparse.Namespace) -> int:
 def tensorboard(arguments: argparse.Namespace) -> int:
     """Serve TensorBoard until Ctrl-C."""
     ledger = study.open_study(open_storage(arguments.storage), arguments.study)
-    folder = study_folder(ledger.storage.folder, arguments.study) / "tensorboard"
+    folder = ownership.checked_folder(ledger) / "tensorboard"
     if not folder.is_dir():
         raise UserError(f"{arguments.study}: no trial has started yet, so there is nothing to show")
     _check_port(arguments.host, arguments.port)

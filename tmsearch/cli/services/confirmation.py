@@ -64,6 +64,8 @@ def _updated_plan(ledger: Ledger, parent: Summary, options: ConfirmOptions) -> C
         raise UserError(
             f"{name}: a study of this name does not confirm {parent.record.name}; delete it, or rename the search"
         )
+    if ledger.record().created < parent.record.created:
+        raise UserError(f"{name}: confirms an earlier study {parent.record.name}; `tmsearch delete {name}` first")
     for option in ("top", "folds"):
         wanted, planned = getattr(options, option), getattr(plan, option)
         if wanted is not None and wanted != planned:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from pathlib import Path
 from search import study
 from search.dashboard.publisher import Publisher
 from search.errors import RunError, UserError
+from search.execution import checkpoint_gc
 from search.execution.checkpoint_store import CheckpointStore
 from search.execution.child_process import ChildProcess
 from search.execution.launchers import LOCATION_VARIABLE, Launcher, options, ray, slurm
@@ -25,17 +27,18 @@ from search.execution.monitor import Monitor
 from search.execution.worker import Outcome, Worker
 from search.execution.worker_pool import WorkerPool
 from search.exit_codes import DONE, FAILED, INTERRUPTED
-from search.paths import study_folder
 from search.records import StudyRecord
 from search.space.search_space import Choice, Space
+from search.storage import ownership
 from search.storage.database import open_storage
 from search.storage.ledger import Ledger
 from search.study import Summary
 from tmsearch.cli.services.annotator import StudyAnnotator
 from tmsearch.cli.services.knobs import TRAIN
-from tmsearch.cli.services.plan import data_line
+from tmsearch.cli.services.plan import data_line, measure_line
 from tmsearch.cli.view.progress import ProgressPrinter, closing_lines
 from tmsearch.files import write_atomically
+from tmsearch.formatting import parse_duration
 from tmsearch.trial.facts import StudyFacts
 from tmsearch.trial.settings import TrialSettings
 from tmsearch.version import code_version
@@ -87,8 +90,25 @@ def worker_plan(arguments: argparse.Namespace) -> WorkerPlan:
 
 
 def new_trial_process() -> ChildProcess:
-    """The training process, started with its first job."""
-    return ChildProcess([sys.executable, "-m", "tmsearch.trial"], environment=THREADS_THAT_SLEEP_SOON)
+    """The training process, started with its first job; raises UserError for a wrong TMSEARCH_WATCHDOG."""
+    return ChildProcess(
+        [sys.executable, "-m", "tmsearch.trial"],
+        environment=THREADS_THAT_SLEEP_SOON,
+        silence_seconds=_silence_seconds(),
+    )
+
+
+def _silence_seconds() -> float | None:
+    """How long a training process may show no sign of life: TMSEARCH_WATCHDOG, 0 for no limit; else by its own pace."""
+    text = os.environ.get("TMSEARCH_WATCHDOG")
+    if not text:
+        return None
+    if text.strip() == "0":
+        return 0.0
+    seconds = parse_duration(text)
+    if seconds is None:
+        raise UserError(f"TMSEARCH_WATCHDOG: {text!r} is not a duration; write 90s, 5m or 2h, or 0 for none")
+    return seconds
 
 
 def cache_folder() -> Path:
@@ -123,21 +143,21 @@ def run_study(
     """
     deadline = time.monotonic() + timeout if timeout else math.inf
     summary = study.summarize(ledger)
-    folder = study_folder(ledger.storage.folder, summary.record.name)
+    folder = ownership.claimed_folder(ledger)
     _write_space(folder, summary.record)
-    interrupts = Interrupts()
+    interrupts = Interrupts(on_leave=ledger.storage.hurry)
     with interrupts.handle_signals(), ProgressPrinter(summary, workers.count, deadline) as printer:
         _print_head(ledger, summary, printer)
         if workers.in_this_process:
             outcome = _worker(ledger, child, folder, summary, printer).run(interrupts, deadline)
         else:
             launcher = make_launcher(ledger, folder, workers, timeout)
-            outcome = _pool(ledger, summary, launcher, workers.count, printer).run(interrupts, deadline)
+            outcome = _pool(ledger, summary, launcher, workers.count, printer, folder).run(interrupts, deadline)
     summary = study.summarize(ledger)
     for line in _outcome_lines(outcome, summary.record.name) + last_lines(summary):
         print(line)
     if ledger.storage.url != open_storage().url:  # the commands just printed need the option
-        print(f"each with --storage {ledger.storage.display_name}")
+        print(f"each with --storage {shlex.quote(ledger.storage.display_name)}")
     return _exit_code(outcome, summary)
 
 
@@ -148,7 +168,9 @@ def _print_head(ledger: Ledger, summary: Summary, printer: ProgressPrinter) -> N
         f"study {record.name}: {record.trials} configurations, judged at {space.budget.judged}; "
         f"{ledger.storage.display_name}"
     )
-    printer.say(data_line(space.data["dataset"], StudyFacts.from_json(summary.facts).known_data))
+    data = StudyFacts.from_json(summary.facts).known_data
+    printer.say(data_line(space.data["dataset"], data))
+    printer.say(measure_line(space, data))
 
 
 def _worker(ledger: Ledger, child: ChildProcess, folder: Path, summary: Summary, printer: ProgressPrinter) -> Worker:
@@ -167,7 +189,7 @@ def _worker(ledger: Ledger, child: ChildProcess, folder: Path, summary: Summary,
         printer,
         location=os.environ.get(LOCATION_VARIABLE) or _location(),
         version=code_version(),
-        checkpoint_store=CheckpointStore(url, ledger.study, printer.notice) if url else None,
+        checkpoint_store=CheckpointStore(url, ownership.unique_name(ledger), printer.notice) if url else None,
         annotator=StudyAnnotator(ledger, printer.notice),
     )
 
@@ -187,15 +209,23 @@ def _settings(space: Space, facts: StudyFacts, folder: Path) -> TrialSettings:
         cache=str(cache_folder()),
         tensorboard=str(folder / "tensorboard"),
         choices=choices,
+        objective=space.budget.objective,
         keep_weights=facts.confirms is not None,  # confirm's models are scored once more, or merged
     )
 
 
-def _pool(ledger: Ledger, summary: Summary, launcher: Launcher, count: int, printer: ProgressPrinter) -> WorkerPool:
+def _pool(
+    ledger: Ledger, summary: Summary, launcher: Launcher, count: int, printer: ProgressPrinter, folder: Path
+) -> WorkerPool:
     """Several workers, each a process of its own; this one publishes and prints what they do."""
     space = Space.from_json(dict(summary.record.space))
     publisher = Publisher(ledger, space, printer.notice, StudyAnnotator(ledger, printer.notice))
-    return WorkerPool(launcher, count, ledger, Monitor(ledger, printer), printer.notice, publisher)
+    budget = space.budget
+
+    def clean_up() -> None:
+        checkpoint_gc.clean_up(ledger, budget.scheduler_config, folder, budget.disk_gb)
+
+    return WorkerPool(launcher, count, ledger, Monitor(ledger, printer), printer.notice, publisher, clean_up)
 
 
 def make_launcher(ledger: Ledger, folder: Path, workers: WorkerPlan, timeout: float | None) -> Launcher:
@@ -207,8 +237,7 @@ def make_launcher(ledger: Ledger, folder: Path, workers: WorkerPlan, timeout: fl
     if timeout:
         command += ["--timeout", f"{timeout:.0f}s"]
     storage = ledger.storage
-    url = f"sqlite:///{storage.file}" if storage.file else storage.url.render_as_string(hide_password=False)
-    environment = {"TMSEARCH_STORAGE": url, "TMSEARCH_STUDIES": str(storage.folder)}
+    environment = {"TMSEARCH_STORAGE": storage.whole_url, "TMSEARCH_STUDIES": str(storage.folder)}
     logs = folder / "workers"
     if workers.on == "local":
         if workers.engine:
@@ -245,7 +274,6 @@ def _write_space(folder: Path, record: StudyRecord) -> None:
     """A copy for a person to read; the space that counts is in the database."""
     import yaml
 
-    folder.mkdir(parents=True, exist_ok=True)
     file = folder / "space.yaml"
     if not file.exists():
         write_atomically(file, yaml.safe_dump(dict(record.space), sort_keys=False, allow_unicode=True))
