@@ -74,7 +74,6 @@ def with_fitting_defaults(space: Space) -> tuple[Space, list[str]]:
         if isinstance(knob.default, int) and knob.default > max_steps:
             train[name] = max_steps // 10
             fault = f"its default, {knob.default}, is past budget.max_steps, {max_steps}"
-            fault = f"its default, {knob.default}, is past budget.max_steps, {max_steps}"
             lines.append(f"{name}: {train[name]}, as {fault}")
     in_order = {name: train[name] for name in TRAIN if name in train}
     return dataclasses.replace(space, train=in_order), lines
