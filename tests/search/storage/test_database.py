@@ -155,7 +155,8 @@ def claim_all(url, ready, claimed):
     claims = []
     while (claim := ledger.claim(ProcessId.current(), scheduler_config)) is not None:
         if claim.params is None:
-            ledger.set_params(claim, {"x": 1.0, "kind": "plain"}, {"x": 1.0, "kind": "plain"}, "sampled")
+            params = {"x": claim.number / 1000, "kind": "plain"}  # no two alike
+            ledger.set_params(claim, params, params, "sampled")
         state = ledger.commit(claim, 1.0 / claim.last_step, {}, scheduler_config)
         claims.append((claim.number, claim.last_step, state))
     claimed.put(claims)
