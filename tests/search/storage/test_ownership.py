@@ -193,6 +193,13 @@ def test_an_optuna_study_of_a_person_is_not_taken_over(folder):
     assert study.names(storage_of(folder)) == []
 
 
+def test_a_study_that_another_process_makes_meanwhile_is_told_from_a_persons(folder):
+    searched(folder)
+    study.check_unused(storage_of(folder), "toy")
+    with pytest.raises(UserError, match="made by another process just now"):
+        toy_study(storage_of(folder), toy_space(folder), 3)
+
+
 def test_an_optuna_study_that_a_person_made_meanwhile_is_neither_written_to_nor_deleted(folder):
     ledger = toy_study(storage_of(folder), toy_space(folder), 3)
     persons = persons_study(ledger.storage)
