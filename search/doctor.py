@@ -16,7 +16,7 @@ from search.errors import RunError
 from search.execution import checkpoint_gc
 from search.paths import CHECKPOINTS, PENDING_PREFIX, remove, saved_checkpoints, trial_folder
 from search.process_id import ProcessId
-from search.records import Configuration, code_versions
+from search.records import IMPORTED, Configuration, code_versions
 from search.space.search_space import Space
 from search.storage import schema
 from search.storage.ledger import Ledger
@@ -142,7 +142,11 @@ class Doctor:
         if not due or self._has_workers():
             count = len(self._history)
             return Diagnosis("optuna", "ok", f"{count - len(due)} of {count} published")
-        return Diagnosis("optuna", "bad", f"not published as they are now: {_listed(due)}", self._publish)
+        message = f"not published as they are now: {_listed(due)}"
+        if all(self._history[number].origin == IMPORTED for number in due):
+            # Nobody publishes before a worker runs: nothing is wrong with a fresh import.
+            return Diagnosis("optuna", "note", f"{message}; the next run publishes what was imported", self._publish)
+        return Diagnosis("optuna", "bad", message, self._publish)
 
     def _publish(self) -> None:
         space = Space.from_json(dict(self._ledger.record().space))

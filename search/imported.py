@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from search.records import IMPORTED, Configuration
+from search.records import IMPORTED, Configuration, Rung
 
 # A rung's metrics name the measure of its value (`MEASURE`: one of the study's own metrics, or "value") and whether the
 # rung is one of the study's own, under its own budget and data (`COMPARES`).
@@ -51,6 +51,13 @@ def rescale_imported(history: Sequence[Configuration]) -> list[Configuration]:
     return rescaled
 
 
+def compares(configuration: Configuration, rung: Rung) -> bool:
+    """Whether the value at a rung is one of the study's own measure, budget and data; the study's own always are."""
+    if configuration.origin != IMPORTED:
+        return True
+    return bool(rung.metrics.get(COMPARES)) and rung.metrics.get(MEASURE, "value") == "value"
+
+
 def _factor(own: Sequence[Configuration], measure: str) -> float | None:
     """The median ratio of the study's own values to `measure`; None without any."""
     if measure == "value":
@@ -65,12 +72,12 @@ def _factor(own: Sequence[Configuration], measure: str) -> float | None:
 
 
 def repeat_noise(history: Sequence[Configuration]) -> RepeatNoise | None:
-    """The noise between imported trainings with equal parameters; None without two of them.
+    """The noise between imported trainings with equal parameters that compare with the study's; None without two.
 
-    Each group is compared at the last step that all of its trainings reached.
+    Each group is compared, in the study's own measure, at the last step that all of its trainings reached.
     """
     groups: dict[str, list[Configuration]] = {}
-    for configuration in history:
+    for configuration in rescale_imported(history):
         if configuration.origin == IMPORTED and configuration.failure is None and configuration.rungs:
             params = {name: value for name, value in (configuration.params or {}).items() if name != "seed"}
             groups.setdefault(json.dumps(params, sort_keys=True), []).append(configuration)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -119,6 +120,16 @@ class StudyRecord:
     created: float
     stop_reason: str | None = None
 
+    @property
+    def objective(self) -> str:
+        """What is minimised, one of space.budget.OBJECTIVES."""
+        return str(self.space.get("budget", {}).get("objective", "wer"))
+
+    @property
+    def measure(self) -> str:
+        """The objective for a person: WER or CER."""
+        return self.objective.upper()
+
 
 @dataclass(frozen=True)
 class WorkerRecord:
@@ -151,6 +162,11 @@ class Claim:
     first_step: int
     last_step: int
     history: tuple[Configuration, ...]
+
+
+def drawn_key(drawn: Mapping[str, Any]) -> str:
+    """Equal for equal drawn values of equal types: 1, 1.0 and true are three values."""
+    return json.dumps(dict(drawn), sort_keys=True)
 
 
 def default_configuration(history: Sequence[Configuration]) -> Configuration | None:

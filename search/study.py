@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from search.errors import RunError, UserError
+from search.imported import without_imported
 from search.records import Configuration, StudyRecord, WorkerRecord, best_configuration
 from search.space.search_space import Space
 from search.storage import ownership, schema
@@ -50,10 +51,16 @@ class Summary:
         return math.fsum(trial.seconds / trial.steps * (full - trial.steps) for trial in pruned)
 
     @property
+    def has_ended(self) -> bool:
+        """Whether nothing is left to do in the study: what was trained elsewhere does not count."""
+        trials = without_imported(self.history)
+        return bool(trials) and len(trials) >= self.record.trials and all(trial.ended for trial in trials)
+
+    @property
     def counts(self) -> dict[str, int]:
-        """Configurations by state, in the order in which the states first occur."""
+        """The study's own configurations by state, in the order in which the states first occur."""
         counts: dict[str, int] = {}
-        for configuration in self.history:
+        for configuration in without_imported(self.history):
             counts[configuration.state] = counts.get(configuration.state, 0) + 1
         return counts
 

@@ -7,8 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tmsearch.languages import code_if_known, language_code
 from tmsearch.model_sizes import recommended_learning_rate
 
+# Whisper's own normalizers; the basic one with combining marks kept within words.
+NORMALIZERS = ("whisper", "marks")
 NORMALIZATIONS = ("none", "peak", "rms", "loudness")
 
 
@@ -21,10 +24,12 @@ def knob(
     choices: tuple[Any, ...] | None = None,
     recommended: Callable[[Mapping[str, Any]], float] | None = None,
     fixed_per_study: bool = False,
+    canonical: Callable[[Any], Any] | None = None,
 ) -> Any:
     """A dataclass field that carries its own limits."""
     limits = {"help": help, "low": low, "high": high, "choices": choices, "recommended": recommended}
     limits["fixed_per_study"] = fixed_per_study
+    limits["canonical"] = canonical
     if default is dataclasses.MISSING:
         return field(metadata=limits)
     return field(default=default, metadata=limits)
@@ -110,7 +115,7 @@ class DataConfig:
 
     dataset: str = knob(dataclasses.MISSING, "hub id, folder of audio + metadata.csv, parquet, save_to_disk, or demo")
     revision: str | None = knob(None, "branch, tag or commit of the dataset on the hub")
-    language: str = knob("en", "code of the spoken language")
+    language: str = knob("en", "code of the spoken language, or its English name", canonical=language_code)
     task: str = knob("transcribe", "what the model does", choices=("transcribe", "translate"))
     validation: float | int = knob(0.15, "fraction of the clips, or their count", low=0)
     test: float | int = knob(0.15, "fraction of the clips, or their count; locked", low=0)
@@ -120,3 +125,17 @@ class DataConfig:
     text_column: str | None = knob(None, "none: found by its name")
     group_column: str | None = knob(None, "clips that share its value stay in one split; none: speaker, session")
     max_dropped: float = knob(0.05, "share of unusable clips that a run accepts", low=0.0, high=1.0)
+    normalizer: str | None = knob(
+        None,
+        "what texts go through before they are compared; none: whisper, and marks where the language has them",
+        choices=NORMALIZERS,
+    )
+
+    def __post_init__(self) -> None:
+        # Studies and recipes of versions before 0.2.0 hold a language as it was written.
+        object.__setattr__(self, "language", code_if_known(self.language))
+
+    @property
+    def text_language(self) -> str:
+        """The language of the texts: translations are into English."""
+        return "en" if self.task == "translate" else self.language

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,3 +50,12 @@ def follow_umask(*paths: Path) -> None:
     for path in private:
         with contextlib.suppress(PermissionError):  # a file system without modes
             path.chmod(mode)
+
+
+def as_os_error(error: Exception, file: Path) -> OSError:
+    """The operating system's error that a library of Rust reports in words: `... (os error 28)`."""
+    match = re.search(r"\(os error (\d+)\)", str(error))
+    if match is None:
+        return OSError(f"{file}: {error}")
+    number = int(match[1])
+    return OSError(number, os.strerror(number), str(file))

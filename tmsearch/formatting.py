@@ -7,6 +7,8 @@ import re
 LONGEST = 300  # characters of a text in a note
 LONGEST_CELL = 500  # characters of a text in a spreadsheet's cell
 
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}  # seconds
+
 # Control characters, marks that change the direction of writing, characters without width, and surrogate halves.
 # Right-to-left letters and the zero-width joiner of emoji are not among them.
 INVISIBLE = re.compile(
@@ -26,6 +28,14 @@ def clock_time(seconds: float) -> str:
     if hours:
         return f"{hours}:{minutes_of_hour:02d}:{seconds_of_minute:02d}"
     return f"{minutes}:{seconds_of_minute:02d}"
+
+
+def parse_duration(text: str) -> float | None:
+    """90, 90s, 5m, 2h, 1d -> seconds above 0; None for any other text."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip())
+    if not match or not float(match[1]):
+        return None
+    return float(match[1]) * _UNITS[match[2]]
 
 
 def duration(seconds: float) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from tmsearch.errors import InputError
+from tmsearch.errors import InputError, UnavailableError, machine_problem
 
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ def fetch(repository: Repository) -> tuple[Path, str]:
     except Exception as error:
         cached = None if _is_refusal(error) else _find_cached(repository)
         if cached is None:
-            raise InputError(_explain(repository, error)) from None
+            raise _refusal(repository, error) from None
         return cached, "the hub could not be asked for a newer one: this is the cache's"
     return _download(repository, patterns), ""
 
@@ -103,7 +103,13 @@ def _download(repository: Repository, patterns: Sequence[str] | None) -> Path:
     try:
         return _snapshot(repository, patterns, offline=False)
     except Exception as error:  # the transport's own classes, the hub's, and the disk's
-        raise InputError(_explain(repository, error)) from None
+        raise _refusal(repository, error) from None
+
+
+def _refusal(repository: Repository, error: BaseException) -> InputError:
+    """What the hub says no to is wrong everywhere; a network or a disk may be so on this machine alone."""
+    explanation = _explain(repository, error)
+    return InputError(explanation) if _is_refusal(error) else UnavailableError(explanation)
 
 
 def _call_within(seconds: float, call: Callable[[], T]) -> T:
@@ -149,6 +155,9 @@ def _explain(repository: Repository, error: BaseException) -> str:
     host = urlsplit(constants.ENDPOINT).hostname
     if isinstance(error, InputError):
         return str(error)
+    problem = machine_problem(error)
+    if problem is not None:
+        return f"{name}: it cannot be fetched: {problem}"
     if isinstance(error, GatedRepoError):
         return f"{name}: gated for {reader}; ask for access on its page at {host} and set HF_TOKEN"
     if isinstance(error, RevisionNotFoundError):

@@ -68,7 +68,16 @@ def recommended_learning_rate(params: Mapping[str, Any]) -> float:
     if params.get("lora_r"):
         return LORA_LEARNING_RATE
     config_file = Path(model) / "config.json"
-    width = json.loads(config_file.read_text()).get("d_model") if config_file.is_file() else None
+    width = None
+    if config_file.is_file():
+        from tmsearch.foreign import parsers, plain_files  # only here: `--help` shows rates without reading a file
+        from tmsearch.foreign.plain_files import ForeignFileError
+
+        try:
+            config = parsers.parse_json(plain_files.read_text(config_file))
+        except ForeignFileError as error:
+            raise InputError(f"{error.at(str(config_file))}; fetch the model again") from None
+        width = config.get("d_model") if isinstance(config, dict) else None
     by_width = [size for size in MODEL_SIZES if width is not None and size.d_model == width]
     for size in (*by_width, *_matching(model)):
         if size.learning_rate is not None:
@@ -91,5 +100,5 @@ def _count_parameters(file: Path) -> int | None:
             header = json.loads(stream.read(min(length, _LONGEST_HEADER)))
         shapes = [tensor["shape"] for name, tensor in header.items() if name != "__metadata__"]
         return sum(int(math.prod(shape)) for shape in shapes)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

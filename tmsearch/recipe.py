@@ -57,8 +57,11 @@ def versions() -> dict[str, str]:
 
 def _to_json(recipe: Recipe) -> dict[str, Any]:
     """The fields in the order of the YAML file, without empty ones."""
+    data = dataclasses.asdict(recipe.data)
+    if recipe.data.normalizer is None:
+        del data["normalizer"]  # recipes of before 0.2.0 have none, and keep their text and hash
     fields = {
-        "data": dataclasses.asdict(recipe.data),
+        "data": data,
         "train": dataclasses.asdict(recipe.train),
         "threads": recipe.threads,
         "fingerprint": recipe.fingerprint,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from search.records import Configuration
 
@@ -42,3 +42,11 @@ class Annotator(Protocol):
 
     def close(self) -> None:
         """End the round: release what was held for it."""
+
+
+@runtime_checkable
+class UpdatingAnnotator(Annotator, Protocol):
+    """One whose notes depend on more of the study than their own configuration: they are written anew at its end."""
+
+    def basis(self, configuration: Configuration) -> str:
+        """What the note rests on beside its configuration, on one line: another basis makes another note."""

@@ -31,7 +31,8 @@ def dashboard_application(storage: Storage) -> Callable[..., Any]:
     from optuna_dashboard import wsgi
 
     folder = artifacts_folder(storage)
-    folder.mkdir(parents=True, exist_ok=True)
+    if not storage.is_read_only:
+        folder.mkdir(parents=True, exist_ok=True)
     application: Callable[..., Any] = wsgi(storage.optuna, artifact_store=FileSystemArtifactStore(str(folder)))
     return application
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import optuna
 
@@ -12,6 +13,8 @@ from search.storage.retry import Retry
 
 # What another worker was publishing, or the database could not take, is tried again after so many seconds.
 AGAIN_SECONDS = 5.0
+_CLOSING_SECONDS = 0.2  # between looks at whether the worker leaves
+FILES_AGAIN_SECONDS = 60.0  # the same, where the artifacts' folder is full or read-only
 
 
 class BackgroundPublisher:
@@ -29,7 +32,7 @@ class BackgroundPublisher:
         self._thread.start()
 
     def wake(self) -> None:
-        """Tell that something changed. Raises what publishing raised, unless the database was away."""
+        """Tell that something changed. Raises what publishing raised, unless database or disk could not take it."""
         if self._error is not None:
             raise self._error
         self._due.set()
@@ -48,20 +51,33 @@ class BackgroundPublisher:
 
     def _run(self) -> None:
         checked = False
-        done = False
         while True:
+            pause: float | None = AGAIN_SECONDS
             self._due.clear()
             try:
                 checked = checked or self._publisher.check()
-                done = self._publisher.publish()
+                if self._publisher.publish() and checked:
+                    pause = None
             except (StorageUnavailableError, optuna.exceptions.StorageInternalError):
-                done = False
+                pass  # it is tried again
+            except OSError as error:
+                self._publisher.report_delay(error)
+                pause = FILES_AGAIN_SECONDS
             except BaseException as error:  # raised again in the thread that calls `wake` or `close`
                 self._error = error
                 return
             if self._closing:
                 return
-            self._due.wait(None if done and checked else AGAIN_SECONDS)
+            self._wait(pause)
+
+    def _wait(self, seconds: float | None) -> None:
+        """Until something changes or the time is up; after trouble with files, not before that."""
+        if seconds != FILES_AGAIN_SECONDS:
+            self._due.wait(seconds)
+            return
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and not self._closing:
+            time.sleep(_CLOSING_SECONDS)
 
 
 def publish_remaining(publisher: Publisher, retry: Retry) -> None:
@@ -77,3 +93,5 @@ def publish_remaining(publisher: Publisher, retry: Retry) -> None:
         retry.call(finish)
     except StorageUnavailableError:
         return
+    except OSError as error:  # the results are in the ledger: the next worker publishes them
+        publisher.report_delay(error)

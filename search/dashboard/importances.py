@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search.dashboard.publisher import published_name
+from search.dashboard.frozen_trial import published_name
 from search.imported import without_imported
 from search.optuna_logging import quiet_optuna
 from search.records import Configuration

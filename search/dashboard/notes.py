@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from typing import Any
+
 import optuna
 
 SEPARATOR = "\n\n---\n\n"  # between what a person wrote and the program's note
@@ -9,6 +13,10 @@ SEPARATOR = "\n\n---\n\n"  # between what a person wrote and the program's note
 WRITTEN = "tmsearch:note"
 # What Optuna's Study.set_metric_names sets: that one is still experimental, and warns on the terminal.
 METRIC_NAMES = "study:metric_names"
+# The last line of a note that may be written anew: how long the note above it is, and its basis. A link's definition
+# in Markdown, which is not shown.
+_BASIS = re.compile(r"\n\[//\]: # \(tmsearch: (\d+) (.*)\)\n")
+_PIECE = re.compile(r"dashboard:(\d+):note_str:(\d+)")
 
 
 def set_value_name(study: optuna.Study, name: str) -> None:
@@ -23,6 +31,40 @@ def write_study_note(study: optuna.Study, note: str) -> None:
         return
     write_note(study, note)
     study._storage.set_study_system_attr(study._study_id, WRITTEN, True)
+
+
+def with_basis(note: str, basis: str) -> str:
+    """A note that tells what it rests on, so that `bases` and `replace_note` can find it."""
+    return f"{note}\n[//]: # (tmsearch: {len(note)} {basis})\n"
+
+
+def bases(study: optuna.Study) -> Mapping[int, str]:
+    """The basis of each trial's note, by Optuna's id of the trial; not of notes without one."""
+    pieces: dict[int, dict[int, str]] = {}
+    attributes: Mapping[str, Any] = study._storage.get_study_system_attrs(study._study_id)
+    for key, text in attributes.items():
+        match = _PIECE.fullmatch(key)
+        if match:
+            pieces.setdefault(int(match[1]), {})[int(match[2])] = str(text)
+    known = {}
+    for trial_id, texts in pieces.items():
+        note = "".join(texts[index] for index in sorted(texts))
+        for match in _BASIS.finditer(note):
+            known[trial_id] = match[2]
+    return known
+
+
+def replace_note(trial: optuna.Trial, note: str, basis: str) -> None:
+    """Put a note in the place of the one that `with_basis` made; a person's words around it stay."""
+    from optuna_dashboard import get_note, save_note
+
+    text = get_note(trial)
+    matches = list(_BASIS.finditer(text))
+    if not matches:
+        return
+    line = matches[-1]
+    start = max(0, line.start() - int(line[1]))
+    save_note(trial, text[:start] + with_basis(note, basis) + text[line.end() :])
 
 
 def write_note(owner: optuna.Study | optuna.Trial, note: str) -> None:

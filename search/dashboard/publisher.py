@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import math
+import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import optuna
@@ -13,18 +13,20 @@ import sqlalchemy as sa
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search.dashboard.annotator import Annotator
+from search.dashboard.annotator import Annotator, UpdatingAnnotator
 from search.dashboard.artifacts import ArtifactFolder
-from search.dashboard.notes import set_value_name, write_note, write_study_note
-from search.errors import StorageUnavailableError, UserError
+from search.dashboard.frozen_trial import attributes, constraints, curve, final_state, published_name
+from search.dashboard.notes import bases, replace_note, set_value_name, with_basis, write_note, write_study_note
+from search.errors import StorageUnavailableError, UserError, first_line
+from search.imported import compares
 from search.optuna_logging import quiet_optuna
 from search.process_id import ProcessId
-from search.records import BAD_PARAMETERS, Configuration
-from search.samplers.optuna_space import MEMORY_CONSTRAINT, can_hold, to_distributions
+from search.records import IMPORTED, Configuration
+from search.samplers.optuna_space import can_hold, to_distributions
 from search.space.search_space import Space
 from search.storage.database import Storage
 from search.storage.ledger import Ledger
-from search.storage.reader import LEASE_SECONDS, clock, study_row
+from search.storage.reader import LEASE_SECONDS, is_current, study_row
 from search.storage.schema import configurations, studies
 
 # The user attribute that ties a trial to its configuration. Optuna's own number may differ: a trial that a person
@@ -32,7 +34,9 @@ from search.storage.schema import configurations, studies
 CONFIGURATION = "configuration"
 MARK = "tmsearch"  # the user attribute of a study that tmsearch published: the version that made it
 SUCCEEDS = "succeeds_trial"
-FACTOR = "{}_times_recommended"
+MARKED_AT_ONCE = 20  # configurations; what a kill leaves unmarked is compared again, and not written again
+MARKED_AFTER = 2.0  # seconds at the latest
+RENEWED_AFTER = LEASE_SECONDS / 4
 MANY = 20  # trials to annotate at once: it takes long enough to tell a person
 T = TypeVar("T")
 
@@ -53,6 +57,16 @@ class Publisher:
         self._notice = notice
         self._annotator = annotator
         self._process = ProcessId.current()
+        self._is_delay_reported = False
+        self._created: int | None = None  # Optuna's id of the trial that was made last
+
+    def report_delay(self, error: OSError) -> None:
+        """Tell once that files of the published study cannot be written: publishing waits, training does not."""
+        if not self._is_delay_reported:
+            self._is_delay_reported = True
+            where = f"{error.filename}: " if error.filename else ""
+            reason = f"{where}{error.strerror or first_line(error)}"
+            self._notice(f"{reason}; publishing to Optuna waits, training continues")
 
     def publish(self) -> bool:
         """Publish every configuration that changed. False: some may remain, as another worker is publishing."""
@@ -74,19 +88,62 @@ class Publisher:
                 if ended >= MANY:
                     self._notice(f"making notes, pictures and sounds of {ended} trials")
                 self._write_study_note(study, self._annotator)
-            for configuration in due:
-                if not self._lease(LEASE_SECONDS):
-                    return False  # it took so long that another worker publishes now
-                try:
-                    self._publish_trial(study, trials.get(configuration.number), configuration)
-                except optuna.exceptions.UpdateFinishedTrialError:
-                    return False  # a person finished it in the dashboard meanwhile: the next call makes a successor
-                self._mark_published(configuration)
+            if not self._update_notes(study, trials, history):
+                return False
+            if not self._publish_trials(study, trials, due):
+                return False
         finally:
             if self._annotator is not None:
                 self._annotator.close()
             self._lease(0.0)
             self._ledger.storage.close_optuna()
+        return True
+
+    def _publish_trials(
+        self, study: optuna.Study, trials: Mapping[int, FrozenTrial], due: Sequence[Configuration]
+    ) -> bool:
+        """Publish them, and record it a batch at a time: each record is a transaction. False: some remain."""
+        renewed = marked = time.monotonic()
+        batch: list[Configuration] = []
+        for configuration in due:
+            if time.monotonic() - renewed > RENEWED_AFTER:
+                if not self._lease(LEASE_SECONDS):
+                    return False  # it took so long that another worker publishes now
+                renewed = time.monotonic()
+            try:
+                self._publish_trial(study, trials.get(configuration.number), configuration)
+            except optuna.exceptions.UpdateFinishedTrialError:
+                self._mark_published(batch)
+                return False  # a person finished it in the dashboard meanwhile: the next call makes a successor
+            batch.append(configuration)
+            if len(batch) >= MARKED_AT_ONCE or time.monotonic() - marked > MARKED_AFTER:
+                self._mark_published(batch)
+                batch = []
+                marked = time.monotonic()
+        self._mark_published(batch)
+        return True
+
+    def _update_notes(
+        self, study: optuna.Study, trials: Mapping[int, FrozenTrial], history: Sequence[Configuration]
+    ) -> bool:
+        """Once all have ended, bring their notes up to what the study knows now. False: another worker publishes."""
+        annotator = self._annotator
+        if not isinstance(annotator, UpdatingAnnotator) or not all(trial.ended for trial in history):
+            return True
+        known = bases(study)
+        for configuration in history:
+            trial = trials.get(configuration.number)
+            if trial is None or configuration.published < configuration.revision:
+                continue
+            basis = annotator.basis(configuration)
+            if known.get(trial._trial_id, basis) == basis:
+                continue
+            if not self._lease(LEASE_SECONDS):
+                return False
+            make = functools.partial(annotator.annotate, configuration)
+            annotation = self._try_to_make(f"trial {configuration.number}", make)
+            if annotation is not None:
+                replace_note(optuna.Trial(study, trial._trial_id), annotation.note, basis)
         return True
 
     def finish(self) -> None:
@@ -109,7 +166,7 @@ class Publisher:
         try:
             changed = self._changed(history)
             if changed:
-                self._set_published(changed, 0)
+                self._set_published(dict.fromkeys(changed, 0))
         finally:
             self._lease(0.0)
         return True
@@ -128,8 +185,9 @@ class Publisher:
                 deleted.append(configuration.number)
             elif (
                 configuration.published == configuration.revision
+                and configuration.origin != IMPORTED
                 and trial.state.is_finished()
-                and trial.state != _final_state(configuration)
+                and trial.state != final_state(configuration)
             ):
                 finished_by_hand.append(configuration.number)
         if deleted:
@@ -139,30 +197,37 @@ class Publisher:
             self._notice(f"finished in the dashboard, continued from the ledger in a successor trial: {numbers}")
         return deleted + finished_by_hand
 
-    def _mark_published(self, configuration: Configuration) -> None:
-        self._set_published([configuration.number], configuration.revision)
+    def _mark_published(self, batch: Sequence[Configuration]) -> None:
+        self._set_published({configuration.number: configuration.revision for configuration in batch})
 
-    def _set_published(self, numbers: list[int], revision: int) -> None:
-        """Record which revision of these configurations Optuna has; 0: none."""
+    def _set_published(self, revisions: Mapping[int, int]) -> None:
+        """Record which revision of these configurations, by number, Optuna has; 0: none."""
+        if not revisions:
+            return
         study_id = sa.select(studies.c.id).where(studies.c.name == self._ledger.study).scalar_subquery()
+        is_configuration = configurations.c.number == sa.bindparam("of_number")
+        update = (
+            sa.update(configurations)
+            .where(configurations.c.study_id == study_id, is_configuration)
+            .values(published=sa.bindparam("to_revision"))
+        )
+        rows = [{"of_number": number, "to_revision": revision} for number, revision in revisions.items()]
         with self._ledger.storage.write() as connection:
-            connection.execute(
-                sa.update(configurations)
-                .where(configurations.c.study_id == study_id, configurations.c.number.in_(numbers))
-                .values(published=revision)
-            )
+            connection.execute(update, rows)
 
     def _lease(self, seconds: float) -> bool:
         """Become the study's only publisher for some seconds, or (0) stop being it. False: another worker is."""
         with self._ledger.storage.read() as connection:
-            if self._is_taken(connection):  # most times, with many workers: no writer waits for this
+            if self._is_taken(
+                study_row(connection, self._ledger.study)
+            ):  # most times, with many workers: no writer waits for this
                 return False
         with self._ledger.storage.write() as connection:
-            study_row(connection, self._ledger.study, lock=True)
-            if self._is_taken(connection):
+            row = study_row(connection, self._ledger.study, lock=True)
+            if self._is_taken(row):
                 return False
             publisher = str(self._process) if seconds else None
-            until = clock(connection) + seconds
+            until = float(row.now) + seconds
             connection.execute(
                 sa.update(studies)
                 .where(studies.c.name == self._ledger.study)
@@ -170,11 +235,10 @@ class Publisher:
             )
             return True
 
-    def _is_taken(self, connection: sa.Connection) -> bool:
-        """Whether another live worker is the publisher."""
-        row = study_row(connection, self._ledger.study)
+    def _is_taken(self, row: sa.Row[Any]) -> bool:
+        """Whether another live worker is the publisher, by the study's row."""
         holder = ProcessId.parse(row.publisher or "")
-        if not holder or holder == self._process or (row.publisher_until or 0) <= row.now:
+        if not holder or holder == self._process or not is_current(row.publisher_until, float(row.now)):
             return False
         return not holder.known_dead()
 
@@ -207,35 +271,42 @@ class Publisher:
 
     def _publish_trial(self, study: optuna.Study, trial: FrozenTrial | None, configuration: Configuration) -> None:
         """Create the configuration's trial or bring it to what the ledger says; a finished one gets a successor."""
-        final_state = _final_state(configuration)
+        target_state = final_state(configuration)
         if trial is None:
             trial_id = self._create(study, configuration, succeeds=None)
         elif not trial.state.is_finished():
             trial_id = trial._trial_id
-        elif trial.state == final_state and trial.intermediate_values == _curve(configuration):
+        elif trial.state == target_state and trial.intermediate_values == curve(configuration):
             return
+        elif configuration.origin == IMPORTED:
+            return  # published by an older version, with values that do not compare
         else:
             trial_id = self._create(study, configuration, succeeds=trial.number)
         self._write_attributes(trial_id, configuration)
-        if final_state is None:
+        if target_state is None:
             return
         if self._annotator is not None:
             self._annotate(study, trial_id, configuration, self._annotator)
         value = configuration.value
-        values = None if value is None or final_state == TrialState.FAIL else [value]
-        self._ledger.storage.optuna.set_trial_state_values(trial_id, final_state, values)
+        values = None if value is None or target_state == TrialState.FAIL else [value]
+        if configuration.rungs and not compares(configuration, configuration.rungs[-1]):
+            values = None
+        self._ledger.storage.optuna.set_trial_state_values(trial_id, target_state, values)
 
     def _write_attributes(self, trial_id: int, configuration: Configuration) -> None:
-        """Write the values, attributes and constraints that the trial lacks."""
+        """Write the values, attributes and constraints that the trial lacks: one made just now has all of them."""
+        if trial_id == self._created:
+            self._created = None  # what changes from now on is to be written
+            return
         storage = self._ledger.storage.optuna
         trial = storage.get_trial(trial_id)
-        for step, value in _curve(configuration).items():
+        for step, value in curve(configuration).items():
             if step not in trial.intermediate_values:
                 storage.set_trial_intermediate_value(trial_id, step, value)
         for key, attribute in attributes(configuration).items():
             if trial.user_attrs.get(key) != attribute:
                 storage.set_trial_user_attr(trial_id, key, attribute)
-        for key, constraint in _constraints(configuration).items():
+        for key, constraint in constraints(configuration).items():
             if key not in trial.system_attrs:
                 storage.set_trial_system_attr(trial_id, key, constraint)
 
@@ -250,7 +321,10 @@ class Publisher:
         annotation = self._try_to_make(f"trial {configuration.number}", lambda: annotator.annotate(configuration))
         if annotation is not None:
             ArtifactFolder(self._ledger.storage, self._ledger.record()).upload(trial_id, annotation.attachments)
-            write_note(optuna.Trial(study, trial_id), annotation.note)
+            note = annotation.note
+            if isinstance(annotator, UpdatingAnnotator):
+                note = with_basis(note, annotator.basis(configuration))
+            write_note(optuna.Trial(study, trial_id), note)
 
     def _try_to_make(self, subject: str, make: Callable[[], T]) -> T | None:
         """What the annotator made; None, and a notice, where it failed: a search must not end for want of a picture."""
@@ -274,9 +348,11 @@ class Publisher:
             params=params,
             distributions=ranges,
             user_attrs=user_attrs,
-            intermediate_values=_curve(configuration),
+            intermediate_values=curve(configuration),
+            system_attrs=dict(constraints(configuration)),
         )
-        return self._ledger.storage.optuna.create_new_trial(study._study_id, template_trial=template)
+        self._created = self._ledger.storage.optuna.create_new_trial(study._study_id, template_trial=template)
+        return self._created
 
     def _params(self, configuration: Configuration) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
         """Searched values and their ranges, by the names that the published study has for them."""
@@ -290,11 +366,6 @@ class Publisher:
             params[published] = configuration.drawn[name]
             ranges[published] = distribution
         return params, ranges
-
-
-def published_name(space: Space, name: str) -> str:
-    """A knob as the published study names it: a factor on the recommended value has a name that says so."""
-    return FACTOR.format(name) if getattr(space.search[name], "times", None) else name
 
 
 def is_own(storage: Storage, name: str) -> bool:
@@ -319,42 +390,6 @@ def _is_own(study: optuna.Study) -> bool:
     """Whether tmsearch made this study: it bears its mark, or is as empty as a kill after its creation leaves it."""
     attributes = study.user_attrs
     return MARK in attributes or not (set(attributes) - {"space", "fingerprint"} or study.get_trials(deepcopy=False))
-
-
-def _curve(configuration: Configuration) -> dict[int, float]:
-    return {step: value for step, value in configuration.curve.items() if math.isfinite(value)}
-
-
-def _final_state(configuration: Configuration) -> TrialState | None:
-    """The state in which Optuna shows a configuration that has ended; None while it has not."""
-    if not configuration.ended:
-        return None
-    if configuration.state == "failed" and configuration.failure not in BAD_PARAMETERS:
-        return TrialState.FAIL
-    return TrialState.COMPLETE if configuration.state == "finished" else TrialState.PRUNED
-
-
-def _constraints(configuration: Configuration) -> Mapping[str, float]:
-    """Optuna's constraints as system attributes, above 0 where infeasible: a configuration that memory cannot hold."""
-    if configuration.failure != "oom":
-        return {}
-    probe = create_trial(state=TrialState.RUNNING)
-    probe.set_constraint(MEMORY_CONSTRAINT, 1.0)
-    return dict(probe.system_attrs)
-
-
-def attributes(configuration: Configuration) -> Mapping[str, Any]:
-    """What a dashboard shows of a trial beside its parameters: resolved values, costs, steps, reason of the end."""
-    shown: dict[str, Any] = {"origin": configuration.origin, "steps": configuration.steps}
-    shown.update(configuration.params or {})
-    for key, value in configuration.metrics.items():
-        if isinstance(value, (int, float, str, bool)) and not key.endswith("_seconds"):
-            shown[key] = value
-    for cost in ("train_seconds", "eval_seconds"):
-        shown[cost] = round(configuration.total(cost), 3)
-    if configuration.ended and configuration.reason:
-        shown["reason"] = configuration.reason
-    return shown
 
 
 def _listed(numbers: list[int]) -> str:

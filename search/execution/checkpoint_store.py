@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import uuid
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 from search.errors import UserError, first_line
 from search.paths import CHECKPOINTS, PENDING_PREFIX, claim_folder
@@ -32,13 +34,25 @@ class CheckpointStore:
         import fsspec
 
         try:
-            self._file_system, root = fsspec.core.url_to_fs(url)
+            fsspec.get_filesystem_class(fsspec.core.split_protocol(url)[0] or "file")
         except (ValueError, ImportError) as error:
             raise UserError(f"TMSEARCH_CHECKPOINTS: cannot store checkpoints there: {first_line(error)}") from None
-        self._study_root = f"{root.rstrip('/')}/{study}"
-        self._root = f"{self._study_root}/trials"
+        self._url = url
+        self._study = study
         self._notice = notice
         self._is_failure_reported = False
+
+    @functools.cached_property
+    def _location(self) -> tuple[Any, str]:
+        """The file system and the path of the study there; raises what it raises where it does not answer."""
+        import fsspec
+
+        file_system, root = fsspec.core.url_to_fs(self._url)
+        return file_system, f"{root.rstrip('/')}/{self._study}"
+
+    @property
+    def _file_system(self) -> Any:
+        return self._location[0]
 
     def fetch(self, number: int, folder: Path) -> None:
         """Copy the checkpoints of trial `number` that are missing in `folder`, the trial's own, into it."""
@@ -79,10 +93,10 @@ class CheckpointStore:
     def clear(self) -> None:
         """Remove all that is stored of the study."""
         with self._reporting_failure("checkpoints of the study are left there"):
-            self._remove(self._study_root)
+            self._remove(self._location[1])
 
     def _path_of(self, number: int) -> str:
-        return f"{self._root}/{number:04d}/{CHECKPOINTS}"
+        return f"{self._location[1]}/trials/{number:04d}/{CHECKPOINTS}"
 
     def _stored_names(self, number: int) -> set[str]:
         """claim-000001/step-000040, ... of one trial."""

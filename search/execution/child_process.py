@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from search.errors import EngineError
-from search.execution import messages, wire
+from search.execution import log_file, messages, wire
 from search.execution.messages import (
     Checked,
     CheckJob,
@@ -27,22 +27,32 @@ from search.execution.messages import (
     Tested,
     TestJob,
 )
+from search.execution.watchdog import Watchdog, minutes
 from search.execution.wire import MessageError
 
 # Signals by which a person, a scheduler or a shutdown asks a process to end: no fault of the process.
 TERMINATION_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 CLOSE_SECONDS = 10.0  # for a process to exit once its standard input is closed
+KILL_SECONDS = 30.0  # for a process to be gone after SIGKILL; one that is stuck in a driver stays
+_LAST_LINES_SECONDS = 2.0  # for the last lines of a process that has exited
+JOB_SECONDS = 12 * 3600.0  # of a job that shows no signs of life on the way: a check may fetch a large dataset
 _STDERR_LINES = 200  # kept for error messages
+_STDERR_LINE_LENGTH = 10_000  # characters; a longer line is cut into lines
 # The training process never speaks to the database.
 _SUPERVISOR_SECRETS = ("TMSEARCH_STORAGE", "PGPASSWORD")
 
 
 class ChildExitError(EngineError):
-    """The process ended without an answer; `code` is subprocess's, negative for a signal."""
+    """The process ended without an answer; `code` is subprocess's, negative for a signal.
 
-    def __init__(self, code: int) -> None:
-        super().__init__(f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}")
+    `reason` says why this program ended it.
+    """
+
+    def __init__(self, code: int, reason: str = "") -> None:
+        ending = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        super().__init__(reason or ending)
         self.code = code
+        self._reason = reason
 
     @property
     def was_terminated(self) -> bool:
@@ -50,7 +60,8 @@ class ChildExitError(EngineError):
 
     @property
     def was_killed(self) -> bool:
-        return self.code == -signal.SIGKILL
+        """By somebody else: not for what it did."""
+        return self.code == -signal.SIGKILL and not self._reason
 
 
 class ChildProcess:
@@ -60,16 +71,23 @@ class ChildProcess:
         command: starts the process.
         log: file that its stderr is appended to.
         environment: defaults; variables that a person has set take precedence.
+        silence_seconds: how long it may show no sign of life during a job, 0 for no limit; None: by its own pace.
     """
 
     def __init__(
-        self, command: Sequence[str], log: Path | None = None, environment: Mapping[str, str] | None = None
+        self,
+        command: Sequence[str],
+        log: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        silence_seconds: float | None = None,
     ) -> None:
         self._command = list(command)
         self._environment = dict(environment or {})
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
         self._lines: queue.Queue[bytes | None] = queue.Queue()
+        self._outgoing: queue.Queue[bytes | None] = queue.Queue()
+        self.silence_seconds = silence_seconds
         self.stderr_lines: collections.deque[str] = collections.deque(maxlen=_STDERR_LINES)
 
     @property
@@ -81,16 +99,16 @@ class ChildProcess:
         self._log = log
 
     def send(self, message: Mapping[str, Any]) -> None:
-        """Send one message; starts the process if it does not run. Raises MessageError where it cannot be sent."""
+        """Send one message; starts the process if it does not run. Raises MessageError where it cannot be sent.
+
+        Returns at once, also where the process does not read it.
+        """
         line = wire.encode(message)
         if self._process is None or self._process.poll() is not None:
+            self.kill()  # what an ended one has started
             self._start()
-        assert self._process is not None
-        assert self._process.stdin is not None
         # If the process has died meanwhile, the next `receive` reports it.
-        with contextlib.suppress(OSError):
-            self._process.stdin.write(line)
-            self._process.stdin.flush()
+        self._outgoing.put(line)
 
     def send_job(self, job: Job) -> Failure | None:
         """Send a job; a Failure where it cannot be sent."""
@@ -104,19 +122,31 @@ class ChildProcess:
         """The process's next message; None if none came within `timeout` seconds.
 
         Raises:
-            ChildExitError: the process has ended.
+            ChildExitError: the process has ended, or it closed its output and was ended for that.
             MessageError: the message cannot be read.
         """
+        line: bytes | None = None
         try:
             line = self._lines.get(timeout=timeout)
         except queue.Empty:
-            return None
+            if self._process is None or self._process.poll() is None:
+                return None
+            # It has exited, and a process that it started may hold its output open: no end of that will come.
+            with contextlib.suppress(queue.Empty):
+                line = self._lines.get(timeout=_LAST_LINES_SECONDS)
         if line is not None:
             return wire.decode(line)
+        raise self._exit_error()
+
+    def _exit_error(self) -> ChildExitError:
+        """How the process ended; one that has closed its output and lives is killed."""
         assert self._process is not None
-        code = self._process.wait()
-        self._process = None
-        raise ChildExitError(code)
+        try:
+            error = ChildExitError(self._process.wait(timeout=CLOSE_SECONDS))
+        except subprocess.TimeoutExpired:
+            error = ChildExitError(-signal.SIGKILL, "it closed its output without an answer, and was killed")
+        self.kill()
+        return error
 
     def event(self, timeout: float) -> Event | None:
         """As `receive`, for a training process. One whose message cannot be read is killed: a Failure."""
@@ -130,26 +160,30 @@ class ChildProcess:
             return Failure("bug", reason)
 
     def kill(self) -> None:
-        """End the process now. What it has saved is on disk."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
+        """End the process and those that it started now. What it has saved is on disk."""
+        process = self._process
         self._process = None
+        self._outgoing.put(None)
+        if process is None:
+            return
+        with contextlib.suppress(OSError):  # none of its group is left
+            os.killpg(process.pid, signal.SIGKILL)
+        # After a process that not even SIGKILL ends, as one in a driver's call, the next one is started beside it.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=KILL_SECONDS)
 
     def close(self) -> None:
         """Let the process exit by closing its standard input."""
-        if self._process is None or self._process.poll() is not None:
+        if self._process is None:
             return
-        assert self._process.stdin is not None
-        with contextlib.suppress(OSError):
-            self._process.stdin.close()
-        try:
+        self._outgoing.put(None)
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=CLOSE_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.kill()
+        self.kill()
 
     def _start(self) -> None:
         self._lines = queue.Queue()
+        self._outgoing = queue.Queue()
         inherited = {name: value for name, value in os.environ.items() if name not in _SUPERVISOR_SECRETS}
         self._process = subprocess.Popen(
             self._command,
@@ -160,36 +194,60 @@ class ChildProcess:
             start_new_session=True,
             env={**self._environment, **inherited},
         )
+        assert self._process.stdin is not None
         assert self._process.stdout is not None
         assert self._process.stderr is not None
+        threading.Thread(target=_write_lines, args=(self._process.stdin, self._outgoing), daemon=True).start()
         threading.Thread(target=_queue_lines, args=(self._process.stdout, self._lines), daemon=True).start()
         threading.Thread(target=self._read_stderr, args=(self._process.stderr,), daemon=True).start()
 
     def _read_stderr(self, stream: BinaryIO) -> None:
-        for line in io.TextIOWrapper(stream, encoding="utf-8", errors="replace"):
+        lines = io.TextIOWrapper(stream, encoding="utf-8", errors="replace")
+        while line := lines.readline(_STDERR_LINE_LENGTH):
             self._record_stderr(line)
 
     def _record_stderr(self, line: str) -> None:
         self.stderr_lines.append(line.rstrip("\n"))
         if self._log is not None:
-            with contextlib.suppress(OSError), self._log.open("a", encoding="utf-8") as log:
-                log.write(line)
+            log_file.append(self._log, line)
 
 
 def _queue_lines(stream: BinaryIO, lines: queue.Queue[bytes | None]) -> None:
     """Put the stream's lines on the queue, None at its end."""
-    for line in wire.read_lines(stream):
-        lines.put(line)
-    lines.put(None)
+    try:
+        for line in wire.read_lines(stream):
+            lines.put(line)
+    finally:
+        lines.put(None)
+
+
+def _write_lines(stream: BinaryIO, lines: queue.Queue[bytes | None]) -> None:
+    """Write the queue's lines until None comes, then close the stream; may block for ever, in its own thread."""
+    with contextlib.suppress(OSError):
+        while (line := lines.get()) is not None:
+            stream.write(line)
+            stream.flush()
+    with contextlib.suppress(OSError):
+        stream.close()
 
 
 def run_job(child: ChildProcess, job: CheckJob | TestJob) -> Checked | Tested | Failure:
-    """Run a job that belongs to no segment and return its answer. Raises ChildExitError."""
+    """Run a job that belongs to no segment and return its answer.
+
+    Raises:
+        ChildExitError: the process ended, or took longer than its limit and was ended for that.
+    """
     failure = child.send_job(job)
     if failure:
         return failure
+    watchdog = Watchdog(JOB_SECONDS if child.silence_seconds is None else child.silence_seconds)
     while True:
         event = child.event(timeout=1.0)
+        if event is not None:
+            watchdog.sign()
+        if watchdog.is_hung():
+            child.kill()
+            raise ChildExitError(-signal.SIGKILL, f"no sign of life for {minutes(watchdog.silence)}, it was killed")
         if isinstance(event, Checked | Tested | Failure):
             return event
         if isinstance(event, SegmentResult | SegmentStopped):

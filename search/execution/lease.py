@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from search.errors import EngineError, StorageUnavailableError
-from search.execution.child_process import ChildProcess
+from search.execution.child_process import ChildExitError, ChildProcess
 from search.execution.messages import (
+    Alive,
     Fact,
     JobAnswer,
     PassingEvent,
@@ -21,12 +22,15 @@ from search.execution.messages import (
     SegmentStopped,
     StopRequest,
 )
+from search.execution.watchdog import Watchdog, minutes
 from search.records import Claim
 from search.storage.reader import LEASE_SECONDS
 from search.storage.retry import RetryingLedger
 
 RENEW_SECONDS = LEASE_SECONDS / 10
 _EVENT_SECONDS = 0.2  # between looks at interrupts and deadline
+BESIDE_SECONDS = 1800.0  # for something beside the training, such as a copy of a checkpoint
+_STOP_SECONDS = 60.0  # for it to end once the worker is asked to stop
 
 
 class Listener(Protocol):
@@ -46,15 +50,21 @@ class Listener(Protocol):
 
 @dataclass
 class Interrupts:
-    """What signals ask for: `stop` finishes the step and saves a checkpoint, `leave` exits at once."""
+    """What signals ask for: `stop` finishes the step and saves a checkpoint, `leave` exits at once.
+
+    `on_leave` ends waits that would keep the program from leaving; it is called in a signal's handler.
+    """
 
     stop: bool = False
     leave: bool = False
+    on_leave: Callable[[], None] | None = None
 
     def signal(self) -> None:
         """The first signal sets `stop`, the second `leave`."""
         self.leave = self.stop
         self.stop = True
+        if self.leave and self.on_leave is not None:
+            self.on_leave()
 
     @contextmanager
     def handle_signals(self) -> Iterator[None]:
@@ -105,7 +115,7 @@ class ClaimedSegment:
 
         Raises:
             LeaseLostError: another worker holds the claim now.
-            ChildExitError: the training process ended.
+            ChildExitError: the training process ended, or showed no sign of life for too long and was ended.
         """
         failure = self._child.send_job(job)
         if failure:
@@ -113,8 +123,10 @@ class ClaimedSegment:
         is_progress_recorded = False
         is_stopping = False
         renewed = time.monotonic()
+        watchdog = Watchdog(self._child.silence_seconds)
         while True:
             event = self._child.event(timeout=_EVENT_SECONDS)
+            self._watch(watchdog, event is not None)
             if isinstance(event, PassingEvent):
                 self._pass_on(event)
             elif event is not None:
@@ -134,21 +146,54 @@ class ClaimedSegment:
                 self._child.send(StopRequest().to_json())
                 self._listener.notice("finishing the step, then saving (Ctrl-C again leaves at once)")
 
-    def run_beside(self, call: Callable[[], None]) -> None:
-        """Run something long in a thread while the lease is renewed. Raises LeaseLostError."""
+    def _watch(self, watchdog: Watchdog, is_alive: bool) -> None:
+        """End a training process that hangs, as in a call of its GPU. Raises ChildExitError."""
+        if is_alive:
+            watchdog.sign()
+        elif watchdog.is_hung():
+            self._child.kill()
+            reason = f"no sign of life for {minutes(watchdog.silence)}, it was killed (TMSEARCH_WATCHDOG)"
+            raise ChildExitError(-signal.SIGKILL, reason)
+        elif watchdog.warns():
+            self._listener.notice(
+                f"trial {self._claim.number}: no sign of life for {minutes(watchdog.silence)}; the training process "
+                f"is killed and started again after {minutes(watchdog.limit)} (TMSEARCH_WATCHDOG)"
+            )
+
+    def run_beside(self, call: Callable[[], None], purpose: str, interrupts: Interrupts) -> bool:
+        """Run something long in a thread while the lease is renewed; whether it ended in time.
+
+        It is left to itself after BESIDE_SECONDS, and sooner where the worker is asked to stop.
+
+        Raises:
+            LeaseLostError: another worker holds the claim now.
+        """
         thread = threading.Thread(target=call, daemon=True)
         thread.start()
+        until = time.monotonic() + BESIDE_SECONDS
+        stop_until = 0.0  # when the worker was asked to stop, and a little later
+        renewed = time.monotonic()
         while True:
-            thread.join(RENEW_SECONDS)
+            thread.join(_EVENT_SECONDS)
             if not thread.is_alive():
-                return
-            self._renew()
+                return True
+            if interrupts.stop:
+                stop_until = stop_until or time.monotonic() + _STOP_SECONDS
+                until = min(until, stop_until)
+            if interrupts.leave or time.monotonic() > until:
+                self._listener.notice(f"trial {self._claim.number}: {purpose} did not end in time; it is left out")
+                return False
+            if time.monotonic() - renewed > RENEW_SECONDS:
+                self._renew()
+                renewed = time.monotonic()
 
     def _pass_on(self, event: PassingEvent) -> None:
         """Record an event that is not the answer, and tell the listener."""
         if isinstance(event, ProgressEvent):
             self._progress = event
             self._listener.progress(self._claim.number, event)
+        elif isinstance(event, Alive):
+            return
         elif isinstance(event, Fact):
             self._ledger.add_fact(event.key, event.value)
             self._listener.fact(event.key, event.value)

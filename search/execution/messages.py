@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal, Self, get_args
 
 from search.execution.wire import MessageError
 
-FailureKind = Literal["diverged", "oom", "disk", "input", "bug"]
+FailureKind = Literal["diverged", "oom", "disk", "machine", "input", "bug"]
 
 
 # How a value of each declared type looks in JSON, and what to call it. Exact types, as true and false are not integers.
@@ -133,7 +133,7 @@ class TestJob(_TrialJob):
 class CheckJob(_Message):
     """Load the data and look at the models.
 
-    `candidates` holds one set of parameters for each model; `measure` asks for the machine's rate.
+    `candidates` holds sets of parameters, at least one for each model; `measure` asks for the machine's rate.
     """
 
     job: ClassVar[str] = "check"
@@ -170,6 +170,13 @@ class ProgressEvent(_Event):
         """Without what is not known."""
         present = {name: value for name, value in vars(self).items() if value is not None}
         return {"event": self.event, **present}
+
+
+@dataclass(frozen=True)
+class Alive(_Event):
+    """A sign of life where no step ends, such as between two batches of an evaluation."""
+
+    event: ClassVar[str] = "alive"
 
 
 @dataclass(frozen=True)
@@ -261,14 +268,23 @@ class Failure(_Event):
 
 
 Job = SegmentJob | CheckJob | TestJob
-PassingEvent = ProgressEvent | Fact | Limit
+PassingEvent = ProgressEvent | Alive | Fact | Limit
 JobAnswer = SegmentResult | Checked | Tested | SegmentStopped | Failure
 Event = PassingEvent | JobAnswer
 
 _JOBS: dict[str, type[Job]] = {kind.job: kind for kind in (SegmentJob, CheckJob, TestJob)}
-_EVENTS: dict[str, type[Event]] = {
-    kind.event: kind for kind in (ProgressEvent, Fact, Limit, SegmentResult, Checked, Tested, SegmentStopped, Failure)
-}
+_EVENT_KINDS: tuple[type[Event], ...] = (
+    ProgressEvent,
+    Alive,
+    Fact,
+    Limit,
+    SegmentResult,
+    Checked,
+    Tested,
+    SegmentStopped,
+    Failure,
+)
+_EVENTS: dict[str, type[Event]] = {kind.event: kind for kind in _EVENT_KINDS}
 
 
 def job_from_json(message: Mapping[str, Any]) -> Job | StopRequest:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from search.dashboard.annotator import Annotator
 from search.dashboard.background import BackgroundPublisher
 from search.dashboard.publisher import Publisher
-from search.errors import RunError, StorageUnavailableError, UserError
+from search.errors import MachineError, RepeatedDrawError, RunError, StorageUnavailableError, UserError
 from search.execution import checkpoint_gc, lease
 from search.execution.checkpoint_store import CheckpointStore
 from search.execution.child_process import ChildExitError, ChildProcess
@@ -21,8 +22,8 @@ from search.execution.messages import Failure, JobAnswer, SegmentJob, SegmentRes
 from search.imported import without_imported
 from search.paths import trial_folder
 from search.process_id import ProcessId
-from search.records import CRASHES_ALLOWED, KILLS_ALLOWED, Claim
-from search.samplers import sampler
+from search.records import CRASHES_ALLOWED, KILLS_ALLOWED, Claim, Configuration
+from search.samplers import repeats, sampler
 from search.schedulers import scheduler
 from search.space.knobs import Knob
 from search.space.search_space import Space
@@ -32,6 +33,10 @@ from search.storage.retry import Retry, RetryingLedger
 
 POLL_SECONDS = 1.0  # how often a worker with nothing to claim looks again
 _SLEEP_SECONDS = 0.05  # between looks at interrupts meanwhile
+_REMOVE_SECONDS = 60.0  # for the removal of checkpoints from the store
+_FETCH = "copying its checkpoint from TMSEARCH_CHECKPOINTS"
+_STORE = "copying its checkpoint to TMSEARCH_CHECKPOINTS"
+_MACHINE_FAILURES = ("disk", "machine")  # concern this machine alone
 
 Outcome = Literal["done", "stopped", "interrupted", "timeout"]
 
@@ -85,7 +90,7 @@ class Worker:
         self._process_id = ProcessId.current()
         self._background_publisher = BackgroundPublisher(Publisher(ledger, space, listener.notice, annotator))
         self._seed = ledger.record().seed
-        self._is_disk_full = False  # and the last segment failed for it
+        self._has_machine_failed = False  # in the last segment
         self._removed_from_store: set[int] = set()  # numbers of ended trials
 
     def run(self, interrupts: Interrupts, deadline: float = math.inf) -> Outcome:
@@ -142,7 +147,7 @@ class Worker:
             if outcome is not None:
                 return outcome
             if not is_wait_announced:
-                self._listener.notice("waiting for other workers of this study")
+                self._listener.notice("idle: what is left runs in other workers of this study")
                 is_wait_announced = True
             self._pause()
 
@@ -178,8 +183,18 @@ class Worker:
         if self._checkpoint_store is not None:
             ended = {trial.number for trial in self._ledger.history() if trial.ended}
             ended -= self._removed_from_store
-            self._checkpoint_store.remove(ended | set(removed))
             self._removed_from_store |= ended
+            self._remove_from_store(self._checkpoint_store, ended | set(removed))
+
+    def _remove_from_store(self, store: CheckpointStore, numbers: set[int]) -> None:
+        """In a thread: a store that does not answer holds nobody up."""
+        if not numbers:
+            return
+        thread = threading.Thread(target=store.remove, args=(numbers,), daemon=True)
+        thread.start()
+        until = time.monotonic() + _REMOVE_SECONDS
+        while thread.is_alive() and time.monotonic() < until and not self._interrupts.leave:
+            thread.join(_SLEEP_SECONDS)
 
     def _run_claim(self, claim: Claim) -> None:
         try:
@@ -202,7 +217,9 @@ class Worker:
         store = self._checkpoint_store
         segment = ClaimedSegment(claim, self._ledger, self._child, self._listener, self._sign_in)
         if store is not None and claim.token > 1:
-            segment.run_beside(lambda: store.fetch(claim.number, folder))
+            segment.run_beside(lambda: store.fetch(claim.number, folder), _FETCH, self._interrupts)
+            if self._interrupts.stop:
+                return SegmentStopped(None)
         job = SegmentJob(
             number=claim.number,
             token=claim.token,
@@ -216,7 +233,7 @@ class Worker:
         )
         answer = segment.run(job, self._interrupts, self._deadline)
         if store is not None and claim.last_step < self._scheduler_config.rungs[-1]:
-            segment.run_beside(lambda: store.store(claim.number, folder, claim.token))
+            segment.run_beside(lambda: store.store(claim.number, folder, claim.token), _STORE, self._interrupts)
         return answer
 
     def _handle_lost_lease(self, claim: Claim, consequence: str) -> None:
@@ -259,24 +276,42 @@ class Worker:
             return claim
         position = sum(trial.number < claim.number for trial in without_imported(claim.history))
         start = self._space.start[position] if position < len(self._space.start) else None
-        drawn = sampler.draw(
+        given = self._space.drawn_from_start(start, self._knobs) if start else None
+        origin = "start" if start else "sampled"
+        taken = claim.history
+        while True:
+            drawn = self._draw(claim, given, taken)
+            params = self._space.resolve(drawn, self._knobs)
+            try:
+                is_held = self._ledger.set_params(dataclasses.replace(claim, history=taken), drawn, params, origin)
+                break
+            except RepeatedDrawError:
+                taken = tuple(trial for trial in self._ledger.history() if trial.number != claim.number)
+        if not is_held:
+            raise LeaseLostError
+        self._notice_repeat(claim, drawn, taken)
+        return dataclasses.replace(claim, drawn=drawn, params=params)
+
+    def _draw(self, claim: Claim, given: Mapping[str, Any] | None, taken: Sequence[Configuration]) -> Mapping[str, Any]:
+        return sampler.draw(
             self._space.search,
             claim.history,
             seed=self._seed,
             number=claim.number,
             last_rung=self._scheduler_config.last_rung,
             sampler=self._space.budget.sampler,
-            given=self._space.drawn_from_start(start, self._knobs) if start else None,
+            given=given,
+            taken=taken,
         )
-        params = self._space.resolve(drawn, self._knobs)
-        origin = "start" if start else "sampled"
-        if not self._ledger.set_params(claim, drawn, params, origin):
-            raise LeaseLostError
-        return dataclasses.replace(claim, drawn=drawn, params=params)
+
+    def _notice_repeat(self, claim: Claim, drawn: Mapping[str, Any], taken: Sequence[Configuration]) -> None:
+        original = repeats.repeated_trial(taken, drawn)
+        if original is not None:
+            self._listener.notice(f"trial {claim.number}: {repeats.reason(self._space.search, original)}")
 
     def _handle_answer(self, claim: Claim, answer: JobAnswer) -> None:
-        if not (isinstance(answer, Failure) and answer.failure == "disk"):
-            self._is_disk_full = False
+        if not (isinstance(answer, Failure) and answer.failure in _MACHINE_FAILURES):
+            self._has_machine_failed = False
         if isinstance(answer, SegmentStopped):
             self._ledger.release(claim)
         elif isinstance(answer, SegmentResult):
@@ -304,19 +339,22 @@ class Worker:
     def _give_up(self, claim: Claim, failure: Failure) -> None:
         """Stop the study for bad data or a bug, which would fail every trial; the claimed one is kept to be run.
 
-        A full disk concerns this machine alone: the worker tries once more, then leaves.
+        A full disk or a limit concerns this machine alone: the worker tries once more, then leaves.
         """
         reason = f"trial {claim.number}: {failure.reason}"
         if not self._ledger.release(claim, failure.reason):
             # Two workers at one checkpoint explain it: neither a bug nor a full disk.
             self._handle_lost_lease(claim, f"and it ended: {failure.reason}")
             return
-        if failure.failure == "disk" and not self._is_disk_full:
-            self._is_disk_full = True
+        log = self._folder / "worker.log"
+        if failure.failure in _MACHINE_FAILURES:
+            if self._has_machine_failed:
+                raise MachineError(f"{reason}; this worker leaves, the details are in {log}")
+            self._has_machine_failed = True
+            self._child.kill()  # a library that was loaded in part for want of memory stays so
             self._listener.notice(f"{reason}; it is tried once more")
             return
-        if failure.failure != "disk":
-            self._ledger.request_stop(reason)
+        self._ledger.request_stop(reason)
         if failure.failure == "input":
             raise UserError(failure.reason)
-        raise RunError(f"{reason}; the details are in {self._folder / 'worker.log'}")
+        raise RunError(f"{reason}; the details are in {log}")

@@ -16,7 +16,7 @@ from search.execution.launchers import Launcher, WorkerHandle
 from search.execution.lease import Interrupts
 from search.execution.monitor import Monitor
 from search.execution.worker import Outcome
-from search.exit_codes import BAD_INPUT, DONE, INTERRUPTED
+from search.exit_codes import BAD_INPUT, DONE, INTERRUPTED, MACHINE
 from search.records import StudyRecord
 from search.storage.ledger import Ledger
 from search.storage.retry import Retry
@@ -82,6 +82,7 @@ class WorkerPool:
         self._is_killing = False
         self._monitored = -math.inf  # time.monotonic() of the last look
         self._input_problem: str | None = None  # what a worker reported that a person has to fix
+        self._machine_problem: str | None = None  # for which a worker left
         self._all_ended_since = math.inf
 
     def run(self, interrupts: Interrupts, deadline: float = math.inf) -> Outcome:
@@ -162,6 +163,11 @@ class WorkerPool:
             # A person has to fix it: no worker starts anything more, and those at work save.
             slot.is_closed = True
             self._input_problem = last_line.removeprefix("tmsearch: ")
+        elif code == MACHINE:
+            # It has tried again itself; the others continue.
+            slot.is_closed = True
+            self._machine_problem = last_line.removeprefix("tmsearch: ")
+            self._notice(f"worker {slot.number} leaves: {self._machine_problem}")
         else:
             self._handle_death(slot, code, last_line)
 
@@ -232,4 +238,6 @@ class WorkerPool:
             return "done"
         if time.monotonic() >= deadline or math.isfinite(deadline):
             return "timeout"
+        if self._machine_problem is not None:
+            raise RunError(self._machine_problem)
         raise RunError(f"{record.name}: no worker could run; their output is in the study's workers folder")

@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from search.imported import rescale_imported
 from search.optuna_logging import quiet_optuna
 from search.records import BAD_PARAMETERS, Configuration
-from search.samplers import gp
+from search.samplers import gp, repeats
 from search.samplers.optuna_space import MEMORY_CONSTRAINT, can_hold_all, to_distributions
 from search.space import budget, encoding
 from search.space.distributions import Range
@@ -39,11 +39,16 @@ class _Request:
     number: int
     last_rung: int
     given: Mapping[str, Any]
+    is_taken: repeats.IsTaken
 
     @property
     def trial_seed(self) -> int:
         """An independent seed for each trial."""
         return _derived_seed(self.seed, self.number)
+
+    def is_repeat(self, drawn: Mapping[str, Any]) -> bool:
+        """Whether the study has a trial of these values, those that are given in their places."""
+        return self.is_taken({**drawn, **self.given})
 
 
 def draw(
@@ -55,8 +60,11 @@ def draw(
     last_rung: int,
     sampler: str = budget.SAMPLERS[0],
     given: Mapping[str, Any] | None = None,
+    taken: Sequence[Configuration] | None = None,
 ) -> dict[str, Any]:
     """Values for every searched knob of a new trial; equal arguments give equal values in any process.
+
+    They are not those of a trial that the study has, unless the space is used up or all of them are given.
 
     Args:
         search: the ranges to draw from, by knob.
@@ -66,12 +74,17 @@ def draw(
         last_rung: the step at which a training is complete.
         sampler: one of budget.SAMPLERS.
         given: values that are fixed for this trial; they are returned as they are.
+        taken: the trials that the draw must not repeat; None: those of the history.
     """
     if not search:
         return {}
     fixed = given or {}
-    request = _Request(search, rescale_imported(history), seed, number, last_rung, fixed)
-    return {**SAMPLERS[sampler](request), **fixed}
+    is_taken = repeats.taken_by(history if taken is None else taken)
+    request = _Request(search, rescale_imported(history), seed, number, last_rung, fixed, is_taken)
+    drawn = {**SAMPLERS[sampler](request), **fixed}
+    if set(fixed) == set(search) or not request.is_taken(drawn):
+        return drawn
+    return repeats.unused(search, fixed, request.is_taken, request.trial_seed) or drawn
 
 
 def _derived_seed(seed: int, number: int) -> int:
@@ -99,7 +112,7 @@ def _guided(request: _Request) -> dict[str, Any]:
             if trial.drawn is None or can_hold_all(distributions, trial.drawn):
                 history.append(trial)
         random = np.random.default_rng(request.trial_seed)
-        drawn = gp.draw(request.search, history, request.last_rung, random)
+        drawn = gp.draw(request.search, history, request.last_rung, random, request.is_repeat)
         if drawn:
             return drawn
     return _quasi_random(request)

@@ -15,6 +15,8 @@ from search.space.knobs import Knob, check, check_keys
 
 # search.samplers.sampler has them, and takes a second to import; the default first.
 SAMPLERS = ("guided", "tpe", "quasi-random", "random")
+# What a search may minimise, by the name that the application measures it under; the default first.
+OBJECTIVES = ("wer", "cer")
 _KNOBS = {
     "max_steps": Knob("max_steps", (int,), low=1, high=10_000_000),
     "rungs": Knob("rungs", (int,), low=1, high=10_000_000),
@@ -23,6 +25,7 @@ _KNOBS = {
     "sampler": Knob("sampler", (str,), choices=SAMPLERS),
     "disk_gb": Knob("disk_gb", (float,), low=0.0, high=1e6, optional=True),
     "max_full": Knob("max_full", (int,), low=0, high=1000),
+    "objective": Knob("objective", (str,), choices=OBJECTIVES),
 }
 KEYS = tuple(_KNOBS)
 _DURATION = re.compile(r"\d+(\.\d+)?\s*[smhd]", re.ASCII)
@@ -41,6 +44,7 @@ class Budget:
         eta: one in so many trials goes on past a rung.
         max_full: so many trials that cannot be told from the leader are trained in full beside it.
         sampler: one of SAMPLERS.
+        objective: one of OBJECTIVES, which is what trials report and what is minimised.
         disk_gb: what checkpoints of paused trials may take; None: half of the disk's free space.
     """
 
@@ -51,6 +55,7 @@ class Budget:
     max_full: int = 3
     sampler: str = SAMPLERS[0]
     disk_gb: float | None = None
+    objective: str = OBJECTIVES[0]
 
     @property
     def scheduler_config(self) -> SchedulerConfig:
@@ -64,7 +69,10 @@ class Budget:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, from which from_json makes an equal Budget."""
-        return {**asdict(self), "rungs": list(self.rungs)}
+        plain = {**asdict(self), "rungs": list(self.rungs)}
+        if self.objective == OBJECTIVES[0]:
+            del plain["objective"]  # studies of before 0.2.0 have none, and keep their fingerprint
+        return plain
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any], study: str) -> Budget:

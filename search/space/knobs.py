@@ -26,6 +26,8 @@ class Knob:
         low, high: inclusive bounds of a number.
         recommended: its recommended value, given the values of all knobs by name; raises an error of its own where
             none is known.
+        canonical: the name that a value is kept by, for values with several names; raises ValueError, whose text is the
+            fix, for a value that is none.
         fixed_per_study: results with two values of it do not compare, so it cannot be searched.
     """
 
@@ -39,6 +41,7 @@ class Knob:
     choices: tuple[Any, ...] | None = None
     recommended: Callable[[Mapping[str, Any]], float] | None = None
     fixed_per_study: bool = False
+    canonical: Callable[[Any], Any] | None = None
 
 
 def same(first: Any, second: Any) -> bool:
@@ -69,7 +72,7 @@ def check(knob: Knob, value: Any, location: Location) -> Any:
         raise location.error(f"{shown(value)} is not one of {', '.join(legal)}; {suggestion(shown(value), legal)}")
     if isinstance(converted, int | float) and not isinstance(converted, bool):
         _check_limits(knob, converted, location)
-    return converted
+    return _by_its_name(knob, converted, location)
 
 
 def check_keys(
@@ -110,6 +113,15 @@ def _converted(knob: Knob, value: Any, location: Location) -> Any:
     if str in knob.kinds:
         raise location.error(f"{shown(value)} is read as a number; put it in quotes to make it text")
     raise location.error(f"{shown(value)} is a number; give {_expected(knob)}")
+
+
+def _by_its_name(knob: Knob, value: Any, location: Location) -> Any:
+    if knob.canonical is None:
+        return value
+    try:
+        return knob.canonical(value)
+    except ValueError as error:
+        raise location.error(f"{shown(value)}: {error}") from None
 
 
 def _from_text(knob: Knob, text: str, location: Location) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 from search.space import distributions, recommended, yaml_loader
 from search.space.budget import KEYS as BUDGET_KEYS
-from search.space.distributions import FloatRange, IntRange, Range
+from search.space.distributions import Choice, FloatRange, IntRange, Range
 from search.space.errors import Location, kind_of, printable, shortened, shown, suggestion
 from search.space.knobs import Knob, check, check_keys
 
@@ -189,15 +189,29 @@ def check_together(
         if name in train:
             raise root.at("train").at(name).error("is also under search; keep it in one of the two")
     for name, value in {**train, **search}.items():
-        is_range = isinstance(value, FloatRange | IntRange)
-        least = value.low if is_range else value
-        if name.endswith("_steps") and isinstance(least, int) and least > max_steps:
-            section = root.at("search" if name in search else "train")
-            key = f"{name}.low" if is_range else name
-            raise section.at(key).error(f"{least} is past budget.max_steps, {max_steps}; lower it")
+        if is_within_budget(name):
+            _check_within_budget(name, value, max_steps, root.at("search" if name in search else "train"))
     for name, searched in search.items():
         if recommended.is_factor(searched):
             recommended.check(name, train, search, knobs, root.at("search").at(name))
+
+
+def is_within_budget(name: str) -> bool:
+    """Whether a knob counts optimizer steps that a training must reach, such as warmup_steps."""
+    return name.endswith("_steps") and name not in BUDGET_KEYS
+
+
+def _check_within_budget(name: str, value: Any, max_steps: int, section: Location) -> None:
+    """Refuse steps that no training of `max_steps` reaches."""
+    least = value
+    key = name
+    if isinstance(value, FloatRange | IntRange):
+        least = value.low
+        key = f"{name}.low"
+    elif isinstance(value, Choice):
+        least = min(value.values)
+    if isinstance(least, int) and least > max_steps:
+        raise section.at(key).error(f"{least} is past budget.max_steps, {max_steps}; lower it")
 
 
 def parse_start(

@@ -136,8 +136,12 @@ def check_study_name(name: str, where: str = "--study") -> str:
     return parsing.parse_study(name, Location(where), None)
 
 
-def values(assignments: Sequence[str], train: Mapping[str, Knob], where: str = "tmsearch add") -> dict[str, Any]:
+def values(
+    assignments: Sequence[str], train: Mapping[str, Knob], where: str = "tmsearch add", budget: Sequence[str] = ()
+) -> dict[str, Any]:
     """KNOB=VALUE texts as checked absolute values, for a trial that a person adds by hand.
+
+    `budget` names knobs of the study's budget that may be given, too: of a training elsewhere they are values.
 
     Raises:
         UserError: an unknown knob or a wrong value; the line starts with `where` and the knob.
@@ -147,7 +151,8 @@ def values(assignments: Sequence[str], train: Mapping[str, Knob], where: str = "
     for assignment in assignments:
         text, equals, value = assignment.partition("=")
         name = text.strip()
-        parsing.check_knob_names([name], train, root)
+        if name not in budget:
+            parsing.check_knob_names([name], train, root)
         here = root.at(name)
         if not equals:
             raise here.error(f"no value; write {name}=VALUE")

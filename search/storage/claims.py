@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from search.imported import without_imported
 from search.process_id import ProcessId
-from search.records import Claim, Configuration
+from search.records import IMPORTED, Claim, Configuration, drawn_key
 from search.schedulers import scheduler
 from search.schedulers.asha import ALL_POLICIES
 from search.schedulers.scheduler import SchedulerConfig
@@ -120,6 +120,20 @@ def release_all(connection: sa.Connection, study_id: int, worker: ProcessId) -> 
         )
         .values(**released("paused", None))
     )
+
+
+def is_drawn_meanwhile(connection: sa.Connection, study_id: int, claim: Claim, drawn: Mapping[str, Any]) -> bool:
+    """Whether a configuration has these values that had none in the claim's history, or was not in it."""
+    known = [trial.number for trial in claim.history if trial.drawn is not None]
+    rows = connection.execute(
+        sa.select(configurations.c.drawn).where(
+            configurations.c.study_id == study_id,
+            configurations.c.number.not_in([*known, claim.number]),
+            configurations.c.origin != IMPORTED,
+        )
+    )
+    key = drawn_key(drawn)
+    return any(row.drawn is not None and drawn_key(row.drawn) == key for row in rows)
 
 
 def update_if_held(connection: sa.Connection, claim: Claim, **values: Any) -> bool:

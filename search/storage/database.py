@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
+import shutil
+import sqlite3
+import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,24 +19,22 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from search.errors import StorageUnavailableError, UserError, first_line
+from search.errors import RunError, StorageUnavailableError, UserError, first_line
 from search.paths import DEFAULT_URL
+from search.storage import postgres
+from search.storage.postgres import Patience
 from search.storage.sqlite_file import SqliteFile
+from search.storage.storage_url import parse, shown
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
 
 # A writer holds SQLite's one lock for milliseconds; a minute covers dozens of workers on a slow disk.
 BUSY_SECONDS = 60.0
-# A server that is down is noticed within this time, so that a worker can continue its training meanwhile.
-CONNECT_SECONDS = 10
-# A worker that is stopped in the middle of a transaction (a debugger, a machine that sleeps) holds the study's lock:
-# the server ends such a session, and the worker repeats its transaction.
-_POSTGRES_SETTINGS = (
-    "SET idle_in_transaction_session_timeout = '20s'",
-    "SET lock_timeout = '60s'",
-    "SET statement_timeout = '120s'",
-)
+MAKING_SECONDS = 120.0  # for other processes to make their tables
+_MAKING_LOCK = 0x746D7366  # any constant, another one than schema.py's
+# What a database without our tables, and a server without our database, answer.
+_GONE = re.compile(r"no such table|(relation|database) \"[^\"]*\" does not exist")
 # File systems of other machines, as Linux names them. SQLite's locks need every process to see them at once:
 # https://www.sqlite.org/faq.html#q5 and https://www.sqlite.org/wal.html ("all processes must be on the same host").
 NETWORK_FILESYSTEMS = (
@@ -62,23 +65,7 @@ def filesystem_type(path: Path, mounts: str = "/proc/self/mounts") -> str | None
     return filesystem
 
 
-def _parse(url: str) -> sa.URL:
-    try:
-        parsed = sa.make_url(url)
-    except (sa.exc.ArgumentError, ValueError):
-        # The text is not repeated: it may hold a password.
-        raise UserError("--storage: no database URL; write sqlite:///FILE.db or postgresql://HOST/DATABASE") from None
-    backend = parsed.get_backend_name()
-    if backend == "postgresql":
-        return parsed.set(drivername="postgresql+psycopg")
-    if backend == "sqlite":
-        if not parsed.database or parsed.database == ":memory:":
-            raise UserError("--storage: a study outlives its process; name a file: sqlite:///FILE.db")
-        return parsed
-    raise UserError(f"--storage: {backend} is not supported; use sqlite:///FILE.db or postgresql://HOST/DATABASE")
-
-
-def _lock_at_begin(engine: sa.Engine) -> None:
+def _lock_at_begin(engine: sa.Engine, is_read_only: bool) -> None:
     """Make every transaction take SQLite's write lock at its start unless it is marked as reading only.
 
     A deferred transaction that reads, then writes, can neither wait nor continue if another writer came between:
@@ -90,42 +77,67 @@ def _lock_at_begin(engine: sa.Engine) -> None:
     def _configure(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # the driver's own BEGIN would come too late and deferred
         connection.execute(f"PRAGMA busy_timeout={int(BUSY_SECONDS * 1000)}")
-        connection.execute("PRAGMA journal_mode=WAL")
+        if not is_read_only:
+            connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA foreign_keys=ON")
 
     @event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
-        reads = connection.get_execution_options().get("tmsearch_reads", False)
+        reads = is_read_only or connection.get_execution_options().get("tmsearch_reads", False)
         connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
 
-def _limit_sessions(engine: sa.Engine) -> None:
-    """Give every session of PostgreSQL its time limits."""
+@contextmanager
+def _locked_folder(folder: Path) -> Iterator[None]:
+    """Keep other processes out of the block; SQLite's own locks are others, and the folder is left as it is."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    deadline = time.monotonic() + MAKING_SECONDS
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise StorageUnavailableError(f"{folder}: another program holds its lock") from None
+                time.sleep(0.05)
+        yield
+    finally:
+        os.close(descriptor)  # and with it the lock
 
-    @event.listens_for(engine, "connect")
-    def _configure(connection: Any, _record: Any) -> None:
-        with connection.cursor() as cursor:
-            for setting in _POSTGRES_SETTINGS:
-                cursor.execute(setting)
-        connection.commit()
+
+def _can_write(file: Path) -> bool:
+    """Whether this process may write a SQLite file, and the log beside it."""
+    if not file.exists():
+        return True  # whoever makes it is told by SQLite
+    if not os.access(file, os.W_OK):
+        return False
+    beside = [file.with_name(file.name + ending) for ending in ("-wal", "-shm")]
+    return os.access(file.parent, os.W_OK) or all(os.access(path, os.W_OK) for path in beside)
 
 
-def _postgres_arguments(url: sa.URL) -> dict[str, Any]:
-    """Arguments of create_engine for PostgreSQL.
+def _connect_reading(file: Path) -> sqlite3.Connection:
+    """A connection to a SQLite file that cannot be written, nor the folder around it.
 
-    One connection, since a worker does one thing at a time and 64 of them must stay under PostgreSQL's default of 100;
-    a dead server or cable is noticed in half a minute.
+    SQLite needs files beside a database in WAL mode even to read it. Where they are missing there is no writer: it can
+    be read as it is, unless a writer was killed and left its log.
     """
-    connect = {
-        "connect_timeout": CONNECT_SECONDS,
-        "keepalives_idle": 15,  # seconds
-        "keepalives_interval": 5,  # seconds
-        "keepalives_count": 3,
-        "tcp_user_timeout": 30_000,  # milliseconds
-    }
-    for name in url.query:
-        connect.pop(name, None)
-    return {"pool_size": 1, "max_overflow": 0, "connect_args": connect}
+    log = file.with_name(f"{file.name}-wal")
+    has_log = log.exists() and log.stat().st_size > 0
+    has_index = file.with_name(f"{file.name}-shm").exists()
+    if has_log and not has_index:
+        with tempfile.TemporaryDirectory(prefix="tmsearch-") as folder:
+            shutil.copyfile(file, Path(folder, file.name))
+            shutil.copyfile(log, Path(folder, log.name))
+            source = sqlite3.connect(Path(folder, file.name))
+            copy = sqlite3.connect(":memory:", check_same_thread=False)
+            source.backup(copy)
+            source.close()
+        return copy
+    mode = "mode=ro" if has_index else "immutable=1"
+    return sqlite3.connect(
+        f"{file.as_uri()}?{mode}", uri=True, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None
+    )
 
 
 @dataclass(frozen=True)
@@ -146,8 +158,14 @@ class Storage:
 
     @property
     def display_name(self) -> str:
-        """The URL as it may be printed: as a person writes it, without its password."""
-        return self.url.set(drivername=self.url.get_backend_name()).render_as_string(hide_password=True)
+        """The URL as it may be printed: as a person writes it, without its secrets."""
+        return shown(self.url)
+
+    @property
+    def whole_url(self) -> str:
+        """The URL for a process in any folder, with its secrets: for an environment, never a command line."""
+        url = self.url.set(database=str(self.file)) if self.file else self.url
+        return url.render_as_string(hide_password=False)
 
     @cached_property
     def folder(self) -> Path:
@@ -162,21 +180,30 @@ class Storage:
         """The database engine of the ledger; makes the folder of a SQLite file."""
         if self.is_sqlite:
             assert self.file is not None
-            self._refuse_network(self.file.parent)
-            try:
-                self.file.parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise UserError(f"{self.file.parent}: the folder cannot be made: {error.strerror}") from None
-            engine = sa.create_engine(self.url, connect_args={"timeout": BUSY_SECONDS})
-            self._sqlite_file.watch(engine)
-            _lock_at_begin(engine)
+            if self.is_read_only:
+                engine = sa.create_engine(self.url, **self._reading_arguments(self.file))
+            else:
+                self._refuse_network(self.file.parent)
+                self._make_folder(self.file.parent)
+                engine = sa.create_engine(self.url, connect_args={"timeout": BUSY_SECONDS})
+            if not self.is_read_only:
+                self._sqlite_file.watch(engine)
+            _lock_at_begin(engine, self.is_read_only)
             return engine
         try:
-            engine = sa.create_engine(self.url, **_postgres_arguments(self.url))
+            return sa.create_engine(self.url, **postgres.arguments(self.url, self._patience))
         except ModuleNotFoundError:
             raise UserError("--storage: PostgreSQL needs its driver: pip install 'tmsearch[postgres]'") from None
-        _limit_sessions(engine)
-        return engine
+
+    def _reading_arguments(self, file: Path) -> dict[str, Any]:
+        # A new connection for every look: a file that is read as it is shows no later change.
+        return {"creator": lambda: _connect_reading(file), "poolclass": sa.NullPool}
+
+    def _make_folder(self, folder: Path) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{folder}: the folder cannot be made: {error.strerror}") from None
 
     def _refuse_network(self, folder: Path) -> None:
         existing = next(path for path in (folder, *folder.parents) if path.exists())
@@ -201,13 +228,49 @@ class Storage:
         """Whether there is a database to read. Makes nothing."""
         return self.file is None or self.file.is_file()
 
+    @cached_property
+    def is_read_only(self) -> bool:
+        """Whether this is a SQLite file that can be read and not written; studies in it can be looked at."""
+        return self.file is not None and not _can_write(self.file)
+
+    @cached_property
+    def _patience(self) -> Patience:
+        return Patience()
+
+    def hurry(self) -> None:
+        """Wait for no server any more: a person wants to leave at once."""
+        self._patience.hurry()
+
+    @contextmanager
+    def making_tables(self) -> Iterator[None]:
+        """Keep every other process from making tables within the block: neither database has "create once"."""
+        if self.file is not None:
+            self._refuse_network(self.file.parent)
+            self._make_folder(self.file.parent)
+            with _locked_folder(self.file.parent):
+                yield
+            return
+        engine = sa.create_engine(self.url, **{**postgres.arguments(self.url, self._patience), "pool_size": 1})
+        with _errors_in_one_line(self), engine.connect() as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+            deadline = time.monotonic() + MAKING_SECONDS
+            while not connection.execute(sa.select(sa.func.pg_try_advisory_lock(_MAKING_LOCK))).scalar():
+                if time.monotonic() > deadline:
+                    raise StorageUnavailableError(f"{self.display_name}: another program makes its tables and hangs")
+                time.sleep(0.1)
+            yield
+        engine.dispose()
+
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
         """One transaction that may write; committed at the end, rolled back on any exception.
 
         Raises:
+            UserError: The database is read-only.
             StorageUnavailableError: The database does not answer.
         """
+        if self.is_read_only:
+            raise UserError(f"{self.display_name}: is read-only; make file and folder writable, or use a copy of them")
         with _errors_in_one_line(self), self.engine.begin() as connection:
             yield connection
 
@@ -225,18 +288,20 @@ class Storage:
         from optuna.storages import RDBStorage
 
         url = self.url.render_as_string(hide_password=False)
-        if self.is_sqlite:
+        if self.file is not None:
             self.check_file()
-            storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": BUSY_SECONDS}})
-            self._sqlite_file.watch(storage.engine)
-            _lock_at_begin(storage.engine)
+            reading = self._reading_arguments(self.file) if self.is_read_only else None
+            with _errors_in_one_line(self):
+                storage = RDBStorage(url, engine_kwargs=reading or {"connect_args": {"timeout": BUSY_SECONDS}})
+            if not self.is_read_only:
+                self._sqlite_file.watch(storage.engine)
+            _lock_at_begin(storage.engine, self.is_read_only)
             storage.engine.dispose()  # connections made before the listeners were there
             return storage
         # Optuna sends a query while it reads the answer to another.
-        engine_kwargs = {**_postgres_arguments(self.url), "max_overflow": 2, "pool_pre_ping": True}
-        storage = RDBStorage(url, engine_kwargs=engine_kwargs)
-        _limit_sessions(storage.engine)
-        return storage
+        engine_kwargs = {**postgres.arguments(self.url, self._patience), "max_overflow": 2, "pool_pre_ping": True}
+        with _errors_in_one_line(self):
+            return RDBStorage(url, engine_kwargs=engine_kwargs)
 
     def close_optuna(self) -> None:
         """Close Optuna's connections to a server: 64 workers have one each for the ledger, and no more to spare."""
@@ -251,6 +316,8 @@ def _errors_in_one_line(storage: Storage) -> Iterator[None]:
         yield
     except (sa.exc.OperationalError, sa.exc.InternalError, sa.exc.InterfaceError) as error:
         cause = first_line(error.orig) if error.orig else "no answer"
+        if _GONE.search(cause):  # waiting does not bring it back
+            raise RunError(f"{storage.display_name}: the database is not there, or was removed: {cause}") from None
         raise StorageUnavailableError(f"{storage.display_name}: the database cannot be used: {cause}") from None
     except sa.exc.TimeoutError:
         cause = "no connection became free"
@@ -258,9 +325,12 @@ def _errors_in_one_line(storage: Storage) -> Iterator[None]:
     except sa.exc.DatabaseError as error:
         if "not a database" in str(error.orig):
             raise UserError(f"{storage.display_name}: the file is not a SQLite database; name another one") from None
+        cause = first_line(error.orig) if error.orig else ""
+        if _GONE.search(cause):
+            raise RunError(f"{storage.display_name}: the database is not there, or was removed: {cause}") from None
         raise
 
 
 def open_storage(url: str | None = None) -> Storage:
     """The storage at `url`, else at TMSEARCH_STORAGE, else at DEFAULT_URL. Touches no disk and no server."""
-    return Storage(_parse(url or os.environ.get("TMSEARCH_STORAGE") or DEFAULT_URL))
+    return Storage(parse(url or os.environ.get("TMSEARCH_STORAGE") or DEFAULT_URL))

@@ -8,14 +8,17 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from search.errors import RunError
+from search.errors import RepeatedDrawError, RunError
+from search.imported import without_imported
 from search.process_id import ProcessId
 from search.records import CRASHES_ALLOWED, Claim, Configuration, StudyRecord, WorkerRecord
 from search.schedulers.scheduler import SchedulerConfig
 from search.storage import claims
 from search.storage.database import Storage
-from search.storage.reader import LEASE_SECONDS, HistoryReader, clock, study_row
+from search.storage.reader import LEASE_SECONDS, HistoryReader, clock, is_current, limit_leases, study_row
 from search.storage.schema import configurations, facts, studies, workers
+
+STARTING = "starting"  # key of the fact that says which processes set the study's total
 
 
 class Ledger:
@@ -67,9 +70,61 @@ class Ledger:
         with self.storage.read() as connection:
             return clock(connection)
 
-    def set_trials(self, trials: int) -> None:
-        """Set the study's total number of configurations. Also takes back a request to stop."""
-        self._set_study(trials=trials, stopping=False, stop_reason=None)
+    def set_trials(self, trials: int, worker: ProcessId | None = None) -> int:
+        """Set the study's total number of configurations; also takes back a request to stop.
+
+        Args:
+            trials: The total that is wanted.
+            worker: The process that will work towards it. While others work, the total is not lowered: of several
+                programs that start at once the largest total holds.
+
+        Returns:
+            The total, never below the number of configurations that the study has.
+        """
+        process = worker or ProcessId.current()
+        others = any(record.alive and record.identity != str(process) for record in self.workers())
+        with self.storage.write() as connection:
+            study = study_row(connection, self.study, lock=True)
+            starting = self._starting(connection, study, process)
+            least = len(without_imported(self._history.read(connection, study)))
+            if others or len(starting) > 1:
+                least = max(least, study.trials)
+            total = max(trials, least)
+            is_study = studies.c.id == study.id
+            connection.execute(
+                sa.update(studies).where(is_study).values(trials=total, stopping=False, stop_reason=None)
+            )
+            is_fact = (facts.c.study_id == study.id) & (facts.c.key == STARTING)
+            connection.execute(sa.delete(facts).where(is_fact))
+            if worker is not None:
+                connection.execute(sa.insert(facts).values(study_id=study.id, key=STARTING, value=starting))
+        return total
+
+    def _starting(self, connection: sa.Connection, study: sa.Row[Any], process: ProcessId) -> dict[str, float]:
+        """The live processes that set a total, and when: a run sets it before its workers sign in."""
+        now = float(study.now)
+        is_fact = (facts.c.study_id == study.id) & (facts.c.key == STARTING)
+        fact = connection.execute(sa.select(facts.c.value).where(is_fact)).first()
+        live = {str(process): now}
+        for text, since in (fact.value if fact else {}).items():
+            earlier = ProcessId.parse(text)
+            if earlier is None or earlier.known_dead():
+                continue
+            if earlier.machine == process.machine or is_current(since + LEASE_SECONDS, now):
+                live[text] = since
+        return live
+
+    def cover_added(self) -> None:
+        """Raise the total to the number of configurations that the study has."""
+        with self.storage.write() as connection:
+            study = study_row(connection, self.study, lock=True)
+            count = len(without_imported(self._history.read(connection, study)))
+            if count > study.trials:
+                connection.execute(sa.update(studies).where(studies.c.id == study.id).values(trials=count))
+
+    def withdraw_stop(self) -> None:
+        """Take back a request to stop."""
+        self._set_study(stopping=False, stop_reason=None)
 
     def request_stop(self, reason: str | None = None) -> None:
         """Ask every worker of the study to save and leave. `reason`: why, if no person asked for it."""
@@ -194,7 +249,7 @@ class Ledger:
         records = []
         for row in rows:
             process = ProcessId.parse(row.worker)
-            alive = row.seen + LEASE_SECONDS > now and not (process and process.known_dead())
+            alive = is_current(row.seen + LEASE_SECONDS, now) and not (process and process.known_dead())
             records.append(WorkerRecord(row.worker, row.place, row.version, row.since, row.seen, alive))
         return tuple(records)
 
@@ -212,6 +267,8 @@ class Ledger:
         Raises:
             RunError: The study is another one of the same name by now.
         """
+        if self._history.is_empty:
+            self.history()  # a worker's first reading of a long study, while no other worker waits for the lock
         with self.storage.write() as connection:
             study = study_row(connection, self.study, lock=True)
             if self._created not in (None, study.created):
@@ -223,11 +280,21 @@ class Ledger:
                 claims.release_all(connection, study.id, worker)
                 # The shared reader must not remember a change that may yet be rolled back.
                 reader = HistoryReader()
-            return claims.claim_next(connection, study, reader.read(connection, study), worker, config, closing)
+            claim = claims.claim_next(connection, study, reader.read(connection, study), worker, config, closing)
+            if claim is None:
+                limit_leases(connection, study)
+            return claim
 
     def set_params(self, claim: Claim, drawn: Mapping[str, Any], params: Mapping[str, Any], origin: str) -> bool:
-        """Record what was sampled, before anything is trained with it. False: the claim was lost."""
+        """Record what was sampled, before anything is trained with it. False: the claim was lost.
+
+        Raises:
+            RepeatedDrawError: a configuration has these values that the claim's history does not know them of.
+        """
         with self.storage.write() as connection:
+            study = study_row(connection, self.study, lock=True)
+            if origin == "sampled" and claims.is_drawn_meanwhile(connection, study.id, claim, drawn):
+                raise RepeatedDrawError(f"trial {claim.number}: drawn by another worker just now")
             return claims.update_if_held(
                 connection,
                 claim,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from search.storage.schema import configurations, segments, studies
 
 # A supervisor renews every few seconds; a machine that swaps or a database that restarts gets a minute.
 LEASE_SECONDS = 60.0
+CLOCK_SLACK_SECONDS = 1.0  # a clock that is slewed moves less than this between two statements
 
 # SQL of the database's clock and of its server's start, in seconds since 1970: workers' own clocks differ, leases must
 # not.
@@ -52,15 +54,24 @@ def study_row(connection: sa.Connection, name: str, *, lock: bool = False) -> sa
     return row
 
 
+def is_current(until: float | None, now: float) -> bool:
+    """Whether a lease or a sign of life that lasts until then, by the database's clock, is one of now.
+
+    One that ends later than any that is given now is from before the clock was stepped back: a live worker renews it
+    within seconds, and that of a dead one must not last for hours.
+    """
+    return until is not None and now < until <= now + LEASE_SECONDS + CLOCK_SLACK_SECONDS
+
+
 def _expiry(study: sa.Row[Any]) -> float:
     """Leases that end before this time, by the database's clock, have expired.
 
     Nobody can renew a lease while a server is down: after its start every worker gets a lease's time to do so, before
-    others take its work over.
+    others take its work over. A start in the future is one before the clock was stepped back.
     """
     now = float(study.now)
     started = float(study.started)
-    return now if now - started > LEASE_SECONDS else started - LEASE_SECONDS
+    return started - LEASE_SECONDS if 0 <= now - started <= LEASE_SECONDS else now
 
 
 def _is_held(row: Any, expiry: float) -> bool:
@@ -69,6 +80,23 @@ def _is_held(row: Any, expiry: float) -> bool:
         return False
     process = ProcessId.parse(row.worker or "")
     return process is None or not process.known_dead()
+
+
+def limit_leases(connection: sa.Connection, study: sa.Row[Any]) -> None:
+    """Shorten leases that were given before the clock was stepped back to a lease's time from now.
+
+    A live worker renews its own in that time; a dead one's would last as long as the step was.
+    """
+    latest = float(study.now) + LEASE_SECONDS
+    connection.execute(
+        sa.update(configurations)
+        .where(
+            configurations.c.study_id == study.id,
+            configurations.c.state == "running",
+            configurations.c.lease_until > latest + CLOCK_SLACK_SECONDS,
+        )
+        .values(lease_until=latest)
+    )
 
 
 # What changes without a new revision, and tells which rows have a new one.
@@ -83,6 +111,53 @@ _LIGHT_COLUMNS = sa.select(
 ).order_by(configurations.c.number)
 
 
+# Where the errors by clip begin in the JSON of a result's metrics, as json.dumps writes it.
+_ERRORS = '"errors": ['
+
+
+class StoredMetrics(Mapping[str, Any]):
+    """The metrics of a committed result; its errors by clip stay text until they are asked for.
+
+    A study of thousands of results has millions of them, and most commands read those of a few.
+    """
+
+    __slots__ = ("_errors", "_fields")
+
+    def __init__(self, text: str) -> None:
+        start = text.find(_ERRORS)
+        end = text.find("]", start)
+        counts = text[start + len(_ERRORS) : end]
+        self._errors: bytes | None = None
+        self._fields: dict[str, Any] = {}
+        if start >= 0 and end > start and counts.isascii() and counts.replace(", ", "").isdigit():
+            self._errors = counts.encode()
+            self._fields = json.loads(f'{text[:start]}"errors": null{text[end + 1 :]}')
+        if "errors" not in self._fields:  # none, or within something else
+            self._errors = None
+            self._fields = json.loads(text)
+
+    def __getitem__(self, key: str) -> Any:
+        if key == "errors" and self._errors is not None:
+            return [int(count) for count in self._errors.split(b", ")]
+        return self._fields[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields)
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, StoredMetrics):
+            return self._errors == other._errors and self._fields == other._fields
+        return super().__eq__(other)
+
+    __hash__ = None  # type: ignore[assignment]  # as a dict has none
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+
 class HistoryReader:
     """Reads a study's configurations, and those with an unchanged revision only once.
 
@@ -92,6 +167,11 @@ class HistoryReader:
     def __init__(self) -> None:
         self._study: tuple[int, float] | None = None
         self._cache: dict[int, Configuration] = {}
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was read yet, so that the first reading takes long."""
+        return not self._cache
 
     def read(self, connection: sa.Connection, study: sa.Row[Any]) -> tuple[Configuration, ...]:
         """Every configuration of the study, by number, with its committed rungs.
@@ -133,14 +213,21 @@ def _read_configurations(connection: sa.Connection, study_id: int, numbers: Sequ
         wanted = wanted & configurations.c.number.in_(numbers)
     rungs: dict[int, list[Rung]] = {}
     results = (
-        sa.select(configurations.c.number, segments)
+        sa.select(
+            configurations.c.number,
+            segments.c.step,
+            segments.c.value,
+            sa.cast(segments.c.metrics, sa.Text).label("metrics"),
+            segments.c.version,
+            segments.c.worker,
+        )
         .join(configurations, configurations.c.id == segments.c.configuration_id)
         .where(wanted)
         .order_by(segments.c.step)
     )
     rows = connection.execute(sa.select(configurations).where(wanted)).all()
     for result in connection.execute(results):
-        rung = Rung(result.step, result.value, result.metrics, result.version, result.worker)
+        rung = Rung(result.step, result.value, StoredMetrics(result.metrics), result.version, result.worker)
         rungs.setdefault(result.number, []).append(rung)
     return {row.number: _configuration(row, rungs.get(row.number, [])) for row in rows}
 

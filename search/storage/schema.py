@@ -99,13 +99,15 @@ workers = sa.Table(
 
 
 def create(storage: Storage) -> None:
-    """Make the tables that are missing; two processes may do it at once."""
-    with storage.write() as connection:
-        _lock_tables(connection)
-        metadata.create_all(connection)
-        if connection.execute(sa.select(meta.c.value).where(meta.c.key == "schema")).scalar() is None:
-            connection.execute(sa.insert(meta).values(key="schema", value=str(SCHEMA_VERSION)))
-        set_identity(connection)
+    """Make the tables that are missing, Optuna's too; two processes may do it at once."""
+    with storage.making_tables():
+        with storage.write() as connection:
+            _lock_tables(connection)
+            metadata.create_all(connection)
+            if connection.execute(sa.select(meta.c.value).where(meta.c.key == "schema")).scalar() is None:
+                connection.execute(sa.insert(meta).values(key="schema", value=str(SCHEMA_VERSION)))
+            set_identity(connection)
+        storage.optuna  # noqa: B018  # its constructor makes them
     check(storage)
 
 
@@ -143,6 +145,11 @@ _ADDED = {
 
 def _upgrade(storage: Storage) -> None:
     """Bring an older ledger to SCHEMA_VERSION in one transaction; several programs may do so at once."""
+    if storage.is_read_only:
+        raise UserError(
+            f"{storage.display_name}: was written by an older tmsearch and is read-only; make it writable to have it "
+            "upgraded, or use a copy"
+        )
     with storage.write() as connection:
         _lock_tables(connection)
         metadata.create_all(connection)  # tables that are new

@@ -5,7 +5,9 @@ import pytest
 from search.doctor import Doctor
 from search.execution.lease import Interrupts
 from search.process_id import ProcessId
-from search.records import code_versions
+from search.records import IMPORTED, Rung, code_versions
+from search.storage import entries
+from search.storage.entries import Entry
 from tests.support.toy_study import Watcher, told, toy_space, toy_storage, toy_study, work
 
 
@@ -33,6 +35,15 @@ def half(tmp_path):
 
 def test_a_well_study_has_nothing(half):
     assert diagnoses(*half) == {}
+
+
+def test_a_fresh_import_is_not_bad(tmp_path):
+    ledger = toy_study(toy_storage(tmp_path), toy_space(tmp_path), 6)
+    drawn = {"x": 1.0, "kind": "plain"}
+    entries.enter(ledger, [Entry("log", IMPORTED, drawn, drawn, "finished", (Rung(8, 1.0, {}),), "by hand")])
+    found = diagnoses(ledger, tmp_path / "toy")
+    assert found["optuna"].state == "note"
+    assert [diagnosis.name for diagnosis in found.values() if diagnosis.state == "bad"] == []
 
 
 def test_what_was_done_to_it_is_found_and_mended(half, tmp_path):

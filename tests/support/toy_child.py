@@ -61,7 +61,7 @@ def run(job):
         if x == job.get("bug_at"):
             print("Traceback of the toy", file=sys.stderr)
             return say(event="failure", failure="bug", reason="ZeroDivisionError: toy")
-        for failure in ("oom", "disk", "input"):
+        for failure in ("oom", "disk", "machine", "input"):
             if x == job.get(f"{failure}_at"):
                 return say(event="failure", failure=failure, reason=f"{failure} of the toy")
         if x == job.get("diverge_at"):

@@ -24,7 +24,8 @@ LARGE = 2_000  # bytes from which a file goes by LFS
 
 
 class UploadHub(Hub):
-    """`refuses` are owners that answer 403, `breaks_after` the number of LFS files that are taken before a failure."""
+    """`refuses` are owners that answer 403, `breaks_after` the number of LFS files that are taken before a failure,
+    `open_orgs` owners whose repositories are public whatever is asked for."""
 
     def __init__(
         self,
@@ -34,11 +35,13 @@ class UploadHub(Hub):
         refuses: tuple[str, ...] = (),
         role: str = "write",
         breaks_after: int | None = None,
+        open_orgs: tuple[str, ...] = (),
     ) -> None:
         self.owner = owner
         self.orgs = orgs
         self.refuses = refuses
         self.role = role
+        self.open_orgs = open_orgs
         self.breaks_after = breaks_after
         self.files: dict[str, dict[str, bytes]] = {}
         self.settings: dict[str, dict[str, object]] = {}
@@ -68,7 +71,12 @@ class _Uploads(Handler):
                 auth = {"accessToken": {"role": self.hub.role}}
                 self._json({"name": self.hub.owner, "type": "user", "orgs": orgs, "auth": auth})
             return
-        self._fail(404, "EntryNotFound", "no such route")
+        name = path.removeprefix("/api/models/")
+        if name in self.hub.settings:
+            if self._is_authorized():
+                self._json({"id": name, "modelId": name, "private": self.hub.settings[name]["private"], "siblings": []})
+            return
+        self._fail(404, "RepoNotFound", "no such repository")
 
     def do_HEAD(self) -> None:
         self._fail(404, "EntryNotFound", "Entry not found")
@@ -119,7 +127,7 @@ class _Uploads(Handler):
         else:
             self.hub.files[name] = {}
             # The client's key has changed over the years; both mean the same.
-            private = request.get("private", request.get("visibility") == "private")
+            private = request.get("private", request.get("visibility") == "private") and owner not in self.hub.open_orgs
             self.hub.settings[name] = {"private": private}
             self._json({"url": f"{self.hub.url}/{name}", "name": name, "id": name})
 

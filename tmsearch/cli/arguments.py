@@ -7,17 +7,17 @@ import re
 from argparse import ArgumentParser
 
 from search.execution.launchers import ENGINES
+from tmsearch.formatting import parse_duration
 
 SHORTEST_INTERVAL = 0.5  # seconds between two readings of a database
-_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}  # seconds
 
 
 def duration(text: str) -> float:
     """90, 90s, 5m, 2h, 1d -> seconds."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip())
-    if not match or not float(match[1]):
+    seconds = parse_duration(text)
+    if seconds is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a duration; write 90s, 5m or 2h")
-    return float(match[1]) * _UNITS[match[2]]
+    return seconds
 
 
 def interval(text: str) -> float:
@@ -233,6 +233,9 @@ def train(parser: ArgumentParser) -> None:
     parser.add_argument("--soup", metavar="STUDY", help="merge the models of its confirmation, if validation says so")
     parser.add_argument(
         "--on-all", action="store_true", help="train on the validation clips too; the test split stays locked"
+    )
+    parser.add_argument(
+        "--card-transcripts", action="store_true", help="print the worst test clips' transcripts in the model card"
     )
     parser.add_argument("--push-to-hub", metavar="NAME", help="then upload it, private; needs HF_TOKEN")
     parser.add_argument("--public", action="store_true", help="with --push-to-hub: visible to everybody")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
-import re
 import sys
 from collections.abc import Sequence
 
-from search.errors import RunError, UserError
+from search.errors import RunError, UserError, without_passwords
 from search.exit_codes import BAD_INPUT, DONE, FAILED, INTERRUPTED
-from tmsearch.errors import InputError
+from tmsearch.cli.view import terminal
+from tmsearch.errors import InputError, machine_problem
 
-_URL_WITH_PASSWORD = re.compile(r"(--storage=)?[a-z0-9+]+://[^/@]*:[^@]*@")
+_HIDDEN_WORDS = "TMSEARCH_HIDDEN_WORDS"  # in the environment of a second start: JSON of word by position
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,8 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # a draw with one thread, 0.14 s with two, 2026-11-25) and takes cores from the training.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if argv is None:
-        argv = sys.argv[1:]
-        _hide_password(argv)
+        argv = _with_hidden_passwords(sys.argv[1:])
+        terminal.replace_unprintable()
     try:
         arguments = parse(argv)
         exit_code = arguments.command(arguments)
@@ -37,31 +38,39 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
+    except BrokenPipeError:  # before OSError, its base
         # The reader (`| head`) has closed the pipe. Python flushes once more at exit: send that to /dev/null.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
+    except (OSError, MemoryError, RuntimeError) as error:
+        problem = machine_problem(error)
+        if problem is None:
+            raise
+        print(f"tmsearch: {problem}", file=sys.stderr)
+        return FAILED
 
 
-def _hide_password(words: Sequence[str]) -> None:
-    """Start again without a storage URL that holds a password: everybody on the machine can read a command line.
+def _with_hidden_passwords(words: Sequence[str]) -> Sequence[str]:
+    """The command's words, after a new start without the passwords in them: everybody can read a command line.
 
-    The URL moves to the environment. Returns where there is no such URL.
+    The words that hold one move to the environment, which only this user can read, and come back from there.
     """
-    urls = [position for position, word in enumerate(words) if _URL_WITH_PASSWORD.match(word)]
-    if not urls:
-        return
-    position = urls[0]
-    first_hidden = position
-    url = words[position].removeprefix("--storage=")
-    if url == words[position]:
-        if position == 0 or words[position - 1] != "--storage":
-            return  # not a storage of ours
-        first_hidden = position - 1
-    os.environ["TMSEARCH_STORAGE"] = url
-    command = [sys.executable, "-m", "tmsearch", *words[:first_hidden], *words[position + 1 :]]
-    os.execv(sys.executable, command)
+    moved = os.environ.pop(_HIDDEN_WORDS, None)
+    if moved is not None:
+        hidden = json.loads(moved)
+        return [hidden.get(str(position), word) for position, word in enumerate(words)]
+    shown = list(words)
+    hidden = {}
+    for position, word in enumerate(words):
+        shown[position] = without_passwords(word)
+        if shown[position] != word:
+            hidden[position] = word
+    if hidden:
+        os.environ[_HIDDEN_WORDS] = json.dumps(hidden)
+        start = sys.orig_argv[: len(sys.orig_argv) - len(words)]
+        os.execv(sys.executable, [*start, *shown])
+    return words
 
 
 def _print_error(error: Exception) -> None:
-    print(f"tmsearch: {error}", file=sys.stderr)
+    print(f"tmsearch: {without_passwords(str(error))}", file=sys.stderr)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from tmsearch.config import DataConfig
-from tmsearch.errors import InputError
+from tmsearch.errors import InputError, TmsearchError
 
 # The first of each is the name that Hugging Face's audiofolder uses; the others occur in datasets on its hub.
 AUDIO_NAMES = (
@@ -19,6 +20,16 @@ TEXT_NAMES = (
     "normalised_text", "utterance",
 )  # fmt: skip
 LANGUAGE_NAMES = ("language", "lang", "locale")
+# Where a row's part of a longer recording starts, ends and how long it is. A duration alone is a remark in most
+# datasets, and the part's length in NeMo's manifests, which have a name of their own for the column of audio.
+OFFSET_NAME = "offset"
+DURATION_NAME = "duration"
+_START_NAMES = ("start", "start_time", "segment_start", "begin")
+_END_NAMES = ("end", "end_time", "segment_end", "stop")
+_NEMO_AUDIO = "audio_filepath"
+_KINDS: Mapping[type, str] = {
+    bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object", bytes: "bytes",
+}  # fmt: skip
 GROUP_NAMES = ("speaker", "speaker_id", "session", "session_id", "client_id")
 
 
@@ -42,14 +53,13 @@ class Columns:
     text: str
     groups: tuple[str, ...]
     language: str | None = None
+    segment: tuple[str, ...] = ()  # see `segment_columns`
 
     @property
     def without_audio(self) -> list[str]:
         """All columns that are read but the audio, each once."""
-        names = [self.text, *self.groups]
-        if self.language:
-            names.append(self.language)
-        return list(dict.fromkeys(names))
+        names = [self.text, *self.groups, self.language, *self.segment]
+        return list(dict.fromkeys(name for name in names if name))
 
 
 def find_columns(where: str, columns: Sequence[str], typed_audio: Sequence[str], config: DataConfig) -> Columns:
@@ -82,7 +92,26 @@ def find_columns(where: str, columns: Sequence[str], typed_audio: Sequence[str],
     groups = [column for column in columns if column.lower() in GROUP_NAMES and column != text]
     if config.group_column:
         groups = [config.group_column]
-    return Columns(audio, text, tuple(groups), _first_match(columns, LANGUAGE_NAMES))
+    language = _first_match(columns, LANGUAGE_NAMES)
+    return Columns(audio, text, tuple(groups), language, segment_columns(columns, audio))
+
+
+def segment_columns(columns: Sequence[str], audio: str) -> tuple[str, ...]:
+    """The columns that say which part of its file a row is: start, then end or duration; empty without such.
+
+    The first is empty where a part always starts at the file's start.
+    """
+    duration = _first_match(columns, (DURATION_NAME,))
+    offset = _first_match(columns, (OFFSET_NAME,))
+    start = _first_match(columns, _START_NAMES)
+    end = _first_match(columns, _END_NAMES)
+    if offset:
+        return (offset, duration) if duration else (offset,)
+    if start and (end or duration):
+        return (start, end or duration or "")
+    if duration and audio.lower() == _NEMO_AUDIO:
+        return ("", duration)
+    return ()
 
 
 def _ambiguity(content: str, candidates: Sequence[str]) -> str:
@@ -104,14 +133,46 @@ def _first_match(columns: Sequence[str], names: Sequence[str]) -> str | None:
     return next((by_lower_name[name] for name in names if name in by_lower_name), None)
 
 
-def as_text(cell: object) -> str | None:
-    """A cell as text: None for a missing value, which pandas writes as NaN."""
-    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+class CellError(TmsearchError):
+    """A cell of another type than its column needs; the message is the reason why the row cannot be used."""
+
+
+def is_missing(cell: object) -> bool:
+    """Whether a cell holds nothing: None, or the NaN that pandas writes for it."""
+    return cell is None or (isinstance(cell, float) and math.isnan(cell))
+
+
+def describe_cell(cell: Any) -> str:
+    """A cell as an error names it: its type, and its value where that is short."""
+    kind = _KINDS.get(type(cell), type(cell).__name__)
+    if isinstance(cell, str):
+        return repr(cell if len(cell) <= 40 else f"{cell[:40]}...")
+    if kind == "a number" and abs(cell) < 1e15:
+        return f"{kind} ({cell})"
+    return kind
+
+
+def as_text(cells: Mapping[str, object], column: str) -> str | None:
+    """The text in a cell, None where it is missing; raises CellError where it holds anything else."""
+    cell = cells.get(column)
+    if is_missing(cell):
         return None
-    return cell if isinstance(cell, str) else str(cell)
+    if not isinstance(cell, str):
+        raise CellError(f"its {column} is {describe_cell(cell)}, not text")
+    return cell
+
+
+def as_label(cells: Mapping[str, object], column: str) -> str:
+    """The name in a cell, a text or number; empty where it is missing. Raises CellError for lists and the like."""
+    cell: Any = cells.get(column)
+    if is_missing(cell):
+        return ""
+    if isinstance(cell, list | dict | bytes):
+        raise CellError(f"its {column} is {describe_cell(cell)}, not a name or number")
+    return str(cell).strip()
 
 
 def as_groups(cells: Mapping[str, object], columns: Sequence[str]) -> dict[str, str]:
     """The values of the group columns that are not empty."""
-    texts = {column: (as_text(cells.get(column)) or "").strip() for column in columns}
+    texts = {column: as_label(cells, column) for column in columns}
     return {column: text for column, text in texts.items() if text}

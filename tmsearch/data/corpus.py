@@ -17,7 +17,7 @@ from tmsearch.data.audio_file import UNKNOWN_RECORDING, Recording, Samples, Unus
 from tmsearch.data.columns import Row
 from tmsearch.data.sources import Source, open_source
 from tmsearch.data.text_normalizer import normalizer
-from tmsearch.errors import InputError
+from tmsearch.errors import InputError, machine_problem
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,8 @@ class Corpus:
         try:
             return audio_file.mono(*audio_file.decode(self.readers[name]()))
         except (OSError, UnusableAudioError) as error:
+            if machine_problem(error):  # a limit of open files says nothing about the clip
+                raise
             raise InputError(f"{name}: readable when the dataset was opened, but no longer: {error}") from None
 
     def samples(self, name: str) -> Samples:
@@ -129,6 +131,8 @@ def _inspect(row: Row, language: str) -> tuple[Clip | Dropped, str]:
     except FileNotFoundError:
         return Dropped(row.name, "its audio file is missing"), ""
     except OSError as error:
+        if machine_problem(error):
+            raise
         return Dropped(row.name, f"unreadable: {error.strerror or error}"), ""
     except UnusableAudioError as error:
         return Dropped(row.name, str(error)), ""

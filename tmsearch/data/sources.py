@@ -8,15 +8,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tmsearch.config import DataConfig
+from tmsearch.data import corpus_layouts
 from tmsearch.data.arrow import is_saved, table_rows
-from tmsearch.data.audiofolder import METADATA, folder_rows, visible
+from tmsearch.data.audiofolder import METADATA, TABLE_SUFFIXES, folder_rows, is_metadata, rows_of_tables, visible
 from tmsearch.data.columns import Row
 from tmsearch.demo.paths import CORPUS
 from tmsearch.errors import InputError
+from tmsearch.foreign import parsers, plain_files
+from tmsearch.foreign.plain_files import ForeignFileError
 from tmsearch.hub import Repository, fetch
+
+_MOST_CARD = 4 * 2**20  # bytes of a README.md
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ def _open_from_hub(config: DataConfig) -> Source:
 
 def _refuse_ambiguous_configurations(info: Any) -> None:
     """Raises InputError before the download for several configurations without a default; else takes all files."""
-    configurations = getattr(info.card_data, "configs", None) or []
+    listed = getattr(info.card_data, "configs", None)
+    configurations = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
     names = [str(item.get("config_name", "default")) for item in configurations]
     if len(names) > 1 and "default" not in names and not any(item.get("default") for item in configurations):
         raise InputError(
@@ -84,7 +88,7 @@ def _looks_like_a_path(dataset: str) -> bool:
 
 
 def _open(path: Path, config: DataConfig, origin: str, *, from_hub: bool = False) -> Source:
-    if path.is_file() and path.name in METADATA:
+    if path.is_file() and path.name in METADATA and is_metadata(path):
         path = path.parent
     rows, notes = _read_rows(path, config, from_hub)
     return Source(tuple(rows), (origin, *notes), card_languages=_card_languages(path))
@@ -92,33 +96,51 @@ def _open(path: Path, config: DataConfig, origin: str, *, from_hub: bool = False
 
 def _read_rows(path: Path, config: DataConfig, from_hub: bool) -> tuple[Sequence[Row], Sequence[str]]:
     """The rows in whatever format lies at `path`, and remarks."""
+    # The hub's cache keeps the files themselves beside its snapshots, which are folders of links.
+    boundary = path.parents[1] if from_hub else None
     if path.is_file():
+        if path.suffix in TABLE_SUFFIXES:
+            return folder_rows(path.parent, [path], config, boundary)
         if path.suffix != ".parquet":
             raise InputError(f"{path}: neither parquet nor a folder; give data.dataset a folder with metadata.csv")
-        return table_rows(path, config, [path])
+        return table_rows(path, config, [path], boundary)
+    if not path.is_dir():
+        raise InputError(f"{path}: neither a folder nor a plain file; give data.dataset a folder with metadata.csv")
     if is_saved(path):
-        return table_rows(path, config, [])
-    metadata = visible(path, *METADATA)
+        return table_rows(path, config, [], boundary)
+    metadata = [file for file in visible(path, *METADATA) if is_metadata(file)]
+    tables = corpus_layouts.read(path, metadata, config.dataset)
+    if tables:
+        return rows_of_tables(path, tables, config, boundary)
     if metadata:
-        return folder_rows(path, metadata, config)
+        return folder_rows(path, metadata, config, boundary)
     parquet = visible(path, "*.parquet")
     if parquet or from_hub:
-        return table_rows(path, config, parquet)
+        return table_rows(path, config, parquet, boundary)
     raise InputError(
-        f"{path}: holds no metadata.csv, no parquet and no save_to_disk dataset; "
-        "give it a metadata.csv with the columns file_name and text"
+        f"{path}: holds no metadata.csv, no parquet and no save_to_disk dataset, and is not laid out as Common Voice, "
+        f"LJSpeech or Kaldi; {_other_tables(path)}give it a metadata.csv with the columns file_name and text"
     )
 
 
+def _other_tables(path: Path) -> str:
+    """What to do about a table of another name in the folder, for an error message; empty without such."""
+    tables = [file for file in visible(path, "*.csv", "*.jsonl", "*.json") if file.is_file()]
+    if not tables:
+        return ""
+    return f"if {tables[0].relative_to(path)} lists its clips, give data.dataset that file, or "
+
+
 def _card_languages(folder: Path) -> tuple[str, ...]:
-    """The languages in the YAML at the top of a dataset's README.md; empty without one."""
+    """The languages in the YAML at the top of a dataset's README.md; empty without one, or where it cannot be read."""
     readme = folder / "README.md"
-    if folder.is_file() or not readme.is_file():
+    if folder.is_file() or not readme.exists():
         return ()
-    front_matter = re.match(r"---\r?\n(.*?)\r?\n---", readme.read_text("utf-8", errors="replace"), re.DOTALL)
     try:
-        card = yaml.safe_load(front_matter[1]) if front_matter else None
-    except yaml.YAMLError:
+        text = plain_files.read_bytes(readme, _MOST_CARD).decode("utf-8-sig", errors="replace")
+        front_matter = re.match(r"---\r?\n(.*?)\r?\n---", text, re.DOTALL)
+        card = parsers.parse_yaml(front_matter[1]) if front_matter else None
+    except (ForeignFileError, OSError):
         return ()
     languages = card.get("language") if isinstance(card, dict) else None
     if not isinstance(languages, list):

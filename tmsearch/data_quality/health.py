@@ -120,6 +120,11 @@ def _dataset_findings(description: Description, clips: Sequence[ClipMeasures]) -
             f"{len(description.repeated)} sentences occur more than once, in {repeats} clips; a split keeps "
             "each of them on one side."
         )
+    if description.impossible:
+        findings.append(
+            f"Clips with more words than their time can hold: {len(description.impossible)}, such as "
+            f"{description.impossible[0]}; check their texts."
+        )
     if description.dropped:
         findings.append(f"{len(description.dropped)} rows cannot be used; they are listed below.")
     return findings

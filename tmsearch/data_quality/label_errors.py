@@ -39,7 +39,8 @@ def transcribe(corpus: Corpus, data: DataConfig, name: str, cache: Path) -> Labe
     clips = tuple(clip for clip in corpus.clips if clip.seconds <= whisper.seconds)
     names = tuple(clip.name for clip in clips)
     split = Split(train=(), validation=names, test=())
-    speech = Speech(dataclasses.replace(corpus, clips=clips), split, data.language, data.task, cache)
+    unlocked = dataclasses.replace(corpus, clips=clips)
+    speech = Speech(unlocked, split, data.language, data.task, cache, data.normalizer)
     scores = evaluate.zero_shot(config, speech, whisper)
     return LabelCheck(name, scores.wer, ranked(scores.clips), len(corpus.clips) - len(clips))
 

@@ -15,6 +15,8 @@ from tmsearch import formatting
 from tmsearch.data.audio_file import SAMPLE_RATE, Samples
 from tmsearch.data.corpus import Clip, Corpus
 from tmsearch.data.splits import Split
+from tmsearch.data_quality import pace
+from tmsearch.data_quality.pace import PacedClip
 
 WIDTH = 80  # columns of the page
 FLOOR = -120.0  # dBFS, below the noise of 16-bit audio: the level shown for digital silence
@@ -60,6 +62,8 @@ class Description:
     seconds: float
     duration: Spread
     longest: tuple[tuple[str, float], ...]
+    shortest: tuple[PacedClip, ...]
+    impossible: tuple[PacedClip, ...]  # more words than the time can hold, the worst first
     sample_rates: tuple[tuple[int, int], ...]  # (Hz, clips)
     channels: tuple[tuple[int, int], ...]  # (channels, clips)
     peak: Spread
@@ -105,6 +109,8 @@ def describe(
         seconds=sum(clip.seconds for clip in clips),
         duration=_spread([clip.seconds for clip in clips]),
         longest=tuple((clip.name, clip.seconds) for clip in _largest(clips, lambda clip: clip.seconds)),
+        shortest=pace.shortest(clips, _SHOWN),
+        impossible=pace.impossible(clips),
         sample_rates=_counts(recording.sample_rate for recording in recordings),
         channels=_counts(recording.channels for recording in recordings),
         peak=_spread([decibels(recording.peak) for recording in recordings]),
@@ -203,6 +209,8 @@ def _recording_lines(summary: Description) -> list[str]:
             "durations", f"median {duration.median:.1f} s, 90 % within {duration.low:.1f} to {duration.high:.1f} s"
         ),
         *_entry("longest", *(f"{seconds:5.1f} s  {name}" for name, seconds in summary.longest[:3])),
+        *_entry("shortest", *map(_short_clip, summary.shortest[:3])),
+        *_entry("impossible", *_impossible(summary)),
         *_entry("recorded at", f"{rates}; channels {channels}; read as 16000 Hz mono"),
         *_entry("level, RMS", f"median {rms.median:.1f} dBFS, 90 % within {rms.low:.1f} to {rms.high:.1f}"),
         *_entry("level, peak", f"median {peak.median:.1f} dBFS, 90 % within {peak.low:.1f} to {peak.high:.1f}"),
@@ -225,6 +233,21 @@ def _grouping(column: str, summary: Description) -> str:
     if column in summary.grouped_by:
         return "; kept whole"
     return "; too few or too uneven to split by" if summary.parts else ""
+
+
+def _short_clip(clip: PacedClip) -> str:
+    return f"{clip.seconds:5.2f} s, {clip.words} {'word' if clip.words == 1 else 'words'}  {clip.name}"
+
+
+def _impossible(summary: Description) -> list[str]:
+    """Clips with more words than their time can hold."""
+    if not summary.impossible:
+        return ["none: no clip has more words than its time can hold"]
+    lines = [f"{len(summary.impossible)} with more words than their time can hold; check their texts"]
+    lines += map(_short_clip, summary.impossible[: 2 * _SHOWN])
+    if len(summary.impossible) > 2 * _SHOWN:
+        lines.append(f"and {len(summary.impossible) - 2 * _SHOWN} more")
+    return lines
 
 
 def _dropped(summary: Description) -> list[str]:

@@ -23,9 +23,9 @@ class AlignedSpan:
     hypothesis: tuple[str, ...]
 
 
-def align(reference: str, hypothesis: str, language: str) -> tuple[AlignedSpan, ...]:
+def align(reference: str, hypothesis: str, language: str, rule: str | None = None) -> tuple[AlignedSpan, ...]:
     """The alignment with the fewest edits of the normalized texts, which is the one that the WER counts."""
-    normalize = normalizer(language)
+    normalize = normalizer(language, rule)
     reference_words = normalize(reference).split()
     hypothesis_words = normalize(hypothesis).split()
     if not reference_words:  # jiwer takes no empty reference

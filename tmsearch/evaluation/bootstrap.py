@@ -74,6 +74,13 @@ def _weights(clips: int, resamples: int = RESAMPLES) -> Floats:
     return counts.astype(np.float64)
 
 
+@functools.lru_cache(maxsize=8)
+def _resampled_words(words: tuple[float, ...]) -> Floats:
+    """The reference words of each resample [resamples], NaN for none; a study's results have the same."""
+    resampled = _weights(len(words)) @ np.asarray(words)
+    return np.where(resampled, resampled, np.nan)
+
+
 def wer_interval(errors: Sequence[int], words: Sequence[int]) -> Interval | None:
     """The interval of one model's error rate; None for fewer than two clips.
 
@@ -108,9 +115,7 @@ def _percentiles(errors: Floats, words: Floats) -> Interval:
     from scipy.special import ndtr, stdtrit
 
     clips = len(words)
-    weights = _weights(clips)
-    resampled_words = weights @ words  # [resamples]
-    rates = weights @ errors / np.where(resampled_words, resampled_words, np.nan)
+    rates = _weights(clips) @ errors / _resampled_words(tuple(words.tolist()))
     share = float(ndtr(math.sqrt(clips / (clips - 1)) * stdtrit(clips - 1, (1 - CONFIDENCE) / 2)))
     low, high = np.nanquantile(rates, [share, 1 - share])
     return Interval(float(low), float(high))

@@ -13,7 +13,8 @@ from tmsearch.evaluation.bootstrap import Difference, ErrorCounts, Interval
 
 POWER = 0.80  # a gain counts as detectable when four of five confirmations would find it
 GAIN = 0.10  # relative to the default's WER; what `required_sample_size` is about
-_MOST_TRAININGS = 64  # of each recipe; more is no advice
+MOST_TRAININGS = 20  # of each recipe; more is no advice
+MOST_CLIPS = 30  # times the clips that there are; likewise
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Verdict:
     wilcoxon: float  # p, of one comparison
     means: tuple[float, float]  # WER of the winner, of the default
     split: str = "validation"
+    objective: str = "wer"  # what `errors` and `words` count: words, or characters for cer
 
     @property
     def p(self) -> float:
@@ -66,20 +68,31 @@ class Verdict:
         """The verdict in a sentence that a person can quote."""
         winner, default = self.means
         evidence = (
-            f"WER {winner:.3f} against {default:.3f} on {self.clips} {self.split} clips, "
+            f"{self.objective.upper()} {winner:.3f} against {default:.3f} on {self.clips} {self.split} clips, "
             f"{_trainings(self.winner)} against {_trainings(self.default)}"
         )
-        undecided = f"{self.winner.name} can't be told apart from the default recipe"
         if self.difference is None:
-            return f"{undecided}: {evidence}, and no recipe trained twice."
+            return f"{self.short_sentence()}: {evidence}, and no recipe trained twice."
         sure = (
             f"difference {self.difference.mean:+.3f}, 95 % {self.difference.interval.low:+.3f} to "
             f"{self.difference.interval.high:+.3f}, {_p(self.p)} as the best of {self.contenders}"
         )
-        if not self.is_significant:
-            return f"{undecided}: {evidence} ({sure})."
-        gain = 1 - winner / default
-        return f"{self.winner.name} makes {gain:.0%} fewer word errors than the default recipe: {evidence} ({sure})."
+        return f"{self.short_sentence()}: {evidence} ({sure})."
+
+    def short_sentence(self) -> str:
+        """The verdict without its figures, for a line that says why something follows from it."""
+        winner, default = self.means
+        if self.is_significant:
+            errors = f"{_unit(self.objective)} errors"
+            return f"{self.winner.name} makes {1 - winner / default:.0%} fewer {errors} than the default recipe"
+        if winner >= default:
+            return (
+                f"No better: the best of the others, {self.winner.name}, was {_rate(winner - default)} worse on average"
+            )
+        return (
+            f"Not proven: {self.winner.name} was {_rate(default - winner)} better on average, {self.clips} clips can't "
+            "rule out luck"
+        )
 
     def cross_check(self) -> str:
         """What Wilcoxon's test says, and whether it agrees."""
@@ -90,8 +103,17 @@ class Verdict:
         return f"{text}; it says otherwise, since it knows nothing of seeds or of how far clips differ"
 
 
+def _unit(objective: str) -> str:
+    return "character" if objective == "cer" else "word"
+
+
 def compare(
-    default: Contender, contenders: Sequence[Contender], level: float, *, split: str = "validation"
+    default: Contender,
+    contenders: Sequence[Contender],
+    level: float,
+    *,
+    split: str = "validation",
+    objective: str = "wer",
 ) -> Verdict | None:
     """The contender with the lowest mean WER against the default; None where either side has no training.
 
@@ -118,6 +140,7 @@ def compare(
         wilcoxon=bootstrap.wilcoxon(winner_counts, default_counts),
         means=(winner_counts.mean, default_counts.mean),
         split=split,
+        objective=objective,
     )
 
 
@@ -160,10 +183,13 @@ def spread(contender: Contender) -> float | None:
 
 
 def required_sample_size(verdict: Verdict) -> str:
-    """How many trainings, or clips, would detect a gain of GAIN of the default's WER in POWER of tries, in words."""
+    """How many trainings, or clips, would detect a gain of GAIN of the default's WER in POWER of tries, in a sentence.
+
+    Only numbers that a person can act on are given: up to MOST_TRAININGS of a recipe, or MOST_CLIPS times the clips.
+    """
     difference = verdict.difference
     if difference is None:
-        return "train each recipe at least twice: --seeds 2"
+        return "What it takes: at least two trainings of each recipe, `--seeds 2`."
     gain = GAIN * verdict.means[1]
     seeds = len(verdict.default.trainings)
     per_clip = difference.utterances * verdict.clips
@@ -172,15 +198,24 @@ def required_sample_size(verdict: Verdict) -> str:
         return _detects(verdict, gain, trainings, difference.utterances)
 
     def enough_clips(clips: int) -> bool:
-        return _detects(verdict, gain, seeds, per_clip / clips)
+        return _detects(verdict, gain, max(2, seeds), per_clip / clips)
 
-    trainings = _first(range(2, _MOST_TRAININGS + 1), enough_trainings)
-    clips = _first(range(verdict.clips, 100 * verdict.clips, max(1, verdict.clips // 20)), enough_clips)
-    with_seeds = f"{trainings} trainings of each" if trainings else f"no number of trainings up to {_MOST_TRAININGS}"
-    with_clips = f"{clips} clips" if clips else "no number of clips"
+    ways = []
+    trainings = _first(range(2, MOST_TRAININGS + 1), enough_trainings)
+    if trainings and trainings > seeds:
+        ways.append(f"{trainings} trainings of each recipe on these {verdict.clips} clips (`--seeds {trainings}`)")
+    step = max(1, verdict.clips // 20)
+    clips = _first(range(verdict.clips, MOST_CLIPS * verdict.clips, step), enough_clips)
+    if clips and clips > verdict.clips:
+        ways.append(f"about {clips} {verdict.split} clips with {max(2, seeds)} trainings of each")
+    aim = f"to see a gain of {GAIN:.0%} in four of five confirmations"
+    if ways:
+        return f"What it takes {aim}: {', or '.join(ways)}."
+    if trainings or clips:
+        return f"This confirmation was large enough {aim}: if there is a gain, it is probably smaller."
     return (
-        f"a gain of {GAIN:.0%} would be seen in four of five tries with {with_seeds} on these {verdict.clips} clips, "
-        f"or {with_clips} at {seeds} trainings"
+        f"Neither {MOST_TRAININGS} trainings of each recipe nor {MOST_CLIPS} times the clips would be enough {aim}: "
+        "the clips differ too much for so small a gain; add validation clips, and look for a larger one."
     )
 
 
@@ -204,6 +239,10 @@ def _detects(verdict: Verdict, gain: float, seeds: int, utterances: float) -> bo
 
 def _trainings(contender: Contender) -> str:
     return f"{len(contender.trainings)} training{'s' if len(contender.trainings) > 1 else ''}"
+
+
+def _rate(value: float) -> str:
+    return f"{value:.3f}".removeprefix("0")
 
 
 def _p(value: float) -> str:

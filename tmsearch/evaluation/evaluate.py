@@ -15,7 +15,7 @@ import torch
 
 from tmsearch import devices
 from tmsearch.config import TrainConfig
-from tmsearch.data.text_normalizer import normalizer
+from tmsearch.data.text_normalizer import characters, normalizer
 from tmsearch.errors import InputError, TmsearchError
 from tmsearch.evaluation.scores import ClipScore, Scores
 from tmsearch.features.dataset import Speech
@@ -67,18 +67,27 @@ class WordErrors(hub_evaluate.Metric):  # type: ignore[misc]  # evaluate is not 
         return {"wer": _rate(edits), "edits": edits}
 
 
-def score(names: Sequence[str], references: Sequence[str], hypotheses: Sequence[str], language: str) -> Scores:
-    """Compares texts clip by clip, both after the normalizer of `language` and as they are."""
-    normalize = normalizer(language)
+def score(
+    names: Sequence[str],
+    references: Sequence[str],
+    hypotheses: Sequence[str],
+    language: str,
+    rule: str | None = None,
+) -> Scores:
+    """Compares texts clip by clip, both after the normalizer of `language` and `rule` and as they are."""
+    normalize = normalizer(language, rule)
     normal_references = list(map(normalize, references))
     normal_hypotheses = list(map(normalize, hypotheses))
     metric = WordErrors(keep_in_memory=True)
     words = metric.compute(predictions=normal_hypotheses, references=normal_references)
     raw = metric.compute(predictions=list(hypotheses), references=list(references))
-    characters = list(map(_character_edits, normal_references, normal_hypotheses))
+    character_edits = [
+        _character_edits(characters(reference, language), characters(hypothesis, language))
+        for reference, hypothesis in zip(normal_references, normal_hypotheses, strict=True)
+    ]
     clips = []
-    rows = zip(names, references, hypotheses, words["edits"], raw["edits"], strict=True)
-    for name, reference, hypothesis, edits, raw_edits in rows:
+    rows = zip(names, references, hypotheses, words["edits"], raw["edits"], character_edits, strict=True)
+    for name, reference, hypothesis, edits, raw_edits, by_character in rows:
         clips.append(
             ClipScore(
                 name=name,
@@ -90,9 +99,11 @@ def score(names: Sequence[str], references: Sequence[str], hypotheses: Sequence[
                 words=edits.length,
                 raw_edits=raw_edits.total,
                 raw_words=raw_edits.length,
+                character_edits=by_character.total,
+                characters=by_character.length,
             )
         )
-    return Scores(wer=words["wer"], wer_raw=raw["wer"], cer=_rate(characters), clips=tuple(clips))
+    return Scores(wer=words["wer"], wer_raw=raw["wer"], cer=_rate(character_edits), clips=tuple(clips))
 
 
 def evaluate(
@@ -130,19 +141,24 @@ def evaluate(
     references = [clip.text for clip in speech.clips(names)]
     hypotheses = [transcripts[name][0] for name in names]
     language = "en" if speech.task == "translate" else speech.language
-    scores = score(names, references, hypotheses, language)
+    scores = score(names, references, hypotheses, language, speech.normalizer)
     loops = sum(is_loop for _, is_loop in transcripts.values())
     return dataclasses.replace(scores, loops=loops), time.perf_counter() - started
 
 
-def zero_shot(config: TrainConfig, speech: Speech, whisper: Whisper | None = None) -> Scores:
+def zero_shot(
+    config: TrainConfig,
+    speech: Speech,
+    whisper: Whisper | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Scores:
     """The zero-shot baseline: the untouched checkpoint on the validation split at its full context.
 
     `whisper`, if given, is the freshly loaded `config.model`, which is left as it was.
     """
     whisper = whisper or model.load(config)
     devices.move(whisper.model, devices.device())
-    return evaluate(whisper, speech, speech.split.validation, config, context="full")[0]
+    return evaluate(whisper, speech, speech.split.validation, config, context="full", stop=stop)[0]
 
 
 def _transcripts(
@@ -186,7 +202,7 @@ def _word_edits(reference: str, hypothesis: str) -> _Edits:
 
 
 def _character_edits(reference: str, hypothesis: str) -> _Edits:
-    """Of normalized texts; a space is a character."""
+    """Of normalized texts, as `characters` gives them; a space is a character."""
     if not reference:
         return _Edits(0, 0, len(hypothesis), 0)
     return _counted(jiwer.process_characters(reference, hypothesis))

@@ -24,6 +24,8 @@ class ClipScore:
     words: int  # of the normalized reference
     raw_edits: int = 0  # between the texts as they are
     raw_words: int = 0
+    character_edits: int | None = None  # of the normalized texts; None: a table of before 0.2.0
+    characters: int | None = None
 
     @property
     def edits(self) -> int:

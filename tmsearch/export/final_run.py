@@ -18,7 +18,7 @@ from tmsearch.evaluation import evaluate
 from tmsearch.evaluation.scores import Scores, write_scores
 from tmsearch.export import soups
 from tmsearch.export import weights as weight_files
-from tmsearch.export.finalize import METRICS, PrintLine, finish, rates
+from tmsearch.export.finalize import METRICS, PrintLine, finish, rates, renew_card
 from tmsearch.export.soups import Ingredient, SoupCandidate, Weights
 from tmsearch.features.dataset import Speech
 from tmsearch.files import write_atomically
@@ -45,6 +45,7 @@ class FinalRunOptions:
     average: int = 0  # how many of the last checkpoints are averaged
     soup: Mapping[str, str] = dataclasses.field(default_factory=dict)  # name -> file of weights
     on_all: bool = False  # also train on the validation clips, which then choose nothing
+    card_transcripts: bool = False  # of the worst test clips; concerns the card alone and may change afterwards
 
 
 def train(
@@ -64,6 +65,7 @@ def train(
     metrics = _finished_metrics(folder, recipe, options)
     if metrics is not None:
         say(f"{folder}: already trained, validation WER {metrics['validation']['wer']:.3f}; see {METRICS}")
+        renew_card(recipe, folder, say, card_transcripts=options.card_transcripts)
         return "done"
     speech = _speech(recipe, options, cache)
     write_atomically(folder / OPTIONS, _options_text(options))
@@ -107,7 +109,8 @@ def _export(
         metrics |= {"kept": chosen.name, "tried": tried}
     metrics["train_seconds"] = result.train_seconds
     whisper = weight_files.trained_model(recipe.train, chosen.weights)
-    finish(recipe, speech, folder, options.dtype, whisper, metrics, say)
+    transcripts = options.card_transcripts
+    finish(recipe, speech, folder, options.dtype, whisper, metrics, say, card_transcripts=transcripts)
 
 
 def _finished_metrics(folder: Path, recipe: Recipe, options: FinalRunOptions) -> dict[str, Any] | None:
@@ -127,7 +130,10 @@ def _finished_metrics(folder: Path, recipe: Recipe, options: FinalRunOptions) ->
 
 
 def _options_text(options: FinalRunOptions) -> str:
-    return json.dumps(dataclasses.asdict(options), indent=2) + "\n"
+    """The options that change the weights, as options.json has them."""
+    fields = dataclasses.asdict(options)
+    del fields["card_transcripts"]
+    return json.dumps(fields, indent=2) + "\n"
 
 
 def _speech(recipe: Recipe, options: FinalRunOptions, cache: Path) -> Speech:
@@ -146,7 +152,7 @@ def _speech(recipe: Recipe, options: FinalRunOptions, cache: Path) -> Speech:
         )
     if options.on_all:
         split = dataclasses.replace(split, train=tuple(sorted((*split.train, *split.validation))))
-    return Speech(corpus, split, recipe.data.language, recipe.data.task, cache)
+    return Speech(corpus, split, recipe.data.language, recipe.data.task, cache, recipe.data.normalizer)
 
 
 def _averaged_steps(steps: int, average: int) -> list[int]:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from tmsearch import devices
 from tmsearch.evaluation import bootstrap, evaluate
-from tmsearch.evaluation.scores import ClipScore, Scores, write_scores
+from tmsearch.evaluation.scores import ClipScore, Scores, read_scores, write_scores
 from tmsearch.export import model_card, model_folder
 from tmsearch.features.dataset import Speech
 from tmsearch.files import write_atomically
@@ -50,6 +50,8 @@ def finish(
     whisper: Whisper,
     metrics: Mapping[str, Any],
     say: PrintLine,
+    *,
+    card_transcripts: bool,
 ) -> None:
     """Scores the test split, and writes the model, its card, and last its metrics, which mark it as complete."""
     metrics = {**metrics, "dtype": dtype}
@@ -57,12 +59,26 @@ def finish(
     if speech.split.test:
         scores, test_metrics = _tested(recipe, speech, model_folder.rounded(whisper, dtype), say)
         metrics |= test_metrics
-        test_clips = scores.clips
-        write_scores(folder / "test", recipe.train.max_steps, test_clips)
+        write_scores(folder / "test", recipe.train.max_steps, scores.clips)
+        if card_transcripts:
+            test_clips = scores.clips
     model_folder.export(whisper, folder, dtype, language=speech.language, task=speech.task)
     write_atomically(folder / CARD, model_card.text(recipe, metrics, test_clips, speech, folder.absolute().name))
     write_atomically(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
     say(f"{folder}: the model, its card in {CARD}, its metrics in {METRICS}")
+
+
+def renew_card(recipe: Recipe, folder: Path, say: PrintLine, *, card_transcripts: bool) -> None:
+    """Gives the card of a finished model its transcripts, or takes them out; changes nothing else of it."""
+    card = folder / CARD
+    if not card.is_file():
+        return
+    before = card.read_text(encoding="utf-8")
+    clips = read_scores(folder / "test", recipe.train.max_steps) if card_transcripts else ()
+    after = model_card.with_worst_clips(before, clips)
+    if after != before:
+        write_atomically(card, after)
+        say(f"{card}: now {'with' if clips else 'without'} the transcripts of the worst test clips")
 
 
 def _tested(recipe: Recipe, speech: Speech, whisper: Whisper, say: PrintLine) -> tuple[Scores, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,14 +11,35 @@ from typing import Any
 import yaml
 
 from tmsearch.config import TrainConfig
+from tmsearch.data import text_normalizer
+from tmsearch.errors import InputError
 from tmsearch.evaluation.scores import ClipScore
 from tmsearch.evaluation.worst_clips import markdown_table
 from tmsearch.features.dataset import Speech
 from tmsearch.formatting import duration
-from tmsearch.model.tokens import language_code
+from tmsearch.languages import code_if_known
+from tmsearch.model import pretrained
 from tmsearch.recipe import Recipe
 
-WORST_CLIPS = 5  # shown
+WORST_CLIPS = 5  # shown, where transcripts are asked for
+_WORST_HEADING = "\n## Worst test clips\n"
+# The licenses of OpenAI's checkpoints as their pages on the Hub say, read on 2026-11-29.
+_SIZES = (
+    "tiny",
+    "tiny.en",
+    "base",
+    "base.en",
+    "small",
+    "small.en",
+    "medium",
+    "medium.en",
+    "large",
+    "large-v2",
+    "large-v3",
+)
+_LICENSES = {f"openai/whisper-{size}": "apache-2.0" for size in _SIZES} | {"openai/whisper-large-v3-turbo": "mit"}
+_DEMO_LICENSE = "mit"  # this package's own
+UNKNOWN_LICENSE = "unknown"  # the Hub's word for it
 
 
 def text(recipe: Recipe, metrics: Mapping[str, Any], clips: Sequence[ClipScore], speech: Speech, name: str) -> str:
@@ -25,7 +47,7 @@ def text(recipe: Recipe, metrics: Mapping[str, Any], clips: Sequence[ClipScore],
 
     Args:
         metrics: what metrics.json will hold.
-        clips: the scores on the test split, empty where there is none.
+        clips: scores on the test split whose worst are printed with their transcripts; empty for none.
         name: of the model folder.
     """
     head = yaml.safe_dump(metadata(recipe, metrics, name), sort_keys=False, allow_unicode=True)
@@ -36,22 +58,26 @@ def text(recipe: Recipe, metrics: Mapping[str, Any], clips: Sequence[ClipScore],
         f"## How it was found\n\n{_search(recipe)}",
         f"## Recipe\n\n{_recipe(recipe, metrics)}",
     ]
-    if clips:
-        parts.append(f"## Worst test clips\n\n{markdown_table(clips, WORST_CLIPS)}")
-    return f"---\n{head}---\n\n" + "\n\n".join(parts) + "\n"
+    return with_worst_clips(f"---\n{head}---\n\n" + "\n\n".join(parts) + "\n", clips)
+
+
+def with_worst_clips(card: str, clips: Sequence[ClipScore]) -> str:
+    """The card with the transcripts of the worst of `clips` as its last section; without that section for no clips."""
+    card = card.partition(_WORST_HEADING)[0]
+    return f"{card}{_WORST_HEADING}\n{markdown_table(clips, WORST_CLIPS)}\n" if clips else card
 
 
 def metadata(recipe: Recipe, metrics: Mapping[str, Any], name: str) -> dict[str, Any]:
     """What the Hub indexes. A dataset or model of this machine has no name there; only its last part is given."""
     index: dict[str, Any] = {
-        "language": [language_code(recipe.data.language)],
+        "language": [code_if_known(recipe.data.language)],
         "library_name": "transformers",
         "pipeline_tag": "automatic-speech-recognition",
         "tags": ["whisper", "throat-microphone", "tmsearch"],
         "metrics": ["wer", "cer"],
     }
-    if _is_hub_id(recipe.train.model):
-        index["base_model"] = recipe.train.model
+    index["base_model"] = _base_model(recipe.train)
+    index["license"] = _license(recipe.train)
     if _is_hub_id(recipe.data.dataset):
         index["datasets"] = [recipe.data.dataset]
     split = "test" if "test" in metrics else "validation"
@@ -59,6 +85,28 @@ def metadata(recipe: Recipe, metrics: Mapping[str, Any], name: str) -> dict[str,
     if not rates.get("trained_on"):
         index["model-index"] = [_model_index(recipe, rates, split, name)]
     return index
+
+
+def _base_model(config: TrainConfig) -> str:
+    """The checkpoint's id on the Hub; for a folder, the id that its config.json says it came from, else its name."""
+    if _is_hub_id(config.model):
+        return config.model
+    origin = ""
+    with contextlib.suppress(InputError):
+        origin = str(pretrained.find(config.model, weights=False).config().get("_name_or_path") or "")
+    return origin if _is_hub_id(origin) else Path(config.model).name
+
+
+def _license(config: TrainConfig) -> str:
+    """The base checkpoint's license, as far as it is known: a fine-tune of it cannot be freer."""
+    if config.model.startswith("demo/"):
+        return _DEMO_LICENSE
+    known = _LICENSES.get(_base_model(config))
+    if known:
+        return known
+    with contextlib.suppress(InputError):
+        return pretrained.find(config.model, config.model_revision, weights=False).license() or UNKNOWN_LICENSE
+    return UNKNOWN_LICENSE
 
 
 def _model_index(recipe: Recipe, rates: Mapping[str, Any], split: str, name: str) -> dict[str, Any]:
@@ -82,8 +130,12 @@ def _opening(recipe: Recipe) -> str:
     model = _public_name(recipe.train.model)
     dataset = _public_name(recipe.data.dataset)
     call = 'pipeline("automatic-speech-recognition", model="THIS_FOLDER_OR_ID")(samples)  # 16 kHz float array'
+    license_id = _license(recipe.train)
+    license_words = f"Its license, `{license_id}`, is the base model's."
+    if license_id == UNKNOWN_LICENSE:
+        license_words = "The license of the base model is not known here: set `license` above before this is published."
     return (
-        f"`{model}` fine-tuned on throat-microphone speech (`{dataset}`) with tmsearch.\n\n"
+        f"`{model}` fine-tuned on throat-microphone speech (`{dataset}`) with tmsearch. {license_words}\n\n"
         f"```python\nfrom transformers import pipeline\n{call}\n```"
     )
 
@@ -104,6 +156,7 @@ def _results(recipe: Recipe, metrics: Mapping[str, Any]) -> str:
                 f"{_interval(rates.get('wer_interval'))} | {rates['wer_raw']:.3f} | "
                 f"{_interval(rates.get('wer_raw_interval'))} | {rates['cer']:.3f} |"
             )
+    normalizer = text_normalizer.describe(recipe.data.text_language, recipe.data.normalizer)
     default = recipe.evidence.get("default")
     if default:
         lines.append(
@@ -111,7 +164,7 @@ def _results(recipe: Recipe, metrics: Mapping[str, Any]) -> str:
             f"{default['wer']:.3f} | {_interval(default.get('interval'))} | | | |"
         )
     return (
-        "\n".join(lines) + "\n\nWER is micro-averaged, after Whisper's own text normaliser; raw: as written. The "
+        "\n".join(lines) + f"\n\nWER is micro-averaged, after {normalizer}; raw: as written. The "
         "intervals are bootstraps over utterances: the differences between seeds of the same recipe come on top."
     )
 
@@ -129,6 +182,12 @@ def _data(recipe: Recipe, speech: Speech) -> str:
     )
 
 
+def _minimised(evidence: Mapping[str, Any]) -> str:
+    """What the search minimised, where it was not the WER."""
+    cer = evidence.get("validation_cer")
+    return "" if cer is None else f", CER {cer:.3f}, which the search minimised"
+
+
 def _search(recipe: Recipe) -> str:
     evidence = recipe.evidence
     if not evidence:
@@ -136,21 +195,33 @@ def _search(recipe: Recipe) -> str:
     paragraphs = [
         f"{evidence.get('configurations', '?')} configurations of study `{evidence.get('study')}` in "
         f"{duration(evidence.get('search_seconds', 0.0))} of training and evaluation; searched: "
-        f"{', '.join(evidence.get('searched', [])) or 'nothing'}. This is trial {evidence.get('trial')}, validation "
-        f"WER {evidence.get('validation_wer', float('nan')):.3f} {_interval(evidence.get('validation_interval'))}."
+        f"{', '.join(evidence.get('searched', [])) or 'nothing'}. {_subject(evidence)}"
     ]
     confirmation = evidence.get("confirm")
     if not confirmation:
         paragraphs.append("Not confirmed with other seeds: the lowest of many WERs is partly luck.")
         return "\n\n".join(paragraphs)
+    if "takes" in confirmation:
+        paragraphs.append(f"The confirmation takes {confirmation['takes']}.")
+    trained_again = "Confirmed" if confirmation.get("told_apart") else "Trained again"
     paragraphs.append(
-        f"Confirmed with other seeds in {duration(confirmation['seconds'])}: {confirmation['sentence']} "
+        f"{trained_again} with other seeds in {duration(confirmation['seconds'])}: {confirmation['sentence']} "
         f"{confirmation['cross_check']}."
     )
     paragraphs.append("\n".join(f"- {line}" for line in confirmation["recipes"]))
     if "test" in confirmation:
         paragraphs.append(f"On the locked test split, read on {confirmation['test_read']}: {confirmation['test']}")
     return "\n\n".join(paragraphs)
+
+
+def _subject(evidence: Mapping[str, Any]) -> str:
+    trial = evidence.get("trial")
+    subject = "the default recipe, which the confirmation trained" if trial is None else f"trial {trial}"
+    wer = evidence.get("validation_wer")
+    if wer is None:
+        return f"This is {subject}."
+    interval = _interval(evidence.get("validation_interval"))
+    return f"This is {subject}, validation WER {wer:.3f} {interval}".rstrip() + f"{_minimised(evidence)}."
 
 
 def _recipe(recipe: Recipe, metrics: Mapping[str, Any]) -> str:

@@ -9,18 +9,31 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tmsearch.errors import InputError
+from tmsearch.hub import REQUEST_TIMEOUT
 
 # What a user of the model needs. Clips' texts, TensorBoard events and options with this machine's paths stay here.
 FILES = ("*.safetensors", "*.json", "README.md", "merges.txt")
 KEPT_HERE = ("options.json",)
 
 
-def check(name: str) -> str:
-    """The repository's full name, `owner/name`.
+def check(name: str, *, private: bool) -> str:
+    """The repository's full name, `owner/name`, before anything is trained.
 
-    Raises InputError without a token that may write there, before anything is trained. Rights inside an organisation
-    are the hub's to know: it may still refuse the upload.
+    Rights inside an organisation are the hub's to know: it may still refuse the upload.
+
+    Raises:
+        InputError: There is no token that may write there, or the repository exists and others see it, where it should
+            be private.
     """
+    repository = _full_name(name)
+    is_private = _is_private(repository)
+    if private and is_private is False:
+        raise _public_error(repository)
+    return repository
+
+
+def _full_name(name: str) -> str:
+    """`owner/name`; raises InputError where the token's owner may not write there."""
     user = _request(name, lambda api: api.whoami())
     owner, slash, repository = name.partition("/")
     if not slash:
@@ -40,10 +53,19 @@ def check(name: str) -> str:
 def push(folder: Path, name: str, *, private: bool, say: Callable[[str], None]) -> str:
     """Uploads the folder and returns its address. What an interrupted upload has sent is not sent again.
 
+    Nothing is uploaded as private before the hub has said that the repository is.
+
     Raises InputError in one line; the folder stays as it is, so the same command resumes the upload.
     """
-    repository = check(name)
+    repository = check(name, private=private)
     url = str(_request(repository, lambda api: api.create_repo(repository, private=private, exist_ok=True)))
+    # An organisation may make its repositories public whatever was asked for.
+    if private:
+        is_private = _is_private(repository)
+        if is_private is None:
+            raise InputError(f"--push-to-hub: {repository}: the hub does not say if it is private; try again later")
+        if not is_private:
+            raise _public_error(repository)
     _request(
         repository,
         lambda api: api.upload_folder(
@@ -55,8 +77,40 @@ def push(folder: Path, name: str, *, private: bool, say: Callable[[str], None]) 
         ),
         f"; {folder} is kept, the same command resumes the upload",
     )
-    say(f"{url}: uploaded{', private' if private else ''}")
+    say(f"{url}: uploaded{_visibility(repository, private)}")
     return url
+
+
+def _visibility(repository: str, private: bool) -> str:
+    """Who sees the upload, as the hub says after it."""
+    is_private = _is_private(repository)
+    if is_private is None:
+        return "; the hub does not say who sees it: look at its page"
+    if is_private:
+        return ", private" if private else "; the repository is private as it was: its settings can make it public"
+    return "; it was made PUBLIC meanwhile: everybody sees it" if private else ""
+
+
+def _is_private(repository: str) -> bool | None:
+    """Whether the repository is private, as the hub says; None where there is no such repository."""
+
+    def ask(api: Any) -> bool | None:
+        from huggingface_hub.errors import RepositoryNotFoundError
+
+        try:
+            return api.model_info(repository, timeout=REQUEST_TIMEOUT).private is True
+        except RepositoryNotFoundError:
+            return None
+
+    answer: bool | None = _request(repository, ask)
+    return answer
+
+
+def _public_error(repository: str) -> InputError:
+    return InputError(
+        f"--push-to-hub: {repository}: is public there: everybody would see the model; make it private in its "
+        "settings, use another name, or say --public"
+    )
 
 
 def _request(name: str, call: Callable[[Any], Any], advice: str = "") -> Any:

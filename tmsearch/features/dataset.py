@@ -28,6 +28,7 @@ class Speech:
     language: str
     task: str  # transcribe or translate
     cache: Path  # folder where log-mels are kept between trials
+    normalizer: str | None = None  # one of config.NORMALIZERS; None: by the language
 
     def clips(self, names: Sequence[str]) -> list[Clip]:
         """The clips of `names`, in that order."""

@@ -24,7 +24,7 @@ from tmsearch import files
 from tmsearch.config import NORMALIZATIONS
 from tmsearch.data.audio_file import SAMPLE_RATE, Samples
 from tmsearch.data.corpus import Corpus
-from tmsearch.errors import InputError
+from tmsearch.errors import UnavailableError
 
 PEAK_DBFS = -1.0  # EBU R 128's highest permitted level
 RMS_DBFS = -26.0  # the level of speech in ITU-T's tests (P.56, G.191)
@@ -132,7 +132,7 @@ def log_mels(
 ) -> LogMels:
     """The log-mels of clips, normalized, from a file in `cache` if one was made from the same inputs.
 
-    A file that is cut off, altered or of other inputs is made anew.
+    A file that is cut off, altered, of other inputs or of another shape is made anew.
 
     Args:
         corpus: Where the clips are decoded from.
@@ -142,12 +142,12 @@ def log_mels(
         cache: Folder of the cached files.
 
     Raises:
-        InputError: The cache cannot be written.
+        UnavailableError: The cache cannot be written.
     """
     assert extractor.dither == 0.0, "dithered features are random: they can neither be cached nor trimmed"
     wanted = sorted(set(names))
     path = cache / f"mels-{_key(corpus, wanted, extractor, normalization)}.safetensors"
-    cached = _read(path, wanted)
+    cached = _read(path, wanted, extractor)
     if cached is None:
         cached = {}
         with _one_thread():
@@ -156,7 +156,9 @@ def log_mels(
         try:
             _write(path, cached)
         except (OSError, safetensors.SafetensorError) as error:
-            raise InputError(f"{path}: the log-mel cache cannot be written: {error}") from None
+            raise UnavailableError(
+                f"{path}: the log-mel cache cannot be written: {error}; make room, or set TMSEARCH_CACHE"
+            ) from None
     mels = {name: torch.from_numpy(mel) for name, (mel, _) in cached.items()}
     padding = {name: value for name, (_, value) in cached.items()}
     return LogMels(mels, padding, extractor)
@@ -232,26 +234,41 @@ def _remove_abandoned(folder: Path) -> None:
     """Files that a killed process left half written."""
     for part in folder.glob(files.SCRATCH):
         with contextlib.suppress(OSError):
-            if time.time() - part.stat().st_mtime > _ABANDONED:
+            if abs(time.time() - part.stat().st_mtime) > _ABANDONED:  # or the clock was stepped back
                 part.unlink()
 
 
-def _read(path: Path, names: Sequence[str]) -> CachedMels | None:
+def _read(path: Path, names: Sequence[str], extractor: WhisperFeatureExtractor) -> CachedMels | None:
     """What `_write` wrote, or None if there is no such file or it is damaged."""
     if not path.is_file():
         return None
     try:
         with safetensors.safe_open(path, framework="np") as file:
             paddings = file.get_tensor("padding")  # [clips]
+            if paddings.shape != (len(names),):
+                return None
             mels = [file.get_tensor(f"{index:06d}") for index in range(len(paddings))]
             if len(mels) != len(names) or (file.metadata() or {})["sha256"] != _digest([*mels, paddings]):
                 return None
-    except (OSError, ValueError, KeyError, safetensors.SafetensorError):
+            if not all(_has_shape(mel, extractor) for mel in mels) or not _is_finite_float32(paddings):
+                return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, safetensors.SafetensorError):
         return None
     cached = {}
     for name, mel, padding in zip(names, mels, paddings, strict=True):
         cached[name] = (mel, float(padding))
     return cached
+
+
+def _has_shape(mel: Samples, extractor: WhisperFeatureExtractor) -> bool:
+    """Whether it is a trimmed log-mel [n_mels, frames] of the extractor's: a checksum agrees with any content."""
+    if mel.ndim != 2 or mel.shape[0] != extractor.feature_size:
+        return False
+    return 1 <= mel.shape[1] <= extractor.nb_max_frames and _is_finite_float32(mel)
+
+
+def _is_finite_float32(array: Samples) -> bool:
+    return array.dtype == np.float32 and bool(np.isfinite(array).all())
 
 
 def _digest(arrays: Iterable[Samples]) -> str:

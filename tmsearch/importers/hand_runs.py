@@ -1,9 +1,7 @@
-"""Logs of hand-run trainings -> runs: results.yaml, trainer_state.json, TensorBoard events, CSV."""
+"""Logs of hand-run trainings -> runs: results.yaml, trainer_state.json; TensorBoard events and CSV by their readers."""
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 import re
 from collections.abc import Callable, Collection, Mapping
@@ -11,10 +9,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tmsearch.errors import InputError
-from tmsearch.importers.record import Ending, HandRun, Measure, by_step, digest
+from tmsearch.foreign import parsers, plain_files
+from tmsearch.foreign.plain_files import ForeignFileError
+from tmsearch.importers import csv_logs
+from tmsearch.importers.record import Ending, HandRun, by_step, digest, number, whole_number
+
+_LONGEST_MESSAGE = 10_000  # characters of a message that are looked at
 
 # A line of a log that is a setting: its words -> the name here, and its type.
 Settings = Mapping[str, tuple[str, Callable[[str], Any]]]
@@ -38,12 +39,6 @@ _DATA: Settings = {
     "Training Examples": ("train_clips", int),
     "Testing Examples": ("validation_clips", int),
 }
-_WER_COLUMNS: Mapping[str, Measure | None] = {
-    "wer_raw": "raw",
-    "wer_normalised": "normalised",
-    "wer": None,
-    "eval_wer": None,
-}
 
 
 def read(path: Path, knobs: Collection[str]) -> list[HandRun]:
@@ -57,27 +52,34 @@ def read(path: Path, knobs: Collection[str]) -> list[HandRun]:
         InputError: The log is of none of the known kinds, or holds no WER.
     """
     runs = []
-    for run in _read_file(_find_log(path)):
+    for run in _read_file(_find_log(path), knobs):
         params = {name: value for name, value in run.params.items() if name in knobs}
         runs.append(replace(run, params=params))
     return runs
 
 
-def _read_file(file: Path) -> list[HandRun]:
-    if file.name.startswith("events.out.tfevents"):
-        from tmsearch.importers import tensorboard_events
-
-        return [tensorboard_events.read(file)]
-    reader = _READERS.get(file.suffix)
-    if reader is None:
-        raise InputError(f"{file}: not a log; give a results.yaml, a trainer_state.json, TensorBoard events or a .csv")
+def _read_file(file: Path, knobs: Collection[str]) -> list[HandRun]:
     try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: not readable as text ({error.__class__.__name__}); give the log itself") from None
-    runs = reader(file, text)
+        plain_files.open_plain(file).close()
+        if file.name.startswith("events.out.tfevents"):
+            from tmsearch.importers import tensorboard_events
+
+            return [tensorboard_events.read(file)]
+        reader = _READERS.get(file.suffix)
+        if reader is None:
+            raise InputError(
+                f"{file}: not a log; give a results.yaml, a trainer_state.json, TensorBoard events or a .csv"
+            )
+        text = plain_files.read_text(file)
+    except ForeignFileError as error:
+        raise InputError(error.at(str(file)) + "; give the log itself") from None
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror or error}") from None
+    runs = reader(file, text, knobs)
+    if not runs:
+        raise InputError(f"{file}: has no rows; there is nothing to import")
     for run in runs:
-        if not run.curve and run.ending == "finished":
+        if not run.curve and run.ending in ("finished", "unknown"):
             raise InputError(f"{file}: has no WER at any step; there is nothing to import")
     return runs
 
@@ -85,7 +87,7 @@ def _read_file(file: Path) -> list[HandRun]:
 def _find_log(path: Path) -> Path:
     if not path.exists():
         raise InputError(f"{path}: no such file or folder; give a log")
-    if path.is_file():
+    if not path.is_dir():
         return path
     for pattern in ("results.yaml", "trainer_state.json", "events.out.tfevents*", "*.csv"):
         files = sorted(path.glob(pattern))
@@ -108,14 +110,17 @@ class _Timeline:
     is_complete: bool = False
     has_diverged: bool = False
 
-    def add(self, event: Mapping[str, Any]) -> None:
+    def add(self, event: Any) -> None:
+        if not isinstance(event, Mapping):
+            return
         kind = event.get("type")
+        value = number(event.get("value"))
         if kind == "message":
-            self._add_message(str(event.get("content", "")).strip())
-        elif kind == "metric" and event.get("name") == "train_eval_wer":
-            self.wers[self.step] = float(event["value"])
+            self._add_message(str(event.get("content", ""))[:_LONGEST_MESSAGE].strip())
+        elif kind == "metric" and event.get("name") == "train_eval_wer" and value is not None:
+            self.wers[self.step] = value
         elif kind == "metric" and event.get("name") == "train_loss":
-            self.has_diverged = self.has_diverged or not _is_finite(event["value"])
+            self.has_diverged = self.has_diverged or value is None or not math.isfinite(value)
 
     def _add_message(self, message: str) -> None:
         self.last_message = message
@@ -141,14 +146,18 @@ class _Timeline:
         return "finished", f"trained by hand, {last_step} steps"
 
 
-def _read_results_yaml(file: Path, text: str) -> list[HandRun]:
+def _read_results_yaml(file: Path, text: str, knobs: Collection[str]) -> list[HandRun]:
     try:
-        log = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        events = log["timeline"]
-        name = str(log["metadata"]["name"])
-        start_time = str(log["metadata"].get("start_time"))
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError):
-        raise InputError(f"{file}: not a training's results.yaml: metadata and timeline are missing") from None
+        log = parsers.parse_yaml(text)
+    except ForeignFileError as error:
+        raise InputError(f"{file}: not a training's results.yaml: {error}") from None
+    sections = log if isinstance(log, dict) else {}
+    metadata = sections.get("metadata")
+    events = sections.get("timeline")
+    if not isinstance(metadata, dict) or not isinstance(events, list) or not _is_scalar(metadata.get("name")):
+        raise InputError(f"{file}: not a training's results.yaml: metadata and timeline are missing")
+    name = str(metadata["name"])
+    start_time = str(metadata.get("start_time")) if _is_scalar(metadata.get("start_time")) else "None"
     timeline = _Timeline()
     for event in events:
         timeline.add(event)
@@ -179,22 +188,31 @@ def _setting(message: str, settings: Settings) -> dict[str, Any]:
         return {}
 
 
-def _read_trainer_state(file: Path, text: str) -> list[HandRun]:
+def _is_scalar(value: Any) -> bool:
+    return value is not None and not isinstance(value, dict | list | set)
+
+
+def _read_trainer_state(file: Path, text: str, knobs: Collection[str]) -> list[HandRun]:
     try:
-        state = json.loads(text)
-        history = state["log_history"]
-        step = int(state["global_step"])
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{file}: not a trainer_state.json: log_history and global_step are missing") from None
-    wers = {
-        int(entry["step"]): float(entry["eval_wer"]) for entry in history if "eval_wer" in entry and "step" in entry
-    }
-    losses = [float(entry["loss"]) for entry in history if "loss" in entry]
-    max_steps = int(state.get("max_steps") or 0)
-    control = (state.get("stateful_callbacks") or {}).get("TrainerControl") or {}
-    should_stop = bool((control.get("args") or {}).get("should_training_stop"))
+        state = parsers.parse_json(text)
+    except ForeignFileError as error:
+        raise InputError(f"{file}: not a trainer_state.json (log_history and global_step): {error}") from None
+    history = state.get("log_history") if isinstance(state, dict) else None
+    step = whole_number(state.get("global_step")) if isinstance(state, dict) else None
+    if not isinstance(history, list) or step is None:
+        raise InputError(f"{file}: not a trainer_state.json: log_history and global_step are missing")
+    entries = [entry for entry in history if isinstance(entry, dict)]
+    wers = {}
+    for entry in entries:
+        entry_step = whole_number(entry.get("step"))
+        wer = number(entry.get("eval_wer"))
+        if entry_step is not None and wer is not None:
+            wers[entry_step] = wer
+    losses = [number(entry["loss"]) for entry in entries if "loss" in entry]
+    max_steps = whole_number(state.get("max_steps")) or 0
+    should_stop = _nested(state, "stateful_callbacks", "TrainerControl", "args", "should_training_stop") is True
     ending: Ending
-    if not all(math.isfinite(loss) for loss in losses):
+    if not all(loss is not None and math.isfinite(loss) for loss in losses):
         ending = "diverged"
         reason = f"the loss was not finite by step {step}"
     elif should_stop or (max_steps and step >= max_steps):
@@ -209,61 +227,17 @@ def _read_trainer_state(file: Path, text: str) -> list[HandRun]:
     return [HandRun(file.parent.name, digest("trainer_state", text), params, by_step(wers), ending, reason, step)]
 
 
-def _read_csv(file: Path, text: str) -> list[HandRun]:
-    """Columns: step; wer, eval_wer, wer_raw or wer_normalised; `run`, where there are several; knobs by their names."""
-    rows = list(csv.DictReader(text.splitlines()))
-    columns = [column.strip() for column in rows[0]] if rows else []
-    wer_column = next((column for column in _WER_COLUMNS if column in columns), None)
-    if "step" not in columns or wer_column is None:
-        raise InputError(f"{file}: columns step and wer (or wer_raw, wer_normalised) are missing; name them in line 1")
-    rows_by_run: dict[str, list[dict[str, str]]] = {}
-    for row in rows:
-        stripped = {str(column).strip(): (cell or "").strip() for column, cell in row.items()}
-        rows_by_run.setdefault(stripped.get("run", ""), []).append(stripped)
-    return [_csv_run(file, name, run_rows, wer_column) for name, run_rows in rows_by_run.items()]
+def _nested(value: Any, *keys: str) -> Any:
+    """What lies under `keys` in objects inside each other; None where one of them is missing."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
 
 
-def _csv_run(file: Path, name: str, rows: list[dict[str, str]], wer_column: str) -> HandRun:
-    try:
-        wers = {int(row["step"]): float(row[wer_column]) for row in rows if row[wer_column]}
-    except ValueError:
-        raise InputError(f"{file}: run {name or '1'}: a step or WER is not a number") from None
-    params = {column: cell for column, cell in rows[-1].items() if cell}
-    last_step = max(wers, default=0)
-    max_steps = params.get("max_steps", "")
-    reason = f"ends at step {last_step} of {max_steps or '?'}"
-    ending: Ending
-    if not all(math.isfinite(wer) for wer in wers.values()):
-        ending = "diverged"
-    elif not max_steps.isdecimal():
-        ending = "unknown"
-    elif last_step < int(max_steps):
-        ending = "crashed"
-    else:
-        ending = "finished"
-        reason = f"trained by hand, {last_step} steps"
-    return HandRun(
-        name=name or file.stem,
-        digest=digest("csv", name, json.dumps(rows, sort_keys=True)),
-        params=params,
-        curve=by_step({step: wer for step, wer in wers.items() if math.isfinite(wer)}),
-        ending=ending,
-        reason=reason,
-        last_step=last_step,
-        measure=_WER_COLUMNS[wer_column],
-    )
-
-
-def _is_finite(value: Any) -> bool:
-    try:
-        return math.isfinite(float(value))
-    except (TypeError, ValueError):
-        return False
-
-
-_READERS: Mapping[str, Callable[[Path, str], list[HandRun]]] = {
+_Reader = Callable[[Path, str, Collection[str]], list[HandRun]]
+_READERS: Mapping[str, _Reader] = {
     ".yaml": _read_results_yaml,
     ".yml": _read_results_yaml,
     ".json": _read_trainer_state,
-    ".csv": _read_csv,
+    ".csv": csv_logs.read,
 }

@@ -12,6 +12,7 @@ from tmsearch.errors import InputError
 
 Measure = Literal["raw", "normalised"]  # whether case and punctuation count in the WER
 Ending = Literal["finished", "crashed", "diverged", "unknown"]
+MOST_STEPS = 10**9  # no training has more
 Curve = tuple[tuple[int, float], ...]  # (step, WER), in the order of steps
 
 
@@ -33,6 +34,23 @@ class HandRun:
     last_step: int
     measure: Measure | None = None
     data: Mapping[str, Any] = field(default_factory=dict)  # dataset, train_clips, validation_clips
+    remarks: tuple[str, ...] = ()  # on how the log was read, for a person
+
+
+def number(value: Any) -> float | None:
+    """A number in a log, as text or not; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return None
+
+
+def whole_number(value: Any) -> int | None:
+    """A count of steps or clips in a log, 20 or 20.0; None for anything else."""
+    count = number(value)
+    return int(count) if count is not None and count.is_integer() and 0 <= count < MOST_STEPS else None
 
 
 def digest(*parts: str) -> str:

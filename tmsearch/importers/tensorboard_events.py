@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 from tmsearch.errors import InputError
-from tmsearch.importers.record import Ending, HandRun, by_step, digest
+from tmsearch.foreign import parsers
+from tmsearch.foreign.plain_files import ForeignFileError
+from tmsearch.importers.record import Ending, HandRun, by_step, digest, whole_number
 
 # Trainer's callback writes the first tag, older scripts the second, our own trials the last.
 _WER_TAGS = ("eval/wer", "eval_wer", "wer")
@@ -77,20 +78,22 @@ def _params(events: Any, tags: Any) -> dict[str, Any]:
     if tag is None:
         return {}
     try:
-        arguments = json.loads(events.Tensors(tag)[-1].tensor_proto.string_val[0].decode())
-    except (ValueError, IndexError, UnicodeDecodeError):
+        arguments = parsers.parse_json(events.Tensors(tag)[-1].tensor_proto.string_val[0].decode())
+    except (ForeignFileError, IndexError, UnicodeDecodeError):
+        return {}
+    if not isinstance(arguments, dict):
         return {}
     params = {}
     for argument, knob in _ARGUMENTS.items():
-        if arguments.get(argument) is not None:
+        if isinstance(arguments.get(argument), int | float | str):
             params[knob] = arguments[argument]
-    if int(params.get("max_steps", 0)) <= 0:
+    if not whole_number(params.get("max_steps")):
         params.pop("max_steps", None)
-    device_batch = arguments.get("per_device_train_batch_size")
-    accumulation = arguments.get("gradient_accumulation_steps")
+    device_batch = whole_number(arguments.get("per_device_train_batch_size"))
+    accumulation = whole_number(arguments.get("gradient_accumulation_steps"))
     if device_batch and accumulation:
-        params["batch_size"] = int(device_batch) * int(accumulation)
-    schedule = _SCHEDULES.get(arguments.get("lr_scheduler_type"))
+        params["batch_size"] = device_batch * accumulation
+    schedule = _SCHEDULES.get(str(arguments.get("lr_scheduler_type")))
     if schedule:
         params["schedule"] = schedule
     return params

@@ -109,6 +109,7 @@ class MediaMaker:
             "note": trial_note.trial_note(trial, NoteMedia(items, tuple(left_out), problem)),
             "files": [{"name": name, "mimetype": _MIME_TYPES[Path(name).suffix]} for name in files],
             "of": [trial.steps, trial.state],
+            "basis": job["basis"],
         }
         write_atomically(folder / MEDIA_FOLDER / MEDIA_LIST, json.dumps(listing, ensure_ascii=False))
         return listing

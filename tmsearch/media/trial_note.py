@@ -47,9 +47,11 @@ class TrialNote:
     eval_seconds: float
     folder: str
     workers: Sequence[str] = ()
+    measure: str = "WER"  # what is minimised, WER or CER
     versions: Sequence[str] = ()
     interval: Range | None = None
     rivals: Sequence[TrialComparison] = field(default=())
+    compares: bool = True  # its WER with those of the study's other trials
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def trial_note(trial: TrialNote, media: NoteMedia) -> str:
     parts = [
         _headline(trial),
         f"**Tried:** {tried}",
-        _comparisons(trial.rivals),
+        _comparisons(trial.rivals, trial.measure),
         _differences(trial.differs),
         _curve(trial.rungs),
         _cost(trial),
@@ -94,18 +96,23 @@ def _headline(trial: TrialNote) -> str:
         ending = f"**Why it ended:** {markdown(trial.reason or trial.state)}"
     if not trial.rungs:
         return f"No result. {ending}"
-    wer = f"**WER {trial.rungs[-1]['wer']:.3f}**{_bracketed(trial.interval)}"
-    return f"{wer} at step {trial.steps} of {trial.max_steps}. {ending}"
+    rate = trial.rungs[-1][trial.measure.lower()]
+    value = f"**{trial.measure} {rate:.3f}**{_bracketed(trial.interval)}"
+    if not trial.compares:
+        return (
+            f"{value} at step {trial.steps} by its own log, which does not compare with this study's trials. {ending}"
+        )
+    return f"{value} at step {trial.steps} of {trial.max_steps}. {ending}"
 
 
 def _bracketed(interval: Range | None) -> str:
     return f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
 
 
-def _comparisons(rivals: Sequence[TrialComparison]) -> str:
+def _comparisons(rivals: Sequence[TrialComparison], measure: str) -> str:
     if not rivals:
         return ""
-    lines = ["| against | its WER | this trial's | difference | |", "|---|---|---|---|---|"]
+    lines = [f"| against | its {measure} | this trial's | difference | |", "|---|---|---|---|---|"]
     for rival in rivals:
         step = f", at step {rival.step}" if rival.step else ""
         difference = f"{rival.trial_wer - rival.wer:+.3f}{_bracketed(rival.interval)}"
@@ -177,11 +184,13 @@ class StudyNote:
     searched: Sequence[str]
     fixed: Mapping[str, Any]
     models: Sequence[str]
+    measure: str = "WER"  # what is minimised, WER or CER
 
 
 def study_note(study: StudyNote, report: str) -> str:
     """What the study is and how to read it in the dashboard, whose server has the report at the address `report`."""
     fixed = ", ".join(f"{markdown(name)} {value_text(value)}" for name, value in study.fixed.items()) or "nothing"
+    rate = "word error rate (WER)" if study.measure == "WER" else "character error rate (CER)"
     parts = [
         f"# {markdown(study.name)}",
         f"**[The report]({report})**: the answer, the curves, what mattered, the clips to read and hear. "
@@ -190,11 +199,11 @@ def study_note(study: StudyNote, report: str) -> str:
         f"{markdown(', '.join(study.searched))}. Fixed: {fixed}.",
         f"**Data:** {markdown(study.data.removeprefix('data '))}.",
         f"**Budget:** {study.max_steps} steps in full, judged at {study.judged} by {markdown(study.strategy)}.",
-        "**How to read it:** a trial is one recipe with its whole curve. Its value is the word error rate (WER) on the "
+        f"**How to read it:** a trial is one recipe with its whole curve. Its value is the {rate} on the "
         "validation clips at the last step reached; values at different steps cannot be compared. *Pruned* was stopped "
         "early, *complete* was trained in full, *running* is training or paused, *fail* failed. A trial that has ended "
         "has a note, a table of its worst clips, its curve, and some clips to hear.",
-        "The lowest WER of a search is optimistic: `tmsearch confirm` trains the leaders again and says whether the "
-        "winner is more than luck. The test clips are locked and were not used here.",
+        f"The lowest {study.measure} of a search is optimistic: `tmsearch confirm` trains the leaders again and says "
+        "whether the winner is more than luck. The test clips are locked and were not used here.",
     ]
     return "\n\n".join(parts) + "\n"

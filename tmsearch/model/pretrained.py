@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tmsearch import hub
 from tmsearch.demo.paths import DEMO
 from tmsearch.errors import InputError
+from tmsearch.foreign import parsers, plain_files
+from tmsearch.foreign.plain_files import ForeignFileError
 from tmsearch.formatting import first_line
 
+CARD = "README.md"
 # All files of a Whisper folder besides its weights.
-_SMALL_FILES = ["*.json", "merges.txt"]
+_SMALL_FILES = ["*.json", "merges.txt", CARD]
+_LARGEST_CARD = 1_000_000  # bytes; the Hub's cards have some thousands
 _INDEX = "model.safetensors.index.json"
 
 
@@ -23,6 +28,12 @@ class PretrainedFolder:
 
     name: str
     path: Path
+    is_of_hub: bool = False
+
+    @property
+    def holds_weights(self) -> bool:
+        """Whether the weights should be here: always but in the hub's cache, which may hold the small files only."""
+        return not self.is_of_hub or any(self.path.glob("model*.safetensors"))
 
     def read_json(self, file: str) -> dict[str, Any] | None:
         """The object in `file`; None where there is no such file. Raises InputError where it is not JSON."""
@@ -30,8 +41,8 @@ class PretrainedFolder:
         if not path.is_file():
             return None
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, OSError) as error:
+            content = parsers.parse_json(plain_files.read_text(path))
+        except ForeignFileError as error:
             raise InputError(f"{path}: not readable as JSON ({first_line(error, 100)}); fetch it again") from error
         if not isinstance(content, dict):
             raise InputError(f"{path}: holds no JSON object; fetch it again")
@@ -46,6 +57,19 @@ class PretrainedFolder:
         if kind != "whisper":
             raise InputError(f"{self.name}: a model of type {kind}, not a Whisper; give a Whisper checkpoint")
         return content
+
+    def license(self) -> str | None:
+        """The license that the head of the model's card names; None where there is no such card."""
+        path = self.path / CARD
+        try:
+            if not path.is_file() or path.stat().st_size > _LARGEST_CARD:
+                return None
+            _, _, after = path.read_text(encoding="utf-8").partition("---\n")
+            head = yaml.safe_load(after.partition("\n---")[0])
+        except (OSError, ValueError, RecursionError, yaml.YAMLError):
+            return None  # a card that is not readable tells nothing
+        named = head.get("license") if isinstance(head, dict) else None
+        return named if isinstance(named, str) and named else None
 
     def weight_files(self) -> list[Path]:
         """The safetensors files of the weights; pickles are never loaded. Raises InputError where a file is missing."""
@@ -78,7 +102,7 @@ def find(name: str, revision: str | None = None, *, weights: bool = True) -> Pre
         return PretrainedFolder(name, folder)
     if folder.exists():
         raise InputError(f"{name}: a file, not a model folder; give the folder that holds config.json")
-    return PretrainedFolder(name, _from_hub(name, revision, weights))
+    return PretrainedFolder(name, _from_hub(name, revision, weights), is_of_hub=True)
 
 
 def _demo(name: str) -> Path:
@@ -92,9 +116,8 @@ def _demo(name: str) -> Path:
 
 def _from_hub(name: str, revision: str | None, weights: bool) -> Path:
     def choose_files(info: Any) -> list[str]:
-        if not weights:
-            return _SMALL_FILES
-        return _SMALL_FILES + _weight_patterns(name, {file.rfilename for file in info.siblings or []})
+        patterns = _weight_patterns(name, {file.rfilename for file in info.siblings or []})
+        return _SMALL_FILES + patterns if weights else _SMALL_FILES
 
     def is_complete(folder: Path) -> bool:
         files = {path.name for path in folder.iterdir()}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
-
 from tmsearch.errors import InputError
+from tmsearch.languages import code_if_known
 from tmsearch.model.whisper import Whisper
 
 
@@ -21,7 +20,7 @@ def prompt_ids(whisper: Whisper, language: str, task: str) -> list[int]:
     Raises:
         InputError: The checkpoint has no such language or task.
     """
-    code = language_code(language)
+    code = code_if_known(language)
     tokens = ["<|startoftranscript|>"]
     if whisper.is_multilingual:
         tokens += [f"<|{code}|>", f"<|{task}|>"]
@@ -44,12 +43,6 @@ def label_ids(whisper: Whisper, text: str, language: str, task: str) -> list[int
     ids = whisper.tokenizer(f" {words}" if words else "", add_special_tokens=False, split_special_tokens=True)
     stop = special_id(whisper, "<|endoftext|>")
     return [*prompt_ids(whisper, language, task)[1:], *ids["input_ids"], stop]
-
-
-def language_code(language: str) -> str:
-    """`en` of `en`, `EN` or `English`."""
-    name = language.strip().lower()
-    return str(TO_LANGUAGE_CODE.get(name, name))
 
 
 def special_id(whisper: Whisper, token: str) -> int:

@@ -125,6 +125,11 @@ def _adapt(whisper: Whisper, config: TrainConfig) -> None:
     inject_adapter_in_model(settings, whisper.model)
 
 
+def check_targets(whisper: Whisper, config: TrainConfig) -> None:
+    """Raises InputError for unknown `lora_targets`; of `whisper` only the names of its modules count."""
+    _targets(whisper, config)
+
+
 def _targets(whisper: Whisper, config: TrainConfig) -> list[str]:
     """Full names of the linear layers that get an adapter. Raises InputError for unknown `lora_targets`."""
     by_target: dict[str, list[str]] = {}

@@ -12,6 +12,7 @@ from transformers.utils import logging as hub_logging
 
 from tmsearch.config import TrainConfig
 from tmsearch.errors import InputError
+from tmsearch.formatting import first_line
 from tmsearch.model import pretrained
 from tmsearch.model.context import POSITIONS_PER_SECOND
 from tmsearch.model.pretrained import PretrainedFolder
@@ -65,15 +66,46 @@ def load(config: TrainConfig) -> Whisper:
     settings = folder.config()
     _check_weights(folder, settings)
     hub_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    # The default dtype is the checkpoint's, often float16.
-    model = WhisperForConditionalGeneration.from_pretrained(
-        folder.path,
-        dtype=torch.float32,
-        attn_implementation="sdpa",
-        use_safetensors=True,
-        local_files_only=True,
-    )
+    model = _from_pretrained(folder)
     _clean(model)
+    return Whisper(
+        model=model,
+        tokenizer=_tokenizer(folder, settings),
+        extractor=_extractor(folder, settings),
+        name=config.model,
+        is_multilingual=_is_multilingual(folder, settings),
+        positions=int(model.config.max_source_positions),
+    )
+
+
+def _from_pretrained(folder: PretrainedFolder) -> WhisperForConditionalGeneration:
+    try:
+        # The default dtype is the checkpoint's, often float16.
+        model: WhisperForConditionalGeneration = WhisperForConditionalGeneration.from_pretrained(
+            folder.path,
+            dtype=torch.float32,
+            attn_implementation="sdpa",
+            use_safetensors=True,
+            local_files_only=True,
+        )
+    except (OSError, ValueError, ImportError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        # transformers' own words about the folder, as of an adapter without its base model
+        raise InputError(f"{folder.name}: cannot be loaded ({first_line(error, 200)}); give a whole Whisper") from error
+    return model
+
+
+def outline(config: TrainConfig) -> Whisper:
+    """The checkpoint `config.model` as `load` gives it, but with shapes in place of weights, which are not fetched.
+
+    The headers of weights that are on this machine are compared with its config.json. Raises InputError as `load` does.
+    """
+    folder = pretrained.find(config.model, config.model_revision, weights=False)
+    settings = folder.config()
+    if folder.holds_weights:
+        _check_weights(folder, settings)
+    model = _outline(folder, settings)
     return Whisper(
         model=model,
         tokenizer=_tokenizer(folder, settings),

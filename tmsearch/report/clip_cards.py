@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -48,6 +49,7 @@ def scored_cards(
     clips: Mapping[str, Clip],
     decode: Callable[[str], Samples],
     language: str,
+    rule: str | None = None,
 ) -> tuple[ClipCard, ...]:
     """The clips of an evaluation in its order; those with the most errors have sounds, as many as MAX_MEDIA holds.
 
@@ -57,15 +59,17 @@ def scored_cards(
         clips: by name; those that are not among them get no sound.
         decode: gives the samples [n], 16 kHz mono, of a clip by its name.
         language: of the texts, for their normalization.
+        rule: the normalizer's, one of config.NORMALIZERS; None: by the language.
     """
     zero_shot_by_name = {score.name: score for score in zero_shot}
     cards = {}
     room = MAX_MEDIA
+    compare = functools.partial(align, language=language, rule=rule)
     for score in worst_first(scores):
         clip = clips.get(score.name)
         sound, picture = _media(decode(score.name)) if clip and room > 0 else (None, None)
         room -= len(sound or "") + len(picture or "")
-        cards[score.name] = _scored_card(score, zero_shot_by_name.get(score.name), clip, language, sound, picture)
+        cards[score.name] = _scored_card(score, zero_shot_by_name.get(score.name), clip, compare, sound, picture)
     return tuple(cards[score.name] for score in scores)
 
 
@@ -73,7 +77,7 @@ def _scored_card(
     score: ClipScore,
     zero_shot: ClipScore | None,
     clip: Clip | None,
-    language: str,
+    compare: Callable[..., tuple[AlignedSpan, ...]],
     sound: str | None,
     picture: str | None,
 ) -> ClipCard:
@@ -81,11 +85,11 @@ def _scored_card(
         name=score.name,
         reference=score.reference,
         hypothesis=score.hypothesis,
-        alignment=align(score.reference, score.hypothesis, language),
+        alignment=compare(score.reference, score.hypothesis),
         errors=score.edits,
         words=score.words,
         wer=score.wer,
-        zero_shot_alignment=align(zero_shot.reference, zero_shot.hypothesis, language) if zero_shot else None,
+        zero_shot_alignment=compare(zero_shot.reference, zero_shot.hypothesis) if zero_shot else None,
         zero_shot_hypothesis=zero_shot.hypothesis if zero_shot else "",
         zero_shot_wer=zero_shot.wer if zero_shot else None,
         seconds=clip.seconds if clip else None,

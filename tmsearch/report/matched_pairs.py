@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
 FEWEST_PAIRS = 5  # fewer say nothing about other configurations
-MAX_FACTOR = 3.0  # learning rates that differ by more are no pair
+MAX_FACTOR = 2.0  # where another number differs as much, or another choice differs at all, there is no pair
 _RESAMPLES = 4000
 _NO_PAIR = 1e6  # cost of a pair that must not be made
 Floats = npt.NDArray[np.float64]
@@ -74,7 +74,7 @@ def match_pairs(
         words: reference words by clip; candidates with errors of other clips are left out.
 
     Returns:
-        The comparison, or None where there are fewer than FEWEST_PAIRS pairs.
+        The comparison, or None where there are fewer than FEWEST_PAIRS pairs whose other knobs are alike.
     """
     usable = [candidate for candidate in candidates if len(candidate.errors) == len(words)]
     couples: list[Couple] = []
@@ -150,26 +150,33 @@ def _is_number(value: Any) -> bool:
 
 def _rate_factor(first: MatchCandidate, second: MatchCandidate) -> float | None:
     """By which factor the learning rates differ, 1 or more; None where they are not positive numbers."""
-    first_rate: Any = first.knobs.get("learning_rate")
-    second_rate: Any = second.knobs.get("learning_rate")
-    for rate in (first_rate, second_rate):
-        if not _is_number(rate) or not rate:
-            return None
-    return math.exp(abs(math.log(first_rate / second_rate)))
+    factor = _factor(first.knobs.get("learning_rate"), second.knobs.get("learning_rate"))
+    return factor if math.isfinite(factor) else None
+
+
+def _factor(first: Any, second: Any) -> float:
+    """By which factor two values differ, 1 or more; infinite for different choices and where only one number is 0."""
+    if not _is_number(first) or not _is_number(second):
+        return 1.0 if first == second and type(first) is type(second) else math.inf
+    if first == second:
+        return 1.0
+    if first * second <= 0:
+        return math.inf
+    return math.exp(abs(math.log(first / second)))
 
 
 def _distance(first: MatchCandidate, second: MatchCandidate, ranges: Mapping[str, float]) -> float:
-    """In units of a knob's range; a choice that differs counts 1, learning rates apart by MAX_FACTOR count 1."""
-    factor = _rate_factor(first, second)
+    """In units of a knob's range; learning rates apart by MAX_FACTOR count 1. What must not be a pair costs more."""
     total = 0.0
     for name, value in first.knobs.items():
         partner_value: Any = second.knobs.get(name)
-        if name == "learning_rate" and factor is not None:
-            total += math.log(factor) / math.log(MAX_FACTOR) if factor <= MAX_FACTOR else _NO_PAIR
+        factor = _factor(value, partner_value)
+        if factor >= MAX_FACTOR:
+            total += _NO_PAIR
+        elif name == "learning_rate":
+            total += math.log(factor) / math.log(MAX_FACTOR)
         elif name in ranges:
             total += abs(float(value) - float(partner_value)) / ranges[name]
-        else:
-            total += float(value != partner_value)
     return total
 
 
@@ -179,11 +186,13 @@ def _method(knob: str, pairs: Sequence[MatchedPair], couples: Sequence[Couple]) 
     factors = sorted(pair.rate_factor for pair in pairs if pair.rate_factor is not None)
     if factors:
         median = factors[len(factors) // 2]
-        phrases.append(f"learning rates that differ by a factor of {median:.2g} in the median, {MAX_FACTOR:g} at most")
+        phrases.append(f"learning rates that differ by a factor of {median:.2g} in the median, below {MAX_FACTOR:g}")
     names = [name for name in couples[0][0].knobs if name != "learning_rate"]
     if names:
         equal = 0
         for first, second in couples:
             equal += all(first.knobs[name] == second.knobs.get(name) for name in names)
-        phrases.append(f"{', '.join(names)} as similar as possible, equal in {equal} of {len(couples)} pairs")
+        phrases.append(
+            f"{', '.join(names)} as similar as possible, never twice as large, equal in {equal} of {len(couples)} pairs"
+        )
     return "; ".join(phrases)

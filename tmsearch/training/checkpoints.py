@@ -18,14 +18,15 @@ from collections.abc import Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from tmsearch import files
 from tmsearch.errors import CheckpointError
-from tmsearch.files import follow_umask
 
 _STEP = "step-"
 _CLAIM = "claim-"
@@ -66,21 +67,34 @@ def save(save_to: Path, checkpoint: Checkpoint) -> Path:
     """
     save_to.mkdir(parents=True, exist_ok=True)
     pending = save_to / f"{_PENDING}{folder_name(checkpoint.step)}-{uuid.uuid4().hex}"
-    pending.mkdir()
-    for group, tensors in checkpoint.tensors.items():
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, pending / f"{group}{_SUFFIX}")
-    follow_umask(*pending.iterdir())
-    (pending / _STATE).write_text(json.dumps({**checkpoint.state, "step": checkpoint.step}), encoding="utf-8")
-    sums = {path.name: _sha256(path) for path in sorted(pending.iterdir())}
-    (pending / _MANIFEST).write_text(json.dumps(sums, indent=1), encoding="utf-8")
-    for path in (*pending.iterdir(), pending):
-        _sync(path)
+    try:
+        _write(pending, checkpoint)
+    except BaseException:
+        shutil.rmtree(pending, ignore_errors=True)  # on a full disk, what it takes is needed
+        raise
     target = save_to / folder_name(checkpoint.step)
     if target.exists():
         discard(save_to, checkpoint.step)
     pending.rename(target)
     _sync(save_to)
     return target
+
+
+def _write(folder: Path, checkpoint: Checkpoint) -> None:
+    """Writes the files of a checkpoint and waits until they are on the disk; raises OSError."""
+    folder.mkdir()
+    for group, tensors in checkpoint.tensors.items():
+        file = folder / f"{group}{_SUFFIX}"
+        try:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file)
+        except SafetensorError as error:
+            raise files.as_os_error(error, file) from error
+    files.follow_umask(*folder.iterdir())
+    (folder / _STATE).write_text(json.dumps({**checkpoint.state, "step": checkpoint.step}), encoding="utf-8")
+    sums = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
+    (folder / _MANIFEST).write_text(json.dumps(sums, indent=1), encoding="utf-8")
+    for path in (*folder.iterdir(), folder):
+        _sync(path)
 
 
 class CheckpointWriter:
@@ -139,23 +153,51 @@ def load(folder: Path) -> Checkpoint:
         for name in sums:
             if name.endswith(_SUFFIX):
                 tensors[name.removesuffix(_SUFFIX)] = load_file(folder / name)
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, RecursionError, SafetensorError) as error:
         raise CheckpointError(f"{folder}: {error}") from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{folder}: {_STATE} holds no object")
     if state.get("step") != step_of(folder):
         raise CheckpointError(f"{folder}: holds step {state.get('step')}")
     return Checkpoint(step_of(folder), tensors, state)
 
 
-def latest(save_to: Path, at_most: int | None = None) -> Path | None:
-    """The newest intact checkpoint in `save_to` of step `at_most` or before; damaged ones are skipped."""
+def latest(
+    save_to: Path,
+    at_most: int | None = None,
+    identity: Mapping[str, str] = MappingProxyType({}),
+    unusable: Collection[Path] = (),
+) -> Path | None:
+    """The newest intact checkpoint in `save_to`; damaged ones and those of another training are passed by.
+
+    Args:
+        save_to: folder of checkpoints.
+        at_most: its step, or an earlier one.
+        identity: of the training, as its state says it; empty: any.
+        unusable: checkpoints that were found to be so.
+    """
     for step in sorted(_steps(save_to), reverse=True):
-        if at_most is not None and step > at_most:
-            continue
         folder = save_to / folder_name(step)
+        if (at_most is not None and step > at_most) or folder in unusable:
+            continue
         with contextlib.suppress(CheckpointError):
             _checked(folder)
+            _check_identity(folder, identity)
             return folder
     return None
+
+
+def _check_identity(folder: Path, identity: Mapping[str, str]) -> None:
+    """Raises CheckpointError where the checkpoint is of another training."""
+    if not identity:
+        return
+    try:
+        state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
+        differing = [key for key, value in identity.items() if state.get(key) != value]
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"{folder}: {error}") from error
+    if differing:
+        raise CheckpointError(f"{folder}: made with another {differing[0]}")
 
 
 def keep_only(save_to: Path, steps: Collection[int]) -> None:
@@ -192,11 +234,16 @@ def claim_folder(trial_checkpoints: Path, token: int) -> Path:
     return trial_checkpoints / f"{_CLAIM}{token:06d}"
 
 
-def latest_of_claims(trial_checkpoints: Path, at_most: int) -> Path | None:
-    """The newest intact checkpoint of a trial of step `at_most` or before, whichever claim wrote it."""
+def latest_of_claims(
+    trial_checkpoints: Path,
+    at_most: int,
+    identity: Mapping[str, str] = MappingProxyType({}),
+    unusable: Collection[Path] = (),
+) -> Path | None:
+    """The newest usable checkpoint of a trial, whichever claim wrote it; arguments as `latest` has them."""
     newest: Path | None = None
     for folder in (trial_checkpoints, *sorted(trial_checkpoints.glob(f"{_CLAIM}*"))):
-        checkpoint = latest(folder, at_most=at_most)
+        checkpoint = latest(folder, at_most, identity, unusable)
         if checkpoint is not None and (newest is None or step_of(checkpoint) > step_of(newest)):
             newest = checkpoint
     return newest
@@ -238,7 +285,7 @@ def _checked(folder: Path) -> dict[str, str]:
         for name, expected in sums.items():
             if _sha256(folder / name) != expected:
                 raise CheckpointError(f"{folder}: {name} does not match its checksum")
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{folder}: {error}") from error
     if _STATE not in sums:
         raise CheckpointError(f"{folder}: no {_STATE}")

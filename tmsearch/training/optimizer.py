@@ -94,10 +94,12 @@ def moments(
 def set_moments(
     optimizer: torch.optim.Optimizer, weights: Mapping[str, nn.Parameter], saved: Mapping[str, torch.Tensor]
 ) -> None:
-    """Puts back what `moments` returned."""
+    """Puts back what `moments` returned. Raises ValueError where a shape is not its weight's."""
     for key_and_name, value in saved.items():
         key, name = key_and_name.split("/", 1)
         weight = weights[name]
+        if value.ndim and value.shape != weight.shape:
+            raise ValueError(f"{key_and_name} has shape {list(value.shape)}, its weight {list(weight.shape)}")
         # The step count lies on the weight's device where AdamW is fused, on the CPU in StochasticRoundingAdamW.
         on_device = value.ndim or isinstance(optimizer, torch.optim.AdamW)
         device = weight.device if on_device else value.device

@@ -62,6 +62,11 @@ def fingerprint(config: TrainConfig) -> str:
     return hashlib.sha256(json.dumps(knobs, sort_keys=True).encode()).hexdigest()
 
 
+def identity(config: TrainConfig, speech: Speech) -> dict[str, str]:
+    """What makes a training that training: its checkpoints say it."""
+    return {"config": fingerprint(config), "corpus": speech.corpus.fingerprint}
+
+
 class DivergenceMonitor:
     """Keeps the first loss of a training and its last few, and raises when they run away."""
 
@@ -103,7 +108,7 @@ class TrainState:
         self.config = config
         self.whisper = whisper
         self.device = device
-        self.identity = {"config": fingerprint(config), "corpus": speech.corpus.fingerprint}
+        self.identity = identity(config, speech)
         torch.manual_seed(config.seed)  # adapters, dropout, skipped layers; batches and masks seed their own
         trainable.prepare(whisper, config)
         devices.move(whisper.model, device, torch.bfloat16 if config.low_memory else None)
@@ -188,8 +193,16 @@ class TrainState:
         for key, value in self.identity.items():
             if saved.state.get(key) != value:
                 raise CheckpointError(f"{folder}: made with another {key}")
-        if saved.state["clips_seen"] != saved.step * self.config.batch_size:
-            raise CheckpointError(f"{folder}: {saved.state['clips_seen']} clips seen by step {saved.step}")
+        try:
+            self._restore(saved, first_step)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CheckpointError(f"{folder}: of another version ({error!r:.120})") from error
+
+    def _restore(self, saved: Checkpoint, first_step: int) -> None:
+        """Raises CheckpointError, or KeyError and the like where something is not as this version writes it."""
+        clips_seen = saved.state["clips_seen"]
+        if clips_seen != saved.step * self.config.batch_size:
+            raise CheckpointError(f"{self.config.model}: {clips_seen} clips seen by step {saved.step}")
         trainable.set_weights(self.whisper, saved.tensors["weights"])
         optimizer.set_moments(self.stepper.optimizer, self.stepper.weights, saved.tensors["moments"])
         self.monitor.set_json(saved.state["losses"])

@@ -20,7 +20,8 @@ from tmsearch.model import whisper as model
 from tmsearch.model.whisper import Whisper
 from tmsearch.training import checkpoints
 from tmsearch.training.checkpoints import CheckpointWriter
-from tmsearch.training.state import StepMetrics, TrainState, fingerprint
+from tmsearch.training.state import StepMetrics, TrainState
+from tmsearch.training.state import identity as training_identity
 
 # A kill costs at most a minute of training, unless saving takes so long that it would cost more than this share.
 SAVE_SECONDS = 60.0
@@ -113,7 +114,7 @@ class ModelCache:
         """
         state = self._state
         self._state = None
-        identity = {"config": fingerprint(config), "corpus": speech.corpus.fingerprint}
+        identity = training_identity(config, speech)
         if (
             state is not None
             and state.identity == identity

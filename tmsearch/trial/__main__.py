@@ -7,10 +7,20 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from search.execution import messages, wire
-from search.execution.messages import CheckJob, Event, Failure, Job, JobAnswer, SegmentStopped, StopRequest, TestJob
+from search.execution.messages import (
+    CheckJob,
+    Event,
+    Failure,
+    FailureKind,
+    Job,
+    JobAnswer,
+    SegmentStopped,
+    StopRequest,
+    TestJob,
+)
 from search.execution.wire import MessageError
 from tmsearch import job_server
-from tmsearch.errors import InputError
+from tmsearch.errors import InputError, UnavailableError, describe_os_error, is_disk_problem, machine_problem
 from tmsearch.formatting import first_line
 from tmsearch.trial import check, jobs
 from tmsearch.trial.workbench import Workbench
@@ -34,16 +44,31 @@ def answer(workbench: Workbench, job: Job, report: Callable[[Event], None], stop
         return SegmentStopped(error.step)
     except DivergenceError as error:
         return Failure("diverged", str(error))
+    except UnavailableError as error:
+        return Failure("machine", str(error))
     except InputError as error:
         return Failure("input", str(error))
-    except OSError as error:
-        traceback.print_exc()
-        return Failure("disk", f"{error.strerror}: {error.filename}")
     except Exception as error:
         if micro_batch.is_out_of_memory(error):
             return Failure("oom", f"out of memory: {first_line(error)}; {_MEMORY_ADVICE}")
         traceback.print_exc()
-        return Failure("bug", f"{type(error).__name__}: {first_line(error)}")
+        return _failure(error)
+
+
+def _failure(error: Exception) -> Failure:
+    """The failure that an unexpected error is: of the disk, of this machine, or of the program."""
+    problem = machine_problem(error)
+    if isinstance(error, OSError) and (error.errno is not None or _is_network_failure(error)):
+        kind: FailureKind = "disk" if is_disk_problem(error) else "machine"
+        return Failure(kind, problem or describe_os_error(error))
+    if problem is not None:
+        return Failure("machine", problem)
+    return Failure("bug", f"{type(error).__name__}: {first_line(error)}")
+
+
+def _is_network_failure(error: OSError) -> bool:
+    """By its name: those of requests have neither a number nor a base of their own."""
+    return any(word in type(error).__name__ for word in ("Connection", "Timeout", "Offline"))
 
 
 def read_jobs(stream: BinaryIO, write: job_server.Write, stop: Callable[[], None]) -> Iterator[Job]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from search.execution.messages import Checked, CheckJob
 from tmsearch.config import DataConfig, TrainConfig
+from tmsearch.data_quality import pace
 from tmsearch.errors import InputError
+from tmsearch.languages import usual_normalizer
 from tmsearch.trial.facts import DataFacts
 from tmsearch.trial.workbench import Workbench
 
@@ -21,32 +24,59 @@ _BYTES_A_PARAMETER = 3 * 4  # of a checkpoint: the weight and AdamW's two moment
 
 
 def check(workbench: Workbench, job: CheckJob) -> Checked:
-    """Load the data and estimate what each model needs; writes nothing. Raises InputError."""
+    """Load the data, check that each model can be trained on it, and estimate what it needs; writes nothing.
+
+    The first candidate of a model is what the estimate is of. Raises InputError.
+    """
     from tmsearch.data import splits
-    from tmsearch.model import context, cost, whisper
 
     data = DataConfig(**job.data)
     corpus = workbench.corpus(data)
     split = splits.split(corpus, data)
-    seconds = [clip.seconds for clip in corpus.clips]
-    models = {}
+    models: dict[str, dict[str, Any]] = {}
     for params in job.candidates:
         config = TrainConfig(**params)
-        model = whisper.describe(config.model, config.model_revision)
-        rule = context.context_rule(config, model.context_seconds, max(seconds))
-        _check_lengths(corpus, rule.seconds, config.model)
-        estimate = cost.estimate(model, config, seconds=rule.mean_seconds(seconds))
-        models[config.model] = {
-            **dataclasses.asdict(model),
-            **dataclasses.asdict(estimate),
-            "checkpoint_bytes": _BYTES_A_PARAMETER * model.parameters,
-        }
-    rate = cost.matmul_rate(len(os.sched_getaffinity(0))) if job.measure else None
-    return Checked(data_facts(corpus, split).to_json(), models, rate)
+        if config.model not in models:
+            models[config.model] = _checked_model(corpus, split, data, config)
+        _check_targets(config)
+    rate = None
+    if job.measure:
+        from tmsearch.model import cost
+
+        rate = cost.matmul_rate(len(os.sched_getaffinity(0)))
+    normalizer = data.normalizer or usual_normalizer(data.text_language)
+    return Checked(data_facts(corpus, split, normalizer).to_json(), models, rate)
 
 
-def data_facts(corpus: Corpus, split: Split) -> DataFacts:
-    """What a study keeps of its data."""
+def _checked_model(corpus: Corpus, split: Split, data: DataConfig, config: TrainConfig) -> dict[str, Any]:
+    """What a model is and needs, as JSON; raises InputError where it cannot be trained on all of the clips."""
+    from tmsearch.features.dataset import Speech
+    from tmsearch.model import context, cost, whisper
+
+    model = whisper.describe(config.model, config.model_revision)
+    seconds = [clip.seconds for clip in corpus.clips]
+    rule = context.context_rule(config, model.context_seconds, max(seconds))
+    _check_lengths(corpus, rule.seconds, config.model)
+    speech = Speech(corpus, split, data.language, data.task, cache=Path())
+    speech.label_ids([clip.name for clip in corpus.clips], whisper.outline(config))
+    estimate = cost.estimate(model, config, seconds=rule.mean_seconds(seconds))
+    return {
+        **dataclasses.asdict(model),
+        **dataclasses.asdict(estimate),
+        "checkpoint_bytes": _BYTES_A_PARAMETER * model.parameters,
+    }
+
+
+def _check_targets(config: TrainConfig) -> None:
+    """Raise InputError where adapters are wanted on modules that the model does not have."""
+    from tmsearch.model import trainable, whisper
+
+    if config.lora_r:
+        trainable.check_targets(whisper.outline(config), config)
+
+
+def data_facts(corpus: Corpus, split: Split, normalizer: str | None = None) -> DataFacts:
+    """What a study keeps of its data; `normalizer` is the one that its texts are compared after."""
     seconds = [clip.seconds for clip in corpus.clips]
     return DataFacts(
         fingerprint=corpus.fingerprint,
@@ -59,6 +89,8 @@ def data_facts(corpus: Corpus, split: Split) -> DataFacts:
         dropped=tuple(dataclasses.asdict(row) for row in corpus.dropped),
         longest=max(seconds),
         commit=corpus.commit,
+        normalizer=normalizer,
+        remarks=(*corpus.notes[1:], *pace.remarks(corpus.clips)),
     )
 
 

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tmsearch.config import TrainConfig
+from tmsearch.config import DataConfig, TrainConfig
+from tmsearch.languages import usual_normalizer
 
 DATA = "data"
 THREADS = "threads"
@@ -64,6 +65,16 @@ class DataFacts:
     dropped: tuple[Mapping[str, str], ...] = ()  # name and reason of each unusable row
     longest: float | None = None  # seconds
     commit: str | None = None  # of a hub dataset
+    normalizer: str | None = None  # that its texts are compared after; None: Whisper's, as before 0.2.0
+    remarks: tuple[str, ...] = ()  # what a person should know of the data, a line each
+
+    def normalized(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """The study's data section with the normalizer that its WERs are after, where its language has a choice."""
+        chosen = data.get("normalizer")
+        language = DataConfig(**{**data, "normalizer": None}).text_language
+        if chosen is None and usual_normalizer(language) != "whisper":
+            chosen = self.normalizer or "whisper"
+        return dict(data) if chosen is None else {**data, "normalizer": chosen}
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -79,6 +90,8 @@ class DataFacts:
                 "grouped_by": self.grouped_by,
             },
             "dropped": self.dropped,
+            "normalizer": self.normalizer,
+            "remarks": self.remarks,
         }
 
     @classmethod
@@ -95,6 +108,8 @@ class DataFacts:
             dropped=tuple(data["dropped"]),
             longest=data.get("longest"),
             commit=data.get("commit"),
+            normalizer=data.get("normalizer"),
+            remarks=tuple(data.get("remarks", ())),
         )
 
 
@@ -114,13 +129,19 @@ class ModelNeeds:
 
 @dataclass(frozen=True)
 class Baseline:
-    """Zero-shot error rates of an untouched checkpoint; its word errors by validation clip, where they were kept."""
+    """Zero-shot error rates of an untouched checkpoint; its errors by validation clip, where they were kept."""
 
     wer: float
     wer_raw: float | None = None
     cer: float | None = None
     clips: int | None = None
     errors: tuple[int, ...] | None = None
+
+    def rate(self, objective: str) -> float:
+        """What the study minimises of it, wer or cer."""
+        if objective == "cer" and self.cer is not None:
+            return self.cer
+        return self.wer
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

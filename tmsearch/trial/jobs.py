@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.execution.messages import (
+    Alive,
     Event,
     Fact,
     Limit,
@@ -19,6 +21,7 @@ from search.execution.messages import (
     TestJob,
 )
 from tmsearch.config import TrainConfig
+from tmsearch.errors import CheckpointError
 from tmsearch.recipe import save_recipe, trial_recipe
 from tmsearch.trial.facts import Baseline, StudyFacts, TestScores, baseline_key, micro_batch_key, words_key
 from tmsearch.trial.settings import TrialSettings
@@ -27,7 +30,7 @@ from tmsearch.trial.workbench import Workbench
 if TYPE_CHECKING:
     from tmsearch.evaluation.scores import ClipScore
     from tmsearch.training.state import StepMetrics
-    from tmsearch.training.train import Result
+    from tmsearch.training.train import Result, Stretch
 
 Report = Callable[[Event], None]
 
@@ -39,7 +42,7 @@ class _Trial:
         self.settings = TrialSettings.from_json(job.settings)
         self.facts = StudyFacts.from_json(job.facts)
         self.recipe = trial_recipe(
-            self.settings.data,
+            self.facts.known_data.normalized(self.settings.data),
             job.params,
             seed=job.seed,
             max_steps=self.settings.max_steps,
@@ -64,15 +67,18 @@ def run_segment(workbench: Workbench, job: SegmentJob, report: Report, stop: Cal
     from tmsearch.evaluation.scores import scores_file, write_scores
     from tmsearch.export import weights
     from tmsearch.training import checkpoints
+    from tmsearch.training.state import identity
     from tmsearch.training.tensorboard import TrialLog
 
     trial = _Trial(workbench, job)
+    objective = trial.settings.objective
     save_recipe(trial.folder / "config.yaml", trial.recipe)
     devices.configure_device(trial.settings.threads)
     # Compiled graphs outlive the process that compiled them.
+    beat = _heartbeat(report, stop)
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(trial.cache / "compiled"))
-    _report_baseline(workbench, trial, report)
-    checkpoint = checkpoints.latest_of_claims(trial.checkpoints, job.last_step)
+    _report_baseline(workbench, trial, report, beat)
+    checkpoint = checkpoints.latest_of_claims(trial.checkpoints, job.last_step, identity(trial.config, trial.speech))
     start = checkpoints.step_of(checkpoint) if checkpoint else 0
     events = Path(trial.settings.tensorboard) / trial.folder.name
     with TrialLog(events, start, job.params, trial.settings.choices) as trial_log:
@@ -81,7 +87,7 @@ def run_segment(workbench: Workbench, job: SegmentJob, report: Report, stop: Cal
             trial_log.add_step(step)
             report(ProgressEvent(**dataclasses.asdict(step)))
 
-        result, clips_at_once = _train(workbench, trial, job, add_step, report, stop)
+        result, clips_at_once = _train(workbench, trial, job, add_step, report, beat)
         rates = {name: getattr(result, name) for name in ("wer", "wer_raw", "cer", "loops")}
         # A segment that ended before its result was committed is repeated from its last checkpoint: its events exist.
         if start < result.step or not scores_file(trial.folder, result.step).is_file():
@@ -91,27 +97,42 @@ def run_segment(workbench: Workbench, job: SegmentJob, report: Report, stop: Cal
         weights.keep(result.checkpoint, trial.folder)
     write_scores(trial.folder, result.step, result.scores)
     if trial.fold not in trial.facts.words:
-        report(Fact(words_key(trial.fold), _words(result.scores)))
-    return SegmentResult(result.wer, {**rates, **_metrics(result, clips_at_once)})
+        report(Fact(words_key(trial.fold), _lengths(result.scores, objective)))
+    return SegmentResult(rates[objective], {**rates, **_metrics(result, clips_at_once, objective)})
 
 
-def _errors(clips: Sequence[ClipScore]) -> tuple[int, ...]:
+def _heartbeat(report: Report, stop: Callable[[], bool]) -> Callable[[], bool]:
+    """`stop`, which is asked after every step and between batches, and a sign of life each time."""
+
+    def beat() -> bool:
+        report(Alive())
+        return stop()
+
+    return beat
+
+
+def _errors(clips: Sequence[ClipScore], objective: str) -> tuple[int, ...]:
+    """Edits of words, or of characters where CER is minimised."""
+    if objective == "cer":
+        return tuple(clip.character_edits or 0 for clip in clips)
     return tuple(clip.edits for clip in clips)
 
 
-def _words(clips: Sequence[ClipScore]) -> tuple[int, ...]:
-    """Reference words."""
+def _lengths(clips: Sequence[ClipScore], objective: str) -> tuple[int, ...]:
+    """Reference words, or characters where CER is minimised."""
+    if objective == "cer":
+        return tuple(clip.characters or 0 for clip in clips)
     return tuple(clip.words for clip in clips)
 
 
-def _metrics(result: Result, clips_at_once: int) -> dict[str, Any]:
-    """Costs of a segment, and its word errors by clip in the split's order, for paired comparisons of trials."""
+def _metrics(result: Result, clips_at_once: int, objective: str) -> dict[str, Any]:
+    """Costs of a segment, and its errors by clip in the split's order, for paired comparisons of trials."""
     return {
         "train_seconds": result.train_seconds,
         "eval_seconds": result.eval_seconds,
         "micro_batch": clips_at_once,
         "clips": len(result.scores),
-        "errors": _errors(result.scores),
+        "errors": _errors(result.scores, objective),
     }
 
 
@@ -124,8 +145,8 @@ def run_test(workbench: Workbench, job: TestJob) -> Tested:
     devices.configure_device(trial.settings.threads)
     scores = weights.score_on_test(trial.config, trial.folder, trial.speech)
     test_scores = TestScores(
-        errors=_errors(scores.clips),
-        words=_words(scores.clips),
+        errors=_errors(scores.clips, trial.settings.objective),
+        words=_lengths(scores.clips, trial.settings.objective),
         wer_raw=scores.wer_raw,
     )
     return Tested(test_scores.to_json())
@@ -141,6 +162,7 @@ def _train(
 ) -> tuple[Result, int]:
     """The segment's training with as many clips a forward pass as memory allows, and that number."""
     from tmsearch.training import checkpoints, micro_batch, train
+    from tmsearch.training.state import identity
 
     cache = workbench.model_cache
     key = micro_batch_key(trial.config, micro_batch.device_name())
@@ -148,19 +170,21 @@ def _train(
     if clips is None:
         clips = micro_batch.find(trial.config, trial.speech, cache)
         report(Limit(key, clips))
+    unusable: set[Path] = set()  # checkpoints, found out as they were loaded
     while True:
-        stretch = train.Stretch(
-            first_step=job.first_step,
-            last_step=job.last_step,
-            threads=trial.settings.threads,
-            micro_batch=clips,
-            checkpoint=checkpoints.latest_of_claims(trial.checkpoints, job.last_step),
-            save_to=checkpoints.claim_folder(trial.checkpoints, job.token),
-            save_seconds=train.SAVE_SECONDS,
+        checkpoint = checkpoints.latest_of_claims(
+            trial.checkpoints, job.last_step, identity(trial.config, trial.speech), unusable
         )
+        stretch = _stretch(trial, job, clips, checkpoint)
         try:
             result = train.train(trial.config, trial.speech, stretch, add_step, stop=stop, model_cache=cache)
             return result, clips
+        except CheckpointError as error:
+            if checkpoint is None:
+                raise
+            print(f"passed by: {error}", file=sys.stderr)
+            unusable.add(checkpoint)
+            continue
         except (RuntimeError, MemoryError) as error:
             if clips == 1 or not micro_batch.is_out_of_memory(error):
                 raise
@@ -171,10 +195,26 @@ def _train(
         report(Limit(key, clips))
 
 
-def _report_baseline(workbench: Workbench, trial: _Trial, report: Report) -> None:
+def _stretch(trial: _Trial, job: SegmentJob, micro_batch: int, checkpoint: Path | None) -> Stretch:
+    """What `train` needs to know of a segment."""
+    from tmsearch.training import checkpoints, train
+
+    return train.Stretch(
+        first_step=job.first_step,
+        last_step=job.last_step,
+        threads=trial.settings.threads,
+        micro_batch=micro_batch,
+        checkpoint=checkpoint,
+        save_to=checkpoints.claim_folder(trial.checkpoints, job.token),
+        save_seconds=train.SAVE_SECONDS,
+    )
+
+
+def _report_baseline(workbench: Workbench, trial: _Trial, report: Report, stop: Callable[[], bool]) -> None:
     """The zero-shot baseline of the trial's model at its full context, once for a model and study."""
     from tmsearch.evaluation import evaluate
     from tmsearch.evaluation.scores import baseline_folder, write_scores
+    from tmsearch.training.train import TrainingStoppedError
 
     config = trial.config
     if config.model in trial.facts.baselines:
@@ -182,7 +222,10 @@ def _report_baseline(workbench: Workbench, trial: _Trial, report: Report) -> Non
     untrained = TrainConfig(
         model=config.model, model_revision=config.model_revision, eval_batch_size=config.eval_batch_size
     )
-    scores = evaluate.zero_shot(untrained, trial.speech, workbench.model_cache.whisper(untrained))
+    try:
+        scores = evaluate.zero_shot(untrained, trial.speech, workbench.model_cache.whisper(untrained), stop)
+    except evaluate.EvaluationInterruptedError:
+        raise TrainingStoppedError(0, trial.checkpoints) from None
     study_folder = trial.folder.parents[1]
     write_scores(baseline_folder(study_folder, config.model), 0, scores.clips)
     baseline = Baseline(
@@ -190,6 +233,6 @@ def _report_baseline(workbench: Workbench, trial: _Trial, report: Report) -> Non
         wer_raw=scores.wer_raw,
         cer=scores.cer,
         clips=len(scores.clips),
-        errors=_errors(scores.clips),
+        errors=_errors(scores.clips, trial.settings.objective),
     )
     report(Fact(baseline_key(config.model), baseline.to_json()))

@@ -36,9 +36,10 @@ class Workbench:
         """The corpus, loaded at the first call. Raises InputError."""
         from tmsearch.data import corpus
 
-        if data not in self._corpora:
-            self._corpora[data] = corpus.load(data)
-        return self._corpora[data]
+        as_read = dataclasses.replace(data, normalizer=None)
+        if as_read not in self._corpora:
+            self._corpora[as_read] = corpus.load(as_read)
+        return self._corpora[as_read]
 
     def speech(self, data: DataConfig, facts: DataFacts, cache: Path) -> Speech:
         """The corpus with the split that the study was made with.
@@ -63,4 +64,4 @@ class Workbench:
         split = Split(facts.train, facts.validation, facts.test, facts.grouped_by)
         if data.fold:
             split = folded(split, corpus, data)
-        return Speech(corpus, split, data.language, data.task, cache)
+        return Speech(corpus, split, data.language, data.task, cache, data.normalizer)

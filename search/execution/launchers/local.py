@@ -11,6 +11,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from search.execution import log_file
+from search.execution.child_process import KILL_SECONDS
 from search.execution.launchers import CORES_VARIABLE, LOCATION_VARIABLE, PARENT_VARIABLE, last_line
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -87,6 +89,8 @@ class LocalWorker:
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         self._log = log
+        with contextlib.suppress(OSError):
+            log_file.limit(log)
         self._log_start = log.stat().st_size if log.exists() else 0  # bytes
         with log.open("ab") as file:
             # In a session of its own: Ctrl-C reaches the pool alone, which tells its workers.
@@ -106,14 +110,12 @@ class LocalWorker:
 
     def kill(self) -> None:
         self._signal(signal.SIGKILL)
-        self._process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # `poll` says when it has ended after all
+            self._process.wait(timeout=KILL_SECONDS)
 
     def _signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(number)
 
     def last_line(self) -> str:
-        with contextlib.suppress(OSError), self._log.open("rb") as file:
-            file.seek(self._log_start)
-            return last_line(file.read().decode("utf-8", "replace"))
-        return ""
+        return last_line(log_file.end_of(self._log, self._log_start))

@@ -1,6 +1,7 @@
 """From a search to a model that can be trusted, with the real commands: confirm, export, train, card."""
 
 import json
+import re
 import signal
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ from tmsearch.evaluation.comparison import Contender, Training, compare, require
 from tmsearch.export import soups
 from tmsearch.export.soups import Ingredient
 
-FINAL = ("train", "best.yaml", "--average", "2", "--soup", "small", "--dtype", "bfloat16")
+FINAL = ("train", "best.yaml", "--average", "2", "--soup", "small", "--dtype", "bfloat16", "--card-transcripts")
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,8 @@ def test_a_confirmation_prints_its_cost_first_and_ends_with_a_sentence(folder, c
     assert lines[0].startswith("confirm small: default recipe against trial")
     assert "up to 2 trainings each, seeds 1 to 2, on the study's own split" in lines[0]
     assert any(line.startswith("at most 6 trainings, about 0:") for line in lines)
-    assert any("can't be told apart from the default recipe" in line or "fewer word errors" in line for line in lines)
+    verdicts = ("Not proven: ", "No better: ", "trial ")
+    assert any(line.startswith(verdicts) and "validation clips" in line for line in lines)
     assert any(line.startswith("Wilcoxon over clips") for line in lines)
     configurations = trainings(folder)
     assert len(configurations) == 6
@@ -135,8 +137,16 @@ def test_the_hub_reads_the_card(folder, confirmed):
     assert results["WER, normalised"].metric_value == pytest.approx(metrics["test"]["wer"], abs=1e-4)
     assert results["WER, normalised"].dataset_split == "test"
     assert str(folder) not in card.content, "where a folder lies is nobody else's business"
-    for part in ("## Worst test clips", "zero-shot", "default recipe", "## Recipe", "Confirmed with other seeds"):
+    for part in (
+        "## Worst test clips",
+        "zero-shot",
+        "default recipe",
+        "## Recipe",
+        "with other seeds in",
+        "The confirmation takes",
+    ):
         assert part in card.content
+    assert "The confirmation takes" in card.content
 
 
 def test_a_recipe_changed_by_hand_loses_its_evidence(folder, confirmed):
@@ -183,7 +193,7 @@ def test_a_budget_ends_a_confirmation_and_a_larger_one_goes_on(folder, confirmed
     done = tmsearch(folder, "confirm", "small", "--seeds", "3", "--budget", "1s")
     assert done.returncode == 0
     assert "the budget is spent" in done.stdout
-    assert "not known yet" in done.stdout or "told apart" in done.stdout
+    assert "not known yet" in done.stdout or "better" in done.stdout.lower()
 
 
 def test_folds_have_validation_sets_of_their_own(tmp_path_factory, folder):
@@ -220,10 +230,32 @@ def test_sentences_that_a_person_can_quote():
     assert "fewer word errors than the default recipe: WER 0.1" in won.sentence()
     even = compare(default, [recipe("trial 4", 0.30)], 0.05)
     assert not even.is_significant
-    assert "trial 4 can't be told apart from the default recipe" in even.sentence()
-    assert "trainings of each on these 60 clips" in required_sample_size(even)
+    assert even.sentence().startswith(("Not proven: trial 4 was .0", "No better: the best of the others, trial 4"))
+    few = [
+        Contender(name, tuple(trained(f"{name}{seed}", rate, 18) for seed in range(3)), fate)
+        for name, rate, fate in (("default", 0.34, ""), ("trial 4", 0.31, "no better than the baseline after 3 of 3"))
+    ]
+    behind = compare(few[0], few[1:], 0.05)
+    assert not behind.is_significant
+    assert re.match(
+        r"Not proven: trial 4 was \.0\d\d better on average, 18 clips can't rule out luck:", behind.sentence()
+    )
     once = compare(recipe("default", 0.3, seeds=1), [recipe("trial 4", 0.1, seeds=1)], 0.05)
     assert not once.is_significant, "one training tells nothing of a recipe"
+
+
+@pytest.mark.parametrize("clips", [6, 18, 60, 400])
+def test_what_it_takes_is_a_sentence_with_numbers_that_a_person_can_act_on(clips):
+    def made(name, rate):
+        return Contender(name, tuple(trained(f"{name}{seed}", rate, clips) for seed in range(3)))
+
+    advice = required_sample_size(compare(made("default", 0.34), [made("trial 4", 0.32)], 0.05))
+    assert advice.endswith(".")
+    assert "no number" not in advice
+    for number in re.findall(r"--seeds (\d+)", advice):
+        assert 3 < int(number) <= 20
+    for number in re.findall(r"about (\d+) validation clips", advice):
+        assert clips < int(number) <= 30 * clips
 
 
 def test_who_left_the_race_does_not_win():

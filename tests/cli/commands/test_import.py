@@ -75,3 +75,36 @@ def test_another_measure_is_read_once_the_study_relates_the_two():
     unlike = configuration(2, "imported", Rung(6, 0.40, {MEASURE: "value", COMPARES: False}))
     assert imported.rescale_imported([unlike])[0].rungs == ()
     assert imported.without_imported([hand, own]) == [own]
+
+
+def test_the_advice_that_import_prints_can_be_followed(folder):
+    written(folder, "part.csv", "step,wer_raw,learning_rate\n2,0.9,1e-3\n6,0.8,5e-4\n")
+    first = tmsearch(folder, "import", "small", "part.csv", "--space", "space.yaml")
+    assert first.returncode == 0, first.stderr
+    assert "learning_rate varies within the run: its highest, 1e-3, is taken for the peak" in first.stdout
+    assert "the log does not say max_steps, which the schedule depends on; --set max_steps=N does" in first.stdout
+    followed = tmsearch(folder, "import", "small", "part.csv", "--set", "max_steps=6", "--set", "normalize_audio=true")
+    assert followed.returncode == 0, followed.stderr
+    assert "trial 0: finished, WER 0.800 at step 6" in followed.stdout
+    assert "does not say" not in followed.stdout
+    again = tmsearch(folder, "import", "small", "part.csv")
+    assert again.stdout == "trial 0: already imported\n", "what a person said is not lost"
+    (trial,) = status(folder)["configurations"]
+    assert (trial["state"], trial["params"]["learning_rate"], trial["wer"]) == ("finished", 1e-3, 0.8)
+    refused = tmsearch(folder, "import", "small", "part.csv", "--set", "max_steps=0")
+    assert refused.returncode == 2
+    assert "max_steps: 0 is too low" in refused.stderr
+
+
+def test_noise_is_of_trainings_that_compare_alone():
+    values = (0.30, 0.40)
+    alike, unlike = [], []
+    for number, value in enumerate(values):
+        alike.append(configuration(number, "imported", Rung(6, value, {MEASURE: "value", COMPARES: True})))
+        unlike.append(configuration(number, "imported", Rung(6, value, {MEASURE: "value", COMPARES: False})))
+    assert imported.repeat_noise(alike).runs == 2
+    assert imported.repeat_noise(unlike) is None, "trained on other terms, they say nothing of this study"
+    raw = [configuration(n, "imported", Rung(6, v, {MEASURE: "wer_raw", COMPARES: True})) for n, v in enumerate(values)]
+    assert imported.repeat_noise(raw) is None, "in another measure"
+    own = configuration(2, "sampled", Rung(6, 0.30, {"wer_raw": 0.60}))
+    assert imported.repeat_noise([*raw, own]).deviation == pytest.approx(0.5 * imported.repeat_noise(alike).deviation)

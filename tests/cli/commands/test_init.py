@@ -130,3 +130,16 @@ def test_a_hub_dataset_is_pinned_and_its_card_tells_the_language(tmp_path):
     assert "hf_right" not in text + done.stdout + done.stderr
     assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
     assert not (tmp_path / "x.yaml").exists()
+
+
+def test_init_and_the_dry_run_name_the_shortest_and_the_impossible_clips(tmp_path):
+    clips = [RecordedClip(f"{index:02d}.wav", f"report number {index}", tone(1.0)) for index in range(20)]
+    clips.append(RecordedClip("short.wav", "one two three four", tone(0.06)))
+    write_recordings(tmp_path / "here/recordings", clips)
+    folder = tmp_path / "here"
+    made = tmsearch(folder, "init", "recordings", "--language", "en", "--model", "demo/nano", "-o", "space.yaml")
+    dry = tmsearch(folder, "run", "--space", "space.yaml", "--trials", "2", "--dry-run")
+    for done in (made, dry):
+        assert done.returncode == 0, done.stderr
+        assert "  shortest: short.wav (0.06 s, 4 words)" in done.stdout
+        assert "  impossible: 1 of 21 clips, with more words than their time can hold: short.wav (0.06 s" in done.stdout

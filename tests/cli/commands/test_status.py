@@ -195,3 +195,10 @@ def test_a_study_with_rungs_in_seconds_is_refused_in_one_line(tmp_path):
     assert listed.stdout.split()[0] == "many"
     assert listed.stderr.startswith(line)
     assert tmsearch(tmp_path, "delete", "timed", "--yes").returncode == 0
+
+
+def test_a_long_table_has_the_intervals_of_the_leaders_and_says_so(many):
+    summary = summarize(many[1])
+    page = [text(line) for line in page_lines(summary, 120)]
+    assert sum(bool(re.search(r"\.\d{3}-\.\d{3}", line)) for line in page) == 50
+    assert any("95 % of the 50 best alone" in line for line in page)

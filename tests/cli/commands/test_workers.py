@@ -12,7 +12,7 @@ import pytest
 from search.storage.database import open_storage
 from search.study import open_study
 from tests.support.command import SPACE, environment, outcomes, start, status, tmsearch
-from tmsearch.cli.main import _hide_password
+from tmsearch.cli.main import _with_hidden_passwords
 from tmsearch.version import code_version
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="watching processes needs Linux's /proc")
@@ -110,18 +110,41 @@ def test_what_an_engine_needs_is_said_in_one_line(folder, words, message):
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_password_leaves_the_command_line_at_once(monkeypatch):
+URLS = (
+    "postgresql://me:hunter2@localhost/db",
+    "postgresql://me:hun@hunter2@localhost/db",
+    "postgresql://me:a hunter2@localhost/db",
+    "postgresql://me@localhost/db?sslmode=prefer&password=hunter2",
+    "postgresql:///db?sslpassword=hunter2",
+)
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_a_password_leaves_the_command_line_at_once(monkeypatch, url):
     started = []
     monkeypatch.setattr(os, "execv", lambda program, words: started.append(words))
-    url = "postgresql://me:hunter2@localhost/db"
-    for words in (["worker", "x", "--storage", url], ["worker", "x", f"--storage={url}"]):
-        monkeypatch.setenv("TMSEARCH_STORAGE", "")
-        _hide_password(words)
-        assert started.pop()[-2:] == ["worker", "x"]
-        assert os.environ["TMSEARCH_STORAGE"] == url
-    for words in (["worker", "x", "--storage", "postgresql://me@localhost/db"], ["data", url]):
-        _hide_password(words)
-        assert not started
+    monkeypatch.delenv("TMSEARCH_HIDDEN_WORDS", raising=False)
+    for words in (["worker", "x", "--storage", url], ["worker", "x", f"--storage={url}", "--", "y"]):
+        monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "tmsearch", *words])
+        _with_hidden_passwords(words)
+        restarted = started.pop()
+        assert not any("hunter2" in word for word in restarted)
+        assert restarted[:5] == ["python", "-m", "tmsearch", "worker", "x"]
+        assert _with_hidden_passwords(restarted[3:]) == words, "the new start reads what was given"
+        assert "TMSEARCH_HIDDEN_WORDS" not in os.environ, "and passes nothing on"
+    words = ["worker", "x", "--storage", "postgresql://me@localhost/db"]
+    assert _with_hidden_passwords(words) == words
+    assert not started
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_no_command_prints_a_password(tmp_path, url):
+    unreachable = url.replace("@localhost", "@127.0.0.1:1").replace(":///db?", "://127.0.0.1:1/db?")
+    for words in (("status", "x", "--storage", unreachable), ("status", "x", unreachable), ("show", "x", unreachable)):
+        done = tmsearch(tmp_path, *words)
+        assert done.returncode in (1, 2)
+        assert "hunter2" not in done.stderr + done.stdout
+        assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_wrong_password_url_is_said_without_it(tmp_path):

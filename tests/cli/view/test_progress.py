@@ -3,6 +3,8 @@
 import dataclasses
 import io
 import re
+import sys
+import threading
 import time
 
 import pytest
@@ -172,3 +174,54 @@ def test_the_answer_fits_a_terminal(summary, name):
     assert lines[lines.index("next:") + 1].startswith("  tmsearch report")
     if name == "many":
         assert max(map(len, lines[lines.index("next:") :])) <= 80
+
+
+def test_result_lines_stay_however_fast_the_live_lines_change_their_height(summary):
+    """Many threads tell; what is on the screen at the end is every line, once."""
+    console = terminal(80)
+    with ProgressPrinter(summary, 8, console=console) as display:
+
+        def tell(first):
+            for number in range(first, first + 40):
+                display.claimed(number, {"learning_rate": 1e-5}, 100, 200)
+                display.progress(number, ProgressEvent(step=150, loss=1.0, seconds=0.5))
+                display.rung(number, 200, 0.4, {"train_seconds": 10.0}, "paused")
+
+        threads = [threading.Thread(target=tell, args=(first,)) for first in (100, 200, 300, 400)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    rows = Screen(80).write(console.file.getvalue().replace("\n", "\r\n")).lines
+    results = [row for row in rows if "step 200  WER 0.400" in row]
+    assert len(results) == len(set(results)) == 160
+
+
+def test_one_thread_draws(summary):
+    console = terminal(80)
+    writers = set()
+    write = console.file.write
+    console.file.write = lambda text: (writers.add(threading.current_thread().name), write(text))[1]
+    with ProgressPrinter(summary, 2, console=console) as display:
+        display.claimed(30, {}, 100, 200)
+        threading.Thread(target=display.notice, args=("from another thread",)).start()
+        time.sleep(0.6)
+    assert writers == {"screen"}
+
+
+def test_what_others_print_appears_above_the_live_lines(summary, capsys):
+    console = terminal(80)
+    with ProgressPrinter(summary, 2, console=console) as display:
+        display.claimed(30, {}, 100, 200)
+        print("a library's remark")
+        print("unfinished", end="", file=sys.stderr)
+    written = console.file.getvalue()
+    assert "a library's remark" in written
+    assert "unfinished" in written
+
+
+def test_a_step_that_is_late_is_seen():
+    running = RunningTrial(1, 100, 200, 800, step=120, loss=1.0, step_seconds=0.5)
+    assert running.cells()["next"].startswith("step 200 in")
+    running.updated_at -= 130
+    assert running.cells()["next"] == "no step for 2:10"

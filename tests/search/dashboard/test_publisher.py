@@ -1,13 +1,20 @@
 """What Optuna shows of a study, also after somebody changed it there."""
 
 import dataclasses
+import errno
+import os
 
 import optuna
 import pytest
+import sqlalchemy as sa
 from optuna.trial import TrialState
 
 from search.dashboard.publisher import Publisher
 from search.execution.worker import Interrupts
+from search.imported import COMPARES, MEASURE
+from search.records import IMPORTED, Rung
+from search.storage import entries
+from search.storage.entries import Entry
 from tests.support.toy_study import Watcher, toy_space, toy_storage, toy_study, work
 
 
@@ -145,3 +152,58 @@ def test_failures_as_optuna_sees_them(tmp_path):
     trials = optuna.load_study(study_name="other", storage=storage.optuna).trials
     assert [trial.state for trial in trials if trial.user_attrs["configuration"] == 0][-1].is_finished()
     assert other.history()[0].state in ("finished", "pruned")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_an_artifacts_folder_that_takes_nothing_delays_publishing_and_no_training(tmp_path, monkeypatch, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number), "artifacts/x")
+
+    space = toy_space(tmp_path)
+    ledger = toy_study(toy_storage(tmp_path), space, 3)
+    monkeypatch.setattr(Publisher, "_publish_trial", refuse)
+    outcome, watcher = work(ledger, space, tmp_path / "toy")
+    assert outcome == "done"
+    assert all(trial.rungs for trial in ledger.history())
+    reports = {notice for notice in watcher.notices if "publishing to Optuna waits" in notice}
+    assert reports == {f"artifacts/x: {os.strerror(number)}; publishing to Optuna waits, training continues"}
+    monkeypatch.undo()
+    work(ledger, space, tmp_path / "toy")
+    assert len(published(ledger).trials) == 3
+
+
+def test_publishing_records_many_configurations_in_few_transactions(tmp_path):
+    space, storage = toy_space(tmp_path), toy_storage(tmp_path)
+    ledger = toy_study(storage, space, 60)
+    for _ in range(60):
+        ledger.append("added", {"x": 1.0, "kind": "a"}, {"x": 1.0, "kind": "a"})
+    transactions = []
+    sa.event.listen(storage.engine, "commit", transactions.append)
+    assert Publisher(ledger, space, pytest.fail).publish()
+    assert len(published(ledger).trials) == 60
+    assert all(trial.published == trial.revision for trial in ledger.history())
+    assert len(transactions) < 30, "not several for each of them"
+
+
+def test_what_was_trained_on_other_terms_is_published_without_a_value(done):
+    """Optuna's best trial and its importances are of the study's own trials."""
+    ledger, space, _ = done
+    drawn = {"x": 1.0, "kind": "plain"}
+    terms = [("value", False), ("wer_raw", True), ("value", True)]
+    logs = []
+    for index, (measure, compares) in enumerate(terms):
+        rung = Rung(8, 0.001 if index < 2 else 5.0, {MEASURE: measure, COMPARES: compares})
+        logs.append(Entry(f"log{index}", IMPORTED, drawn if compares else {}, drawn, "finished", (rung,), "by hand"))
+    entries.enter(ledger, logs)
+    before = published(ledger)
+    Publisher(ledger, space, pytest.fail).publish()
+    study = published(ledger)
+    assert study.best_value == before.best_value
+    assert set(optuna.importance.get_param_importances(study)) == {"x", "kind"}
+    foreign, raw, alike = study.trials[-3:]
+    for trial in (foreign, raw):
+        assert (trial.state, trial.value, trial.intermediate_values) == (TrialState.PRUNED, None, {})
+    assert (alike.state, alike.value) == (TrialState.COMPLETE, 5.0)
+    Publisher(ledger, space, pytest.fail).check()
+    Publisher(ledger, space, pytest.fail).publish()
+    assert len(published(ledger).trials) == len(study.trials)

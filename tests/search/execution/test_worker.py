@@ -11,7 +11,7 @@ import pytest
 
 from search import study
 from search.doctor import Doctor
-from search.errors import RunError, UserError
+from search.errors import MachineError, RunError, UserError
 from search.execution import checkpoint_gc
 from search.execution.child_process import ChildProcess
 from search.execution.worker import Interrupts
@@ -208,6 +208,19 @@ def test_a_full_disk_is_tried_once_more_and_ends_this_worker_only(tmp_path):
         work(ledger, space, folder, watcher=watcher, disk_at=9.0)
     assert any("tried once more" in notice for notice in watcher.notices)
     assert not ledger.record().stopping, "others have other disks"
+    assert work(ledger, space, folder)[0] == "done"
+
+
+def test_a_limit_of_this_machine_ends_this_worker_only_and_the_second_try_has_a_new_process(tmp_path):
+    ledger, space, folder = fresh(tmp_path, trials=2)
+    child = ChildProcess(CHILD)
+    pids = []
+    watcher = Watcher()
+    watcher.claimed = lambda *_: pids.append(child.pid)
+    with pytest.raises(MachineError, match="trial 0: machine of the toy; this worker leaves"):
+        work(ledger, space, folder, watcher=watcher, child=child, machine_at=9.0)
+    assert pids == [None, None], "none lives when the second try starts"
+    assert not ledger.record().stopping
     assert work(ledger, space, folder)[0] == "done"
 
 

@@ -16,6 +16,7 @@ from search.execution.launchers.local import LocalLauncher
 from search.execution.lease import Interrupts
 from search.execution.monitor import Monitor
 from search.execution.worker_pool import WorkerPool
+from search.exit_codes import MACHINE
 from search.process_id import ProcessId
 from tests.support.kill_campaign import COMMAND, campaign
 from tests.support.toy_study import Watcher, press_once_running, toy_space, toy_storage, toy_study, work
@@ -115,6 +116,16 @@ def test_workers_that_cannot_work_end_the_pool_with_their_words(tmp_path, code, 
     with pytest.raises(error, match=r"no driver|workers folder"):
         pool.run(Interrupts())
     assert code == 2 or any("given up: tmsearch: no driver" in notice for notice in watcher.notices)
+
+
+def test_a_worker_whose_machine_cannot_is_not_replaced(tmp_path):
+    ledger = toy_study(toy_storage(tmp_path), toy_space(tmp_path), 2)
+    broken = [sys.executable, "-c", f"print('tmsearch: trial 0: disk full'); raise SystemExit({MACHINE})"]
+    pool, watcher = pool_of(tmp_path, ledger, 2, command=broken)
+    with pytest.raises(RunError, match="trial 0: disk full"):
+        pool.run(Interrupts())
+    assert sorted(watcher.notices) == [f"worker {number} leaves: trial 0: disk full" for number in (0, 1)]
+    assert not ledger.record().stopping
 
 
 def test_a_bug_stops_every_worker(tmp_path):

@@ -26,12 +26,27 @@ from tests.support.toy_study import toy_space, toy_storage, toy_study
         ("nonsense", "no database URL"),
         ("sqlite://", "name a file"),
         ("sqlite:///:memory:", "name a file"),
+        ("sqlite:///file:x.db", "name a file"),
+        ("sqlite://x.db", "three slashes"),
+        ("sqlite:///x.db?foo=bar", "takes no parameters"),
+        ("sqlite+pysqlcipher://:secret1@/x.db", "not supported"),
+        ("postgresql://me@h/db?foo=bar", "no parameter foo"),
+        ("postgresql://me@h/db?Password=secret1", "no parameter Password"),
+        ("postgresql://me@h/db?dbname=secret1", "no parameter dbname"),
+        ("postgresql://me:se@secret1@h/db", "write @ as %40"),
+        ("postgresql://me:se@secret1/x@h/db", "write @ as %40"),
+        ("postgresql://me:se@secret1?x@h/db", "write @ as %40"),
+        ("postgresql://me:se@secret1:x@h/db", "write @ as %40"),
+        ("postgresql:///db?host=secret1@h", "write @ as %40"),
+        ("postgresql://h/password=secret1", "the database's name"),
+        ("postgresql://me:secret1@h/db?password=secret1", "given twice"),
     ],
 )
 def test_other_databases_are_refused(url, message):
     with pytest.raises(UserError, match=message) as caught:
         open_storage(url)
     assert "\n" not in str(caught.value)
+    assert "secret1" not in str(caught.value)
 
 
 def test_sqlite_on_a_network_file_system_is_refused(tmp_path, monkeypatch):
@@ -58,6 +73,24 @@ def test_a_password_is_never_shown():
     with pytest.raises(UserError) as caught:
         open_storage("postgres//me:hunter2@localhost")
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:hunter2@localhost/db",
+        "postgresql://me:hunter%402@localhost/db",
+        "postgresql://me@localhost/db?password=hunter2&sslmode=disable",
+        "postgresql://me@localhost/db?sslpassword=hunter2",
+    ],
+)
+def test_every_password_that_the_driver_takes_is_known_and_hidden(url):
+    storage = open_storage(url)
+    assert "hunter" not in storage.display_name
+    assert storage.display_name.startswith("postgresql://me")
+    _, parameters = storage.url.get_dialect()().create_connect_args(storage.url)
+    assert "hunter" in str({key: value for key, value in parameters.items() if "password" in key})
+    assert open_storage(storage.url.render_as_string(hide_password=False)) == storage, "workers get it whole"
 
 
 def test_looking_makes_nothing(tmp_path):

@@ -1,11 +1,14 @@
 """What every ledger does: the one in a database in full, the one in memory as far as a simulation needs it."""
 
+import json
+
 import pytest
 
 from search.process_id import ProcessId
 from search.schedulers.scheduler import SchedulerConfig
 from search.simulation.memory_ledger import MemoryLedger
 from search.storage.database import open_storage
+from search.storage.reader import StoredMetrics
 from tests.support.toy_study import toy_space, toy_storage, toy_study
 
 RULE = SchedulerConfig((2, 4, 8), "halving", 2, max_full=0)
@@ -124,3 +127,20 @@ def test_nothing_new_where_time_runs_out(any_ledger):
     any_ledger.commit(claim, 0.5, {}, RULE)
     last = any_ledger.claim(ME, RULE, closing=True)
     assert (last.number, last.first_step, last.last_step) == (0, 2, 4)
+
+
+def test_metrics_from_the_ledger_are_what_was_committed():
+    committed = [
+        {"train_seconds": 1.5, "errors": [0, 12, 3], "clips": 3},
+        {"errors": []},
+        {"errors": [1.5]},
+        {"note": '"errors": [1, 2]', "errors": [4]},
+        {"nested": {"errors": [7]}},
+        {},
+    ]
+    for metrics in committed:
+        stored = StoredMetrics(json.dumps(metrics))
+        assert dict(stored) == metrics
+        assert stored == metrics
+        assert {**stored}.get("errors") == metrics.get("errors")
+    assert StoredMetrics('{"errors": [1]}') != StoredMetrics('{"errors": [2]}')

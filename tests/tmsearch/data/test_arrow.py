@@ -1,5 +1,7 @@
 """Parquet and save_to_disk: what opens, how rows are named, and the one line that says what is wrong."""
 
+import time
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -88,3 +90,39 @@ class TestTables:
             assert name in str(error.value)
             assert "\n" not in str(error.value)
         assert capfd.readouterr() == ("", "")
+
+    @pytest.mark.parametrize(
+        ("audio", "text", "reason"),
+        [
+            (7, "x", "its audio is a number (7); it must be a path, bytes or samples with a rate"),
+            ([1, 2], "x", "its audio is a list"),
+            ([0.5], "x", "its audio is a list"),
+            ({"array": [0.1], "sampling_rate": None}, "x", "its sampling_rate is NoneType, not a rate in Hz"),
+            ({"array": ["a"], "sampling_rate": 8000}, "x", "its array holds something other than numbers"),
+            ({"path": 3, "bytes": None}, "x", "of other types"),
+            ("absent.wav", "x", "its audio file is missing"),
+            ("/dev/zero", "x", "a device, not a plain file"),
+            (wav(), ["I", "see"], "its text is a list, not text"),
+            (wav(), 7, "its text is a number (7), not text"),
+        ],
+    )
+    def test_a_cell_of_another_type_is_refused_by_its_type(self, tmp_path, audio, text, reason):
+        pq.write_table(pa.table({"audio": [audio], "text": [text]}), tmp_path / "x.parquet")
+        with pytest.raises(InputError) as error:
+            load(DataConfig(dataset=str(tmp_path / "x.parquet")))
+        assert reason in str(error.value)
+
+    def test_samples_have_the_same_fingerprint_whenever_they_are_read(self, tmp_path, monkeypatch):
+        audio = [{"array": [[0.1, -0.2, 0.3] * 100, [0.1, 0.2, 0.3] * 100], "sampling_rate": 8_000}]
+        pq.write_table(pa.table({"audio": audio, "text": ["x"]}), tmp_path / "x.parquet")
+        before = load(DataConfig(dataset=str(tmp_path / "x.parquet")))
+        assert before.clips[0].recording.channels == 2
+        time.sleep(1.1)  # libsndfile writes the second into a WAV of floats
+        assert load(DataConfig(dataset=str(tmp_path / "x.parquet"))).fingerprint == before.fingerprint
+
+    def test_paths_are_found_beside_the_parquet_file_that_names_them(self, tmp_path):
+        for part in ("train", "test"):
+            (tmp_path / part).mkdir()
+            (tmp_path / part / f"{part}.wav").write_bytes(wav())
+            pq.write_table(pa.table({"audio": [f"{part}.wav"], "text": [part]}), tmp_path / part / "0.parquet")
+        assert len(load(DataConfig(dataset=str(tmp_path), max_dropped=0.0)).clips) == 2

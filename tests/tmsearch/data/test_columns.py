@@ -3,7 +3,7 @@
 import pytest
 
 from tmsearch.config import DataConfig
-from tmsearch.data.columns import Columns, as_groups, as_text, find_columns
+from tmsearch.data.columns import CellError, Columns, as_groups, as_text, find_columns, segment_columns
 from tmsearch.errors import InputError
 
 
@@ -34,8 +34,26 @@ def test_named_columns_come_first_then_types_then_names():
     assert find_columns("x", columns, ["throat"], named) == Columns("File", "Sentence", ("locale",), "locale")
 
 
-def test_cells_as_text():
-    assert (as_text(None), as_text(float("nan")), as_text(7), as_text("x")) == (None, None, "7", "x")
-    assert as_groups({"speaker": " 7 ", "session": " ", "room": None}, ["speaker", "session", "room"]) == {
-        "speaker": "7"
-    }
+def test_groups_are_names_and_numbers():
+    cells = {"speaker": " 7 ", "session": " ", "room": None, "client_id": 7}
+    assert as_groups(cells, list(cells)) == {"speaker": "7", "client_id": "7"}
+
+
+def test_a_cell_that_is_no_text_is_refused_by_its_type():
+    cells = {"text": ["I", "see"], "count": 7, "speaker": {"id": 1}, "missing": float("nan"), "empty": None}
+    assert as_text(cells, "missing") is None
+    assert as_text(cells, "empty") is None
+    with pytest.raises(CellError, match=r"its text is a list, not text"):
+        as_text(cells, "text")
+    with pytest.raises(CellError, match=r"its count is a number \(7\), not text"):
+        as_text(cells, "count")
+    with pytest.raises(CellError, match="its speaker is an object, not a name"):
+        as_groups(cells, ["speaker"])
+
+
+def test_columns_that_cut_a_part_out_of_a_recording():
+    assert segment_columns(["audio_filepath", "offset", "duration"], "audio_filepath") == ("offset", "duration")
+    assert segment_columns(["audio_filepath", "duration"], "audio_filepath") == ("", "duration")
+    assert segment_columns(["audio", "start_time", "end_time"], "audio") == ("start_time", "end_time")
+    assert segment_columns(["audio", "text", "duration"], "audio") == (), "in most datasets a remark"
+    assert segment_columns(["audio", "start"], "audio") == ()

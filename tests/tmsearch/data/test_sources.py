@@ -1,5 +1,7 @@
 """What a dataset's name opens: a metadata file, the demo, a folder here before the hub."""
 
+import os
+
 import pytest
 
 from tests.support.audio_files import tone_folder
@@ -32,3 +34,32 @@ def test_a_folder_without_metadata_is_refused_whatever_its_path(tmp_path):
     folder.mkdir(parents=True)
     with pytest.raises(InputError, match=r"holds no metadata\.csv, no parquet and no save_to_disk dataset"):
         load(DataConfig(dataset=str(folder)))
+
+
+@pytest.mark.parametrize(
+    ("card", "languages"),
+    [
+        ("language: en\ndate: 2024-99-99", ("en",)),
+        ("language: [en, de]\nversion: " + "1" * 5000, ("en", "de")),
+        ("language: en\ntags: " + "[" * 3000 + "]" * 3000, ()),
+        ("language: " + "- " * 3000, ()),
+        ("language: {a: b", ()),
+        ("- language", ()),
+    ],
+)
+def test_no_card_ends_in_a_traceback(tmp_path, card, languages):
+    tone_folder(tmp_path, "a")
+    (tmp_path / "README.md").write_text(f"---\n{card}\n---\n")
+    assert load(DataConfig(dataset=str(tmp_path))).languages == languages
+
+
+@pytest.mark.timeout(30)
+def test_a_card_or_table_that_is_a_pipe_is_not_waited_for(tmp_path):
+    tone_folder(tmp_path, "a")
+    os.mkfifo(tmp_path / "README.md")
+    assert load(DataConfig(dataset=str(tmp_path))).languages == ()
+    (tmp_path / "metadata.csv").unlink()
+    os.mkfifo(tmp_path / "metadata.csv")
+    for dataset in (tmp_path, tmp_path / "metadata.csv"):
+        with pytest.raises(InputError, match=r"a pipe, not a plain file|neither a folder nor a plain file"):
+            load(DataConfig(dataset=str(dataset)))

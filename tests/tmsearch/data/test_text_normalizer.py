@@ -2,7 +2,7 @@
 
 import pytest
 
-from tmsearch.data.text_normalizer import normalizer
+from tmsearch.data.text_normalizer import describe, normalizer
 
 
 @pytest.mark.parametrize(
@@ -14,7 +14,12 @@ from tmsearch.data.text_normalizer import normalizer
         ("English", "Hello,   world.", "hello world"),
         ("de", "Größe: 3,5 Äpfel!", "größe 3 5 äpfel"),
         ("zh", "你好\uff0c世界", "你 好 世 界"),
-        ("th", "สวัสดี", normalizer("th")("สวัสดี")),
+        ("th", "สวัสดี", "ส วั ส ดี"),
+        ("Thai", "สวัสดี", "ส วั ส ดี"),
+        ("Japanese", "今日は", "今 日 は"),
+        ("hi", "हिन्दी में, किताब!", "हिन्दी में किताब"),
+        ("ar", "كِتَاب", "كِتَاب"),
+        ("yo", "ọ̀rọ̀ ❤️", "ọ̀rọ̀"),
         ("en", "...", "."),
         ("en", "-?-", ""),
     ],
@@ -30,3 +35,12 @@ def test_english_is_normalised_as_transformers_does_it():
     theirs, ours = EnglishTextNormalizer({}), normalizer("en")
     for text in ("We've got $20 million, y'all", "On May 1st, 1999 at 3 p.m.", "can't won't let's", "Dr. Who's 2nd"):
         assert ours(text) == " ".join(theirs(text).split())
+
+
+def test_combining_marks_are_kept_only_where_the_language_is_written_with_them():
+    assert normalizer("hi", "whisper")("हिन्दी") == "ह न द"  # Whisper's own, as studies before 0.2.0 had it
+    assert normalizer("fi")("ka\u0303\u0301la") == normalizer("fi", "whisper")("ka\u0303\u0301la")
+    assert describe("hi") == "Whisper's basic normalizer with combining marks kept within words"
+    assert describe("hi", "whisper") == describe("de") == "Whisper's basic normalizer"
+    assert describe("English") == "Whisper's English normalizer"
+    assert describe("ja") == "Whisper's basic normalizer, each character a word"

@@ -142,3 +142,19 @@ def test_other_languages_go_through_the_basic_normaliser(language, reference, hy
 def test_an_empty_reference_beside_others_adds_its_insertions_only(reference):
     scores = score(["a", "b"], [reference, "one two three four"], ["hm hm", "one two three"], "de")
     assert scores.wer == (2 + 1) / 4
+
+
+def test_vowel_errors_of_hindi_count():
+    reference = "हिन्दी में किताब पढ़ता हूँ"
+    hypothesis = "हिन्दा में किताबो पढ़ती हूँ"
+    scores = score(["a"], [reference], [hypothesis], "Hindi")
+    assert scores.wer == scores.wer_raw == 0.6
+    assert scores.cer > 0
+    assert score(["a"], [reference], [hypothesis], "hi", "whisper").wer == 0  # what studies before 0.2.0 counted
+
+
+def test_a_language_without_spaces_is_counted_by_character_whatever_it_is_called():
+    for name in ("ja", "Japanese", "jpn"):
+        scores = score(["a"], ["今日はいい天気"], ["今日はいい元気"], name)
+        assert scores.wer == scores.cer == 1 / 7
+        assert (scores.clips[0].character_edits, scores.clips[0].characters) == (1, 7)

@@ -118,6 +118,36 @@ def test_an_exported_multilingual_model_knows_its_language_and_task(toy, tmp_pat
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.parametrize("multilingual", [True, False])
+@pytest.mark.parametrize("lacking", ["the file", "its fields", "its own ids"])
+def test_an_export_starts_from_the_prompt_that_was_trained_whatever_its_base_says(tmp_path, multilingual, lacking):
+    base = toy_whisper.whisper_folder(tmp_path / "base", multilingual=multilingual)
+    file = base / "generation_config.json"
+    settings = json.loads(file.read_text())
+    if lacking == "the file":
+        file.unlink()
+    elif lacking == "its fields":
+        early = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "transformers_version")
+        file.write_text(json.dumps({key: settings[key] for key in early}))
+    else:
+        settings["no_timestamps_token_id"] -= 1  # as in the file of another size
+        file.write_text(json.dumps(settings))
+    whisper = model.load(toy_whisper.config(base))
+    model_folder.export(whisper, tmp_path / "out", language="en", task="transcribe")
+    exported = WhisperForConditionalGeneration.from_pretrained(tmp_path / "out")
+    mels = log_mel.from_samples([np.sin(np.arange(16_000) / 20).astype(np.float32)], whisper.extractor, 200)
+    prompt = prompt_ids(whisper, "en", "transcribe")
+    with torch.no_grad():
+        generated = exported.generate(torch.as_tensor(mels), max_new_tokens=20)[0].tolist()
+    whisper.model.eval()
+    scored = Decoder(whisper).greedy([torch.as_tensor(mels)], prompt, 20)[0].ids
+    without_start = generated[len(prompt) :] if generated[: len(prompt)] == prompt else generated
+    assert without_start[: len(scored)] == scored
+    assert "notimestamps" not in WhisperProcessor.from_pretrained(tmp_path / "out").decode(scored)
+    language = json.loads((tmp_path / "out" / "generation_config.json").read_text()).get("language")
+    assert language == ("en" if whisper.is_multilingual else None)
+
+
 def test_a_damaged_checkpoint_is_not_exported(toy, speech, tmp_path):
     config, result = trained(toy, speech, tmp_path)
     file = result.checkpoint / "weights.safetensors"

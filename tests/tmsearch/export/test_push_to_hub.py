@@ -96,3 +96,47 @@ def test_every_refusal_is_one_line_that_says_what_to_do(folder, tmp_path):
         assert "may only read" in push(folder, hub.environment(tmp_path / "home", TOKEN))
     nowhere = {**hub.environment(tmp_path / "home", TOKEN), "HF_ENDPOINT": refusing_url()}
     assert "cannot be reached; check the network" in push(folder, nowhere)
+
+
+def test_what_is_to_be_private_is_never_uploaded_where_others_see_it(folder, tmp_path):
+    with UploadHub(TOKEN, orgs=("lab",), open_orgs=("lab",)) as hub:
+        environment = hub.environment(tmp_path / "home", TOKEN)
+        hub.files["me/throat"] = {}
+        hub.settings["me/throat"] = {"private": False}
+        refused = push(folder, environment)
+        assert "me/throat: is public there" in refused
+        assert "or say --public" in refused
+        assert hub.files["me/throat"] == {}, "nothing was uploaded"
+        assert "is public there" in push(folder, environment, "lab/throat"), "made public by its organisation"
+        assert hub.files["lab/throat"] == {}
+        assert push(folder, environment, how="public").endswith(": uploaded\n")
+
+
+def test_an_upload_says_who_sees_it_as_the_hub_has_it(folder, tmp_path):
+    with UploadHub(TOKEN) as hub:
+        environment = hub.environment(tmp_path / "home", TOKEN)
+        hub.files["me/throat"] = {}
+        hub.settings["me/throat"] = {"private": True}
+        assert push(folder, environment).endswith(": uploaded, private\n")
+        assert "the repository is private as it was" in push(folder, environment, how="public")
+
+
+def test_a_public_repository_is_refused_before_anything_is_trained(tmp_path):
+    recipe = tmp_path / "best.yaml"
+    recipe.write_text("data: {dataset: demo, language: en, validation: 8, test: 8}\ntrain: {model: demo/nano}\n")
+    with UploadHub(TOKEN) as hub:
+        hub.files["me/throat"] = {}
+        hub.settings["me/throat"] = {"private": False}
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGING"))}
+        refused = subprocess.run(
+            [sys.executable, "-m", "tmsearch", "train", str(recipe), "--push-to-hub", "me/throat"],
+            env={**inherited, "PYTHONPATH": str(ROOT), **hub.environment(tmp_path / "home", TOKEN)},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    assert refused.returncode == 2, refused.stderr
+    assert "is public there" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+    assert not (tmp_path / "best").exists()

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pyloudnorm
 import pytest
+import safetensors
 import torch
 from transformers import WhisperFeatureExtractor
 
 from tests.support.audio_files import RecordedClip, write_recordings
 from tmsearch.config import NORMALIZATIONS, DataConfig
 from tmsearch.data.corpus import Corpus, load
-from tmsearch.errors import InputError
+from tmsearch.errors import InputError, UnavailableError
 from tmsearch.features import log_mel
 from tmsearch.features.log_mel import from_samples, log_mels, normalize
 
@@ -177,6 +178,28 @@ def test_a_cache_that_cannot_be_written_is_one_line(corpus, tmp_path):
     with pytest.raises(InputError, match="log-mel cache cannot be written") as error:
         log_mels(corpus, ["1.0.wav"], WhisperFeatureExtractor(), "none", tmp_path / "file")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("shape", [(80,), (40, 100), (80, 0), (80, 4000)])
+def test_a_cache_of_the_right_checksum_and_a_wrong_shape_is_made_anew(corpus, tmp_path, shape):
+    name = "1.0.wav"
+    right = log_mels(corpus, [name], WhisperFeatureExtractor(), "none", tmp_path).batch([name], 3000)
+    path = next(tmp_path.glob("mels-*.safetensors"))
+    content = path.read_bytes()
+    log_mel._write(path, {name: (np.zeros(shape, np.float32), 0.0)})
+    assert path.read_bytes() != content
+    again = log_mels(corpus, [name], WhisperFeatureExtractor(), "none", tmp_path).batch([name], 3000)
+    assert torch.equal(again, right)
+    assert path.read_bytes() == content
+
+
+def test_a_full_cache_is_this_machines_problem(corpus, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise safetensors.SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(log_mel.safetensors.numpy, "save_file", full)
+    with pytest.raises(UnavailableError, match=r"No space left on device .*TMSEARCH_CACHE"):
+        log_mels(corpus, ["1.0.wav"], WhisperFeatureExtractor(), "none", tmp_path)
 
 
 def test_normalization_changes_the_features(corpus, tmp_path):

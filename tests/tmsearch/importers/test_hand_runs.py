@@ -1,7 +1,9 @@
 """Logs of hand-run trainings: what each format holds, and the one line that says what is wrong with a file."""
 
 import json
+import os
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
@@ -94,9 +96,43 @@ def test_csv_with_several_runs_and_a_column_that_is_no_knob(tmp_path):
         ("trainer_state.json", "{}", "log_history"),
         ("events.out.tfevents.1", "nothing", "no scalar"),
         ("notes.txt", "hm", "not a log"),
+        ("trainer_state.json", "[" * 3000 + "]" * 3000, "hundreds deep"),
+        ("trainer_state.json", '{"global_step": ' + "1" * 5000 + "}", "an integer of 5000 digits"),
+        ("trainer_state.json", '{"global_step": 1e999, "log_history": []}', "global_step are missing"),
+        ("trainer_state.json", '{"global_step": 4, "log_history": {"step": 4}}', "log_history and global_step"),
+        ("trainer_state.json", "[]", "log_history and global_step"),
+        ("results.yaml", "timeline: " + "[" * 3000 + "]" * 3000, "inside each other"),
+        ("results.yaml", "metadata: {name: [x]}\ntimeline: []", "metadata and timeline are missing"),
+        ("results.yaml", "metadata: {name: x}\ntimeline: {type: message}", "metadata and timeline are missing"),
+        ("x.csv", "step;wer\n1;0.5\n", "separated by semicolons"),
+        ("x.csv", "step,wer\n1,0.5,7\n", "x.csv:2: 3 cells under 2 columns"),
+        ("x.csv", "step,wer\n" + "1" * 5000 + ",0.5\n", "not a number"),
+        ("x.csv", "step,wer\n1.5,0.5\n", "not a number"),
+        ("x.csv", "step,wer\n1,-0.5\n", "not a number"),
+        ("x.csv", "step,wer\n", "no rows"),
+        ("x.csv", "step,wer\n1," + "x" * 200_000, "larger than field limit"),
     ],
 )
 def test_what_is_not_a_log_is_one_line(tmp_path, name, text, expected):
     with pytest.raises(InputError, match=expected) as error:
         read_text(tmp_path, name, text)
     assert "\n" not in str(error.value)
+
+
+def test_what_a_log_holds_beside_what_is_known_is_passed_over(tmp_path):
+    history = [{"step": None, "eval_wer": 0.9}, {"step": 20, "eval_wer": [1]}, "x", {"step": 40, "eval_wer": 0.3}]
+    state = {"global_step": 40.0, "max_steps": "40", "log_history": history, "stateful_callbacks": ["x"]}
+    run = read_text(tmp_path, "trainer_state.json", json.dumps(state))[0]
+    assert (run.curve, run.ending) == (((40, 0.3),), "finished")
+    odd = SEED_LOG + "- 7\n- {type: metric, name: train_eval_wer}\n- {type: metric, name: train_eval_wer, value: [1]}\n"
+    assert read_text(tmp_path, "results.yaml", odd)[0].curve == ((25, 0.8), (50, 0.5))
+    dated = SEED_LOG.replace("'2025-01-01 10:00:00'", "2025-99-99")
+    assert read_text(tmp_path, "results.yaml", dated)[0].curve == ((25, 0.8), (50, 0.5))
+
+
+@pytest.mark.timeout(30)
+def test_a_log_that_is_a_pipe_or_device_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "log.csv")
+    for path in (tmp_path / "log.csv", Path("/dev/zero")):
+        with pytest.raises(InputError, match="not a plain file"):
+            hand_runs.read(path, KNOBS)

@@ -46,3 +46,26 @@ def test_an_interval_over_pairs_is_wider_than_one_over_clips():
     assert all(pair.low == pytest.approx(pair.high) for pair in comparison.pairs)
     assert comparison.low < comparison.difference < comparison.high
     assert comparison.difference == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    ("knob", "values"),
+    [
+        ("batch_size", (8, 16)),
+        ("weight_decay", (0.01, 0.1)),
+        ("label_smoothing", (0.0, 0.1)),
+        ("schedule", ("linear", "cosine")),
+        ("freeze_encoder", (True, False)),
+    ],
+)
+def test_no_verdict_where_another_knob_differs_twofold(knob, values):
+    words = [10] * 8
+    alike, apart = [], []
+    for number in range(6):
+        on = candidate(2 * number, True, 1e-4, [3] * 8, **{knob: values[0]})
+        alike += [on, candidate(2 * number + 1, False, 1e-4, [1] * 8, **{knob: values[0]})]
+        apart += [on, candidate(2 * number + 1, False, 1e-4, [1] * 8, **{knob: values[1]})]
+    assert len(match(alike, words).pairs) == 6
+    assert match(apart, words) is None
+    rates_apart = [candidate(n, bool(n % 2), 1e-4 * (1 + n % 2), [3] * 8) for n in range(12)]
+    assert match(rates_apart, words) is None, "learning rates that differ twofold"

@@ -1,3 +1,5 @@
+import dataclasses
+import errno
 import json
 import shutil
 import struct
@@ -7,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from tmsearch.errors import CheckpointError
 from tmsearch.training import checkpoints
@@ -214,3 +217,23 @@ def test_a_checkpoint_that_cannot_be_written_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints, "save", full)
     with pytest.raises(OSError, match="No space left"), checkpoints.CheckpointWriter(tmp_path) as writer:
         writer.write(a_checkpoint(1))
+
+
+def test_a_checkpoint_of_another_training_is_passed_by(tmp_path):
+    checkpoints.save(tmp_path / "claim-000001", a_checkpoint(20))
+    foreign = dataclasses.replace(a_checkpoint(40), state={"config": "of another trial"})
+    checkpoints.save(tmp_path / "claim-000002", foreign)
+    usable = checkpoints.latest_of_claims(tmp_path, 40, {"config": "abc"})
+    assert usable == tmp_path / "claim-000001" / "step-000020"
+    assert checkpoints.latest_of_claims(tmp_path, 40, {"config": "abc"}, unusable=[usable]) is None
+
+
+def test_a_full_disk_is_the_systems_error_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(checkpoints, "save_file", full)
+    with pytest.raises(OSError, match="No space left on device") as error:
+        checkpoints.save(tmp_path, a_checkpoint(40))
+    assert error.value.errno == errno.ENOSPC
+    assert not list(tmp_path.iterdir())

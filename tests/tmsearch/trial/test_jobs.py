@@ -6,15 +6,17 @@ import errno
 import pytest
 import torch
 
-from search.execution.messages import Failure, SegmentJob, SegmentStopped
+from search.execution.messages import Failure, SegmentJob, SegmentResult, SegmentStopped
 from tmsearch.config import DataConfig
 from tmsearch.data.splits import split
-from tmsearch.errors import InputError
+from tmsearch.errors import InputError, UnavailableError
+from tmsearch.training import checkpoints
 from tmsearch.training.state import DivergenceError
 from tmsearch.training.train import TrainingStoppedError
 from tmsearch.trial import check, jobs
 from tmsearch.trial.__main__ import answer
 from tmsearch.trial.facts import DataFacts
+from tmsearch.trial.settings import TrialSettings
 from tmsearch.trial.workbench import Workbench
 
 DATA = DataConfig(dataset="demo", validation=8, test=6)
@@ -50,6 +52,13 @@ def test_data_that_changed_since_is_refused(tmp_path):
         (MemoryError(), "oom", "micro_batch_size"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "oom", "micro_batch_size"),
         (OSError(errno.ENOSPC, "No space left on device", "/x/y"), "disk", "No space left on device: /x/y"),
+        (OSError(errno.EMFILE, "Too many open files", "/x"), "machine", "Too many open files: /x; raise the limit"),
+        (OSError(errno.EACCES, "Permission denied", "/x"), "machine", "Permission denied: /x"),
+        (OSError(errno.EIO, "Input/output error"), "disk", "Input/output error"),
+        (OSError("no file named model.safetensors"), "bug", "OSError: no file named model.safetensors"),
+        (ConnectionError("refused"), "machine", "ConnectionError: refused"),
+        (RuntimeError("can't start new thread"), "machine", "can't start new thread; raise the limits"),
+        (UnavailableError("cache: full"), "machine", "cache: full"),
         (ZeroDivisionError("division by zero\nsecond line"), "bug", "ZeroDivisionError: division by zero"),
     ],
 )
@@ -63,6 +72,7 @@ def test_failures_by_class(monkeypatch, error, failure, said):
     assert result.failure == failure
     assert said in result.reason
     assert "\n" not in result.reason
+    assert "None" not in result.reason
 
 
 def test_a_stop_is_no_failure(monkeypatch, tmp_path):
@@ -71,3 +81,33 @@ def test_a_stop_is_no_failure(monkeypatch, tmp_path):
 
     monkeypatch.setattr(jobs, "run_segment", stops)
     assert answer(Workbench(), SEGMENT, lambda event: None, lambda: True) == SegmentStopped(7)
+
+
+@pytest.mark.parametrize("kind", ["another configuration", "other knobs"])
+def test_a_checkpoint_that_is_not_this_trainings_is_passed_by(tmp_path, kind):
+    """As an upgrade or a copied folder leaves it; the training comes to what it comes to without."""
+    workbench = Workbench()
+    settings = TrialSettings(
+        data=dataclasses.asdict(DATA), max_steps=4, threads=1, cache=str(tmp_path / "cache"), tensorboard=str(tmp_path)
+    )
+    facts = {"data": data_facts(workbench).to_json(), "baseline:demo/nano": {"wer": 1.0}}
+    params = {"model": "demo/nano", "batch_size": 2, "warmup_steps": 0, "micro_batch_size": 2}
+    params |= {"max_steps": 4, "learning_rate": 1e-3}
+    folder = tmp_path / "d" / "trials" / "0000"
+    segment = SegmentJob(0, 1, params, 0, 2, 0, str(folder), facts, settings.to_json())
+
+    def trained(job):
+        result = answer(workbench, job, lambda event: None, lambda: False)
+        assert isinstance(result, SegmentResult), result
+        return result.value, result.metrics["errors"]
+
+    expected = trained(dataclasses.replace(segment, folder=str(tmp_path / "d" / "trials" / "0001")))
+    if kind == "another configuration":
+        trained(dataclasses.replace(segment, params=params | {"learning_rate": 1e-2}))
+    else:
+        trained(segment)
+        claim = checkpoints.claim_folder(folder / "checkpoints", 1)
+        saved = checkpoints.load(claim / "step-000002")
+        weights = dict(list(saved.tensors["weights"].items())[1:])
+        checkpoints.save(claim, dataclasses.replace(saved, tensors={**saved.tensors, "weights": weights}))
+    assert trained(dataclasses.replace(segment, token=2)) == expected

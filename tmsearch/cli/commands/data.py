@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import datetime
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search.errors import UserError
 from search.exit_codes import DONE
 from tmsearch.cli.services.knobs import absolute, load_space
+from tmsearch.cli.view import terminal
 from tmsearch.config import DataConfig
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def data(arguments: argparse.Namespace) -> int:
         return DONE
     description = summary.describe(corpus, split)
     if arguments.json:
-        print(json.dumps(description.to_json(), indent=2, ensure_ascii=False))
+        terminal.print_json(description.to_json())
     else:
         print(description.text())
     return DONE
@@ -86,8 +86,7 @@ def _doubtful_transcripts(corpus: Corpus, config: DataConfig, model: str, findin
     if check.too_long:
         how += f" {check.too_long} clips are longer than its context and were left out."
     clips = {clip.name: clip for clip in corpus.clips}
-    language = "en" if config.task == "translate" else config.language
     cards = []
-    for card in clip_cards.scored_cards(worst, (), clips, corpus.decode, language):
+    for card in clip_cards.scored_cards(worst, (), clips, corpus.decode, config.text_language, config.normalizer):
         cards.append(dataclasses.replace(card, reasons=tuple(findings.reasons.get(card.name, ()))))
     return DoubtfulTranscripts(tuple(cards), how)

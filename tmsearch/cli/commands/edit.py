@@ -47,8 +47,7 @@ def add(arguments: argparse.Namespace) -> int:
     params = space.resolve(drawn, TRAIN)
     number = ledger.append("added", drawn, params)
     print(f"trial {number} is queued: {searched_knobs(record.space, params)}; `tmsearch resume {record.name}` runs it")
-    if number >= record.trials:
-        ledger.set_trials(number + 1)
+    ledger.cover_added()
     return DONE
 
 

@@ -36,7 +36,7 @@ _SIMILAR_SIZE = 0.1
 
 def import_logs(arguments: argparse.Namespace) -> int:
     """Enter every training that the logs hold and the study does not have yet."""
-    given = spaces.values(arguments.set, TRAIN, "tmsearch import --set")
+    given = spaces.values(arguments.set, TRAIN, "tmsearch import --set", budget=("max_steps",))
     if "model" in given:
         given["model"] = absolute(given["model"])
     # All logs are read and checked before anything is written.
@@ -59,9 +59,14 @@ def import_logs(arguments: argparse.Namespace) -> int:
         params = {**_checked_params(run, log), **given}
         run_entry, run_remarks = entry_of(run, space, facts, params, arguments.wer)
         run_entries.append(run_entry)
-        remarks[run_entry.key] = run_remarks
-    _enter(ledger, run_entries, remarks)
+        remarks[run_entry.key] = [*_still_open(run.remarks, given), *run_remarks]
+    _enter(ledger, run_entries, remarks, replace=bool(given))
     return DONE
+
+
+def _still_open(run_remarks: Sequence[str], given: Mapping[str, Any]) -> list[str]:
+    """The remarks of a log's reader but those on knobs that a person gave."""
+    return [remark for remark in run_remarks if remark.partition(" ")[0] not in given]
 
 
 def _open_or_create(storage: Storage, arguments: argparse.Namespace) -> Ledger:
@@ -76,10 +81,15 @@ def _checked_params(run: HandRun, log: Path) -> dict[str, Any]:
     return {name: check(TRAIN[name], value, location.at(name)) for name, value in run.params.items()}
 
 
-def _enter(ledger: Ledger, run_entries: Sequence[Entry], remarks: Mapping[str, Sequence[str]]) -> None:
-    """Write the entries and print what became of each, then what the study's noise is."""
-    for run_entry, number, is_new in entries.enter(ledger, run_entries):
-        if not is_new:
+def _enter(
+    ledger: Ledger, run_entries: Sequence[Entry], remarks: Mapping[str, Sequence[str]], *, replace: bool
+) -> None:
+    """Write the entries and print what became of each, then what the study's noise is.
+
+    With `replace` an entry that says something else than before takes the place of the former one.
+    """
+    for run_entry, number, outcome in entries.enter(ledger, run_entries, replace=replace):
+        if outcome == "known":
             print(f"trial {number}: already imported")
             continue
         wer = ""
@@ -115,7 +125,7 @@ def entry_of(
         remarks.append(f"the search does not start from it: {missing}")
     difference = _difference(run, space, facts, params)
     if difference:
-        remarks.append(f"kept for the record and for noise, not compared: {difference}")
+        remarks.append(f"kept for the record, not compared: {difference}")
     elif measure != "value":
         remarks.append("its WER counts case and punctuation: the search uses it once trials of its own relate the two")
     rungs = []
@@ -165,6 +175,8 @@ def _drawn(space: Space, params: Mapping[str, Any]) -> tuple[dict[str, Any], str
 
 def _difference(run: HandRun, space: Space, facts: StudyFacts, params: Mapping[str, Any]) -> str:
     """Why the run's values do not compare with the study's; empty where they do, as far as the log says."""
+    if space.budget.objective != "wer":
+        return f"its WER is not what the study minimises, {space.budget.objective.upper()}"
     max_steps = params.get("max_steps")
     if max_steps is None:
         return "the log does not say max_steps, which the schedule depends on; --set max_steps=N does"

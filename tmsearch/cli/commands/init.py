@@ -16,7 +16,7 @@ from search.errors import UserError
 from search.execution.launchers.local import gpus
 from search.exit_codes import DONE
 from search.space import parsing
-from search.space.errors import Location, nearest, printable
+from search.space.errors import Location, printable
 from search.space.search_space import check_study_name
 from tmsearch.cli.services.knobs import DATA, TRAIN, load_space
 from tmsearch.cli.services.plan import data_line
@@ -26,7 +26,8 @@ from tmsearch.data import corpus as corpora
 from tmsearch.data import splits
 from tmsearch.data.corpus import Corpus
 from tmsearch.data.splits import Split
-from tmsearch.data_quality import suggest_space
+from tmsearch.data_quality import pace, suggest_space
+from tmsearch.languages import language_code
 from tmsearch.trial.facts import DataFacts
 
 LONGEST_NAME = 40  # characters of a study that is named after its dataset
@@ -59,7 +60,7 @@ def init(arguments: argparse.Namespace) -> int:
     write_output(output, text, make_folder=True)
     print(f"{printable(str(output))}: study {name}, written after looking at the data")
     print(printable(data_line(config.dataset, _data_facts(corpus, split))))
-    for line in proposal.assumptions():
+    for line in (*corpus.notes[1:], *pace.remarks(corpus.clips), *proposal.assumptions()):
         print(f"  {printable(line)}")
     space = shlex.quote(str(output))
     print(f"next:\n  tmsearch run --space {space} --dry-run\n  tmsearch run --space {space} --trials 20")
@@ -116,7 +117,7 @@ def _load(given: Mapping[str, Any]) -> tuple[DataConfig, Corpus, str]:
     config = DataConfig(**given)
     corpus = corpora.load(config)
     if "language" in given:
-        language, why = _language_code(given["language"], "--language"), "as asked for"
+        language, why = given["language"], "as asked for"
     elif config.dataset == "demo":
         language, why = "en", "it is the demo's"
     elif corpus.languages:
@@ -139,19 +140,10 @@ def _only_language(corpus: Corpus, config: DataConfig) -> str:
 
 def _language_code(text: str, source: str) -> str:
     """A language as Whisper names it: en, of `en`, `en-US` or `English`; raises UserError at `source`."""
-    from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
-
-    name = text.strip().lower()
-    if name in TO_LANGUAGE_CODE:
-        return str(TO_LANGUAGE_CODE[name])
-    code = re.split(r"[-_]", name)[0]
-    if code in LANGUAGES:
-        return code
-    close_match = nearest(name, TO_LANGUAGE_CODE)
-    hint = "give a code such as en, de or ko"
-    if close_match:
-        hint = f"did you mean {TO_LANGUAGE_CODE[close_match]} ({close_match})?"
-    raise UserError(f"{source}: {printable(text)}: not a language that Whisper knows; {hint}")
+    try:
+        return language_code(text)
+    except ValueError as error:
+        raise UserError(f"{source}: {printable(text)}: {error}") from None
 
 
 def _check_latin(corpus: Corpus, config: DataConfig) -> None:

@@ -127,15 +127,15 @@ def _scored_clips(
     scores, zero_shot_scores, missing = _score_tables(ledger, facts, best)
     if missing:
         return ScoredClips(problem=missing)
-    data = summary.record.space["data"]
-    language = "en" if data.get("task") == "translate" else data.get("language", DataConfig.language)
+    data = DataConfig(**facts.known_data.normalized(summary.record.space["data"]))
+    texts = (data.text_language, data.normalizer)
     clips = {clip.name: clip for clip in corpus.clips} if corpus else {}
     decode = corpus.decode if corpus else _decode_nothing
     try:
-        cards = clip_cards.scored_cards(scores, zero_shot_scores, clips, decode, language)
+        cards = clip_cards.scored_cards(scores, zero_shot_scores, clips, decode, *texts)
     except InputError as error:
         problem = f"No sound and no pictures: {error}."
-        cards = clip_cards.scored_cards(scores, zero_shot_scores, {}, _decode_nothing, language)
+        cards = clip_cards.scored_cards(scores, zero_shot_scores, {}, _decode_nothing, *texts)
     title = f"The {len(scores)} validation clips with the hypotheses of trial {best.number} at step {best.steps}."
     return ScoredClips(cards, " ".join(filter(None, (title, clip_cards.silent_clips_note(cards)))), problem)
 

@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from search import study
-from search.errors import UserError
+from search.errors import MachineError, UserError
 from search.execution.launchers.local import exit_with_parent
-from search.exit_codes import DONE
-from search.records import StudyRecord
+from search.exit_codes import DONE, MACHINE
+from search.process_id import ProcessId
+from search.records import IMPORTED, StudyRecord
 from search.space.search_space import Space, differences
 from search.storage.database import open_storage
 from search.storage.ledger import Ledger
 from tmsearch.cli.services.create import DEFAULT_TRIALS, check_disk, check_space, create_study
-from tmsearch.cli.services.knobs import load_space
+from tmsearch.cli.services.knobs import by_one_name, load_space, with_fitting_defaults
 from tmsearch.cli.services.plan import print_plan
 from tmsearch.cli.services.run_study import new_trial_process, run_study, worker_plan
+from tmsearch.languages import UNSPACED, code_if_known
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Start a study, or continue it."""
-    space = load_space(arguments.space, arguments.set, arguments.study)
+    written = load_space(arguments.space, arguments.set, arguments.study)
+    space, remarks = with_fitting_defaults(written)
     storage = open_storage(arguments.storage)
-    exists = space.study in study.names(storage)
-    if exists:
-        _check_unchanged(study.open_study(storage, space.study).record(), space, arguments)
-    if exists and not arguments.dry_run:
-        return _continue(study.open_study(storage, space.study), arguments)
-    if not exists:
+    ledger = study.open_study(storage, space.study) if space.study in study.names(storage) else None
+    replaced = False
+    if ledger is not None:
+        changes = _changes(ledger.record(), (written, space), arguments.seed)
+        replaced = bool(changes) and _is_untried(ledger)
+        if changes and not replaced:
+            raise UserError(_changed_text(ledger.record(), arguments.space, changes))
+    if ledger is not None and not replaced and not arguments.dry_run:
+        return _continue(ledger, arguments)
+    if ledger is None:
         study.check_unused(storage, space.study)
     child = new_trial_process()
     try:
@@ -35,10 +43,22 @@ def run(arguments: argparse.Namespace) -> int:
         check_disk(storage.folder, checked)
         trials = arguments.trials or DEFAULT_TRIALS
         if arguments.dry_run:
-            print_plan(space, storage, checked, trials)
+            print_plan(space, storage, checked, trials, remarks, exists=ledger is not None and not replaced)
             return DONE
         workers = worker_plan(arguments)
-        ledger = create_study(storage, space, checked, workers, trials, arguments.seed or 0)
+        if ledger is not None:
+            study.delete(ledger)
+            print(f"study {space.study} had no result yet: it starts again with the space as it is now")
+        for remark in remarks:
+            print(remark)
+        try:
+            ledger = create_study(storage, space, checked, workers, trials, arguments.seed or 0)
+        except UserError:
+            if space.study not in study.names(storage):
+                raise
+            return _join(study.open_study(storage, space.study), (written, space), arguments)
+        if arguments.trials:
+            ledger.set_trials(trials, ProcessId.current())
         return run_study(ledger, child, arguments.timeout, workers=workers)
     finally:
         child.close()
@@ -60,28 +80,87 @@ def worker(arguments: argparse.Namespace) -> int:
     child = new_trial_process()
     try:
         return run_study(ledger, child, arguments.timeout)
+    except MachineError as error:
+        print(f"tmsearch: {error}", file=sys.stderr)
+        return MACHINE
     finally:
         child.close()
 
 
 def _continue(ledger: Ledger, arguments: argparse.Namespace) -> int:
-    ledger.set_trials(arguments.trials or ledger.record().trials)
+    _check_measure(ledger)
     child = new_trial_process()
     try:
+        if not _has_trained(ledger):  # made by `tmsearch import`, which looks at no model
+            space = Space.from_json(dict(ledger.record().space))
+            check_disk(ledger.storage.folder, check_space(child, space, measure=False))
+        _set_total(ledger, arguments.trials)
         return run_study(ledger, child, arguments.timeout, workers=worker_plan(arguments))
     finally:
         child.close()
 
 
-def _check_unchanged(record: StudyRecord, space: Space, arguments: argparse.Namespace) -> None:
-    """Refuse to continue a study with another space or seed than it was started with."""
-    changes = []
-    if record.fingerprint != space.fingerprint():
-        changes = differences(Space.from_json(dict(record.space)), space)
-    if arguments.seed is not None and arguments.seed != record.seed:
-        changes.append(f"--seed: was {record.seed}, is {arguments.seed}")
+def _join(ledger: Ledger, spaces: tuple[Space, Space], arguments: argparse.Namespace) -> int:
+    """Continue a study that another process made between our look and our making it."""
+    changes = _changes(ledger.record(), spaces, arguments.seed)
     if changes:
-        raise UserError(
-            f"{arguments.space}: study {record.name} was started with another space: {'; '.join(changes)}; "
-            "put it back, or start a second study with --study NEW"
+        raise UserError(_changed_text(ledger.record(), arguments.space, changes))
+    return _continue(ledger, arguments)
+
+
+def _set_total(ledger: Ledger, trials: int | None) -> None:
+    """Take a request to stop back, and raise the study's total to what was asked for, never below what it has."""
+    if trials is None:
+        ledger.withdraw_stop()
+        return
+    total = ledger.set_trials(trials, ProcessId.current())
+    if total > trials:
+        print(
+            f"--trials {trials}: study {ledger.study} has or works towards {total} configurations already; its total "
+            f"is {total}"
         )
+
+
+def _has_trained(ledger: Ledger) -> bool:
+    """Whether a training of the study's own has a result."""
+    return any(trial.rungs and trial.origin != IMPORTED for trial in ledger.history())
+
+
+def _is_untried(ledger: Ledger) -> bool:
+    """Whether nothing is lost if the study starts again: no result, nothing that a person entered, nobody at work."""
+    drawn_by_us = {"start", "sampled"}
+    return all(
+        not trial.rungs and trial.state != "running" and trial.origin in drawn_by_us for trial in ledger.history()
+    )
+
+
+def _check_measure(ledger: Ledger) -> None:
+    """Refuse to add to results that were measured wrongly, in one line.
+
+    Before 0.2.0 a language that is written without spaces had its sentences counted as one word each where the space
+    gave its English name.
+    """
+    written = str(Space.from_json(dict(ledger.record().space)).data.get("language", ""))
+    if code_if_known(written) in UNSPACED and written.strip().lower() not in UNSPACED and _has_trained(ledger):
+        raise UserError(
+            f"{ledger.study}: data.language: its WERs count each sentence of {written} as one word, so new ones do not "
+            f"compare; start again with --study NEW, where {written} is read as {code_if_known(written)}"
+        )
+
+
+def _changes(record: StudyRecord, spaces: tuple[Space, Space], seed: int | None) -> list[str]:
+    """What differs between a study and both forms of a space, as written and with defaults that fit; empty: nothing."""
+    changes = []
+    kept = by_one_name(Space.from_json(dict(record.space)))
+    if kept.fingerprint() not in [space.fingerprint() for space in spaces]:
+        changes = differences(kept, spaces[1])
+    if seed is not None and seed != record.seed:
+        changes.append(f"--seed: was {record.seed}, is {seed}")
+    return changes
+
+
+def _changed_text(record: StudyRecord, file: str, changes: list[str]) -> str:
+    return (
+        f"{file}: study {record.name} was started with another space: {'; '.join(changes)}; put it back, or continue "
+        f"it as it was started with `tmsearch resume {record.name}`, or start a second study with --study NEW"
+    )

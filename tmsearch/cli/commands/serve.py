@@ -76,6 +76,8 @@ def dashboard(arguments: argparse.Namespace) -> int:
             f"optuna-dashboard on {storage.display_name}: http://{host}:{server.server_port}/ (Ctrl-C ends it)",
             flush=True,
         )
+        if storage.is_read_only:
+            print("the database is read-only: what is changed in the dashboard is not saved", flush=True)
         if not local:
             print("everybody who reaches this address can change and delete studies: there is no password", flush=True)
         server.serve_forever()

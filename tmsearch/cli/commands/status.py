@@ -13,6 +13,7 @@ from search import imported, study
 from search.errors import RunError, StorageUnavailableError, UserError
 from search.exit_codes import DONE
 from search.records import Configuration, code_versions
+from search.samplers import repeats
 from search.space.errors import printable
 from search.storage.database import open_storage
 from search.storage.ledger import Ledger
@@ -20,7 +21,7 @@ from search.study import Summary
 from tmsearch.cli.commands.show import configuration_json, noise_lines, print_json
 from tmsearch.cli.view import intervals, terminal
 from tmsearch.cli.view.format import cost_line, rungs, seconds_left, short_value
-from tmsearch.cli.view.table import table, truncate
+from tmsearch.cli.view.table import MOST_INTERVALS, table, truncate
 from tmsearch.cli.view.terminal import StyledLine
 from tmsearch.formatting import estimated_duration
 from tmsearch.trial.facts import StudyFacts
@@ -76,6 +77,8 @@ def page_lines(summary: Summary, width: int, height: int | None = None) -> list[
     if shown:
         status_table = table(summary, shown, width)
         page += status_table.head + status_table.rows
+        if status_table.without_interval:
+            below.insert(0, f"95 % of the {MOST_INTERVALS} best alone; `tmsearch show` and --json have the others'")
         if status_table.hidden:
             below.insert(0, f"no room for {', '.join(status_table.hidden)}: a wider terminal, or --json, has them")
     page += [[(truncate(line, width), "")] for line in below]
@@ -100,7 +103,8 @@ def _lines_above(summary: Summary) -> list[str]:
     facts = StudyFacts.from_json(summary.facts)
     for model, baseline in facts.baselines.items():
         interval = intervals.bracketed(intervals.baseline_interval(facts, model))
-        lines.append(f"{printable(short_value(model))} untrained (zero-shot): WER {baseline.wer:.3f}{interval}")
+        rate = baseline.rate(record.objective)
+        lines.append(f"{printable(short_value(model))} untrained (zero-shot): {record.measure} {rate:.3f}{interval}")
     if summary.history:
         lines.append(rungs(summary, best=True))
     return lines
@@ -111,6 +115,9 @@ def _lines_below(summary: Summary) -> list[str]:
     lines = [cost_line(summary)] if summary.history else []
     lines += noise_lines(summary)
     lines += _worker_lines(summary)
+    repeated = repeats.count(summary.history)
+    if repeated:
+        lines.append(f"the space is used up: {repeated} configurations repeat earlier ones")
     versions = code_versions(summary.history)
     if len(versions) > 1:
         counts = ", ".join(f"{count} by {version}" for version, count in versions.items())
@@ -163,15 +170,14 @@ def _snapshots(ledger: Ledger, seconds: float) -> Iterator[tuple[Summary, str]]:
         try:
             summary = study.summarize(ledger)
         except StorageUnavailableError as error:
-            yield summary, f"{error}; waiting for it"
+            yield summary, f"{error}; asked again every {seconds:g} s"
         else:
             yield summary, ""
 
 
 def has_ended(summary: Summary) -> bool:
     """Whether nothing is left to do in the study."""
-    history = summary.history
-    return bool(history) and len(history) >= summary.record.trials and all(trial.ended for trial in history)
+    return summary.has_ended
 
 
 def has_stopped(summary: Summary) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from search.paths import trial_folder
 from search.storage import ownership
 from search.storage.database import open_storage
 from tmsearch.cli.services import recipes
+from tmsearch.cli.view import terminal
 from tmsearch.cli.view.output_file import write_output
 from tmsearch.export import trainer_arguments
 from tmsearch.recipe import Recipe, recipe_text
@@ -29,14 +31,17 @@ def export(arguments: argparse.Namespace) -> int:
     recipe = recipes.recipe_of(summary, confirmed, trial)
     text = _trainer_text(recipe) if arguments.format == "hf" else recipe_text(recipe)
     if arguments.output is None or arguments.output == "-":
-        print(text, end="")
+        terminal.print_file(text)
         return DONE
     file = Path(arguments.output)
     if file.is_dir() or not file.absolute().parent.is_dir():
         raise UserError(f"{file}: no file can be written there; name one in a folder that exists")
     write_output(file, text)
-    next_step = "for a script of your own" if arguments.format == "hf" else f"next: tmsearch train {file}"
-    print(f"{file}: trial {trial.number} of study {summary.record.name}, {reason}; {next_step}")
+    next_step = f"next: tmsearch train {shlex.quote(str(file))}"
+    if arguments.format == "hf":
+        next_step = "for a script of your own"
+    subject = f"trial {trial.number} of study" if trial.number != recipes.NOT_SEARCHED else "a recipe for study"
+    print(f"{file}: {subject} {summary.record.name}, {reason}; {next_step}")
     return DONE
 
 
@@ -55,10 +60,13 @@ def train(arguments: argparse.Namespace) -> int:
         raise UserError(f"{folder}: not a folder; name one with -o")
     if arguments.on_all and (arguments.average or arguments.soup):
         raise UserError("--on-all: leaves no clips to judge an average or a soup by; leave --average and --soup out")
+    if arguments.public and not arguments.push_to_hub:
+        raise UserError("--public: says who sees what --push-to-hub uploads; give that too, or leave it out")
     if arguments.push_to_hub:
         from tmsearch.export import push_to_hub
 
-        push_to_hub.check(arguments.push_to_hub)  # before an hour of training, not after
+        # before an hour of training, not after
+        push_to_hub.check(arguments.push_to_hub, private=not arguments.public)
     for remark in remarks:
         _print_line(remark)
     soup = _soup(arguments)
@@ -68,7 +76,9 @@ def train(arguments: argparse.Namespace) -> int:
         os.environ.setdefault(name, value)  # before torch is imported, which reads it once
     from tmsearch.export import final_run
 
-    options = final_run.FinalRunOptions(arguments.dtype, arguments.average or 0, soup, arguments.on_all)
+    options = final_run.FinalRunOptions(
+        arguments.dtype, arguments.average or 0, soup, arguments.on_all, arguments.card_transcripts
+    )
     outcome = final_run.train(recipe, options, folder, cache_folder(), _StopSignal(), _print_line)
     if outcome == "done" and arguments.push_to_hub:
         from tmsearch.export import push_to_hub

@@ -14,6 +14,7 @@ from urllib.parse import quote
 from search.dashboard.annotator import Annotation, Attachment
 from search.execution.child_process import ChildExitError, ChildProcess
 from search.execution.wire import MessageError
+from search.imported import compares
 from search.paths import study_folder, trial_folder
 from search.process_id import ProcessId
 from search.records import IMPORTED, Configuration, Rung, StudyRecord, default_configuration
@@ -41,9 +42,8 @@ REPORTS = "/reports/"  # where the dashboard's server has each study's report
 class StudyAnnotator:
     """The annotator of one study. A process makes what needs pictures and sounds, and lasts for one round."""
 
-    value_name = "WER"
-
     def __init__(self, ledger: Ledger, notice: Callable[[str], None]) -> None:
+        self.value_name = ledger.record().measure
         self._ledger = ledger
         self._notice = notice
         self._folder = study_folder(ledger.storage.folder, ledger.study)
@@ -71,18 +71,27 @@ class StudyAnnotator:
             judged=space.budget.judged,
             max_steps=space.budget.max_steps,
             strategy=space.budget.strategy,
+            measure=self._record.measure,
             searched=list(space.search),
             fixed=space.train,
             models=models(space),
         )
         return study_note(note, REPORTS + quote(self._record.name))
 
+    def basis(self, trial: Configuration) -> str:
+        """The step at which the trial is compared with the default recipe, and where that one stands by now."""
+        default = self._default
+        if default is None or default.number == trial.number or trial.origin == IMPORTED:
+            return "nothing"
+        step = max(set(trial.curve) & set(default.curve), default=None)
+        return f"trial {default.number}, {default.steps} steps, compared at {step}"
+
     def annotate(self, trial: Configuration) -> Annotation:
         folder = trial_folder(self._folder, trial.number)
         note = self._trial_note(trial, folder)
         if trial.origin == IMPORTED:
             return Annotation(trial_note(note, NoteMedia()))
-        media = _saved_media(folder, trial) or self._make_media(trial, note, folder)
+        media = _saved_media(folder, trial, self.basis(trial)) or self._make_media(trial, note, folder)
         if "files" not in media:
             return Annotation(trial_note(note, NoteMedia(problem=media["reason"])))
         attachments = []
@@ -128,6 +137,7 @@ class StudyAnnotator:
             "data": dict(self._record.space["data"]),
             "zero_shot": baseline.wer if baseline else None,
             "rates": _all_or_none(errors, words),
+            "basis": self.basis(trial),
             "pairs": [clip_counts for _, clip_counts in self._comparisons(trial)],
         }
 
@@ -156,8 +166,10 @@ class StudyAnnotator:
             eval_seconds=trial.total("eval_seconds"),
             folder=shown_folder,
             workers=hosts,
+            measure=self._record.measure,
             versions=list(dict.fromkeys(rung.version for rung in trial.rungs if rung.version)),
             rivals=[comparison for comparison, _ in self._comparisons(trial)],
+            compares=all(compares(trial, rung) for rung in trial.rungs[-1:]),
         )
 
     def _differences(self, trial: Configuration) -> dict[str, tuple[Any, Any]]:
@@ -188,26 +200,41 @@ class StudyAnnotator:
             clip_counts = None
             if fold == 0:  # the baseline's errors are of that fold
                 clip_counts = _all_or_none(trial.errors(trial.steps), baseline.errors, words)
-            comparison = TrialComparison("untrained (zero-shot)", baseline.wer, 0, trial.value)
+            comparison = TrialComparison("untrained (zero-shot)", baseline.rate(self._record.objective), 0, trial.value)
             comparisons.append((comparison, clip_counts))
-        default = self._default
-        if default is not None and default.number != trial.number and _fold(default) == fold:
-            step = max(set(trial.curve) & set(default.curve), default=None)
-            if step is not None:
-                name = f"default recipe (trial {default.number})"
-                comparison = TrialComparison(name, default.curve[step], step, trial.curve[step])
-                comparisons.append((comparison, _all_or_none(trial.errors(step), default.errors(step), words)))
+        if self._default is not None and self._default.number != trial.number:
+            against_default = compared_with_default(self._facts, trial, self._default)
+            if against_default is not None:
+                comparisons.append(against_default)
         return comparisons
 
 
-def _saved_media(folder: Path, trial: Configuration) -> dict[str, Any] | None:
+def compared_with_default(
+    facts: StudyFacts, trial: Configuration, default: Configuration
+) -> tuple[TrialComparison, list[Any] | None] | None:
+    """The trial against the default recipe at the last step where both were judged on the same clips.
+
+    With both's errors and the reference words by clip, or None where they are unknown. None without such a step:
+    values at different steps do not compare.
+    """
+    step = max(set(trial.curve) & set(default.curve), default=None)
+    if step is None or _fold(trial) != _fold(default):
+        return None
+    name = f"default recipe (trial {default.number})"
+    comparison = TrialComparison(name, default.curve[step], step, trial.curve[step])
+    words = facts.words.get(_fold(trial))
+    return comparison, _all_or_none(trial.errors(step), default.errors(step), words)
+
+
+def _saved_media(folder: Path, trial: Configuration, basis: str) -> dict[str, Any] | None:
     """What was made before; None where it was not, is incomplete, or belongs to an earlier result."""
     try:
         media: dict[str, Any] = json.loads((folder / MEDIA_FOLDER / MEDIA_LIST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     is_complete = all((folder / MEDIA_FOLDER / file["name"]).is_file() for file in media["files"])
-    return media if is_complete and media["of"] == [trial.steps, trial.state] else None
+    is_current = media["of"] == [trial.steps, trial.state] and media.get("basis", basis) == basis
+    return media if is_complete and is_current else None
 
 
 def _existing(folder: Path) -> str | None:
@@ -227,7 +254,7 @@ def _rung_row(rung: Rung) -> dict[str, Any]:
     metrics = rung.metrics
     return {
         "step": rung.step,
-        "wer": rung.value,
+        "wer": metrics.get("wer", rung.value),
         "wer_raw": metrics.get("wer_raw"),
         "cer": metrics.get("cer"),
         "seconds": (metrics.get("train_seconds") or 0.0) + (metrics.get("eval_seconds") or 0.0),

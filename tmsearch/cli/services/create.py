@@ -21,28 +21,29 @@ from tmsearch.version import code_version
 DEFAULT_TRIALS = 20
 
 
-def check_space(child: ChildProcess, space: Space, *, measure: bool) -> Checked:
+def check_space(child: ChildProcess, space: Space, *, measure: bool, models: bool = True) -> Checked:
     """Let the training process look at the data and models of a space.
 
     Args:
         child: a training process.
         space: what would be searched.
         measure: whether to measure this machine's matrix rate as well, for an estimate of the time.
+        models: whether to look at the models, which may mean to ask the hub.
 
     Raises:
         UserError: the data or a model is not as it should be.
         RunError: the process ended without an answer.
     """
     try:
-        answer = run_job(child, CheckJob(space.data, tuple(candidates(space)), measure))
+        answer = run_job(child, CheckJob(space.data, tuple(candidates(space)) if models else (), measure))
     except ChildExitError as error:
-        last_line = child.stderr_lines[-1] if child.stderr_lines else "it printed nothing"
+        last_line = child.stderr_lines[-1].strip() if child.stderr_lines else "it printed nothing"
         raise RunError(f"the check of data and models ended: {error}: {last_line}") from None
     if isinstance(answer, Checked):
         return answer
     if not isinstance(answer, Failure):
         raise RunError(f"unexpected answer {answer}")
-    if answer.failure == "input":
+    if answer.failure in ("input", "machine"):
         raise UserError(answer.reason)
     raise RunError(answer.reason)
 
@@ -68,11 +69,14 @@ def create_study(
 
 
 def check_and_create(storage: Storage, space: Space) -> Ledger:
-    """A new study for one worker that has run nothing yet; raises as `check_space` does."""
+    """A new study of data that has been checked, and of models that its first run will check.
+
+    Raises as `check_space` does.
+    """
     study.check_unused(storage, space.study)
     child = new_trial_process()
     try:
-        checked = check_space(child, space, measure=False)
+        checked = check_space(child, space, measure=False, models=False)
         return create_study(storage, space, checked, ONE_WORKER)
     finally:
         child.close()

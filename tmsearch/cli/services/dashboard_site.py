@@ -19,6 +19,12 @@ Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
 Application = Callable[[Environ, StartResponse], Iterable[bytes]]
 Page = Callable[[Storage, str], str]
+# No page from elsewhere shows the dashboard in a frame, where a person's click would change a study unknowingly.
+_SAFETY_HEADERS = (
+    ("X-Content-Type-Options", "nosniff"),
+    ("Content-Security-Policy", "frame-ancestors 'self'"),
+    ("X-Frame-Options", "SAMEORIGIN"),
+)
 
 
 class Site:
@@ -38,7 +44,7 @@ class Site:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
-            return start_response(status, [*headers, ("X-Content-Type-Options", "nosniff")], *more)
+            return start_response(status, [*headers, *_SAFETY_HEADERS], *more)
 
         path = str(environ.get("PATH_INFO", ""))
         try:
@@ -59,14 +65,21 @@ class Site:
         return self._dashboard(environ, start)
 
     def _has_artifact(self, artifact_id: str) -> bool:
-        return len(artifact_id) < 200 and (artifacts_folder(self._storage) / artifact_id).is_file()
+        return (
+            len(artifact_id) < 200
+            and artifact_id.isprintable()
+            and (artifacts_folder(self._storage) / artifact_id).is_file()
+        )
 
     def _is_allowed(self, environ: Environ) -> bool:
         host = str(environ.get("HTTP_HOST", ""))
         origin = environ.get("HTTP_ORIGIN")
-        if self._local and not is_local(urlsplit(f"//{host}").hostname or ""):
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+            origin_host = host if origin is None else urlsplit(str(origin)).netloc
+        except ValueError:  # brackets without an address in them
             return False
-        return origin is None or urlsplit(str(origin)).netloc == host
+        return origin_host == host and (is_local(name) or not self._local)
 
     def _report(self, name: str, start: StartResponse) -> Iterable[bytes]:
         try:

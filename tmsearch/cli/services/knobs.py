@@ -8,10 +8,12 @@ import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from search.space import parsing
 from search.space import search_space as spaces
 from search.space.knobs import Knob
-from search.space.search_space import Choice, Space
+from search.space.search_space import Choice, Range, Space
 from tmsearch.config import DataConfig, TrainConfig
+from tmsearch.languages import code_if_known
 
 
 def knobs(config: type[TrainConfig] | type[DataConfig]) -> dict[str, Knob]:
@@ -52,6 +54,44 @@ def load_space(path: str, overrides: Sequence[str], study: str | None) -> Space:
         search["model"] = dataclasses.replace(models, values=tuple(absolute(one) for one in models.values))
     start = tuple({**entry, "model": absolute(entry["model"])} if "model" in entry else entry for entry in space.start)
     return dataclasses.replace(space, data=data, train=train, search=search, start=start)
+
+
+def with_fitting_defaults(space: Space) -> tuple[Space, list[str]]:
+    """The space with each default that no training would reach lowered to a tenth of one.
+
+    Returns:
+        The space, and a line for each such default, and for each searched knob of which some trials fall short.
+    """
+    max_steps = space.budget.max_steps
+    train = dict(space.train)
+    lines = []
+    for name, knob in TRAIN.items():
+        if name in train or not parsing.is_within_budget(name):
+            continue
+        if name in space.search:
+            lines += _unreached(name, space.search[name], max_steps)
+            continue
+        if isinstance(knob.default, int) and knob.default > max_steps:
+            train[name] = max_steps // 10
+            fault = f"its default, {knob.default}, is past budget.max_steps, {max_steps}"
+            lines.append(f"{name}: {train[name]}, as {fault}")
+    in_order = {name: train[name] for name in TRAIN if name in train}
+    return dataclasses.replace(space, train=in_order), lines
+
+
+def _unreached(name: str, searched: Range, max_steps: int) -> list[str]:
+    most = max(searched.values) if isinstance(searched, Choice) else searched.high
+    if most <= max_steps:
+        return []
+    return [f"search.{name}: goes up to {most}, and a trial with more than budget.max_steps, {max_steps}, falls short"]
+
+
+def by_one_name(space: Space) -> Space:
+    """A space that an earlier version kept as it was written, with its language by the name that it is kept by."""
+    language = space.data.get("language")
+    if language is None:
+        return space
+    return dataclasses.replace(space, data={**space.data, "language": code_if_known(language)})
 
 
 def absolute(name: str) -> str:

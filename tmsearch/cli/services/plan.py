@@ -2,28 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from search.execution.messages import Checked
+from search.samplers import repeats
 from search.space.search_space import Choice, Space
 from search.storage.database import Storage
 from tmsearch.cli.view.format import short_value
-from tmsearch.config import TrainConfig
+from tmsearch.config import DataConfig, TrainConfig
 from tmsearch.formatting import clock_time
+from tmsearch.languages import UNSPACED
 from tmsearch.trial.facts import DataFacts, ModelNeeds
 
 
 def candidates(space: Space) -> list[dict[str, Any]]:
-    """One set of parameters for each model that the space may train, for a check of the model and its cost."""
-    return [{**space.train, "model": name, "max_steps": space.budget.max_steps} for name in models(space)]
+    """Sets of parameters for a check of each model that the space may train.
+
+    The first of a model is for its cost; the others have the adapters that its trials may have.
+    """
+    candidates = []
+    for name in models(space):
+        params = {**space.train, "model": name, "max_steps": space.budget.max_steps}
+        candidates.append(params)
+        candidates += [{**params, **adapters} for adapters in _adapters(space)]
+    return candidates
+
+
+def _adapters(space: Space) -> list[dict[str, Any]]:
+    """Each choice of LoRA targets, where the space may train adapters."""
+    rank = max(_possible_values(space, "lora_r", TrainConfig.lora_r))
+    if not rank:
+        return []
+    targets = _possible_values(space, "lora_targets", TrainConfig.lora_targets)
+    return [{"lora_r": rank, "lora_targets": names} for names in targets]
+
+
+def _possible_values(space: Space, name: str, default: Any) -> list[Any]:
+    """What a knob may be in a trial: each choice, or the ends of a range."""
+    searched = space.search.get(name)
+    if searched is None:
+        return [space.train.get(name, default)]
+    if isinstance(searched, Choice):
+        return list(searched.values)
+    return [searched.low, searched.high]
 
 
 def models(space: Space) -> list[str]:
     """The checkpoints that the space may train."""
-    searched = space.search.get("model")
-    if isinstance(searched, Choice):
-        return [str(name) for name in searched.values]
-    return [str(space.train.get("model", TrainConfig.model))]
+    return [str(name) for name in _possible_values(space, "model", TrainConfig.model)]
 
 
 def data_line(dataset: str, data: DataFacts) -> str:
@@ -35,7 +62,29 @@ def data_line(dataset: str, data: DataFacts) -> str:
     )
 
 
-def print_plan(space: Space, storage: Storage, checked: Checked, trials: int) -> None:
+def _size_remark(space: Space, trials: int) -> str:
+    """How many configurations the space holds, where they are fewer than are to be tried."""
+    held = repeats.size(space.search)
+    if trials <= held:
+        return ""
+    return f"; the space holds {held:.0f} configurations, the other {trials - held:.0f} will repeat them"
+
+
+def measure_line(space: Space, data: DataFacts) -> str:
+    """What is minimised, and after which normalizer."""
+    from tmsearch.data import text_normalizer
+
+    config = DataConfig(**data.normalized(space.data))
+    normalizer = text_normalizer.describe(config.text_language, config.normalizer)
+    line = f"minimised: {space.budget.objective.upper()}, after {normalizer}"
+    if space.budget.objective == "wer" and config.text_language in UNSPACED:
+        line += "; budget.objective: cer minimises CER"
+    return line
+
+
+def print_plan(
+    space: Space, storage: Storage, checked: Checked, trials: int, remarks: Sequence[str] = (), exists: bool = False
+) -> None:
     """Print a study's plan, time and memory estimated from the models' shapes and this machine's matrix rate."""
     print(
         f"study {space.study}: {trials} configurations of up to {space.budget.max_steps} steps; {storage.display_name}"
@@ -45,7 +94,12 @@ def print_plan(space: Space, storage: Storage, checked: Checked, trials: int) ->
     print(data_line(space.data["dataset"], data))
     for row in data.dropped[:10]:
         print(f"  dropped {row['name']}: {row['reason']}")
-    print(f"searched: {', '.join(space.search)}")
+    print(measure_line(space, data))
+    for remark in data.remarks:
+        print(f"  {remark}")
+    print(f"searched: {', '.join(space.search)}{_size_remark(space, trials)}")
+    for remark in remarks:
+        print(remark)
     rate = checked.flops_per_second
     assert rate is not None  # measured for a plan
     longest = 0.0
@@ -63,4 +117,5 @@ def print_plan(space: Space, storage: Storage, checked: Checked, trials: int) ->
         f"estimate: at most {clock_time(most)} of training on this machine if nothing were pruned "
         f"(from {rate / 1e9:.0f} GFLOP/s measured just now; evaluation comes on top)"
     )
-    print("nothing was written; the same command without --dry-run starts the study")
+    verb = "continues" if exists else "starts"
+    print(f"nothing was written; the same command without --dry-run {verb} the study")

@@ -18,13 +18,15 @@ from search.storage.database import Storage
 from search.study import Summary
 from tmsearch.cli.services.confirmation import SUFFIX
 from tmsearch.cli.services.knobs import DATA, TRAIN
-from tmsearch.cli.services.verdicts import contenders, mean_wer, verdict, verdict_lines
+from tmsearch.cli.services.verdicts import Decision, decide, verdict, verdict_lines
 from tmsearch.cli.view import intervals
 from tmsearch.cli.view.format import model_of
 from tmsearch.config import DataConfig, TrainConfig
+from tmsearch.languages import usual_normalizer
 from tmsearch.recipe import Recipe, split_facts, versions
 from tmsearch.trial.facts import StudyFacts
 
+NOT_SEARCHED = -1  # the number of a default recipe that only the confirmation trained
 KEYS = ("data", "train", "threads", "fingerprint", "split", "versions", "evidence", "hash")
 
 
@@ -47,24 +49,28 @@ def choose_trial(summary: Summary, confirmed: Summary | None, number: int | None
     Args:
         summary: the search's.
         confirmed: the finished confirmation's, if there is one.
-        number: the trial that a person asked for; None: the confirmation's lowest mean, else the search's best.
+        number: the trial that a person asked for; None: what the confirmation decides, else the search's best.
 
     Raises:
         UserError: the trial cannot be exported, or no configuration has a result yet.
     """
     if number is not None:
         return _asked_trial(summary, number), "as asked"
-    if confirmed is not None:
-        trial_numbers = {arm.name: arm.trial for arm in StudyFacts.from_json(confirmed.facts).plan.arms}
-        finalists = [contender for contender in contenders(confirmed) if contender.trainings and not contender.fate]
-        leader = min(finalists, key=mean_wer, default=None)
-        trial_number = trial_numbers.get(leader.name) if leader else None
-        if trial_number is not None:
-            return summary.history[trial_number], "the lowest mean of the confirmation"
+    decision = decide(confirmed) if confirmed is not None else None
+    if decision is not None:
+        return _decided_trial(summary, decision), f"{decision.subject}: {decision.reason}"
     if summary.best is None:
         name = summary.record.name
         raise UserError(f"{name}: no configuration has a result yet; `tmsearch resume {name}` continues")
-    return summary.best, "the search's best"
+    return summary.best, "the search's best, not confirmed"
+
+
+def _decided_trial(summary: Summary, decision: Decision) -> Configuration:
+    """The search's configuration; where the search itself has none of the default recipe, the confirmation's."""
+    if decision.arm.trial is not None:
+        return summary.history[decision.arm.trial]
+    training = next((training for training in decision.trainings if training.rungs), decision.trainings[0])
+    return dataclasses.replace(training, number=NOT_SEARCHED, params=decision.arm.params, origin="default")
 
 
 def _asked_trial(summary: Summary, number: int) -> Configuration:
@@ -85,7 +91,7 @@ def recipe_of(summary: Summary, confirmed: Summary | None, trial: Configuration)
     facts = StudyFacts.from_json(summary.facts)
     study_data = facts.known_data
     params = {"seed": record.seed, **(trial.params or {}), "max_steps": record.space["budget"]["max_steps"]}
-    data = dict(record.space["data"])
+    data = study_data.normalized(record.space["data"])
     data["fold"] = params.pop("fold", data.get("fold", 0))
     # What memory took: gradients summed over other micro-batches differ in their last bits.
     micro_batch = trial.metrics.get("micro_batch")
@@ -113,18 +119,21 @@ def evidence(summary: Summary, confirmed: Summary | None, trial: Configuration) 
     facts = StudyFacts.from_json(summary.facts)
     model = model_of(trial)
     baseline = facts.baselines.get(model)
+    is_wer = record.objective == "wer"  # else the intervals by clip are those of CER
     imported = sum(configuration.origin == IMPORTED for configuration in summary.history)
     values = {
         "study": record.name,
-        "trial": trial.number,
+        "trial": None if trial.number == NOT_SEARCHED else trial.number,
         "state": trial.state,
         "steps": trial.steps,
-        "validation_wer": trial.value,
-        "validation_interval": intervals.as_json(intervals.interval(facts, trial)),
+        "objective": None if is_wer else record.objective,
+        "validation_wer": trial.metrics.get("wer", trial.value),
+        "validation_cer": None if is_wer else trial.metrics.get("cer"),
+        "validation_interval": intervals.as_json(intervals.interval(facts, trial)) if is_wer else None,
         "validation_wer_raw": trial.metrics.get("wer_raw"),
         "zero_shot_wer": baseline.wer if baseline else None,
-        "zero_shot_interval": intervals.as_json(intervals.baseline_interval(facts, model)),
-        "default": _default_result(summary, facts),
+        "zero_shot_interval": intervals.as_json(intervals.baseline_interval(facts, model)) if is_wer else None,
+        "default": _default_result(summary, facts, is_wer),
         "configurations": len(summary.history) - imported,
         "states": dict(summary.counts),
         "search_seconds": round(summary.spent, 1),
@@ -136,19 +145,28 @@ def evidence(summary: Summary, confirmed: Summary | None, trial: Configuration) 
     return {key: value for key, value in values.items() if value not in (None, 0, {}) or key == "trial"}
 
 
-def _default_result(summary: Summary, facts: StudyFacts) -> dict[str, Any] | None:
+def _default_result(summary: Summary, facts: StudyFacts, is_wer: bool) -> dict[str, Any] | None:
     """The default recipe's own result in the search."""
     default = records.default_configuration(summary.history)
     if default is None:
         return None
-    interval = intervals.as_json(intervals.interval(facts, default))
-    return {"trial": default.number, "steps": default.steps, "wer": default.value, "interval": interval}
+    interval = intervals.as_json(intervals.interval(facts, default)) if is_wer else None
+    return {
+        "trial": default.number,
+        "steps": default.steps,
+        "wer": default.metrics.get("wer", default.value),
+        "interval": interval,
+    }
 
 
 def _confirm_evidence(confirmed: Summary) -> dict[str, Any]:
     result = verdict(confirmed)
+    decision = decide(confirmed)
     assert result is not None
+    assert decision is not None
     values = {
+        "takes": decision.subject,
+        "reason": decision.reason,
         "sentence": result.sentence(),
         "told_apart": result.is_significant,
         "cross_check": result.cross_check(),
@@ -191,10 +209,19 @@ def read_recipe(path: str) -> tuple[Recipe, list[str]]:
         evidence=_mapping(raw, "evidence"),
     )
     if raw.get("hash") in (None, recipe.hash):
-        return recipe, _version_remarks(recipe)
+        return _as_measured(recipe), _version_remarks(recipe)
     # A person may change anything by hand, but what was measured belongs to the recipe as it was.
     changed = f"{path}: changed since it was exported: its evidence is of another recipe, and is left out"
     return dataclasses.replace(recipe, evidence={}, split={}), [changed, *_version_remarks(recipe)]
+
+
+def _as_measured(recipe: Recipe) -> Recipe:
+    """The recipe with the normalizer that its evidence is after: those of before 0.2.0 name none."""
+    if not recipe.evidence or recipe.data.normalizer is not None:
+        return recipe
+    if usual_normalizer(recipe.data.text_language) == "whisper":
+        return recipe
+    return dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, normalizer="whisper"))
 
 
 def _mapping(raw: Mapping[str, Any], key: str) -> dict[str, Any]:

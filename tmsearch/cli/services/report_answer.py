@@ -8,15 +8,18 @@ from typing import Any
 
 from search import records
 from search.records import Configuration
-from search.schedulers import paired_test, racing
+from search.schedulers import racing
 from search.storage.database import Storage
 from search.study import Summary
 from tmsearch.cli.services import verdicts
-from tmsearch.cli.services.recipes import choose_trial, finished_confirmation
+from tmsearch.cli.services.annotator import compared_with_default
+from tmsearch.cli.services.recipes import finished_confirmation
 from tmsearch.cli.view import intervals
 from tmsearch.cli.view.format import model_of, short_value
+from tmsearch.evaluation import bootstrap
 from tmsearch.evaluation.comparison import Verdict, interval
 from tmsearch.formatting import clock_time
+from tmsearch.media import trial_note
 from tmsearch.report.records import ReferenceScore, StudyAnswer, TrialRow
 from tmsearch.trial.facts import CONFIRMS, StudyFacts
 
@@ -45,7 +48,7 @@ def answer(storage: Storage, summary: Summary, rows: Mapping[int, TrialRow]) -> 
     return dataclasses.replace(
         without_best,
         best=rows[best.number],
-        headline=_best_sentence(summary, best),
+        headline=_best_sentence(summary, confirmed, best),
         references=(*_references(summary, best), *without_best.references),
         recipe=_recipe(summary, best),
     )
@@ -55,13 +58,18 @@ def _is_confirmation(summary: Summary) -> bool:
     return CONFIRMS in summary.facts
 
 
-def _best_sentence(summary: Summary, best: Configuration) -> str:
+def _best_sentence(summary: Summary, confirmed: Summary | None, best: Configuration) -> str:
     sentence = f"Trial {best.number} at step {best.steps}, on the validation clips"
     if _is_confirmation(summary):
         return f"{sentence}: the lowest of a confirmation's trainings. What counts are the means over seeds, below."
     if best.steps < summary.record.space["budget"]["max_steps"]:
-        return f"{sentence}; nothing was trained in full yet."
-    return f"{sentence}."
+        return f"{sentence}; nothing was trained in full yet, so this is provisional."
+    if not summary.has_ended:
+        return f"{sentence}. The study has not ended: this is provisional."
+    decision = verdicts.decide(confirmed) if confirmed is not None else None
+    if decision is None or decision.arm.trial == best.number:
+        return f"{sentence}."
+    return f"{sentence}: the lowest of the search. The confirmation takes {decision.subject}: {decision.reason}."
 
 
 def _contender_means(summary: Summary) -> tuple[ReferenceScore, ...]:
@@ -94,36 +102,47 @@ def _references(summary: Summary, best: Configuration) -> tuple[ReferenceScore, 
     if baseline:
         bounds = intervals.bounds(intervals.baseline_interval(facts, model))
         name = f"untrained {short_value(model)} (zero-shot)"
-        scores.append(ReferenceScore(name, baseline.wer, bounds, _change(wer, baseline.wer)))
+        rate = baseline.rate(summary.record.objective)
+        scores.append(ReferenceScore(name, rate, bounds, _change(wer, rate, summary.record.objective)))
     default = records.default_configuration(summary.history)
     if default is not None and default.number == best.number:
         scores.append(ReferenceScore("the default recipe", wer, None, "is the best itself"))
-    elif default is not None and default.value is not None:
-        bounds = intervals.bounds(intervals.interval(facts, default))
-        scores.append(ReferenceScore("the default recipe", default.value, bounds, _default_remark(best, default)))
+    elif default is not None:
+        scores += _default_reference(facts, best, default, summary.record.objective)
     return tuple(scores)
 
 
-def _change(wer: float, reference_wer: float) -> str:
+def _default_reference(
+    facts: StudyFacts, best: Configuration, default: Configuration, objective: str
+) -> list[ReferenceScore]:
+    """The default recipe at the last step where both were judged; none without one, as other steps do not compare.
+
+    The words are those of the trials' notes.
+    """
+    compared = compared_with_default(facts, best, default)
+    if compared is None:
+        return []
+    comparison, clip_counts = compared
+    if clip_counts is not None:
+        difference = bootstrap.paired_interval(*clip_counts)
+        comparison = dataclasses.replace(comparison, interval=intervals.bounds(difference))
+    name = "the default recipe"
+    remark = f"trial {default.number}"
+    if comparison.step != best.steps:
+        name += f" at step {comparison.step}"
+        remark += f", where trial {best.number} had {comparison.trial_wer:.3f}; later steps do not compare"
+    change = _change(comparison.trial_wer, comparison.wer, objective)
+    remark += f"; trial {best.number} on the same clips: {change}, {trial_note.verdict(comparison)}"
+    bounds = intervals.bounds(intervals.interval(facts, default, comparison.step))
+    return [ReferenceScore(name, comparison.wer, bounds, remark)]
+
+
+def _change(wer: float, reference_wer: float, objective: str) -> str:
     if not reference_wer:
         return ""
+    unit = "character" if objective == "cer" else "word"
     direction = "fewer" if wer <= reference_wer else "more"
-    return f"{100 * abs(1 - wer / reference_wer):.0f} % {direction} word errors"
-
-
-def _default_remark(best: Configuration, default: Configuration) -> str:
-    """Where the default recipe stopped, and whether the best beats it at the last step where both were judged."""
-    remark = f"trial {default.number} at step {default.steps}"
-    if default.steps == best.steps:
-        remark += f", {_change(best.value or 0.0, default.value or 0.0)}"
-    step = max(set(best.curve) & set(default.curve), default=None)
-    if step is None or best.errors(step) is None or default.errors(step) is None:
-        return remark
-    result = "not told apart"
-    if paired_test.significantly_worse(best, default, step):
-        result = "seen to be worse"
-    wers = f"{default.curve[step]:.3f} against {best.curve[step]:.3f}"
-    return f"{remark}; on the same clips at step {step} {result} ({wers})"
+    return f"{100 * abs(1 - wer / reference_wer):.0f} % {direction} {unit} errors"
 
 
 def _recipe(summary: Summary, best: Configuration) -> tuple[tuple[str, str], ...]:
@@ -157,12 +176,17 @@ def _certainty(summary: Summary, confirmed: Summary | None, best: Configuration 
         test_result = verdicts.verdict(confirmed, "test")
         if test_result:
             sentences.append(_capitalized(test_result.sentence()))
-        winner, _ = choose_trial(summary, confirmed, None)
-        if best is not None and winner.number != best.number:
-            sentences.append(f"The confirmation, and the export with it, prefers trial {winner.number}.")
+        decision = verdicts.decide(confirmed)
+        assert decision is not None
+        sentences.append(f"`tmsearch export` takes {decision.subject}.")
         return tuple(sentences)
     if best is None:
         return ("There is nothing to be sure of yet.",)
+    if not summary.has_ended:
+        return (
+            "Provisional: the study has not ended, and another configuration may lead at its end.",
+            "The interval is over utterances like these; what other seeds give comes on top.",
+        )
     return (
         "Not confirmed: the lowest of many results looks better than it is, and nobody has trained it again.",
         "The interval is over utterances like these; what other seeds give comes on top.",
@@ -202,11 +226,10 @@ def _commands(summary: Summary, confirmed: Summary | None) -> tuple[tuple[str, s
                 (f"tmsearch report {parent}", "the search itself"),
             )
         return (
-            (f"tmsearch export {parent} -o best.yaml", "the winner as a recipe"),
+            (f"tmsearch export {parent} -o best.yaml", f"takes {_subject(summary)}"),
             (f"tmsearch confirm {parent} --test", "the locked test split, once"),
         )
-    ended = sum(trial.ended for trial in summary.history)
-    if not summary.history or ended < summary.record.trials:
+    if not summary.has_ended:
         return (
             (f"tmsearch status {name}", "its progress"),
             (f"tmsearch resume {name}", "continues it, if no worker runs"),
@@ -217,6 +240,12 @@ def _commands(summary: Summary, confirmed: Summary | None) -> tuple[tuple[str, s
             (f"tmsearch export {name} -o best.yaml", "the best as a recipe, with its evidence"),
         )
     return (
-        (f"tmsearch export {name} -o best.yaml", "the winner as a recipe, with its evidence"),
+        (f"tmsearch export {name} -o best.yaml", f"takes {_subject(confirmed)}, with its evidence"),
         ("tmsearch train best.yaml", "the final model and its card"),
     )
+
+
+def _subject(confirmed: Summary) -> str:
+    """The recipe that a confirmation takes, in words."""
+    decision = verdicts.decide(confirmed)
+    return "the best of the search" if decision is None else decision.subject

@@ -17,6 +17,7 @@ from search import imported
 from search.dashboard import importances
 from search.paths import trial_folder
 from search.records import IMPORTED, Configuration, code_versions
+from search.samplers import repeats
 from search.schedulers import racing
 from search.space.distributions import Choice
 from search.space.search_space import Space
@@ -42,7 +43,7 @@ from tmsearch.report.records import (
     StudyPage,
     TrialRow,
 )
-from tmsearch.trial.facts import StudyFacts
+from tmsearch.trial.facts import CONFIRMS, StudyFacts
 
 
 def collect_report(ledger: Ledger, summary: Summary) -> StudyPage:
@@ -60,7 +61,7 @@ def collect_report(ledger: Ledger, summary: Summary) -> StudyPage:
         answer=report_answer.answer(ledger.storage, summary, rows),
         trials=tuple(rows.values()),
         rungs=_rungs(space, summary),
-        zero_shot=_zero_shot(facts),
+        zero_shot=_zero_shot(facts, summary.record.objective),
         results=tuple(
             SpentResult(result.spent, result.value, result.number, result.step) for result in recorded_results
         ),
@@ -100,11 +101,11 @@ def _rows(summary: Summary, facts: StudyFacts) -> dict[int, TrialRow]:
     return rows
 
 
-def _zero_shot(facts: StudyFacts) -> tuple[ReferenceScore, ...]:
+def _zero_shot(facts: StudyFacts, objective: str) -> tuple[ReferenceScore, ...]:
     scores = []
     for model, baseline in facts.baselines.items():
         bounds = intervals.bounds(intervals.baseline_interval(facts, model))
-        scores.append(ReferenceScore(f"untrained {short_value(model)}", baseline.wer, bounds))
+        scores.append(ReferenceScore(f"untrained {short_value(model)}", baseline.rate(objective), bounds))
     return tuple(scores)
 
 
@@ -146,8 +147,9 @@ def _importances(facts: StudyFacts, space: Space, comparable: importances.Compar
         return KnobImportances((), "", reason)
     result = importances.importances(space, comparable)
     how = (
-        f"{importances.EVALUATOR} over {result.configurations} configurations by their WER at {result.where}: how far "
-        f"the best {result.best} lie from all of them, knob by knob, as shares. Error bars are 95 % intervals over "
+        f"{importances.EVALUATOR} over {result.configurations} configurations by their "
+        f"{space.budget.objective.upper()} at {result.where}: how far the best {result.best} lie from all of them, "
+        "knob by knob, as shares. Error bars are 95 % intervals over "
         f"{importances.RESAMPLES} bootstrap resamples; a knob whose bar stays left of the red stroke, which 95 of 100 "
         "shuffles of the results stay below, may matter by chance alone."
     )
@@ -168,7 +170,8 @@ def _slices(
     names = {str(row.knobs.get("model", fixed_model)) for row, _ in results}
     sizes_by_name = {name: millions_of_parameters(name) for name in names}
     smallest_first = sorted(sizes_by_name.items(), key=lambda item: (item[1] or 0.0, item[0]))
-    return KnobSlices(comparable.where, results, tuple(smallest_first), importances.slices(space, comparable, "WER"))
+    slices = importances.slices(space, comparable, space.budget.objective.upper())
+    return KnobSlices(comparable.where, results, tuple(smallest_first), slices)
 
 
 def _matched_pairs(
@@ -214,15 +217,23 @@ def _candidates(
 def _notes(summary: Summary) -> tuple[str, ...]:
     """Sentences on how the results came about."""
     notes = []
+    if summary.record.objective != "wer":
+        notes.append(
+            f"This study minimises {summary.record.measure}: what this page calls WER is its {summary.record.measure}, "
+            "but for the WERs of single clips."
+        )
     noise = imported.repeat_noise(summary.history)
     if noise is not None:
         notes.append(
-            f"Imported trainings of one recipe differ by {noise.deviation:.4f} in WER (standard deviation of "
-            f"{noise.runs}): a difference of that size is nothing."
+            f"Imported trainings of one recipe differ by {noise.deviation:.4f} in {summary.record.measure} "
+            f"(standard deviation of {noise.runs}): a difference of that size is nothing."
         )
     imported_count = sum(trial.origin == IMPORTED for trial in summary.history)
     if imported_count:
         notes.append(f"{imported_count} configurations were trained elsewhere; none of them can be the best.")
+    repeated = 0 if CONFIRMS in summary.facts else repeats.count(summary.history)
+    if repeated:
+        notes.append(f"The space is used up: {repeated} configurations repeat earlier ones.")
     versions = code_versions(summary.history)
     if len(versions) > 1:
         counts = ", ".join(f"{count} results by {version}" for version, count in versions.items())

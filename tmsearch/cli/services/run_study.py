@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -34,9 +35,10 @@ from search.storage.ledger import Ledger
 from search.study import Summary
 from tmsearch.cli.services.annotator import StudyAnnotator
 from tmsearch.cli.services.knobs import TRAIN
-from tmsearch.cli.services.plan import data_line
+from tmsearch.cli.services.plan import data_line, measure_line
 from tmsearch.cli.view.progress import ProgressPrinter, closing_lines
 from tmsearch.files import write_atomically
+from tmsearch.formatting import parse_duration
 from tmsearch.trial.facts import StudyFacts
 from tmsearch.trial.settings import TrialSettings
 from tmsearch.version import code_version
@@ -88,8 +90,25 @@ def worker_plan(arguments: argparse.Namespace) -> WorkerPlan:
 
 
 def new_trial_process() -> ChildProcess:
-    """The training process, started with its first job."""
-    return ChildProcess([sys.executable, "-m", "tmsearch.trial"], environment=THREADS_THAT_SLEEP_SOON)
+    """The training process, started with its first job; raises UserError for a wrong TMSEARCH_WATCHDOG."""
+    return ChildProcess(
+        [sys.executable, "-m", "tmsearch.trial"],
+        environment=THREADS_THAT_SLEEP_SOON,
+        silence_seconds=_silence_seconds(),
+    )
+
+
+def _silence_seconds() -> float | None:
+    """How long a training process may show no sign of life: TMSEARCH_WATCHDOG, 0 for no limit; else by its own pace."""
+    text = os.environ.get("TMSEARCH_WATCHDOG")
+    if not text:
+        return None
+    if text.strip() == "0":
+        return 0.0
+    seconds = parse_duration(text)
+    if seconds is None:
+        raise UserError(f"TMSEARCH_WATCHDOG: {text!r} is not a duration; write 90s, 5m or 2h, or 0 for none")
+    return seconds
 
 
 def cache_folder() -> Path:
@@ -126,7 +145,7 @@ def run_study(
     summary = study.summarize(ledger)
     folder = ownership.claimed_folder(ledger)
     _write_space(folder, summary.record)
-    interrupts = Interrupts()
+    interrupts = Interrupts(on_leave=ledger.storage.hurry)
     with interrupts.handle_signals(), ProgressPrinter(summary, workers.count, deadline) as printer:
         _print_head(ledger, summary, printer)
         if workers.in_this_process:
@@ -138,7 +157,7 @@ def run_study(
     for line in _outcome_lines(outcome, summary.record.name) + last_lines(summary):
         print(line)
     if ledger.storage.url != open_storage().url:  # the commands just printed need the option
-        print(f"each with --storage {ledger.storage.display_name}")
+        print(f"each with --storage {shlex.quote(ledger.storage.display_name)}")
     return _exit_code(outcome, summary)
 
 
@@ -149,7 +168,9 @@ def _print_head(ledger: Ledger, summary: Summary, printer: ProgressPrinter) -> N
         f"study {record.name}: {record.trials} configurations, judged at {space.budget.judged}; "
         f"{ledger.storage.display_name}"
     )
-    printer.say(data_line(space.data["dataset"], StudyFacts.from_json(summary.facts).known_data))
+    data = StudyFacts.from_json(summary.facts).known_data
+    printer.say(data_line(space.data["dataset"], data))
+    printer.say(measure_line(space, data))
 
 
 def _worker(ledger: Ledger, child: ChildProcess, folder: Path, summary: Summary, printer: ProgressPrinter) -> Worker:
@@ -188,6 +209,7 @@ def _settings(space: Space, facts: StudyFacts, folder: Path) -> TrialSettings:
         cache=str(cache_folder()),
         tensorboard=str(folder / "tensorboard"),
         choices=choices,
+        objective=space.budget.objective,
         keep_weights=facts.confirms is not None,  # confirm's models are scored once more, or merged
     )
 
@@ -215,8 +237,7 @@ def make_launcher(ledger: Ledger, folder: Path, workers: WorkerPlan, timeout: fl
     if timeout:
         command += ["--timeout", f"{timeout:.0f}s"]
     storage = ledger.storage
-    url = f"sqlite:///{storage.file}" if storage.file else storage.url.render_as_string(hide_password=False)
-    environment = {"TMSEARCH_STORAGE": url, "TMSEARCH_STUDIES": str(storage.folder)}
+    environment = {"TMSEARCH_STORAGE": storage.whole_url, "TMSEARCH_STUDIES": str(storage.folder)}
     logs = folder / "workers"
     if workers.on == "local":
         if workers.engine:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from search import study
@@ -19,7 +20,7 @@ from search.study import Summary
 from tmsearch.cli.services.run_study import cache_folder
 from tmsearch.cli.view import intervals
 from tmsearch.evaluation.comparison import Contender, Training, Verdict, compare, interval, required_sample_size, spread
-from tmsearch.trial.facts import TEST_READ, StudyFacts, TestScores, test_key
+from tmsearch.trial.facts import TEST_READ, ArmPlan, StudyFacts, TestScores, test_key
 from tmsearch.trial.settings import TrialSettings
 
 Split = Literal["validation", "test"]
@@ -71,14 +72,42 @@ def verdict(summary: Summary, split: Split = "validation") -> Verdict | None:
         level = racing.level(race.rounds, max(len(arm.replicates) for arm in race.arms))
     else:
         level = 0.0  # between the race's own looks nothing may be called significant
-    return compare(default, rivals, level, split=split)
+    return compare(default, rivals, level, split=split, objective=summary.record.objective)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What report, notes, best, export and card say of a confirmation: the recipe to take, and why."""
+
+    arm: ArmPlan
+    trainings: tuple[Configuration, ...]  # the confirmation's own, of this recipe
+    reason: str
+
+    @property
+    def subject(self) -> str:
+        """The recipe in words: the default recipe need not be a trial of the search."""
+        if self.arm.name != "default":
+            return self.arm.name
+        return "the default recipe" + ("" if self.arm.trial is None else f" (trial {self.arm.trial})")
+
+
+def decide(confirmed: Summary) -> Decision | None:
+    """The winner where it is proven to be better, else the default recipe; None as long as there is no verdict."""
+    race = racing.race_state(confirmed.history)
+    result = verdict(confirmed) if race.over else None
+    if result is None:
+        return None
+    name = result.winner.name if result.is_significant else result.default.name
+    arms = StudyFacts.from_json(confirmed.facts).plan.arms
+    index = [arm.name for arm in arms].index(name)
+    return Decision(arms[index], race.arms[index].replicates, result.short_sentence())
 
 
 def verdict_lines(summary: Summary) -> list[str]:
     """Mean, interval and spread of each recipe, then the verdict in a sentence."""
     compared = contenders(summary)
     trained = sum(bool(trial.rungs) for trial in summary.history)
-    lines = [f"{summary.record.name}: {trained} trainings; mean WER, 95 %, spread of seeds:"]
+    lines = [f"{summary.record.name}: {trained} trainings; mean {summary.record.measure}, 95 %, spread of seeds:"]
     lines += [_contender_line(contender, compared) for contender in compared]
     race = racing.race_state(summary.history)
     if not race.over:
@@ -90,9 +119,12 @@ def verdict_lines(summary: Summary) -> list[str]:
     if not result.is_significant:
         lines.append(required_sample_size(result))
     parent = StudyFacts.from_json(summary.facts).plan.of
-    lines.append(
-        f"next: tmsearch export {parent} -o best.yaml (takes the winner); tmsearch confirm {parent} --test, once"
-    )
+    decision = decide(summary)
+    assert decision is not None
+    lines.append(f"next: tmsearch export {parent} -o best.yaml (takes {decision.subject})")
+    data = StudyFacts.from_json(summary.facts).data
+    if data is not None and data.test:
+        lines.append(f"or: tmsearch confirm {parent} --test (reads the locked test split, once)")
     return lines
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from search.imported import without_imported
 from search.records import Configuration
 from search.schedulers import eta
 from search.schedulers.eta import rung_summaries
@@ -48,7 +49,7 @@ def rungs(summary: Summary, best: bool = False) -> str:
     for step, rung in zip(budget.rungs, rung_summaries(budget.scheduler_config, summary.history), strict=True):
         part = f"{step}: {rung.reached}"
         if best and rung.best is not None:
-            unit = "" if parts else "best WER "
+            unit = "" if parts else f"best {summary.record.measure} "
             part += f" ({unit}{rung.best:.3f})"
         parts.append(part)
     return f"rungs {'  '.join(parts)}"
@@ -58,6 +59,15 @@ def seconds_left(summary: Summary, workers: int) -> float | None:
     """Wall-clock seconds until the study's end with so many workers; None before there is a result."""
     scheduler_config = Budget.from_json(summary.record.space["budget"], summary.record.name).scheduler_config
     return eta.seconds_left(scheduler_config, summary.history, summary.record.trials, workers)
+
+
+def counts_line(summary: Summary) -> str:
+    """How many configurations there are in which state, `8 configurations: 8 finished; 1 imported beside them`."""
+    count = len(without_imported(summary.history))
+    imported_count = len(summary.history) - count
+    states = ", ".join(f"{number} {state}" for state, number in summary.counts.items()) or "none started"
+    beside = f"; {imported_count} imported beside them" if imported_count else ""
+    return f"{count} configuration{'' if count == 1 else 's'}: {states}{beside}"
 
 
 def cost_line(summary: Summary) -> str:

@@ -18,6 +18,9 @@ from tmsearch.formatting import clock_time, estimated_duration
 GAP = "  "
 SHORTEST_BAR = 8  # columns: a shorter one says nothing
 LONGEST_BAR = 24
+# A step that takes longer than so many of its like, and so many seconds, is shown to be late.
+SILENT_STEPS = 5
+SILENT_SECONDS = 60.0
 # Columns that a narrow terminal does without, the first one first; number and step always stay.
 DROP_ORDER = ("speed", "device", "bar", "next", "wer", "loss")
 
@@ -32,7 +35,8 @@ class RunningTrial:
     max_steps: int
     step: int = 0
     loss: float | None = None
-    wer: float | None = None  # at its last rung
+    wer: float | None = None  # the objective at its last rung
+    measure: str = "WER"
     step_seconds: float = 0.0
     device: str = ""
     updated_at: float = field(default_factory=time.monotonic)  # when the step was reported
@@ -50,7 +54,7 @@ class RunningTrial:
             "step": f"step {max(self.step, self.first_step)}/{self.max_steps}",
             "bar": "",
             "loss": loss,
-            "wer": "" if self.wer is None else f"WER {self.wer:.3f}",
+            "wer": "" if self.wer is None else f"{self.measure} {self.wer:.3f}",
             "next": next_event,
             "speed": f"{self.step_seconds:.2g} s/step" if self.step_seconds else "",
             "device": self.device,
@@ -59,7 +63,10 @@ class RunningTrial:
     def _next_event(self) -> str:
         if self.step >= self.last_step:
             return "evaluating"
-        seconds = (self.last_step - self.step) * self.step_seconds - (time.monotonic() - self.updated_at)
+        silence = time.monotonic() - self.updated_at
+        if self.step_seconds and silence > max(SILENT_SECONDS, SILENT_STEPS * self.step_seconds):
+            return f"no step for {clock_time(silence)}"
+        seconds = (self.last_step - self.step) * self.step_seconds - silence
         return f"step {self.last_step} in {clock_time(max(0.0, seconds))}"
 
 

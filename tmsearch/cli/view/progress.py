@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.live import Live
 from rich.text import Text
 
 from search.execution.messages import ProgressEvent
@@ -18,8 +17,9 @@ from search.imported import without_imported
 from search.records import Configuration, Rung
 from search.study import Summary
 from tmsearch.cli.view import intervals, terminal
-from tmsearch.cli.view.format import cost_line, model_of, rungs, searched_knobs, seconds_left, short_value
-from tmsearch.cli.view.live import LiveDisplay, ReflowCleanup, RunningTrial
+from tmsearch.cli.view.format import cost_line, counts_line, model_of, rungs, searched_knobs, seconds_left, short_value
+from tmsearch.cli.view.live import LiveDisplay, RunningTrial
+from tmsearch.cli.view.screen import LiveScreen
 from tmsearch.formatting import clock_time
 from tmsearch.trial.facts import StudyFacts
 
@@ -48,35 +48,39 @@ class ProgressPrinter:
         self._current: int | None = None
         self._console = console or Console(highlight=False, force_interactive=terminal.can_redraw())
         self._lines_below = LiveDisplay()
-        self._live: Live | None = None
-        if self._console.is_interactive:
-            self._live = Live(self._lines_below, console=self._console, transient=True, vertical_overflow="crop")
+        self._live = LiveScreen(self._console, self._lines_below) if self._console.is_interactive else None
 
     def __enter__(self) -> ProgressPrinter:
         if self._live:
             self._update_study_lines()
             self._live.start()
-            self._console.push_render_hook(ReflowCleanup(self._lines_below, self._console))
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._live:
-            self._console.pop_render_hook()
             self._live.stop()
 
     def say(self, line: str, style: str = "") -> None:
-        """Print a line above the live ones."""
+        """Print a line, above the live ones where there are any."""
+        if self._live and self._live.is_on:
+            self._live.say(Text(line, style=style))
+            return
         self._console.print(Text(line, style=style), soft_wrap=True)
         sys.stdout.flush()
 
     def claimed(self, number: int, params: Mapping[str, Any], first_step: int, last_step: int) -> None:
         if number != self._current or len(self._lines_below.running) > 1:
             verb = f"resumes from step {first_step}" if first_step else "starts"
+            trial = self._history.get(number)
+            if trial is not None and trial.unfinished and trial.state != "queued":
+                verb = f"resumes on its way to step {last_step}"  # it was interrupted between two rungs
             self.say(f"trial {number}: {verb}; {searched_knobs(self._summary.record.space, params)}")
         self._current = number
         self._change(number, state="running", params=params, target=last_step, progress={})
         wer = self._history[number].value
-        running = RunningTrial(number, first_step, last_step, self._max_steps, first_step, wer=wer)
+        running = RunningTrial(
+            number, first_step, last_step, self._max_steps, first_step, wer=wer, measure=self._summary.record.measure
+        )
         self._lines_below.running[number] = running
         self._update_study_lines()
 
@@ -85,7 +89,9 @@ class ProgressPrinter:
             trial = self._history.get(number)
             last_step = trial.target if trial else event.step
             wer = trial.value if trial else None
-            self._lines_below.running[number] = RunningTrial(number, 0, last_step, self._max_steps, wer=wer)
+            measure = self._summary.record.measure
+            started = RunningTrial(number, 0, last_step, self._max_steps, wer=wer, measure=measure)
+            self._lines_below.running[number] = started
         running = self._lines_below.running[number]
         running.step = event.step
         running.loss = event.loss
@@ -102,14 +108,18 @@ class ProgressPrinter:
 
     def fact(self, key: str, value: Any) -> None:
         self._summary = dataclasses.replace(self._summary, facts={**self._summary.facts, key: value})
+        measure = self._summary.record.measure
         for model, baseline in StudyFacts.from_json({key: value}).baselines.items():
-            self.say(f"{short_value(model)} untrained (zero-shot): WER {baseline.wer:.3f}")
+            rate = baseline.rate(self._summary.record.objective)
+            self.say(f"{short_value(model)} untrained (zero-shot): {measure} {rate:.3f}")
 
     def rung(self, number: int, step: int, value: float, metrics: Mapping[str, Any], state: str) -> None:
         self._lines_below.running.pop(number, None)
         seconds = (metrics.get("train_seconds") or 0.0) + (metrics.get("eval_seconds") or 0.0)
         loops = f"  {metrics['loops']} of {metrics['clips']} clips loop" if metrics.get("loops") else ""
-        line = f"trial {number}: step {step}  WER {value:.3f}{loops}  {seconds:.1f} s  {state}"
+        line = (
+            f"trial {number}: step {step}  {self._summary.record.measure} {value:.3f}{loops}  {seconds:.1f} s  {state}"
+        )
         if state == "finished" and value < self._best:
             self._best = value
             self.say(f"{line}, best so far", "bold")
@@ -149,12 +159,15 @@ class ProgressPrinter:
 def study_parts(summary: Summary) -> list[str]:
     """Where a study stands, in parts that may share a line."""
     trials = without_imported(summary.history)
-    judged = sum(bool(trial.rungs) or trial.failure is not None for trial in trials)
-    parts = [f"{summary.record.name}: {judged} of {summary.record.trials} configurations judged", rungs(summary)]
+    judged = sum(bool(trial.rungs) for trial in trials)
+    total = max(summary.record.trials, len(trials))
+    parts = [f"{summary.record.name}: {judged} of {total} configurations have a result", rungs(summary)]
     best = summary.best
     if best is not None and best.value is not None:
         interval = intervals.interval(StudyFacts.from_json(summary.facts), best)
-        parts.append(f"best WER {best.value:.3f}{intervals.bracketed(interval)} at step {best.steps}")
+        parts.append(
+            f"best {summary.record.measure} {best.value:.3f}{intervals.bracketed(interval)} at step {best.steps}"
+        )
     return [*parts, f"{clock_time(summary.spent)} spent"]
 
 
@@ -163,29 +176,38 @@ def closing_lines(summary: Summary) -> list[str]:
     name = summary.record.name
     best = summary.best
     if best is None or best.params is None or best.value is None:
-        return [f"no configuration has a result yet; `tmsearch status {name}` shows them"]
+        return [f"no configuration has a result; `tmsearch status {name}` shows them"]
     facts = StudyFacts.from_json(summary.facts)
     model = model_of(best)
     untrained = ""
     if model in facts.baselines:
         baseline_interval = intervals.bracketed(intervals.baseline_interval(facts, model))
-        untrained = f" (untrained: {facts.baselines[model].wer:.3f}{baseline_interval})"
-    states = ", ".join(f"{number} {state}" for state, number in summary.counts.items())
-    interval = intervals.bracketed(intervals.interval(facts, best))
-    count = len(without_imported(summary.history))
+        untrained = f" (untrained: {facts.baselines[model].rate(summary.record.objective):.3f}{baseline_interval})"
+    rate = f"{summary.record.measure} {best.value:.3f}{intervals.bracketed(intervals.interval(facts, best))}"
+    provisional = "" if summary.has_ended else ", provisional"
     return [
-        f"{count} configuration{'s' if count > 1 else ''}: {states}",
+        counts_line(summary),
         cost_line(summary),
-        f"best: trial {best.number}, WER {best.value:.3f}{interval} at step {best.steps}{untrained}",
+        f"best: trial {best.number}, {rate} at step {best.steps}{untrained}{provisional}",
         f"  {searched_knobs(summary.record.space, best.params)}",
         "next:",
-        *_command_lines(
-            (f"report {name}", "a page to look at and listen to"),
-            (f"confirm {name}", "is the winner real?"),
-            (f"export {name} -o best.yaml", "its recipe"),
-            ("train best.yaml", "the final model"),
-            ("dashboard", "in optuna-dashboard"),
-        ),
+        *_command_lines(*_next_commands(summary)),
+    ]
+
+
+def _next_commands(summary: Summary) -> list[tuple[str, str]]:
+    """What makes sense now: a study that has not ended is continued first, not confirmed."""
+    name = summary.record.name
+    report = (f"report {name}", "a page to look at and listen to")
+    dashboard = ("dashboard", "in optuna-dashboard")
+    if not summary.has_ended:
+        return [report, (f"resume {name}", "continues the search"), dashboard]
+    return [
+        report,
+        (f"confirm {name}", "is the winner real?"),
+        (f"export {name} -o best.yaml", "its recipe"),
+        ("train best.yaml", "the final model"),
+        dashboard,
     ]
 
 

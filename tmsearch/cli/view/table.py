@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from search.records import IMPORTED, Configuration
 from search.space.errors import printable
@@ -17,16 +18,21 @@ from tmsearch.trial.facts import StudyFacts
 # The state is always shown in words; on a terminal it also has a colour.
 STATE_STYLES = {"running": "cyan", "finished": "green", "failed": "red", "queued": "dim", "pruned": "dim", "paused": ""}
 HEAD = "bold"
+MOST_INTERVALS = 50  # of a table: each takes milliseconds
 MAX_KNOB_WIDTH = 16  # columns, as whisper-large-v3 takes; a longer value is truncated
 
 
 @dataclass(frozen=True)
 class StatusTable:
-    """Lines of the head and of each row; `hidden` are the knobs that there was no room for."""
+    """Lines of the head and of each row.
+
+    `hidden` are the knobs that there was no room for, `without_interval` how many results have no interval shown.
+    """
 
     head: list[StyledLine]
     rows: list[StyledLine]
     hidden: tuple[str, ...]
+    without_interval: int
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ class _Column:
     cells: list[str]
     right: bool = True
 
-    @property
+    @cached_property
     def width(self) -> int:
         return max(map(len, (*self.head, *self.cells)))
 
@@ -59,7 +65,8 @@ def table(summary: Summary, shown: Sequence[Configuration], width: int) -> Statu
         else:
             details = " ".join(column.aligned(column.cells[index]) for column in knobs)
         rows.append(_row(trial, cells, printable(details), width, is_best=trial.number == best))
-    return StatusTable(_head(results, knobs, width), rows, hidden)
+    without_interval = max(0, sum(bool(trial.rungs) for trial in shown) - MOST_INTERVALS)
+    return StatusTable(_head(results, knobs, width), rows, hidden, without_interval)
 
 
 def _head(results: Sequence[_Column], knobs: Sequence[_Column], width: int) -> list[StyledLine]:
@@ -84,17 +91,29 @@ def _row(trial: Configuration, cells: Sequence[str], details: str, width: int, *
 def _result_columns(summary: Summary, shown: Sequence[Configuration], best: int | None) -> list[_Column]:
     """The columns that every study has."""
     facts = StudyFacts.from_json(summary.facts)
-    ranges = [intervals.ranged(intervals.interval(facts, trial)) for trial in shown]
+    leaders = {trial.number for trial in _leaders(shown)}
+    ranges = []
+    for trial in shown:
+        is_shown = trial.number in leaders
+        ranges.append(intervals.ranged(intervals.interval(facts, trial)) if is_shown else "")
+    values = ["-" if trial.value is None else f"{trial.value:.3f}" for trial in shown]
     columns = [
         _Column(("", "no"), [f"{'*' if trial.number == best else ''}{trial.number}" for trial in shown]),
         _Column(("", "state"), [_state(trial) for trial in shown], right=False),
         _Column(("", "step"), [_step(trial) for trial in shown]),
-        _Column(("", "WER"), ["-" if trial.value is None else f"{trial.value:.3f}" for trial in shown]),
+        _Column(("", summary.record.measure), values),
     ]
     if any(ranges):
         columns.append(_Column(("", "95 %"), ranges, right=False))
     columns.append(_Column(("", "cost"), [clock_time(trial.seconds) for trial in shown]))
     return columns
+
+
+def _leaders(shown: Sequence[Configuration]) -> list[Configuration]:
+    """Those whose intervals are shown: of a long table the best at the highest rungs."""
+    with_result = [trial for trial in shown if trial.rungs]
+    ranked = sorted(with_result, key=lambda trial: (-trial.steps, trial.rungs[-1].value, trial.number))
+    return ranked[:MOST_INTERVALS]
 
 
 def _state(trial: Configuration) -> str:

@@ -1,0 +1,81 @@
+"""Studies in a file or folder that cannot be written are looked at as any others."""
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+
+import pytest
+
+from search import study
+from search.errors import UserError
+from search.storage.database import open_storage
+from tests.support.command import environment
+from tests.support.study_builder import Plan, random_study
+from tests.support.toy_study import toy_space, toy_storage, toy_study
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    plan = Plan(configurations=4, clips=20, validation=4, seconds=0.4)
+    return random_study(tmp_path_factory.mktemp("built"), plan).storage.folder
+
+
+def looking(folder, *words):
+    """A command of a user whom the file system's permissions bind, root too."""
+    binds = []
+    if os.getuid() == 0:
+        if shutil.which("setpriv") is None:
+            pytest.skip("root without setpriv may write everywhere")
+        binds = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"]
+    return subprocess.run(
+        [*binds, sys.executable, "-m", "tmsearch", *words],
+        cwd=folder,
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_a_study_in_a_read_only_folder_is_shown_and_not_changed(built, tmp_path):
+    studies = tmp_path / "studies"
+    shutil.copytree(built, studies)
+    paths = [studies, *studies.rglob("*")]
+    modes = {path: path.stat().st_mode for path in paths}
+    for path, mode in modes.items():
+        path.chmod(mode & ~0o222)
+    try:
+        for words in (("list",), ("status", "made"), ("best", "made"), ("show", "made", "0"), ("report", "made")):
+            done = looking(tmp_path, *words)
+            assert (done.returncode, done.stderr) == (0, ""), words
+            assert "made" in done.stdout
+        refused = looking(tmp_path, "add", "made", "warmup_steps=50")
+        assert refused.returncode == 2
+        assert "read-only" in refused.stderr
+        assert len(refused.stderr.splitlines()) == 1
+        assert [studies, *studies.rglob("*")] == paths, "nothing was made"
+    finally:
+        for path, mode in modes.items():
+            path.chmod(mode)
+
+
+def test_what_a_killed_writer_left_in_its_log_is_read(tmp_path, monkeypatch):
+    storage = toy_storage(tmp_path)
+    ledger = toy_study(storage, toy_space(tmp_path), 5)
+    ledger.set_trials(7)
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for ending in ("", "-wal"):  # without the index, as after a kill and a restart of the machine
+        shutil.copy(tmp_path / f"db.sqlite{ending}", copy)
+    assert (copy / "db.sqlite-wal").stat().st_size
+    names = sorted(os.listdir(copy))
+    monkeypatch.setattr("search.storage.database._can_write", lambda file: False)
+    looked_at = study.open_study(open_storage(f"sqlite:///{copy}/db.sqlite"), "toy")
+    assert looked_at.record().trials == 7
+    assert sorted(os.listdir(copy)) == names
+    with pytest.raises(UserError, match="is read-only"):
+        looked_at.set_trials(9)
+    with sqlite3.connect(copy / "db.sqlite") as connection:
+        assert connection.execute("SELECT trials FROM tmsearch_study").fetchone() == (7,)

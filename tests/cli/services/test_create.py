@@ -1,0 +1,126 @@
+"""What a space becomes before a study exists, and when an existing study may change it."""
+
+import dataclasses
+
+import pytest
+
+from search import study
+from search.errors import UserError
+from search.execution.messages import Checked
+from search.space.search_space import Space
+from search.storage.database import open_storage
+from tests.support.study_builder import claimed_study
+from tmsearch.cli.commands import run as run_command
+from tmsearch.cli.services import create, knobs
+from tmsearch.cli.services.plan import candidates, measure_line
+from tmsearch.trial.facts import DataFacts
+
+SPACE = """
+study: d
+data: {dataset: demo, language: LANGUAGE, validation: 8, test: 8}
+budget: {max_steps: 4, rungs: [2, 4]OBJECTIVE}
+train: {model: demo/nano, batch_size: 4TRAIN}
+search: {learning_rate: {low: 1e-5, high: 1e-2, log: true}}
+"""
+FACTS = DataFacts("f", 200, 550.0, ("a",), ("b",), ("c",))
+
+
+def space_file(folder, train="", language="en", objective=""):
+    text = SPACE.replace("TRAIN", train).replace("LANGUAGE", language).replace("OBJECTIVE", objective)
+    file = folder / "d.yaml"
+    file.write_text(text)
+    return str(file)
+
+
+def created(folder, **how):
+    """A study of the space as a person's first command would make it, that has trained nothing."""
+    space, _ = knobs.with_fitting_defaults(knobs.load_space(space_file(folder, **how), (), None))
+    storage = open_storage(f"sqlite:///{folder}/db.sqlite")
+    facts = {"data": FACTS.to_json(), "threads": 1}
+    return study.create(storage, space, seed=0, trials=2, version="test", facts=facts)
+
+
+def test_a_default_that_no_training_reaches_shrinks_and_is_said(tmp_path):
+    space, lines = knobs.with_fitting_defaults(knobs.load_space(space_file(tmp_path), (), None))
+    assert space.train["warmup_steps"] == 0
+    assert lines == ["warmup_steps: 0, as its default, 50, is past budget.max_steps, 4"]
+    said, lines = knobs.with_fitting_defaults(knobs.load_space(space_file(tmp_path, ", warmup_steps: 2"), (), None))
+    assert (said.train["warmup_steps"], lines) == (2, [])
+
+
+def test_a_language_is_kept_by_one_name_whatever_the_file_calls_it(tmp_path):
+    assert knobs.load_space(space_file(tmp_path, language="Japanese"), (), None).data["language"] == "ja"
+    with pytest.raises(UserError, match=r"d\.yaml: data\.language: .*japanes.*did you mean ja"):
+        knobs.load_space(space_file(tmp_path, language="japanes"), (), None)
+
+
+def test_a_study_of_before_is_the_same_space_by_another_name_of_its_language(tmp_path):
+    record = created(tmp_path).record()
+    old = {**record.space, "data": {**record.space["data"], "language": "English"}}
+    old["train"] = {name: value for name, value in old["train"].items() if name != "warmup_steps"}
+    kept = dataclasses.replace(record, space=old, fingerprint=Space.from_json(old).fingerprint())
+    written = knobs.load_space(space_file(tmp_path), (), None)
+    fitting, _ = knobs.with_fitting_defaults(written)
+    assert run_command._changes(kept, (written, fitting), None) == []
+    assert "objective" not in fitting.to_json()["budget"]
+
+
+def test_another_space_names_the_command_that_continues_without_it(tmp_path):
+    record = created(tmp_path, train=", lora_r: 4").record()
+    written = knobs.load_space(space_file(tmp_path), (), None)
+    fitting, _ = knobs.with_fitting_defaults(written)
+    changes = run_command._changes(record, (written, fitting), None)
+    assert changes == ["train.lora_r: was 4, is not given"]
+    assert "`tmsearch resume d`" in run_command._changed_text(record, "d.yaml", changes)
+
+
+def test_a_study_may_change_its_space_until_it_has_a_result(tmp_path):
+    assert run_command._is_untried(created(tmp_path))
+    folder = tmp_path / "claimed"
+    folder.mkdir()
+    assert not run_command._is_untried(claimed_study(folder, 2)[0])
+
+
+def test_adapters_that_trials_may_have_are_candidates_of_the_check(tmp_path):
+    file = space_file(tmp_path, ", lora_targets: q_porj")
+    space = knobs.load_space(file, ("search.lora_r=[0, 8]",), None)
+    plain, adapted = candidates(space)
+    assert "lora_r" not in plain
+    assert (adapted["lora_r"], adapted["lora_targets"]) == (8, "q_porj")
+
+
+def test_import_looks_at_the_data_and_at_no_model(tmp_path, monkeypatch):
+    jobs = []
+
+    def answer(child, job):
+        jobs.append(job)
+        return Checked(FACTS.to_json(), {}, None)
+
+    monkeypatch.setattr(create, "run_job", answer)
+    space = knobs.load_space(space_file(tmp_path), (), None)
+    ledger = create.check_and_create(open_storage(f"sqlite:///{tmp_path}/i.sqlite"), space)
+    assert [job.candidates for job in jobs] == [()]
+    assert not run_command._has_trained(ledger)  # so that its first run checks the models
+
+
+def test_results_of_a_language_that_was_counted_by_sentences_are_not_added_to(tmp_path, monkeypatch):
+    ledger = created(tmp_path, language="ja")
+    monkeypatch.setattr(run_command, "_has_trained", lambda ledger: True)
+    run_command._check_measure(ledger)
+    record = ledger.record()
+    space = {**record.space, "data": {**record.space["data"], "language": "Japanese"}}
+    monkeypatch.setattr(type(ledger), "record", lambda self: dataclasses.replace(record, space=space))
+    with pytest.raises(UserError, match="count each sentence of Japanese as one word"):
+        run_command._check_measure(ledger)
+
+
+def test_the_plan_says_what_is_minimised_and_after_which_normalizer(tmp_path):
+    hindi = knobs.load_space(space_file(tmp_path, language="hi"), (), None)
+    facts = dataclasses.replace(FACTS, normalizer="marks")
+    assert measure_line(hindi, facts).endswith("combining marks kept within words")
+    assert measure_line(hindi, FACTS) == "minimised: WER, after Whisper's basic normalizer"  # a study of before
+    japanese = knobs.load_space(space_file(tmp_path, language="ja"), (), None)
+    assert "budget.objective: cer minimises CER" in measure_line(japanese, FACTS)
+    by_cer = knobs.load_space(space_file(tmp_path, objective=", objective: cer"), (), None)
+    assert measure_line(by_cer, FACTS).startswith("minimised: CER")
+    assert by_cer.fingerprint() != knobs.load_space(space_file(tmp_path), (), None).fingerprint()

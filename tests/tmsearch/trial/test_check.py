@@ -1,0 +1,99 @@
+"""What the check of data and models refuses, before a study exists."""
+
+import json
+import shutil
+
+import pytest
+
+from search.execution.messages import CheckJob
+from tmsearch.demo.paths import DEMO
+from tmsearch.errors import InputError
+from tmsearch.evaluation.evaluate import score
+from tmsearch.model import whisper
+from tmsearch.trial import jobs
+from tmsearch.trial.check import check
+from tmsearch.trial.workbench import Workbench
+
+DATA = {"dataset": "demo", "validation": 8, "test": 8}
+
+
+@pytest.fixture(scope="module")
+def workbench():
+    return Workbench()
+
+
+@pytest.fixture
+def nano(tmp_path):
+    return shutil.copytree(DEMO / "nano", tmp_path / "nano")
+
+
+def checked(workbench, data=DATA, **params):
+    return check(workbench, CheckJob(data, ({"model": "demo/nano", "max_steps": 4, **params},), False))
+
+
+def test_a_study_that_can_train_passes_and_says_its_normalizer(workbench):
+    answer = checked(workbench, lora_r=4, lora_targets="q_proj,fc1")
+    assert answer.data["normalizer"] == "whisper"
+    assert answer.models["demo/nano"]["parameters"] == 390400
+
+
+def test_lora_targets_that_the_model_does_not_have_are_refused(workbench):
+    with pytest.raises(InputError, match=r"^lora_targets: q_porj: no such module; there are fc1, "):
+        checked(workbench, lora_r=4, lora_targets="q_porj")
+
+
+def test_a_language_that_the_tokenizer_does_not_have_is_refused(workbench):
+    with pytest.raises(InputError, match=r"^demo/nano: knows no <\|jw\|>; check data.language"):
+        checked(workbench, {**DATA, "language": "jv"})
+
+
+def test_a_text_longer_than_the_decoder_is_refused(workbench, monkeypatch):
+    limit = 5
+    monkeypatch.setattr("tmsearch.model.whisper._outline", _with_few_positions(limit))
+    with pytest.raises(InputError, match=f"text longer than {limit} tokens; shorten or drop"):
+        checked(workbench)
+
+
+def _with_few_positions(limit):
+    original = whisper._outline
+
+    def outline(folder, settings):
+        model = original(folder, settings)
+        model.config.max_target_positions = limit
+        return model
+
+    return outline
+
+
+def test_weights_that_are_no_safetensors_are_refused(workbench, nano):
+    (nano / "model.safetensors").rename(nano / "pytorch_model.bin")
+    with pytest.raises(InputError, match=r"no model\.safetensors in it; weights are read from safetensors only"):
+        checked(workbench, model=str(nano))
+
+
+def test_weights_of_another_shape_than_config_json_says_are_refused(workbench, nano):
+    settings = json.loads((nano / "config.json").read_text())
+    settings["decoder_ffn_dim"] *= 2
+    (nano / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(InputError, match=r"weight .* is .*, config\.json says"):
+        checked(workbench, model=str(nano))
+
+
+def test_a_missing_tokenizer_is_refused(workbench, nano):
+    for file in nano.glob("*"):
+        if "token" in file.name or file.name in ("vocab.json", "merges.txt", "normalizer.json"):
+            file.unlink()
+    with pytest.raises(InputError, match="tokenizer"):
+        checked(workbench, model=str(nano))
+
+
+def test_no_model_is_looked_at_where_none_is_asked_for(workbench):
+    answer = check(workbench, CheckJob(DATA, (), False))
+    assert answer.models == {}
+    assert answer.data["clips"] == 200
+
+
+def test_cer_is_what_a_segment_reports_where_it_is_minimised():
+    clips = score(["a"], ["over and out"], ["over and oud"], "en").clips
+    assert (jobs._errors(clips, "wer"), jobs._lengths(clips, "wer")) == ((1,), (3,))
+    assert (jobs._errors(clips, "cer"), jobs._lengths(clips, "cer")) == ((1,), (12,))
