@@ -96,12 +96,20 @@ def check_unused(storage: Storage, name: str) -> None:
 
     Writes nothing.
     """
-    ownership.check_unused(storage, name)
-    if not storage.exists():
-        return
+    try:
+        ownership.check_unused(storage, name)
+        if storage.exists():
+            _check_optuna(storage, name)
+    except UserError:
+        if name not in names(storage):  # else another process made it just now
+            raise
+
+
+def _check_optuna(storage: Storage, name: str) -> None:
+    """Raise UserError where the storage has an Optuna study of this name; reads its table without importing Optuna."""
     with storage.read() as connection:
         inspector = sa.inspect(connection)
-        if not inspector.has_table("studies"):  # Optuna's
+        if not inspector.has_table("studies"):
             return
         if "study_name" not in {column["name"] for column in inspector.get_columns("studies")}:
             return

@@ -193,6 +193,13 @@ def test_an_optuna_study_of_a_person_is_not_taken_over(folder):
     assert study.names(storage_of(folder)) == []
 
 
+def test_a_study_that_another_process_makes_meanwhile_is_told_from_a_persons(folder):
+    searched(folder)
+    study.check_unused(storage_of(folder), "toy")
+    with pytest.raises(UserError, match="made by another process just now"):
+        toy_study(storage_of(folder), toy_space(folder), 3)
+
+
 def test_an_optuna_study_that_a_person_made_meanwhile_is_neither_written_to_nor_deleted(folder):
     ledger = toy_study(storage_of(folder), toy_space(folder), 3)
     persons = persons_study(ledger.storage)
@@ -267,3 +274,19 @@ def test_a_worker_that_publishes_marks_the_study_as_its_own(folder):
     published = optuna.load_study(study_name="toy", storage=ledger.storage.optuna)
     assert published.user_attrs["tmsearch"] == "test"
     assert Publisher(ledger, toy_space(folder), lambda text: None).publish()
+
+
+def test_a_server_and_a_file_do_not_share_a_studys_files(folder, postgres, monkeypatch):
+    searched(folder)
+    monkeypatch.setenv("TMSEARCH_STUDIES", str(folder))
+    server = open_storage(postgres)
+    with pytest.raises(UserError, match="holds files of the study toy"):
+        toy_study(server, toy_space(folder), 3)
+    study.delete(study.open_study(storage_of(folder), "toy"))
+    ledger = toy_study(server, toy_space(folder), 3)
+    owner = ownership.read_owner(ownership.claimed_folder(ledger))
+    assert owner is not None
+    assert owner.storage.startswith("postgresql://")
+    assert "@" not in owner.storage
+    with pytest.raises(UserError, match="holds files of the study toy of postgresql"):
+        toy_study(storage_of(folder), toy_space(folder), 3)
