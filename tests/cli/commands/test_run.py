@@ -39,7 +39,8 @@ def test_a_run_is_quiet_and_ends_with_the_answer(done):
     folder, first = done
     assert first.stderr == ""
     lines = first.stdout.splitlines()
-    assert lines[0].startswith("study small: 4 configurations")
+    assert lines[0].startswith("warmup_steps: 0, as its default, 50, is past budget.max_steps"), "said before it starts"
+    assert lines[1].startswith("study small: 4 configurations")
     assert any("untrained (zero-shot): WER" in line for line in lines)
     answer = lines[lines.index("next:") - 2 :]
     assert answer[0].startswith("best: trial")
