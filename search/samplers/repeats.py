@@ -35,8 +35,21 @@ def repeated_trial(history: Sequence[Configuration], drawn: Mapping[str, Any]) -
     return None
 
 
+def remark(search: Mapping[str, Range], history: Sequence[Configuration]) -> str:
+    """How many sampled configurations repeat earlier ones, in words; empty where none does.
+
+    That the space is used up is said only where it is: before 0.2.0 a draw could repeat one in any space.
+    """
+    repeated = count(history)
+    if not repeated:
+        return ""
+    words = f"{repeated} configurations repeat earlier ones"
+    distinct = {drawn_key(trial.drawn) for trial in without_imported(history) if trial.drawn is not None}
+    return f"the space is used up: {words}" if len(distinct) >= size(search) else words
+
+
 def count(history: Sequence[Configuration]) -> int:
-    """How many sampled configurations repeat an earlier one: none unless the space is used up."""
+    """How many sampled configurations repeat an earlier one."""
     keys = set()
     repeated = 0
     for trial in without_imported(history):

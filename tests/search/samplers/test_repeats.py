@@ -59,6 +59,16 @@ def test_given_values_count_for_what_is_a_repeat():
     assert type(drawn["a"]) is int, "true and 1 are two values"
 
 
+def test_a_space_is_called_used_up_only_where_it_is():
+    """Before 0.2.0 a draw could repeat another in a space without end."""
+    copies = [configuration(number, {"a": "x", "c": 1e-5, "d": 1.0}, 1.0) for number in range(2)]
+    assert repeats.remark(ENDS, copies) == "1 configurations repeat earlier ones"
+    small = {"a": Choice(("x", "y"))}
+    tried = [configuration(number, {"a": value}, 1.0) for number, value in enumerate(("x", "y", "x"))]
+    assert repeats.remark(small, tried) == "the space is used up: 1 configurations repeat earlier ones"
+    assert repeats.remark(small, tried[:2]) == ""
+
+
 def test_what_was_trained_elsewhere_may_be_trained_here():
     elsewhere = [configuration(0, {"a": "x", "b": 0, "c": 0.0}, 1.0, origin="imported")]
     assert repeats.repeated_trial(elsewhere, {"a": "x", "b": 0, "c": 0.0}) is None

@@ -15,6 +15,7 @@ from search.exit_codes import DONE
 from search.records import Configuration, code_versions
 from search.samplers import repeats
 from search.space.errors import printable
+from search.space.search_space import Space
 from search.storage.database import open_storage
 from search.storage.ledger import Ledger
 from search.study import Summary
@@ -115,9 +116,9 @@ def _lines_below(summary: Summary) -> list[str]:
     lines = [cost_line(summary)] if summary.history else []
     lines += noise_lines(summary)
     lines += _worker_lines(summary)
-    repeated = repeats.count(summary.history)
+    repeated = repeats.remark(Space.from_json(dict(summary.record.space)).search, summary.history)
     if repeated:
-        lines.append(f"the space is used up: {repeated} configurations repeat earlier ones")
+        lines.append(repeated)
     versions = code_versions(summary.history)
     if len(versions) > 1:
         counts = ", ".join(f"{count} by {version}" for version, count in versions.items())

@@ -43,7 +43,7 @@ from tmsearch.report.records import (
     StudyPage,
     TrialRow,
 )
-from tmsearch.trial.facts import CONFIRMS, StudyFacts
+from tmsearch.trial.facts import StudyFacts
 
 
 def collect_report(ledger: Ledger, summary: Summary) -> StudyPage:
@@ -231,9 +231,9 @@ def _notes(summary: Summary) -> tuple[str, ...]:
     imported_count = sum(trial.origin == IMPORTED for trial in summary.history)
     if imported_count:
         notes.append(f"{imported_count} configurations were trained elsewhere; none of them can be the best.")
-    repeated = 0 if CONFIRMS in summary.facts else repeats.count(summary.history)
+    repeated = repeats.remark(Space.from_json(dict(summary.record.space)).search, summary.history)
     if repeated:
-        notes.append(f"The space is used up: {repeated} configurations repeat earlier ones.")
+        notes.append(f"{repeated[0].upper()}{repeated[1:]}.")
     versions = code_versions(summary.history)
     if len(versions) > 1:
         counts = ", ".join(f"{count} results by {version}" for version, count in versions.items())
