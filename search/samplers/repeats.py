@@ -43,7 +43,8 @@ def remark(search: Mapping[str, Range], history: Sequence[Configuration]) -> str
     repeated = count(history)
     if not repeated:
         return ""
-    words = f"{repeated} configurations repeat earlier ones"
+    words = "1 configuration repeats" if repeated == 1 else f"{repeated} configurations repeat"
+    words += " what was tried before"
     distinct = {drawn_key(trial.drawn) for trial in without_imported(history) if trial.drawn is not None}
     return f"the space is used up: {words}" if len(distinct) >= size(search) else words
 

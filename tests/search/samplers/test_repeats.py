@@ -62,10 +62,10 @@ def test_given_values_count_for_what_is_a_repeat():
 def test_a_space_is_called_used_up_only_where_it_is():
     """Before 0.2.0 a draw could repeat another in a space without end."""
     copies = [configuration(number, {"a": "x", "c": 1e-5, "d": 1.0}, 1.0) for number in range(2)]
-    assert repeats.remark(ENDS, copies) == "1 configurations repeat earlier ones"
+    assert repeats.remark(ENDS, copies) == "1 configuration repeats what was tried before"
     small = {"a": Choice(("x", "y"))}
     tried = [configuration(number, {"a": value}, 1.0) for number, value in enumerate(("x", "y", "x"))]
-    assert repeats.remark(small, tried) == "the space is used up: 1 configurations repeat earlier ones"
+    assert repeats.remark(small, tried) == "the space is used up: 1 configuration repeats what was tried before"
     assert repeats.remark(small, tried[:2]) == ""
 
 
