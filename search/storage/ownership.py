@@ -76,7 +76,7 @@ def check_name(storage: Storage, name: str) -> None:
         raise UserError(f"{name}: tmsearch has a file or folder of this name beside its studies; choose another name")
     folder = study_folder(storage.folder, name)
     for suffix in _SQLITE_SUFFIXES:
-        file = folder.with_name(name.removesuffix(suffix))
+        file = study_folder(storage.folder, name.removesuffix(suffix))
         if name.endswith(suffix) and file.is_file():
             raise UserError(f"{name}: its folder would collide with the file {file}; choose another name")
     if folder.is_symlink() and not folder.exists():
