@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import importlib.util
 import math
+import os
+import shutil
 import sys
 import time
 
@@ -93,6 +96,13 @@ def autocast(config: TrainConfig, device: torch.device, width: int) -> torch.aut
 def uses_compile(config: TrainConfig, device: torch.device) -> bool:
     """Whether a step runs as a compiled graph on `device`."""
     return config.compile and device.type == "cuda"
+
+
+def has_compiler(device: torch.device) -> bool:
+    """Whether small kernels can be compiled for `device`: a GPU, Triton, and the C compiler that Triton calls."""
+    if device.type != "cuda" or importlib.util.find_spec("triton") is None:
+        return False
+    return any(shutil.which(name) for name in (os.environ.get("CC") or "cc", "gcc", "clang"))
 
 
 @functools.cache
