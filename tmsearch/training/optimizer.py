@@ -12,6 +12,7 @@ from tmsearch import devices
 from tmsearch.config import TrainConfig
 from tmsearch.model import trainable
 from tmsearch.model.whisper import Whisper
+from tmsearch.training import eight_bit
 from tmsearch.training.stochastic_rounding import StochasticRoundingAdamW
 
 
@@ -61,6 +62,8 @@ def adamw(whisper: Whisper, config: TrainConfig) -> torch.optim.Optimizer:
         decay = config.weight_decay if weight.ndim > 1 else 0.0
         groups.setdefault((scale, decay), []).append(weight)
     named = [{"params": weights, "scale": scale, "weight_decay": decay} for (scale, decay), weights in groups.items()]
+    if config.optimizer == "adamw_8bit":
+        return eight_bit.adamw(named, config)
     betas = (config.adam_beta1, config.adam_beta2)
     if config.low_memory:
         is_compiled = devices.has_compiler(next(whisper.model.parameters()).device)
@@ -73,7 +76,11 @@ def set_rates(optimizer: torch.optim.Optimizer, config: TrainConfig, step: int) 
     """Gives every group its learning rate for optimizer step `step`; returns the rate of the layers at the output."""
     peak = config.learning_rate * rate_factor(config, step)
     for group in optimizer.param_groups:
-        group["lr"] = peak * group["scale"]
+        rate = peak * group["scale"]
+        if isinstance(group["lr"], torch.Tensor):  # torchao's, which are on the CPU
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
     return peak
 
 
@@ -87,7 +94,9 @@ def moments(
     state = {}
     for name, weight in weights.items():
         for key, value in optimizer.state.get(weight, {}).items():
-            state[f"{key}/{name}"] = value if exact or value.ndim == 0 else value.bfloat16()
+            for suffix, part in eight_bit.stored_parts(value):
+                is_kept = exact or part.ndim == 0 or suffix
+                state[f"{key}{suffix}/{name}"] = part if is_kept else part.bfloat16()
     return state
 
 
@@ -98,6 +107,9 @@ def set_moments(
     for key_and_name, value in saved.items():
         key, name = key_and_name.split("/", 1)
         weight = weights[name]
+        if eight_bit.is_eight_bit(optimizer):
+            eight_bit.set_part(optimizer, weight, key, value)
+            continue
         if value.ndim and value.shape != weight.shape:
             raise ValueError(f"{key_and_name} has shape {list(value.shape)}, its weight {list(weight.shape)}")
         # The step count lies on the weight's device where AdamW is fused, on the CPU in StochasticRoundingAdamW.

@@ -23,6 +23,7 @@ from tmsearch.languages import UNSPACED, code_if_known
 
 def run(arguments: argparse.Namespace) -> int:
     """Start a study, or continue it."""
+    _check_plan_options(arguments)
     written = load_space(arguments.space, arguments.set, arguments.study)
     space, remarks = with_fitting_defaults(written)
     storage = open_storage(arguments.storage)
@@ -43,7 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
         check_disk(storage.folder, checked)
         trials = arguments.trials or DEFAULT_TRIALS
         if arguments.dry_run:
-            print_plan(space, storage, checked, trials, remarks, exists=ledger is not None and not replaced)
+            machine = (arguments.gpu, arguments.price)
+            print_plan(space, storage, checked, trials, remarks, ledger is not None and not replaced, *machine)
             return DONE
         workers = worker_plan(arguments)
         if ledger is not None:
@@ -62,6 +64,12 @@ def run(arguments: argparse.Namespace) -> int:
         return run_study(ledger, child, arguments.timeout, workers=workers)
     finally:
         child.close()
+
+
+def _check_plan_options(arguments: argparse.Namespace) -> None:
+    for option in ("gpu", "price"):
+        if getattr(arguments, option) is not None and not arguments.dry_run:
+            raise UserError(f"--{option} is for the plan; give --dry-run with it")
 
 
 def resume(arguments: argparse.Namespace) -> int:
