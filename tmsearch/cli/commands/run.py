@@ -34,7 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
         replaced = bool(changes) and _is_untried(ledger)
         if changes and not replaced:
             raise UserError(_changed_text(ledger.record(), arguments.space, changes))
-    if ledger is not None and not replaced and not arguments.dry_run:
+    exists = ledger is not None and not replaced
+    if ledger is not None and exists and not arguments.dry_run:
         return _continue(ledger, arguments)
     if ledger is None:
         study.check_unused(storage, space.study)
@@ -44,13 +45,11 @@ def run(arguments: argparse.Namespace) -> int:
         check_disk(storage.folder, checked)
         trials = arguments.trials or DEFAULT_TRIALS
         if arguments.dry_run:
-            machine = (arguments.gpu, arguments.price)
-            print_plan(space, storage, checked, trials, remarks, ledger is not None and not replaced, *machine)
+            print_plan(space, storage, checked, trials, remarks, exists, arguments.gpu, arguments.price)
             return DONE
         workers = worker_plan(arguments)
         if ledger is not None:
-            study.delete(ledger)
-            print(f"study {space.study} had no result yet: it starts again with the space as it is now")
+            _forget_untried(ledger)
         for remark in remarks:
             print(remark)
         try:
@@ -64,6 +63,12 @@ def run(arguments: argparse.Namespace) -> int:
         return run_study(ledger, child, arguments.timeout, workers=workers)
     finally:
         child.close()
+
+
+def _forget_untried(ledger: Ledger) -> None:
+    name = ledger.record().name
+    study.delete(ledger)
+    print(f"study {name} had no result yet: it starts again with the space as it is now")
 
 
 def _check_plan_options(arguments: argparse.Namespace) -> None:
