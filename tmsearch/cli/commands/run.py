@@ -41,17 +41,16 @@ def run(arguments: argparse.Namespace) -> int:
         study.check_unused(storage, space.study)
     child = new_trial_process()
     try:
+        trials = arguments.trials or DEFAULT_TRIALS
         checked = check_space(child, space, measure=arguments.dry_run)
         check_disk(storage.folder, checked)
-        trials = arguments.trials or DEFAULT_TRIALS
         if arguments.dry_run:
             print_plan(space, storage, checked, trials, remarks, exists, arguments.gpu, arguments.price)
             return DONE
         workers = worker_plan(arguments)
         if ledger is not None:
             _forget_untried(ledger)
-        for remark in remarks:
-            print(remark)
+        print("".join(f"{remark}\n" for remark in remarks), end="")
         try:
             ledger = create_study(storage, space, checked, workers, trials, arguments.seed or 0)
         except UserError:
