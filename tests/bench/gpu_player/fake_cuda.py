@@ -16,8 +16,10 @@ from torch.nn import functional
 from torch.utils import _foreach_utils
 
 from tests.bench.gpu_player import kernels
+from tmsearch import devices
 from tmsearch.model import attention as project_attention
 from tmsearch.model.attention import Packed
+from tmsearch.training import stochastic_rounding
 
 aten = torch.ops.aten
 DEVICE = torch.device("cuda")
@@ -42,6 +44,8 @@ def install() -> None:
     cuda.manual_seed_all = lambda *arguments: None
     cuda.amp.common.amp_definitely_not_available = lambda: False
     functional.scaled_dot_product_attention = attention
+    devices.has_compiler = lambda device: device.type == "cuda"
+    stochastic_rounding.compiled_update = lambda: torch.ops.played.rounding_adamw
     project_attention.varlen = varlen
     # Lists of fake tensors go through the grouped kernels, as lists of CUDA tensors do.
     _foreach_utils._foreach_supported_types.append(FakeTensor)
@@ -49,6 +53,29 @@ def install() -> None:
 
 
 @functools.cache
+@torch.library.custom_op("played::rounding_adamw", mutates_args=("weight", "mean", "square"))
+def _rounding_adamw(
+    weight: torch.Tensor,
+    gradient: torch.Tensor,
+    mean: torch.Tensor,
+    square: torch.Tensor,
+    noise: torch.Tensor,
+    beta1: torch.Tensor,
+    beta2: torch.Tensor,
+    epsilon: torch.Tensor,
+    kept: torch.Tensor,
+    rate: torch.Tensor,
+    root: torch.Tensor,
+) -> None:
+    """tmsearch.training.stochastic_rounding.update as the one kernel that a compiler makes of it."""
+    raise NotImplementedError("played, never run")
+
+
+@_rounding_adamw.register_fake
+def _(*arguments: torch.Tensor) -> None:
+    return None
+
+
 def fake_tensors() -> FakeTensorMode:
     """The mode in which whatever is made has no data: one for a process, since modes do not mix."""
     return FakeTensorMode(allow_non_fake_inputs=True)
