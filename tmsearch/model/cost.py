@@ -47,12 +47,13 @@ LOGITS_MOVED = 40
 EIGHT_BIT_BYTES = 1 + 4 / 256  # a moment in 8 bits, and a float32 scale for each 256 (torchao)
 # Bytes moved a trained parameter by clipping and AdamW.
 ADAMW_MOVED = 40
-ROUNDING_MOVED = 20
+ROUNDING_MOVED = 24
 # Bytes moved a parameter by a micro-batch: weights cast to bfloat16 and their gradients cast back and added.
 CASTS_MOVED = 12
-TOKEN_LAYER_SECONDS = 1.32e-4  # of a decoder layer for the next token of a batch
+SUMS_MOVED = 6  # of bfloat16 weights, which are not cast: their gradients are added
+TOKEN_LAYER_SECONDS = 8.9e-5  # of a decoder layer for the next token of a batch
 DECODED_TOKENS = 40  # until the last clip of a batch has ended
-BATCH_SECONDS = 0.018  # of a batch of clips that are decoded: its prompt, and the capture of its graph
+BATCH_SECONDS = 0.0165  # of a batch of clips that are decoded: its prompt, and the capture of its graph
 
 
 class Model(Protocol):
@@ -333,7 +334,7 @@ def step_seconds(model: Model, config: TrainConfig, clips: Clips, card: Card, mi
     moved = batch * _moved_bytes(model, config, clips)
     trained = trained_parameters(model, config)
     moved += trained * (ROUNDING_MOVED if config.low_memory else ADAMW_MOVED)
-    moved += passes * CASTS_MOVED * (trained if config.low_memory else model.parameters)
+    moved += passes * (SUMS_MOVED * trained if config.low_memory else CASTS_MOVED * model.parameters)
     launching = passes * model.decoder_layers * DECODER_SECONDS
     return batch * arithmetic / (card.products * TERA) + moved / (card.memory * TERA) + launching
 

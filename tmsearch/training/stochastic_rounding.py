@@ -2,8 +2,8 @@
 
 Two ways to the same update. Where a compiler for the device is at hand, each large weight takes one kernel, which
 reads weight, gradient, moments and noise once and writes them once: 18 bytes a parameter. Elsewhere, and for small
-weights such as biases, pieces of many weights are gathered into float32 scratch, updated by torch's fused AdamW, rounded and
-scattered: some 15 kernels for millions of parameters, where an update weight by weight takes 24 for each of them.
+weights such as biases, pieces of many weights are gathered into float32 scratch, updated by torch's fused AdamW,
+rounded and scattered: some 15 kernels for millions of parameters, where an update weight by weight takes 24 for each.
 """
 
 from __future__ import annotations

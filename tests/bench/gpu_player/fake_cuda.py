@@ -29,6 +29,29 @@ FLASH_HEAD_DIM = 256  # the widest head that flash attention takes
 chosen: Counter[str] = Counter()  # attention kernels by name
 
 
+@torch.library.custom_op("played::rounding_adamw", mutates_args=("weight", "mean", "square"))
+def _rounding_adamw(
+    weight: torch.Tensor,
+    gradient: torch.Tensor,
+    mean: torch.Tensor,
+    square: torch.Tensor,
+    noise: torch.Tensor,
+    beta1: torch.Tensor,
+    beta2: torch.Tensor,
+    epsilon: torch.Tensor,
+    kept: torch.Tensor,
+    rate: torch.Tensor,
+    root: torch.Tensor,
+) -> None:
+    """tmsearch.training.stochastic_rounding.update as the one kernel that a compiler makes of it."""
+    raise NotImplementedError("played, never run")
+
+
+@_rounding_adamw.register_fake
+def _(*arguments: torch.Tensor) -> None:
+    return None
+
+
 def install() -> None:
     """Patches torch in this process, for good."""
     FakeTensorMode.avoid_device_init = property(lambda self: True)  # type: ignore[assignment]
@@ -53,29 +76,6 @@ def install() -> None:
 
 
 @functools.cache
-@torch.library.custom_op("played::rounding_adamw", mutates_args=("weight", "mean", "square"))
-def _rounding_adamw(
-    weight: torch.Tensor,
-    gradient: torch.Tensor,
-    mean: torch.Tensor,
-    square: torch.Tensor,
-    noise: torch.Tensor,
-    beta1: torch.Tensor,
-    beta2: torch.Tensor,
-    epsilon: torch.Tensor,
-    kept: torch.Tensor,
-    rate: torch.Tensor,
-    root: torch.Tensor,
-) -> None:
-    """tmsearch.training.stochastic_rounding.update as the one kernel that a compiler makes of it."""
-    raise NotImplementedError("played, never run")
-
-
-@_rounding_adamw.register_fake
-def _(*arguments: torch.Tensor) -> None:
-    return None
-
-
 def fake_tensors() -> FakeTensorMode:
     """The mode in which whatever is made has no data: one for a process, since modes do not mix."""
     return FakeTensorMode(allow_non_fake_inputs=True)

@@ -83,9 +83,9 @@ def test_the_kernel_to_be_compiled_does_what_gathering_does(monkeypatch):
     monkeypatch.setattr(torch, "compile", uncompiled)
     monkeypatch.setattr(stochastic_rounding, "_LARGE", 50)  # the smaller ones are gathered all the same
     for one_by_one, together in zip(updated(SHAPES, steps=3, is_compiled=True), gathered, strict=True):
-        # Sums are rounded in another order, in float32.
-        assert torch.allclose(one_by_one.float(), together.float(), rtol=2**-6, atol=2**-7)
-        assert (one_by_one != together).float().mean() < 0.02
+        # Without noise all is cut off, so that an ulp of float32 may be one of bfloat16: seldom, and never more.
+        assert torch.allclose(one_by_one.float(), together.float(), rtol=2**-7, atol=2**-9)
+        assert (one_by_one != together).float().mean() < 0.1
     assert calls == [{"dynamic": True}]
 
 
