@@ -40,9 +40,14 @@ def micro_batch_key(config: TrainConfig, device_name: str) -> str:
     trained = f"lora {config.lora_r}" if config.lora_r else f"frozen {config.freeze_encoder_layers}"
     if config.freeze_encoder:
         trained = "decoder"
+    savings = {
+        ", low memory": config.low_memory,
+        ", 8-bit moments": config.optimizer == "adamw_8bit",
+        ", gradient checkpointing": config.gradient_checkpointing,
+    }
     return (
         f"{_MICRO_BATCH}{config.model}@{device_name}: batch {config.batch_size}, context {config.context_seconds} by "
-        f"{config.context_step:g}, {trained}, {config.precision}{', low memory' if config.low_memory else ''}"
+        f"{config.context_step:g}, {trained}, {config.precision}{''.join(text for text in savings if savings[text])}"
     )
 
 
@@ -121,10 +126,19 @@ class ModelNeeds:
     flops_per_step: float
     memory_bytes: float
     checkpoint_bytes: int
+    heard_seconds: float  # of a clip, on average, thinned silence included
+    card: Mapping[str, Any] | None  # the GPU that was measured, as gpu_cost.Card has it
+    d_model: int
+    encoder_layers: int
+    decoder_layers: int
+    encoder_ffn_dim: int
+    decoder_ffn_dim: int
+    vocab_size: int
+    n_mels: int
 
     @classmethod
     def from_json(cls, model: Mapping[str, Any]) -> ModelNeeds:
-        return cls(model["parameters"], model["flops_per_step"], model["memory_bytes"], model["checkpoint_bytes"])
+        return cls(**{item.name: model[item.name] for item in dataclasses.fields(cls)})
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,8 @@ def test_what_memory_depends_on_has_names_of_its_own(tmp_path):
         {"context_seconds": 10.0},
         {"context_step": 2.0},
         {"low_memory": True},
+        {"optimizer": "adamw_8bit"},
+        {"gradient_checkpointing": True},
         {"precision": "float32"},
     ]
     keys = {micro_batch_key(toy_whisper.config(tmp_path, **{**usual, **knobs}), "cpu") for knobs in configs}
