@@ -3,6 +3,7 @@ import torch
 
 from tmsearch import devices
 from tmsearch.config import TrainConfig
+from tmsearch.errors import InputError
 
 CPU = torch.device("cpu")
 
@@ -52,3 +53,26 @@ def test_looking_up_positions_has_one_gradient():
         table[positions].backward(gradient)
         sums.add(table.grad.numpy().tobytes())
     assert len(sums) == 1
+
+
+@pytest.mark.parametrize(
+    ("compile_layers", "steps", "has_compiler", "expected"),
+    [
+        ("auto", 10_000, True, True),
+        ("auto", 800, True, False),
+        ("auto", 10_000, False, False),
+        (True, 800, True, True),
+        (False, 10_000, True, False),
+    ],
+)
+def test_layers_are_compiled_where_it_pays_or_is_asked_for(monkeypatch, compile_layers, steps, has_compiler, expected):
+    monkeypatch.setattr(devices, "has_compiler", lambda device: has_compiler)
+    config = TrainConfig(compile=compile_layers, max_steps=steps)
+    assert devices.uses_compile(config, torch.device("cuda")) is expected
+    assert devices.uses_compile(config, CPU) is False
+
+
+def test_compiling_that_is_asked_for_and_cannot_be_is_one_line(monkeypatch):
+    monkeypatch.setattr(devices, "has_compiler", lambda device: False)
+    with pytest.raises(InputError, match="compile: true: needs Triton and a C compiler"):
+        devices.uses_compile(TrainConfig(compile=True), torch.device("cuda"))

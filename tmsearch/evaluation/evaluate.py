@@ -174,13 +174,17 @@ def _transcripts(
     longest = max((len(ids) for ids in speech.label_ids(names, whisper).values()), default=0)
     # Clips of similar length together, so that a batch ends together.
     by_length = [clip.name for clip in sorted(speech.clips(names), key=lambda clip: (clip.seconds, clip.name))]
-    mels = speech.mels(names, whisper, config)
+    size = config.eval_batch_size
+    in_batches = [by_length[first : first + size] for first in range(0, len(by_length), size)]
+    device = whisper.model.device
+    if device.type == "cuda":
+        in_batches.reverse()  # the graph of the longest clips serves all others
+    mels = speech.kept_mels(names, whisper, config, device)
 
     def batches() -> Iterator[list[torch.Tensor]]:  # lists of [clips, n_mels, frames], a tensor for each length
-        for first in range(0, len(by_length), config.eval_batch_size):
+        for batch in in_batches:
             if stop():
                 raise EvaluationInterruptedError
-            batch = by_length[first : first + config.eval_batch_size]
             groups = []
             # Sorted by length already, so the order stays.
             for frames, indices in rule.length_groups(speech.seconds(batch)):
@@ -190,7 +194,8 @@ def _transcripts(
     prompt = prompt_ids(whisper, speech.language, speech.task)
     max_tokens = int(CAP_FACTOR * longest) + CAP_MARGIN
     with devices.autocast(config, whisper.model.device, whisper.model.config.d_model):
-        return dict(zip(by_length, transcribe(whisper, batches(), prompt, max_tokens, rule.silence), strict=True))
+        transcripts = transcribe(whisper, batches(), prompt, max_tokens, rule.silence)
+    return dict(zip([name for batch in in_batches for name in batch], transcripts, strict=True))
 
 
 def _word_edits(reference: str, hypothesis: str) -> _Edits:

@@ -283,6 +283,15 @@ def _decoder_layer(
 EAGER = Layers(_encoder_layer, _decoder_layer)
 
 
+@functools.cache
+def compiled_layers() -> Layers:
+    """One graph for all layers of a kind and batches of all lengths, since a layer is given sizes as arguments.
+
+    As a whole, a step was compiled anew for each combination of lengths: 8 graphs, and then eager for good.
+    """
+    return Layers(torch.compile(_encoder_layer, dynamic=True), torch.compile(_decoder_layer, dynamic=True))
+
+
 def recomputed(layers: Layers = EAGER, draws: bool = True) -> Layers:
     """Layers that keep only what they are given, and run again for their gradients (Chen et al. 2016).
 
@@ -292,15 +301,6 @@ def recomputed(layers: Layers = EAGER, draws: bool = True) -> Layers:
     """
     run = functools.partial(checkpoint, use_reentrant=False, preserve_rng_state=draws)
     return Layers(functools.partial(run, layers.encoder), functools.partial(run, layers.decoder))
-
-
-@functools.cache
-def compiled_layers() -> Layers:
-    """One graph for all layers of a kind and batches of all lengths, since a layer is given sizes as arguments.
-
-    As a whole, a step was compiled anew for each combination of lengths: 8 graphs, and then eager for good.
-    """
-    return Layers(torch.compile(_encoder_layer, dynamic=True), torch.compile(_decoder_layer, dynamic=True))
 
 
 def _feed_forward(layer: WhisperEncoderLayer | WhisperDecoderLayer, states: torch.Tensor) -> torch.Tensor:

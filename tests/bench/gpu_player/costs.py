@@ -103,16 +103,22 @@ def fitted(rates: Rates) -> dict[str, float]:
     }
 
 
+def predicted(shapes: Shapes, config: TrainConfig, rates: Rates) -> tuple[float, float]:
+    """Peak bytes and seconds of the second step that is played, as the model of cost has them."""
+    micro_batch = config.micro_batch_size or config.batch_size
+    size = dimensions(shapes)
+    heard = clips(config.batch_size)
+    memory = cost.memory_bytes(size, config, heard, micro_batch)
+    return memory, cost.step_seconds(size, config, heard, card(rates), micro_batch)
+
+
 def comparison(setting: Setting, rates: Rates) -> str:
     """One setting, played and predicted."""
     shapes = SHAPES[setting.shapes]
     config = TrainConfig(batch_size=BATCH, **setting.knobs)  # type: ignore[arg-type]
     micro_batch = config.micro_batch_size or BATCH
     played = training.step(shapes, config, rates, SECONDS, micro_batch, rows=0)
-    heard = clips(BATCH)
-    size = dimensions(shapes)
-    memory = cost.memory_bytes(size, config, heard, micro_batch)
-    seconds = cost.step_seconds(size, config, heard, card(rates), micro_batch)
+    memory, seconds = predicted(shapes, config, rates)
     return (
         f"{setting.name:42} memory {played.peak_bytes / 1e9:5.1f} GB, predicted {memory / 1e9:5.1f} "
         f"({memory / played.peak_bytes - 1:+.0%}); a step {1e3 * played.total.seconds:5.0f} ms, predicted "
