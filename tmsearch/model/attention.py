@@ -11,6 +11,7 @@ Dimension words in shape comments: clips, positions (encoder), rows (all positio
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -18,7 +19,8 @@ from typing import Any, cast
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.nn.attention.varlen import varlen_attn, varlen_attn_out
+from torch.nn.attention import varlen as torch_varlen
+from torch.nn.attention.varlen import varlen_attn
 from transformers.models.whisper.modeling_whisper import WhisperAttention
 
 # A CPU's fused attention takes 2.0 to 2.3 times as long, forward and backward, as three products at a clip's few
@@ -28,6 +30,9 @@ EXPLICIT_POSITIONS = 1024
 # Flash attention takes heads of a multiple of 8 channels. Two of these carry a logarithm, as a number and its rest in
 # the products' format, so that the sum is as exact as a float32's bias; the others are zero.
 COUNT_CHANNELS = 8
+# What earlier versions of torch lack: the kernel with a scale of one's own, and the one that is given its memory.
+HAS_SCALE = "scale" in inspect.signature(varlen_attn).parameters
+varlen_attn_out = getattr(torch_varlen, "varlen_attn_out", None)
 # Compute capability from which a GPU has flash attention in bfloat16: Ampere's.
 FLASH_CAPABILITY = (8, 0)
 
@@ -74,6 +79,8 @@ def is_packed(attention: WhisperAttention, device: torch.device) -> bool:
     The kernel takes half-precision products only, and has no dropout.
     """
     if device.type != "cuda" or not torch.is_autocast_enabled("cuda"):
+        return False
+    if not HAS_SCALE or not torch.backends.cuda.is_flash_attention_available():
         return False
     if attention.training and attention.dropout:
         return False
@@ -216,7 +223,7 @@ def varlen(
 ) -> torch.Tensor:
     """Attention clip by clip, of and to heads [..., heads, head_dim + channels], shaped as the query."""
     ends = (query_ends, packed.ends, longest_query, packed.longest)
-    if torch.is_grad_enabled():
+    if torch.is_grad_enabled() or varlen_attn_out is None:
         attended: Any = varlen_attn(query, key, value, *ends, scale=head_dim**-0.5)
     else:
         attended = torch.empty(query.shape, dtype=query.dtype, device=query.device)

@@ -1,4 +1,4 @@
-"""Whisper's forward pass over clips of differing lengths without padding, and the token table's hand-written loss.
+"""Whisper's forward pass over clips of differing lengths without padding.
 
 The weights and modules are transformers' own, adapters among them. What is not: an encoder that takes 30 s or nothing,
 and a decoder that cannot be told where a clip's encoded positions end. Here all positions of a batch stand in one
@@ -9,7 +9,7 @@ loses .23 nats a token. So the silence is encoded, but thinned (context.thinned)
 its share of the attention is raised accordingly. Two dozen positions for 1,300 recover all but .01 of those nats.
 
 Dimension words in shape comments: clips, frames (mel, 10 ms), positions (encoder, 20 ms), rows (all positions of a
-batch, clip after clip), tokens (decoder), labels (tokens with a label, all clips), heads, vocabulary.
+batch, clip after clip), tokens (decoder), labels (tokens with a label, all clips).
 """
 
 from __future__ import annotations

@@ -66,6 +66,7 @@ def install() -> None:
     cuda.set_rng_state = lambda *arguments: None
     cuda.manual_seed_all = lambda *arguments: None
     cuda.amp.common.amp_definitely_not_available = lambda: False
+    torch.backends.cuda.is_flash_attention_available = lambda: True
     functional.scaled_dot_product_attention = attention
     devices.has_compiler = lambda device: device.type == "cuda"
     stochastic_rounding.compiled_update = lambda: torch.ops.played.rounding_adamw

@@ -103,6 +103,7 @@ def test_the_kernel_for_any_lengths_is_taken_where_a_gpu_has_it(folder, monkeypa
     layer = model.load(config).model.model.encoder.layers[0].self_attn
     cuda = torch.device("cuda")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(torch.backends.cuda, "is_flash_attention_available", lambda: True)
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: True)
     assert attention.is_packed(layer, cuda)
     assert not attention.is_packed(layer, CPU)
@@ -114,6 +115,9 @@ def test_the_kernel_for_any_lengths_is_taken_where_a_gpu_has_it(folder, monkeypa
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
     assert not attention.is_packed(layer, cuda)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(attention, "HAS_SCALE", False)  # an earlier torch
+    assert not attention.is_packed(layer, cuda)
+    monkeypatch.setattr(attention, "HAS_SCALE", True)
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: False)  # products in float32
     assert not attention.is_packed(layer, cuda)
 
