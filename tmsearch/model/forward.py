@@ -125,7 +125,7 @@ def _embed_mels(encoder: WhisperEncoder, mel: torch.Tensor, silence: bool) -> tu
     if not stretches:
         return convolved + table[:own], None
     # Before its position is added, silence gives the same states wherever it stands.
-    offsets, log_counts = _silence(own, len(table))
+    offsets, log_counts = _silence(own, stretches)
     speech = convolved[:, :own] + table[:own]
     silent = convolved[:, own : own + 1] + table[torch.from_numpy(offsets).to(mel.device, non_blocking=True)]
     in_group = np.concatenate([np.zeros(own, np.float32), log_counts])
@@ -196,9 +196,8 @@ def _quiet(mel: torch.Tensor) -> torch.Tensor:
 
 
 @functools.cache
-def _silence(own: int, full: int) -> tuple[Indices, Floats]:
-    """The thinned positions behind a clip of `own`, and the logarithms of how many of `full` each stands for."""
-    stretches = thinned(full - own)
+def _silence(own: int, stretches: tuple[tuple[int, int], ...]) -> tuple[Indices, Floats]:
+    """The thinned positions behind a clip of `own`, and the logarithms of how many each stands for."""
     places = np.array([own + offset for offset, _ in stretches], dtype=np.int64)
     return places, np.array([math.log(count) for _, count in stretches], dtype=np.float32)
 
@@ -212,7 +211,7 @@ def _rows(
     logs = []
     first = 0
     for size, own in zip(sizes, owns, strict=True):
-        silent, log_counts = _silence(own, full) if silence else (np.empty(0, np.int64), np.empty(0, np.float32))
+        silent, log_counts = _silence(own, thinned(full - own) if silence else ())
         speech = np.arange(own)
         in_clip = np.concatenate([speech, np.full(len(silent), own)])
         clips = np.arange(first, first + size)
