@@ -24,7 +24,7 @@ from search.storage.ledger import Ledger
 # Clocks that differ by less are equal enough to read times by; leases use the database's clock in any case.
 SKEW_SECONDS = 5.0
 
-CheckCheckpoint = Callable[[Path], str | None]
+CheckCheckpoint = Callable[[Path, Configuration], str | None]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ class Doctor:
 
     Args:
         folder: The study's folder.
-        check_checkpoint: What is wrong with a checkpoint's folder; None if nothing is.
+        check_checkpoint: Why a trial cannot resume from a checkpoint's folder, which is damaged or of another training;
+            None if it can.
         foreign: Why the folder's files are not the study's; None if they are.
         annotator: Makes the notes and artifacts of what a repair publishes.
     """
@@ -217,25 +218,30 @@ class Doctor:
         return paths
 
     def _checkpoints(self) -> Diagnosis:
-        paused = [trial for trial in self._history if trial.state == "paused" and trial.steps]
+        waiting = [trial for trial in self._history if trial.state in ("paused", "queued")]
         without = []
-        broken = []
+        unusable = []
         problems = []
-        for configuration in paused:
-            checkpoints = saved_checkpoints(trial_folder(self._folder, configuration.number))
-            if not checkpoints:
-                without.append(configuration.number)
+        for trial in waiting:
+            checkpoints = saved_checkpoints(trial_folder(self._folder, trial.number))
+            if trial.steps and not checkpoints:
+                without.append(trial.number)
             for path in checkpoints:
-                problem = self._check_checkpoint(path)
+                problem = self._check_checkpoint(path, trial)
                 if problem is not None:
-                    broken.append(path)
-                    problems.append(problem)
-        if broken:
-            message = f"broken: {'; '.join(problems[:3])}; what needs them trains again"
-            return Diagnosis("checkpoints", "bad", message, lambda: _remove(broken))
+                    unusable.append(path)
+                    problems.append(f"trial {trial.number}: {path.relative_to(self._folder)}: {problem}")
+        if unusable:
+            more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+            message = (
+                f"unusable: {'; '.join(problems[:3])}{more}; such a trial trains again, from a usable checkpoint or "
+                "from step 0; a repair removes these"
+            )
+            return Diagnosis("checkpoints", "bad", message, lambda: _remove(unusable))
         if without:
             return Diagnosis("checkpoints", "note", f"none of {_listed(without)}: promoted, they train from the start")
-        return Diagnosis("checkpoints", "ok", f"{len(paused)} paused configurations have theirs, intact")
+        count = sum(trial.state == "paused" and trial.steps > 0 for trial in waiting)
+        return Diagnosis("checkpoints", "ok", f"{count} paused configurations have theirs, intact")
 
     def _free_disk(self) -> Diagnosis:
         existing = next(path for path in (self._folder, *self._folder.parents) if path.exists())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from search.imported import without_imported
 from search.paths import CHECKPOINTS, DISCARDED_SUFFIX, claim_folder, discarded, trial_folder
-from search.records import ENDED
+from search.records import ENDED, Configuration
 from search.schedulers.asha import promising
 from search.schedulers.scheduler import SchedulerConfig, SchedulerState
 from search.storage.ledger import Ledger
@@ -18,7 +18,9 @@ from search.storage.ledger import Ledger
 DISK_SHARE = 0.5
 
 
-def sweep(ledger: Ledger, config: SchedulerConfig, study_folder: Path, disk_gb: float | None) -> list[int]:
+def sweep(
+    ledger: Ledger, config: SchedulerConfig, study_folder: Path, disk_gb: float | None
+) -> tuple[tuple[Configuration, ...], list[int]]:
     """Keep the checkpoints of the most promising paused trials, as many as fit, and remove the others.
 
     A trial that is promoted without its checkpoint trains again from the start, to the same result. What a sweep that
@@ -31,13 +33,13 @@ def sweep(ledger: Ledger, config: SchedulerConfig, study_folder: Path, disk_gb: 
         disk_gb: the budget in GB; None for DISK_SHARE of the disk.
 
     Returns:
-        The numbers of the trials whose checkpoints were removed.
+        The study's history, and the numbers of the trials whose checkpoints were removed.
     """
+    history, record = ledger.snapshot()
     if not study_folder.exists():
-        return []
+        return history, []
     # Most times there is nothing to remove: without the lock first, so that no other worker waits for the disk.
-    record = ledger.record()
-    state = SchedulerState(config, without_imported(ledger.history()), record.trials)
+    state = SchedulerState(config, without_imported(history), record.trials)
     numbers = _removable(state, study_folder, disk_gb)
     if numbers:
         with ledger.locked() as (history, total):
@@ -47,7 +49,7 @@ def sweep(ledger: Ledger, config: SchedulerConfig, study_folder: Path, disk_gb: 
                 # Renamed while nobody can claim the trial; after a kill the next worker finds it by its new name.
                 discard(trial_folder(study_folder, number) / CHECKPOINTS)
         clear_discarded(study_folder)
-    return numbers
+    return history, numbers
 
 
 def clean_up(ledger: Ledger, config: SchedulerConfig, study_folder: Path, disk_gb: float | None) -> None:

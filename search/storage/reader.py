@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from search.errors import UserError
 from search.process_id import ProcessId
 from search.records import Configuration, Rung, State
+from search.storage.postgres import DEFERRED
 from search.storage.schema import configurations, segments, studies
 
 # A supervisor renews every few seconds; a machine that swaps or a database that restarts gets a minute.
@@ -28,7 +29,12 @@ _CLOCKS = {
 
 def clock(connection: sa.Connection) -> float:
     """Seconds since 1970 by the database's clock."""
-    return float(connection.exec_driver_sql(f"SELECT {_CLOCKS[connection.dialect.name][0]}").scalar_one())
+    return float(connection.execute(sa.select(clock_sql(connection))).scalar_one())
+
+
+def clock_sql(connection: sa.Connection) -> sa.ColumnElement[float]:
+    """The database's clock within a statement, in seconds since 1970."""
+    return sa.literal_column(_CLOCKS[connection.dialect.name][0], sa.Float)
 
 
 def study_row(connection: sa.Connection, name: str, *, lock: bool = False) -> sa.Row[Any]:
@@ -40,10 +46,8 @@ def study_row(connection: sa.Connection, name: str, *, lock: bool = False) -> sa
     Raises:
         UserError: There is no such study; the error names those that exist.
     """
-    now_sql, started_sql = _CLOCKS[connection.dialect.name]
-    now = sa.literal_column(now_sql, sa.Float).label("now")
-    started = sa.literal_column(started_sql, sa.Float).label("started")
-    query = sa.select(studies, now, started).where(studies.c.name == name)
+    started = sa.literal_column(_CLOCKS[connection.dialect.name][1], sa.Float).label("started")
+    query = sa.select(studies, clock_sql(connection).label("now"), started).where(studies.c.name == name)
     row = connection.execute(query.with_for_update() if lock else query).first()
     if row is None:
         names = connection.execute(sa.select(studies.c.name).order_by(studies.c.name)).scalars().all()
@@ -95,7 +99,8 @@ def limit_leases(connection: sa.Connection, study: sa.Row[Any]) -> None:
             configurations.c.state == "running",
             configurations.c.lease_until > latest + CLOCK_SLACK_SECONDS,
         )
-        .values(lease_until=latest)
+        .values(lease_until=latest),
+        execution_options={DEFERRED: True},
     )
 
 

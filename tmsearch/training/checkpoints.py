@@ -224,9 +224,15 @@ def check(folder: Path) -> None:
         raise CheckpointError(f"{folder}: gone")
 
 
-def verify(folder: Path) -> None:
-    """Raises CheckpointError where a file of the checkpoint does not match its checksum."""
+def verify(folder: Path, identity: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Raises CheckpointError where a file does not match its checksum, or the checkpoint is of another training.
+
+    Args:
+        folder: the checkpoint's own.
+        identity: of the training; empty: any.
+    """
     _checked(folder)
+    _check_identity(folder, identity)
 
 
 def claim_folder(trial_checkpoints: Path, token: int) -> Path:

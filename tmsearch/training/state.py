@@ -64,7 +64,12 @@ def fingerprint(config: TrainConfig) -> str:
 
 def identity(config: TrainConfig, speech: Speech) -> dict[str, str]:
     """What makes a training that training: its checkpoints say it."""
-    return {"config": fingerprint(config), "corpus": speech.corpus.fingerprint}
+    return identity_on(config, speech.corpus.fingerprint)
+
+
+def identity_on(config: TrainConfig, corpus_fingerprint: str) -> dict[str, str]:
+    """The identity of a training on the corpus with this fingerprint."""
+    return {"config": fingerprint(config), "corpus": corpus_fingerprint}
 
 
 class DivergenceMonitor:
