@@ -52,20 +52,19 @@ class ArtifactFolder:
         # A study of the same name that is made later, or in another database of this folder, has another prefix.
         self._study_prefix = _digest(record.name, repr(record.created), record.fingerprint)[:12]
 
-    def upload(self, trial_id: int, attachments: Sequence[Attachment]) -> None:
-        """Upload a trial's attachments; the trial must still be running in Optuna."""
-        attributes = self._storage.optuna.get_trial_system_attrs(trial_id)
-        keys = set(attributes)
+    def upload(self, trial_id: int, attachments: Sequence[Attachment], attributes: Mapping[str, Any]) -> dict[str, str]:
+        """Write a trial's attachments; returns the system attributes that name them, where `attributes` lacks them."""
+        names = {}
         for artifact_id, attachment in self.with_ids(trial_id, attachments):
             self.put(artifact_id, attachment.content)
             key = PREFIX + artifact_id
             if key not in attributes:
                 meta = ArtifactMeta(artifact_id, attachment.name, attachment.mimetype, None)
-                self._storage.optuna.set_trial_system_attr(trial_id, key, json.dumps(dataclasses.asdict(meta)))
-            keys.add(key)
+                names[key] = json.dumps(dataclasses.asdict(meta))
         for path in self._files(f"{self._study_prefix}-{trial_id:08d}-"):
-            if PREFIX + path.name not in keys:  # left by an upload that was killed, of content that has changed since
-                path.unlink(missing_ok=True)
+            if PREFIX + path.name not in {*attributes, *names}:
+                path.unlink(missing_ok=True)  # left by an upload that was killed, of content that has changed since
+        return names
 
     def with_ids(self, trial_id: int, attachments: Sequence[Attachment]) -> Iterator[tuple[str, Attachment]]:
         """Each attachment with its id: hexadecimal, as the dashboard's addresses need it, in the order of display."""

@@ -123,10 +123,9 @@ def release_all(connection: sa.Connection, study_id: int, worker: ProcessId) -> 
     )
 
 
-def lock_study(connection: sa.Connection, name: str) -> None:
-    """Keep every other transaction that needs the study's lock waiting until this one ends."""
-    lock = sa.select(studies.c.id).where(studies.c.name == name).with_for_update()
-    connection.execute(lock, execution_options=_UNREAD)
+def study_lock(name: str) -> sa.Select[Any]:
+    """A statement that keeps every other transaction that needs the study's lock waiting until its own one ends."""
+    return sa.select(studies.c.id).where(studies.c.name == name).with_for_update()
 
 
 def record_drawn(

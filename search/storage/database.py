@@ -237,6 +237,20 @@ class Storage:
     def _patience(self) -> Patience:
         return Patience()
 
+    @cached_property
+    def beside(self) -> Storage:
+        """The same database over a connection of its own; in SQLite this very one, which has several."""
+        if self.is_sqlite:
+            return self
+        storage = Storage(self.url)
+        storage.__dict__["_patience"] = self._patience
+        return storage
+
+    def close_beside(self) -> None:
+        """Close the connection of a storage that is `beside` another one: 64 workers have one each to spare."""
+        if not self.is_sqlite:
+            self.engine.dispose()
+
     def hurry(self) -> None:
         """Wait for no server any more: a person wants to leave at once."""
         self._patience.hurry()
@@ -309,7 +323,7 @@ class Storage:
         return storage
 
     def close_optuna(self) -> None:
-        """Close Optuna's connections to a server: 64 workers have one each for the ledger, and no more to spare."""
+        """Close Optuna's connections to a server; as for `close_beside`."""
         if not self.is_sqlite and "optuna" in self.__dict__:
             self.optuna.engine.dispose()
 

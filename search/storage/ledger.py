@@ -38,6 +38,12 @@ class Ledger:
         self._history = HistoryReader()
         self._created: float | None = None  # when the study was made that this object has read
 
+    def beside(self) -> Ledger:
+        """The same ledger over a connection of its own, for what must not hold up this one."""
+        ledger = Ledger(self.storage.beside, self.study)
+        ledger._history = self._history
+        return ledger
+
     # The study: its record, its history, and what people ask of it.
 
     def record(self) -> StudyRecord:
@@ -297,7 +303,7 @@ class Ledger:
             RepeatedDrawError: a configuration has these values that the claim's history does not know them of.
         """
         with self.storage.write() as connection:
-            claims.lock_study(connection, self.study)
+            connection.execute(claims.study_lock(self.study), execution_options={DEFERRED: True})
             is_held, is_repeated = claims.record_drawn(connection, claim, drawn, params, origin)
         if is_held and is_repeated:
             raise RepeatedDrawError(f"trial {claim.number}: drawn by another worker just now")

@@ -37,17 +37,18 @@ def clock_sql(connection: sa.Connection) -> sa.ColumnElement[float]:
     return sa.literal_column(_CLOCKS[connection.dialect.name][0], sa.Float)
 
 
-def study_row(connection: sa.Connection, name: str, *, lock: bool = False) -> sa.Row[Any]:
+def study_row(connection: sa.Connection, name: str, *more: Any, lock: bool = False) -> sa.Row[Any]:
     """The study's row, with `now`, the database's clock, and `started`, when its server started.
 
     Args:
+        more: Further columns.
         lock: Keep the row for this transaction (SQLite has one writer at a time anyway).
 
     Raises:
         UserError: There is no such study; the error names those that exist.
     """
     started = sa.literal_column(_CLOCKS[connection.dialect.name][1], sa.Float).label("started")
-    query = sa.select(studies, clock_sql(connection).label("now"), started).where(studies.c.name == name)
+    query = sa.select(studies, clock_sql(connection).label("now"), started, *more).where(studies.c.name == name)
     row = connection.execute(query.with_for_update() if lock else query).first()
     if row is None:
         names = connection.execute(sa.select(studies.c.name).order_by(studies.c.name)).scalars().all()

@@ -11,7 +11,7 @@ from search.storage.entries import Entry
 from tests.support.toy_study import Watcher, told, toy_space, toy_storage, toy_study, work
 
 
-def check_checkpoint(path):
+def check_checkpoint(path, trial):
     return None if (path / "value").exists() else f"{path.name}: cut short"
 
 

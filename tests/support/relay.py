@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+_TERMINATE = b"X\x00\x00\x00\x04"  # a client that leaves waits for no answer
+
 
 @dataclass(frozen=True)
 class Flight:
@@ -63,7 +65,7 @@ class Relay:
                     if not data:
                         return
                     is_question = key.fileobj is client
-                    if is_question and is_answering:
+                    if is_question and is_answering and not data.startswith(_TERMINATE):
                         self.flights.append(Flight(connection, time.monotonic(), data))
                     is_answering = not is_question
                     time.sleep(self.delay)

@@ -104,10 +104,11 @@ def test_a_trial_finished_while_it_is_published_gets_a_successor(done, monkeypat
         connection.exec_driver_sql("UPDATE tmsearch_configuration SET published = 0")
     write_attributes = Publisher._write_attributes
 
-    def finish_by_hand_first(publisher, trial_id, configuration):
-        if configuration.number == 0 and len(published(ledger).trials) == 1:
-            ledger.storage.optuna.set_trial_state_values(trial_id, TrialState.FAIL)
-        write_attributes(publisher, trial_id, configuration)
+    def finish_by_hand_first(publisher, batch, trial, configuration):
+        if configuration.number == 0 and len(published(ledger).trials) == 6:
+            ledger.storage.optuna.set_trial_state_values(trial.trial_id, TrialState.FAIL)
+            monkeypatch.undo()
+        write_attributes(publisher, batch, trial, configuration)
 
     monkeypatch.setattr(Publisher, "_write_attributes", finish_by_hand_first)
     Publisher(ledger, space, pytest.fail).finish()
