@@ -4,6 +4,7 @@ import pytest
 
 from search.doctor import Doctor
 from search.execution.lease import Interrupts
+from search.paths import trial_folder
 from search.process_id import ProcessId
 from search.records import IMPORTED, Rung, code_versions
 from search.storage import entries
@@ -84,6 +85,39 @@ def test_who_is_at_work_is_left_alone(half, tmp_path):
     assert diagnoses(ledger, folder) == {}
     assert ledger.release_stale() == []
     assert ledger.history()[claim.number].state == "running"
+
+
+def test_a_checkpoint_of_another_training_is_named_and_its_trial_trains_again(half, tmp_path):
+    ledger, folder = half
+    trial = next(trial for trial in ledger.history() if trial.state == "paused")
+    checkpoint = trial_folder(folder, trial.number) / "checkpoints" / "claim-000001" / "step-000099"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "value").write_text("99")
+
+    def check(path, of_trial):
+        return "made with another config" if (path, of_trial.number) == (checkpoint, trial.number) else None
+
+    def diagnosis():
+        return next(found for found in Doctor(ledger, folder, check).examine() if found.name == "checkpoints")
+
+    name = checkpoint.relative_to(folder)
+    assert diagnosis().state == "bad"
+    assert f"trial {trial.number}: {name}: made with another config" in diagnosis().message
+    assert "trains again" in diagnosis().message
+    diagnosis().repair()
+    assert not checkpoint.exists()
+    assert diagnosis().state != "bad"
+
+
+def test_checkpoints_of_what_never_reached_a_rung_are_checked_too(tmp_path):
+    space, folder = toy_space(tmp_path), tmp_path / "toy"
+    ledger = toy_study(toy_storage(tmp_path), space, 2)
+    claim = ledger.claim(ProcessId.current(), space.budget.scheduler_config)
+    ledger.set_params(claim, {"x": 1.0, "kind": "plain"}, {"x": 1.0, "kind": "plain"}, "sampled")
+    ledger.release(claim)
+    (trial_folder(folder, 0) / "checkpoints" / "claim-000001" / "step-000001").mkdir(parents=True)
+    found = diagnoses(ledger, folder)["checkpoints"]
+    assert (found.state, "trial 0: " in found.message) == ("bad", True)
 
 
 def test_a_code_that_changed_midway_is_noted(half, tmp_path):
