@@ -5,8 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+from search.execution.checkpoint_store import CheckpointStore
 from search.imported import without_imported
 from search.paths import CHECKPOINTS, DISCARDED_SUFFIX, claim_folder, discarded, trial_folder
 from search.records import ENDED, Configuration
@@ -14,6 +18,8 @@ from search.schedulers.asha import promising
 from search.schedulers.scheduler import SchedulerConfig, SchedulerState
 from search.storage.ledger import Ledger
 
+_REMOVE_SECONDS = 60.0  # for the removal of checkpoints from the store
+_JOIN_SECONDS = 0.05  # between looks at whether a person wants to leave
 # Without a budget, paused trials take this share of the free disk space (their own checkpoints counted as free).
 DISK_SHARE = 0.5
 
@@ -50,6 +56,51 @@ def sweep(
                 discard(trial_folder(study_folder, number) / CHECKPOINTS)
         clear_discarded(study_folder)
     return history, numbers
+
+
+class Sweeper:
+    """Sweeps for one worker, also the store of checkpoints.
+
+    Args:
+        ledger: the study.
+        config: its rungs and policy.
+        study_folder: its files.
+        disk_gb: as of `sweep`.
+        store: None where there is none.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        config: SchedulerConfig,
+        study_folder: Path,
+        disk_gb: float | None,
+        store: CheckpointStore | None,
+    ) -> None:
+        self._arguments = (ledger, config, study_folder, disk_gb)
+        self._store = store
+        self._removed: set[int] = set()  # numbers of trials that ended
+        self._to_remove: set[int] = set()
+        self._removal: threading.Thread | None = None
+
+    def sweep(self) -> None:
+        """Sweep once. The store is swept in a thread: one that does not answer holds nobody up."""
+        history, numbers = sweep(*self._arguments)
+        if self._store is None:
+            return
+        ended = {trial.number for trial in history if trial.ended} - self._removed
+        self._removed |= ended
+        self._to_remove |= ended | set(numbers)
+        if self._to_remove and not (self._removal and self._removal.is_alive()):
+            self._removal = threading.Thread(target=self._store.remove, args=(self._to_remove,), daemon=True)
+            self._to_remove = set()
+            self._removal.start()
+
+    def wait(self, leave: Callable[[], bool]) -> None:
+        """Wait a while for the store, unless a person wants to leave."""
+        until = time.monotonic() + _REMOVE_SECONDS
+        while self._removal and self._removal.is_alive() and time.monotonic() < until and not leave():
+            self._removal.join(_JOIN_SECONDS)
 
 
 def clean_up(ledger: Ledger, config: SchedulerConfig, study_folder: Path, disk_gb: float | None) -> None:

@@ -5,16 +5,22 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from search.dashboard.annotator import Annotator
 from search.dashboard.background import BackgroundPublisher
 from search.dashboard.publisher import Publisher
-from search.errors import MachineError, RepeatedDrawError, RunError, StorageUnavailableError, UserError
+from search.errors import (
+    EngineError,
+    MachineError,
+    RepeatedDrawError,
+    RunError,
+    StorageUnavailableError,
+    UserError,
+)
 from search.execution import checkpoint_gc, lease
 from search.execution.checkpoint_store import CheckpointStore
 from search.execution.child_process import ChildExitError, ChildProcess
@@ -35,7 +41,6 @@ from search.storage.retry import Retry, RetryingLedger
 
 POLL_SECONDS = 1.0  # how often a worker with nothing to claim looks again
 _SLEEP_SECONDS = 0.05  # between looks at interrupts meanwhile
-_REMOVE_SECONDS = 60.0  # for the removal of checkpoints from the store
 _FETCH = "copying its checkpoint from TMSEARCH_CHECKPOINTS"
 _STORE = "copying its checkpoint to TMSEARCH_CHECKPOINTS"
 _MACHINE_FAILURES = ("disk", "machine")  # concern this machine alone
@@ -93,9 +98,8 @@ class Worker:
         self._background_publisher = BackgroundPublisher(Publisher(ledger, space, listener.notice, annotator))
         self._seed = ledger.record().seed
         self._has_machine_failed = False  # in the last segment
-        self._removed_from_store: set[int] = set()  # numbers of ended trials
-        self._to_remove_from_store: set[int] = set()
-        self._store_removal: threading.Thread | None = None
+        disk_gb = space.budget.disk_gb
+        self._sweeper = checkpoint_gc.Sweeper(ledger, self._scheduler_config, folder, disk_gb, checkpoint_store)
 
     def run(self, interrupts: Interrupts, deadline: float = math.inf) -> Outcome:
         """Work until nothing is left, a stop is requested, or time.monotonic() passes `deadline`.
@@ -159,18 +163,30 @@ class Worker:
             return "interrupted"
         return "timeout" if time.monotonic() >= self._deadline else None
 
-    def _run_claims(self, claim: Claim) -> Outcome | None:
+    def _run_claims(self, first: Claim) -> Outcome | None:
         """Run a claimed segment, and those that were claimed as the one before was committed."""
-        next_claim: Claim | None = claim
-        while next_claim is not None:
-            next_claim = self._run_claim(next_claim)
-            self._background_publisher.wake()
-            ownership.keep_claimed(self._folder, self._owner)
-            outcome = self._outcome_of_waiting()
-            if outcome is not None and next_claim is not None:
-                self._ledger.release(next_claim)
-                return outcome
+        claim: Claim | None = first
+        while claim is not None:
+            with self._released_on_error(claim):
+                self._background_publisher.wake()
+                ownership.keep_claimed(self._folder, self._owner)
+                outcome = self._outcome_of_waiting()
+                if outcome is not None:
+                    self._ledger.release(claim)
+                    return outcome
+                next_claim = self._run_claim(claim)
+            claim = next_claim
         return None
+
+    @contextlib.contextmanager
+    def _released_on_error(self, claim: Claim) -> Iterator[None]:
+        """Give the claim back, unless that was done, where the worker leaves with an error."""
+        try:
+            yield
+        except Exception:
+            with contextlib.suppress(EngineError):
+                self._ledger.ledger.release(claim)
+            raise
 
     def _pause(self) -> None:
         until = min(time.monotonic() + POLL_SECONDS, self._deadline)
@@ -197,33 +213,13 @@ class Worker:
 
     def _remove_checkpoints(self) -> None:
         """Remove checkpoints that nothing needs or that exceed the disk budget, here and in the store."""
-        self._ledger.retry.call(lambda again: self._sweep())
-        thread = self._store_removal
-        until = time.monotonic() + _REMOVE_SECONDS
-        while thread is not None and thread.is_alive() and time.monotonic() < until and not self._interrupts.leave:
-            thread.join(_SLEEP_SECONDS)
+        self._ledger.retry.call(lambda again: self._sweeper.sweep())
+        self._sweeper.wait(lambda: self._interrupts.leave)
 
     def _remove_checkpoints_once(self) -> None:
         """The same while a segment trains: what does not answer now is tried again after it."""
         with contextlib.suppress(StorageUnavailableError):
-            self._sweep()
-
-    def _sweep(self) -> None:
-        disk_gb = self._space.budget.disk_gb
-        history, removed = checkpoint_gc.sweep(self._ledger.ledger, self._scheduler_config, self._folder, disk_gb)
-        store = self._checkpoint_store
-        if store is None:
-            return
-        ended = {trial.number for trial in history if trial.ended} - self._removed_from_store
-        self._removed_from_store |= ended
-        self._to_remove_from_store |= ended | set(removed)
-        is_removing = self._store_removal is not None and self._store_removal.is_alive()
-        if self._to_remove_from_store and not is_removing:
-            numbers = self._to_remove_from_store
-            self._to_remove_from_store = set()
-            # In a thread: a store that does not answer holds nobody up.
-            self._store_removal = threading.Thread(target=store.remove, args=(numbers,), daemon=True)
-            self._store_removal.start()
+            self._sweeper.sweep()
 
     def _run_claim(self, claim: Claim) -> Claim | None:
         """Run one segment; returns the next one, where it was claimed as the result was committed."""

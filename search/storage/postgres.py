@@ -7,6 +7,7 @@ needs no transaction: each statement sees the database as it is then, as in Post
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Generator, Iterable
 from functools import cache
@@ -110,7 +111,8 @@ def ping_idle(engine: sa.Engine) -> None:
 
     @event.listens_for(engine, "checkout")
     def _ping(connection: Any, record: Any, _proxy: Any) -> None:
-        if time.monotonic() - record.info.get("idle_since", time.monotonic()) < PING_AFTER_SECONDS:
+        # A connection that was returned before this function was called counts as old.
+        if time.monotonic() - record.info.get("idle_since", -math.inf) < PING_AFTER_SECONDS:
             return
         try:
             connection.execute("SELECT 1")
