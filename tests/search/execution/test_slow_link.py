@@ -12,6 +12,7 @@ from search.execution.child_process import ChildProcess
 from search.execution.lease import ClaimedSegment, Interrupts
 from search.execution.worker import Worker
 from search.process_id import ProcessId
+from search.storage import postgres as postgres_module
 from search.storage import schema
 from search.storage.claims import SegmentOutcome
 from search.storage.database import open_storage
@@ -156,9 +157,11 @@ def test_no_training_waits_for_what_is_published(tmp_path, postgres):
     assert annotator.is_free, "segments went on while a note was made"
 
 
-def test_a_connection_that_died_while_it_was_idle_is_replaced(cluster):
+def test_a_connection_that_died_while_it_was_idle_is_replaced(cluster, monkeypatch):
     storage = open_storage(cluster.url)
     schema.create(storage)
-    assert storage.optuna.get_all_studies() == []
     cluster.kill(signal.SIGKILL)
-    assert storage.optuna.get_all_studies() == [], "whose first use was before anybody knew how long it is idle"
+    assert storage.optuna.get_all_studies() == [], "also one that was last used before anybody noted when"
+    monkeypatch.setattr(postgres_module, "PING_AFTER_SECONDS", 0.0)
+    cluster.kill(signal.SIGKILL)
+    assert storage.optuna.get_all_studies() == []
