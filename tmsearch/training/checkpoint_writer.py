@@ -10,7 +10,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Protocol
 
@@ -233,6 +233,12 @@ class CheckpointWriter:
         """Waits only where the checkpoint that is being written will lie somewhere below `folder`."""
         if folder in self._target.parents:
             self.wait()
+
+    def linger(self, seconds: float) -> None:
+        """Waits so long at most, from whichever thread; what writing raised is not said."""
+        writing = self._writing
+        if self.is_beside and writing is not None:
+            wait([writing], timeout=seconds)
 
     def settle(self) -> None:
         """Returns when nothing is being written any more, whatever became of it."""

@@ -98,6 +98,8 @@ def run_segment(workbench: Workbench, job: SegmentJob, report: Report, stop: Cal
     workbench.model_cache.writer().then(
         lambda: checkpoints.keep_only_newest(trial.checkpoints, job.token, result.saved)
     )
+    if trial.settings.shares_checkpoints:
+        workbench.model_cache.writer().wait()
     write_scores(trial.folder, result.step, result.scores)
     if trial.fold not in trial.facts.words:
         report(Fact(words_key(trial.fold), _lengths(result.scores, objective)))

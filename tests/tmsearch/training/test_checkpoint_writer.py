@@ -189,3 +189,17 @@ def test_what_follows_a_checkpoint_comes_after_it(tmp_path):
     hold.set()
     writer.wait_for(tmp_path / "a")
     assert there == [True]
+
+
+def test_a_process_that_ends_lets_a_checkpoint_beside_the_training_get_to_the_disk(tmp_path, device):
+    lane = LateLane()
+    writer = CheckpointWriter(lane)
+    hold = threading.Event()
+    finish = lane.finish
+    lane.finish = lambda: (hold.wait(10), finish())
+    folder = writer.write(tmp_path, a_checkpoint(1))
+    writer.linger(0.01)
+    assert not folder.exists(), "no longer than it may"
+    hold.set()
+    writer.linger(10.0)
+    assert folder.is_dir()

@@ -250,6 +250,23 @@ def test_only_what_is_trained_is_kept(toy, speech, tmp_path):
     assert all(".lora_" in name and not name.startswith(held) for name in adapters)
 
 
+def test_what_a_checkpoint_takes_is_known_before_it_is_written(toy, speech, tmp_path):
+    """Of adapters their own weights and moments alone; of inexact ones the moments in two bytes each."""
+    sizes = []
+    for number, knobs in enumerate(({}, {"exact_checkpoints": False}, {"low_memory": True}, {"lora_r": 2})):
+        cache = ModelCache()
+        stretch = toy_whisper.stretch(tmp_path / str(number), 1)
+        saved = train.train(toy_whisper.config(toy, **knobs), speech, stretch, quiet, model_cache=cache).checkpoint
+        content = checkpoints.load(saved).tensors
+        written = sum(tensor.nbytes for group in ("weights", "moments") for tensor in content[group].values())
+        assert cache._state.checkpoint_bytes == pytest.approx(written, rel=0.01)
+        sizes.append(written)
+    full, inexact, low, adapters = sizes
+    assert inexact == pytest.approx(2 / 3 * full, rel=0.02)
+    assert low == pytest.approx(full / 2, rel=0.02)
+    assert adapters < 0.1 * full
+
+
 def test_a_wrong_adapter_name_is_said(toy, speech, tmp_path):
     with pytest.raises(InputError, match=r"lora_targets: q_prj: no such module; there are fc1, fc2, k_proj"):
         train.train(
