@@ -33,7 +33,7 @@ def disk_plan(
 
     Args:
         budget: the space file's.
-        folder: of the study; it need not exist.
+        folder: of the studies; it need not exist.
         trials: configurations of the study, all of which may be paused at once.
         checkpoint_bytes: what one checkpoint takes.
         step_seconds: what a step takes.

@@ -7,7 +7,6 @@ from typing import Any
 
 from search.execution.launchers.local import gpus
 from search.execution.messages import Checked
-from search.paths import study_folder
 from search.samplers import repeats
 from search.space.search_space import Choice, Space
 from search.storage.database import Storage
@@ -122,8 +121,7 @@ def print_plan(
         f"estimate: at most {clock_time(most)} of training on this machine if nothing were pruned "
         f"(from {rate / 1e9:.0f} GFLOP/s measured just now; evaluation comes on top)"
     )
-    folder = study_folder(storage.folder, space.study)
-    disk = disk_plan(space.budget, folder, trials, largest, longest, is_gpu=bool(gpus()))
+    disk = disk_plan(space.budget, storage.folder, trials, largest, longest, is_gpu=bool(gpus()))
     print(disk_line(disk, space.budget, trials))
     verb = "continues" if exists else "starts"
     print(f"nothing was written; the same command without --dry-run {verb} the study")
