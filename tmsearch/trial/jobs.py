@@ -65,8 +65,6 @@ def run_segment(workbench: Workbench, job: SegmentJob, report: Report, stop: Cal
     """
     from tmsearch import devices
     from tmsearch.evaluation.scores import scores_file, write_scores
-    from tmsearch.export import weights
-    from tmsearch.training import checkpoints
     from tmsearch.training.tensorboard import TrialLog, has_events
 
     trial = _Trial(workbench, job)
@@ -93,17 +91,25 @@ def run_segment(workbench: Workbench, job: SegmentJob, report: Report, stop: Cal
         # A segment that ended before its result was committed is repeated from its last checkpoint: its events exist.
         if start < result.step or not scores_file(trial.folder, result.step).is_file():
             trial_log.add_evaluation(result.step, rates, result.scores)
-    if trial.settings.keep_weights and result.step == trial.config.max_steps:
-        weights.keep_trained(workbench.model_cache.trained_weights(), trial.folder)
-    workbench.model_cache.writer().then(
-        lambda: checkpoints.keep_only_newest(trial.checkpoints, job.token, result.saved)
-    )
-    if trial.settings.shares_checkpoints:
-        workbench.model_cache.writer().wait()
+    _keep(workbench, trial, job, result)
     write_scores(trial.folder, result.step, result.scores)
     if trial.fold not in trial.facts.words:
         report(Fact(words_key(trial.fold), _lengths(result.scores, objective)))
     return SegmentResult(rates[objective], {**rates, **_metrics(result, clips_at_once, objective)})
+
+
+def _keep(workbench: Workbench, trial: _Trial, job: SegmentJob, result: Result) -> None:
+    """Keep what the trial goes on from, and a finished one's weights where they are wanted; nothing else."""
+    from tmsearch.export import weights
+    from tmsearch.training import checkpoints
+
+    cache = workbench.model_cache
+    if trial.settings.keep_weights and result.step == trial.config.max_steps:
+        weights.keep_trained(cache.trained_weights(), trial.folder)
+    # On a GPU the newest checkpoint may still be being written, while the next segment trains.
+    cache.writer().then(lambda: checkpoints.keep_only_newest(trial.checkpoints, job.token, result.saved))
+    if trial.settings.shares_checkpoints:
+        cache.writer().wait()
 
 
 def _heartbeat(report: Report, stop: Callable[[], bool]) -> Callable[[], bool]:
