@@ -255,4 +255,4 @@ class TrainState:
         stretch = saved.state["stretch"]
         if stretch["first_step"] == self.first_step:
             self.seconds = stretch["seconds"]
-            self.repeated_seconds = stretch.get("repeated_seconds", 0.0)  # checkpoints of before 0.3 have none
+            self.repeated_seconds = stretch.get("repeated_seconds", 0.0)  # earlier checkpoints have none
