@@ -48,7 +48,7 @@ class Summary:
             for configuration in self.history
             if configuration.ended and configuration.failure is None and 0 < configuration.steps < full
         ]
-        return math.fsum(trial.seconds / trial.steps * (full - trial.steps) for trial in pruned)
+        return math.fsum(trial.seconds_a_step * (full - trial.steps) for trial in pruned)
 
     @property
     def has_ended(self) -> bool:

@@ -20,7 +20,9 @@ from search.storage.ledger import Ledger
 
 _REMOVE_SECONDS = 60.0  # for the removal of checkpoints from the store
 _JOIN_SECONDS = 0.05  # between looks at whether a person wants to leave
-# Without a budget, paused trials take this share of the free disk space (their own checkpoints counted as free).
+# Without a budget, checkpoints of paused trials take so many GB at most, and no more than this share of the free disk
+# space (their own counted as free).
+DISK_GB = 100.0
 DISK_SHARE = 0.5
 
 
@@ -36,7 +38,7 @@ def sweep(
         ledger: the study.
         config: its rungs and policy.
         study_folder: its files.
-        disk_gb: the budget in GB; None for DISK_SHARE of the disk.
+        disk_gb: the budget in GB; None for DISK_GB, or DISK_SHARE of the disk where that is less.
 
     Returns:
         The study's history, and the numbers of the trials whose checkpoints were removed.
@@ -118,16 +120,28 @@ def _removable(state: SchedulerState, study_folder: Path, disk_gb: float | None)
             folders[trial.number] = folder
     candidates = [trial.number for trial in promising(state) if trial.number in folders]  # most promising first
     sizes = {number: size_of(folders[number]) for number in candidates}
-    budget = (shutil.disk_usage(study_folder).free + sum(sizes.values())) * DISK_SHARE  # bytes
-    if disk_gb is not None:
-        budget = disk_gb * 1e9
+    room = disk_budget(study_folder, disk_gb, sum(sizes.values()))
     keep = set()
     for number in candidates:
-        if sizes[number] <= budget:
+        if sizes[number] <= room:
             keep.add(number)
-            budget -= sizes[number]
+            room -= sizes[number]
     idle = [trial.number for trial in state.history if trial.state in ("paused", *ENDED) and not trial.unfinished]
     return [number for number in idle if number in folders and number not in keep]
+
+
+def disk_budget(folder: Path, disk_gb: float | None, taken: int = 0) -> float:
+    """Bytes that checkpoints of paused trials may take.
+
+    Args:
+        folder: on the disk in question; it need not exist yet.
+        disk_gb: the space file's budget in GB; None for the default.
+        taken: bytes that they take already.
+    """
+    if disk_gb is not None:
+        return disk_gb * 1e9
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return min(DISK_GB * 1e9, (shutil.disk_usage(existing).free + taken) * DISK_SHARE)
 
 
 def discard_claim(trial_folder: Path, token: int) -> None:

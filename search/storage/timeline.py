@@ -46,7 +46,8 @@ def recorded_results(ledger: Ledger) -> tuple[RecordedResult, ...]:
     results = []
     spent = 0.0
     for row in rows:
-        spent += float(row.metrics.get("train_seconds") or 0.0) + float(row.metrics.get("eval_seconds") or 0.0)
+        for cost in ("train_seconds", "repeated_seconds", "eval_seconds"):
+            spent += float(row.metrics.get(cost) or 0.0)
         if math.isfinite(row.value):
             process = ProcessId.parse(row.worker)
             host = process.host if process else row.worker

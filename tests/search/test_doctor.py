@@ -36,6 +36,9 @@ def half(tmp_path):
 
 def test_a_well_study_has_nothing(half):
     assert diagnoses(*half) == {}
+    ledger, folder = half
+    disk = [diagnosis for diagnosis in Doctor(ledger, folder, check_checkpoint).examine() if diagnosis.name == "disk"]
+    assert disk[0].message.endswith("at most (budget.disk_gb)")
 
 
 def test_a_fresh_import_is_not_bad(tmp_path):
@@ -82,6 +85,10 @@ def test_who_is_at_work_is_left_alone(half, tmp_path):
     ledger.sign_in(ProcessId.current(), "here", "1")
     pending = folder / "trials" / f"{claim.number:04d}" / "checkpoints" / f"claim-{claim.token:06d}" / ".pending-1"
     pending.mkdir(parents=True)
+    # A worker goes on to the next segment while the checkpoint of its last one is being written.
+    rested = next(configuration for configuration in ledger.history() if configuration.state == "paused")
+    beside = folder / "trials" / f"{rested.number:04d}" / "checkpoints" / "claim-000001" / ".pending-1"
+    beside.mkdir(parents=True)
     assert diagnoses(ledger, folder) == {}
     assert ledger.release_stale() == []
     assert ledger.history()[claim.number].state == "running"

@@ -27,6 +27,7 @@ from tmsearch.model.whisper import Whisper
 from tmsearch.recipe import Recipe, recipe_text, split_facts
 from tmsearch.training import checkpoints, micro_batch
 from tmsearch.training import train as training
+from tmsearch.training.saving import SAVE_SECONDS
 from tmsearch.training.state import DivergenceError, StepMetrics
 from tmsearch.training.tensorboard import TrialLog
 
@@ -191,7 +192,7 @@ def _trained(
                 micro_batch=config.micro_batch_size or config.batch_size,
                 checkpoint=checkpoints.latest(save_to, at_most=step),
                 save_to=save_to,
-                save_seconds=training.SAVE_SECONDS,
+                save_seconds=SAVE_SECONDS,
             )
             result = training.train(config, speech, stretch, report, stop=stop, model_cache=model_cache)
             logged = {"wer": result.wer, "wer_raw": result.wer_raw, "cer": result.cer}

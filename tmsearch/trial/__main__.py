@@ -99,7 +99,7 @@ def main() -> None:
     def run(job: Job, write: job_server.Write, stop: Callable[[], bool]) -> bytes:
         return _encode_answer(answer(workbench, job, lambda event: write(wire.encode(event.to_json())), stop))
 
-    job_server.serve(read_jobs, run)
+    job_server.serve(read_jobs, run, workbench.close)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,10 +65,7 @@ def run_segment(workbench: Workbench, job: SegmentJob, report: Report, stop: Cal
     """
     from tmsearch import devices
     from tmsearch.evaluation.scores import scores_file, write_scores
-    from tmsearch.export import weights
-    from tmsearch.training import checkpoints
-    from tmsearch.training.state import identity
-    from tmsearch.training.tensorboard import TrialLog
+    from tmsearch.training.tensorboard import TrialLog, has_events
 
     trial = _Trial(workbench, job)
     objective = trial.settings.objective
@@ -78,13 +75,15 @@ def run_segment(workbench: Workbench, job: SegmentJob, report: Report, stop: Cal
     beat = _heartbeat(report, stop)
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(trial.cache / "compiled"))
     _report_baseline(workbench, trial, report, beat)
-    checkpoint = checkpoints.latest_of_claims(trial.checkpoints, job.last_step, identity(trial.config, trial.speech))
-    start = checkpoints.step_of(checkpoint) if checkpoint else 0
+    start = _start_step(workbench, trial, job)
     events = Path(trial.settings.tensorboard) / trial.folder.name
-    with TrialLog(events, start, job.params, trial.settings.choices) as trial_log:
+    # What is trained again is in the log already, and so are the results of the rungs before.
+    logged = max(start, job.first_step) if has_events(events) else start
+    with TrialLog(events, logged, job.params, trial.settings.choices) as trial_log:
 
         def add_step(step: StepMetrics) -> None:
-            trial_log.add_step(step)
+            if step.step > logged:
+                trial_log.add_step(step)
             report(ProgressEvent(**dataclasses.asdict(step)))
 
         result, clips_at_once = _train(workbench, trial, job, add_step, report, beat)
@@ -92,13 +91,25 @@ def run_segment(workbench: Workbench, job: SegmentJob, report: Report, stop: Cal
         # A segment that ended before its result was committed is repeated from its last checkpoint: its events exist.
         if start < result.step or not scores_file(trial.folder, result.step).is_file():
             trial_log.add_evaluation(result.step, rates, result.scores)
-    checkpoints.keep_only_claimed(trial.checkpoints, job.token, result.step)
-    if trial.settings.keep_weights and result.step == trial.config.max_steps:
-        weights.keep(result.checkpoint, trial.folder)
+    _keep(workbench, trial, job, result)
     write_scores(trial.folder, result.step, result.scores)
     if trial.fold not in trial.facts.words:
         report(Fact(words_key(trial.fold), _lengths(result.scores, objective)))
     return SegmentResult(rates[objective], {**rates, **_metrics(result, clips_at_once, objective)})
+
+
+def _keep(workbench: Workbench, trial: _Trial, job: SegmentJob, result: Result) -> None:
+    """Keep what the trial goes on from, and a finished one's weights where they are wanted; nothing else."""
+    from tmsearch.export import weights
+    from tmsearch.training import checkpoints
+
+    cache = workbench.model_cache
+    if trial.settings.keep_weights and result.step == trial.config.max_steps:
+        weights.keep_trained(cache.trained_weights(), trial.folder)
+    # On a GPU the newest checkpoint may still be being written, while the next segment trains.
+    cache.writer().then(lambda: checkpoints.keep_only_newest(trial.checkpoints, job.token, result.saved))
+    if trial.settings.shares_checkpoints:
+        cache.writer().wait()
 
 
 def _heartbeat(report: Report, stop: Callable[[], bool]) -> Callable[[], bool]:
@@ -129,6 +140,8 @@ def _metrics(result: Result, clips_at_once: int, objective: str) -> dict[str, An
     """Costs of a segment, and its errors by clip in the split's order, for paired comparisons of trials."""
     return {
         "train_seconds": result.train_seconds,
+        "repeated_seconds": result.repeated_seconds,
+        "saved_step": result.saved_step,
         "eval_seconds": result.eval_seconds,
         "micro_batch": clips_at_once,
         "clips": len(result.scores),
@@ -161,8 +174,7 @@ def _train(
     stop: Callable[[], bool],
 ) -> tuple[Result, int]:
     """The segment's training with as many clips a forward pass as memory allows, and that number."""
-    from tmsearch.training import checkpoints, micro_batch, train
-    from tmsearch.training.state import identity
+    from tmsearch.training import micro_batch, train
 
     cache = workbench.model_cache
     key = micro_batch_key(trial.config, micro_batch.device_name())
@@ -172,9 +184,7 @@ def _train(
         report(Limit(key, clips))
     unusable: set[Path] = set()  # checkpoints, found out as they were loaded
     while True:
-        checkpoint = checkpoints.latest_of_claims(
-            trial.checkpoints, job.last_step, identity(trial.config, trial.speech), unusable
-        )
+        checkpoint = _start_checkpoint(workbench, trial, job, unusable)
         stretch = _stretch(trial, job, clips, checkpoint)
         try:
             result = train.train(trial.config, trial.speech, stretch, add_step, stop=stop, model_cache=cache)
@@ -195,9 +205,36 @@ def _train(
         report(Limit(key, clips))
 
 
+def _start_step(workbench: Workbench, trial: _Trial, job: SegmentJob) -> int:
+    """The step that training resumes from: that of a checkpoint or of what is still in memory; 0 for neither."""
+    from tmsearch.training import checkpoints
+
+    if workbench.model_cache.holds(trial.config, trial.speech, job.first_step):
+        return job.first_step
+    checkpoint = _start_checkpoint(workbench, trial, job)
+    return checkpoints.step_of(checkpoint) if checkpoint else 0
+
+
+def _start_checkpoint(
+    workbench: Workbench, trial: _Trial, job: SegmentJob, unusable: Collection[Path] = ()
+) -> Path | None:
+    """The checkpoint to resume from; None where training starts anew, or goes on from what is still in memory."""
+    from tmsearch.training import checkpoints
+    from tmsearch.training.state import identity
+
+    cache = workbench.model_cache
+    if cache.holds(trial.config, trial.speech, job.first_step):
+        return None
+    cache.writer().wait_for(trial.checkpoints)
+    return checkpoints.latest_of_claims(
+        trial.checkpoints, job.last_step, identity(trial.config, trial.speech), unusable, cache.verified
+    )
+
+
 def _stretch(trial: _Trial, job: SegmentJob, micro_batch: int, checkpoint: Path | None) -> Stretch:
     """What `train` needs to know of a segment."""
     from tmsearch.training import checkpoints, train
+    from tmsearch.training.saving import SAVE_SECONDS
 
     return train.Stretch(
         first_step=job.first_step,
@@ -206,7 +243,8 @@ def _stretch(trial: _Trial, job: SegmentJob, micro_batch: int, checkpoint: Path 
         micro_batch=micro_batch,
         checkpoint=checkpoint,
         save_to=checkpoints.claim_folder(trial.checkpoints, job.token),
-        save_seconds=train.SAVE_SECONDS,
+        save_seconds=SAVE_SECONDS,
+        is_thrifty=True,
     )
 
 

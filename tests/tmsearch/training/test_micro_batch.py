@@ -7,7 +7,7 @@ import torch
 
 from search.execution.messages import CheckJob, Limit, ProgressEvent, SegmentJob, SegmentResult
 from tests.support import toy_whisper
-from tmsearch.training import micro_batch, train
+from tmsearch.training import micro_batch, saving
 from tmsearch.training.step import Stepper
 from tmsearch.training.train import ModelCache
 from tmsearch.trial.__main__ import answer
@@ -77,8 +77,8 @@ def test_a_trial_that_runs_out_of_memory_resumes_with_half_the_clips(tmp_path, m
         return backward(self, micro_batch)
 
     monkeypatch.setattr(Stepper, "backward", limited)
-    monkeypatch.setattr(train, "SAVE_SECONDS", 1e-9)
-    monkeypatch.setattr(train, "SAVE_SHARE", float("inf"))
+    monkeypatch.setattr(saving, "SAVE_SECONDS", 1e-9)
+    monkeypatch.setattr(saving, "SHARE", float("inf"))
     workbench = Workbench()
     data = {"dataset": str(corpus), "validation": 2, "test": 0}
     checked = answer(workbench, CheckJob(data, ({"model": str(toy)},), measure=False), events.append, lambda: False)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from search.execution.launchers.local import gpus
 from search.execution.messages import Checked
 from search.samplers import repeats
 from search.space.search_space import Choice, Space
 from search.storage.database import Storage
+from tmsearch.cli.services.disk_plan import disk_line, disk_plan
 from tmsearch.cli.view.format import short_value
 from tmsearch.config import DataConfig, TrainConfig
 from tmsearch.formatting import clock_time
@@ -103,10 +105,12 @@ def print_plan(
     rate = checked.flops_per_second
     assert rate is not None  # measured for a plan
     longest = 0.0
+    largest = 0  # bytes of a checkpoint
     for name, needs in checked.models.items():
         model = ModelNeeds.from_json(needs)
         seconds = model.flops_per_step / rate
         longest = max(longest, seconds)
+        largest = max(largest, model.checkpoint_bytes)
         print(
             f"model {short_value(name)}: {model.parameters / 1e6:.1f} M parameters; about "
             f"{model.memory_bytes / 1e9:.1f} GB to train, {model.checkpoint_bytes / 1e9:.2f} GB a checkpoint, "
@@ -117,5 +121,7 @@ def print_plan(
         f"estimate: at most {clock_time(most)} of training on this machine if nothing were pruned "
         f"(from {rate / 1e9:.0f} GFLOP/s measured just now; evaluation comes on top)"
     )
+    disk = disk_plan(space.budget, storage.folder, trials, largest, longest, is_gpu=bool(gpus()))
+    print(disk_line(disk, space.budget, trials))
     verb = "continues" if exists else "starts"
     print(f"nothing was written; the same command without --dry-run {verb} the study")

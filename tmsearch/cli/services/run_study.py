@@ -211,6 +211,7 @@ def _settings(space: Space, facts: StudyFacts, folder: Path) -> TrialSettings:
         choices=choices,
         objective=space.budget.objective,
         keep_weights=facts.confirms is not None,  # confirm's models are scored once more, or merged
+        shares_checkpoints=bool(os.environ.get("TMSEARCH_CHECKPOINTS")),
     )
 
 
