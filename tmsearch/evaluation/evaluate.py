@@ -19,6 +19,8 @@ from tmsearch.data.text_normalizer import characters, normalizer
 from tmsearch.errors import InputError, TmsearchError
 from tmsearch.evaluation.scores import ClipScore, Scores
 from tmsearch.features.dataset import Speech
+from tmsearch.formatting import first_line
+from tmsearch.model import memory
 from tmsearch.model import whisper as model
 from tmsearch.model.context import ContextRule, full_context
 from tmsearch.model.decoding import transcribe
@@ -32,6 +34,10 @@ CAP_MARGIN = 8
 
 class EvaluationInterruptedError(TmsearchError):
     """The caller's `stop` became true between two batches."""
+
+
+class EvaluationMemoryError(MemoryError):
+    """Memory ran out with one clip in the evaluation: fewer in a training's forward pass would not help."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +119,7 @@ def evaluate(
     config: TrainConfig,
     *,
     context: Literal["study", "full"] = "study",
+    eval_batch: int | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> tuple[Scores, float]:
     """Error rates of a model on the clips of `names`, in their order, and the seconds that it took.
@@ -122,11 +129,14 @@ def evaluate(
     Args:
         context: `study` gives the encoder as much of each clip as training does; `full` pads each clip to all that
             the checkpoint takes, 30 s, as its users do.
+        eval_batch: clips decoded together, `config.eval_batch_size` if None. Where memory runs out it is halved, and
+            the scores say what it came to.
         stop: asked between two batches.
 
     Raises:
         InputError: there are no clips, or some are too long for the model.
         EvaluationInterruptedError: `stop` was true.
+        EvaluationMemoryError: memory does not suffice for one clip.
     """
     if not names:
         raise InputError("no clips to score; raise data.validation (or data.test)")
@@ -135,7 +145,8 @@ def evaluate(
     rule = speech.context_rule(whisper, config) if context == "study" else full_context(whisper.positions)
     whisper.model.train(False)
     try:
-        transcripts = _transcripts(whisper, speech, names, config, rule, stop)
+        wanted = eval_batch or config.eval_batch_size
+        transcripts, fitting = _transcripts_that_fit(whisper, speech, names, config, rule, stop, wanted)
     finally:
         whisper.model.train(was_training)
     references = [clip.text for clip in speech.clips(names)]
@@ -143,7 +154,7 @@ def evaluate(
     language = "en" if speech.task == "translate" else speech.language
     scores = score(names, references, hypotheses, language, speech.normalizer)
     loops = sum(is_loop for _, is_loop in transcripts.values())
-    return dataclasses.replace(scores, loops=loops), time.perf_counter() - started
+    return dataclasses.replace(scores, loops=loops, eval_batch=fitting), time.perf_counter() - started
 
 
 def zero_shot(
@@ -151,14 +162,46 @@ def zero_shot(
     speech: Speech,
     whisper: Whisper | None = None,
     stop: Callable[[], bool] = lambda: False,
+    eval_batch: int | None = None,
 ) -> Scores:
     """The zero-shot baseline: the untouched checkpoint on the validation split at its full context.
 
-    `whisper`, if given, is the freshly loaded `config.model`, which is left as it was.
+    `whisper`, if given, is the freshly loaded `config.model`, which is left as it was; `eval_batch` as in `evaluate`.
     """
     whisper = whisper or model.load(config)
     devices.move(whisper.model, devices.device())
-    return evaluate(whisper, speech, speech.split.validation, config, context="full", stop=stop)[0]
+    names = speech.split.validation
+    return evaluate(whisper, speech, names, config, context="full", eval_batch=eval_batch, stop=stop)[0]
+
+
+def token_limit(whisper: Whisper, speech: Speech, names: Sequence[str]) -> int:
+    """How many tokens the hypotheses of `names` may have."""
+    longest = max((len(ids) for ids in speech.label_ids(names, whisper).values()), default=0)
+    return int(CAP_FACTOR * longest) + CAP_MARGIN
+
+
+def _transcripts_that_fit(
+    whisper: Whisper,
+    speech: Speech,
+    names: Sequence[str],
+    config: TrainConfig,
+    rule: ContextRule,
+    stop: Callable[[], bool],
+    eval_batch: int,
+) -> tuple[dict[str, tuple[str, bool]], int]:
+    """`_transcripts` with batches of `eval_batch` clips, halved until memory suffices; and how many they came to."""
+    while True:
+        try:
+            return _transcripts(whisper, speech, names, config, rule, stop, eval_batch), eval_batch
+        except (RuntimeError, MemoryError) as error:
+            if not memory.is_out_of_memory(error):
+                raise
+            reason = first_line(error)
+        # Outside the except block, whose error holds references to the tensors that filled the memory.
+        memory.free_memory()
+        if eval_batch == 1:
+            raise EvaluationMemoryError(f"scoring one clip at a time: {reason}")
+        eval_batch = memory.halve(min(eval_batch, len(names)))
 
 
 def _transcripts(
@@ -168,19 +211,19 @@ def _transcripts(
     config: TrainConfig,
     rule: ContextRule,
     stop: Callable[[], bool],
+    eval_batch: int,
 ) -> dict[str, tuple[str, bool]]:
     """The model's hypothesis for each clip, by name, and whether it is a loop."""
     speech.check_lengths(names, rule.seconds)
-    longest = max((len(ids) for ids in speech.label_ids(names, whisper).values()), default=0)
     # Clips of similar length together, so that a batch ends together.
     by_length = [clip.name for clip in sorted(speech.clips(names), key=lambda clip: (clip.seconds, clip.name))]
     mels = speech.mels(names, whisper, config)
 
     def batches() -> Iterator[list[torch.Tensor]]:  # lists of [clips, n_mels, frames], a tensor for each length
-        for first in range(0, len(by_length), config.eval_batch_size):
+        for first in range(0, len(by_length), eval_batch):
             if stop():
                 raise EvaluationInterruptedError
-            batch = by_length[first : first + config.eval_batch_size]
+            batch = by_length[first : first + eval_batch]
             groups = []
             # Sorted by length already, so the order stays.
             for frames, indices in rule.length_groups(speech.seconds(batch)):
@@ -188,7 +231,7 @@ def _transcripts(
             yield groups
 
     prompt = prompt_ids(whisper, speech.language, speech.task)
-    max_tokens = int(CAP_FACTOR * longest) + CAP_MARGIN
+    max_tokens = token_limit(whisper, speech, names)
     with devices.autocast(config, whisper.model.device, whisper.model.config.d_model):
         return dict(zip(by_length, transcribe(whisper, batches(), prompt, max_tokens, rule.silence), strict=True))
 

@@ -45,6 +45,7 @@ class Stepper:
     def launch(self, step: int, batch: Iterable[MicroBatch]) -> PendingStep:
         """Launches optimizer step `step`, counted from 1, over the micro-batches of one batch."""
         self.model.train()
+        self.optimizer.zero_grad(set_to_none=True)  # of a step that was abandoned, as where memory ran out
         learning_rate = optimizer.set_rates(self.optimizer, self.config, step)
         loss = torch.zeros((), device=self.device)
         for micro_batch in batch:

@@ -45,6 +45,7 @@ class Stretch:
     checkpoint: Path | None
     save_to: Path
     save_seconds: float = 0.0
+    eval_batch: int | None = None  # clips decoded together; None: as the config says
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Result:
     eval_seconds: float
     checkpoint: Path
     scores: tuple[ClipScore, ...]
+    eval_batch: int  # clips decoded together: fewer than asked for where memory ran out
 
 
 class TrainingStoppedError(TmsearchError):
@@ -100,6 +102,7 @@ class ModelCache:
             weights = self._whisper.model.state_dict()
             self._untouched = {name: weight.detach().clone() for name, weight in weights.items()}
             return self._whisper
+        self._whisper.model.zero_grad(set_to_none=True)  # of a probe, or of a step that was abandoned
         trainable.remove_adapters(self._whisper)
         devices.move(self._whisper.model, self._whisper.model.device, torch.float32)
         self._whisper.model.load_state_dict(self._untouched)
@@ -174,7 +177,10 @@ def train(
         with CheckpointWriter(stretch.save_to) as writer:
             _advance(state, stretch, writer, report, stop)
             # The checkpoint is written meanwhile; leaving the block waits for it.
-            scores, seconds = evaluate.evaluate(state.whisper, speech, speech.split.validation, config, stop=stop)
+            names = speech.split.validation
+            scores, seconds = evaluate.evaluate(
+                state.whisper, speech, names, config, eval_batch=stretch.eval_batch, stop=stop
+            )
     except evaluate.EvaluationInterruptedError:
         raise TrainingStoppedError(stretch.last_step, checkpoint) from None
     finally:
@@ -195,6 +201,7 @@ def _result(state: TrainState, scores: Scores, eval_seconds: float, checkpoint: 
         eval_seconds=eval_seconds,
         checkpoint=checkpoint,
         scores=scores.clips,
+        eval_batch=scores.eval_batch,
     )
 
 
