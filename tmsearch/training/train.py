@@ -20,6 +20,7 @@ from tmsearch.model import whisper as model
 from tmsearch.model.whisper import Whisper
 from tmsearch.training import checkpoints
 from tmsearch.training.checkpoints import CheckpointWriter
+from tmsearch.training.kept_models import KeptModels, ModelKey, untouched_copy
 from tmsearch.training.state import StepMetrics, TrainState
 from tmsearch.training.state import identity as training_identity
 
@@ -75,17 +76,22 @@ class TrainingStoppedError(TmsearchError):
 
 class ModelCache:
     """What a process keeps from one call of `train` to the next: the last model with an untouched copy of its weights,
-    and the state that its last checkpoint was made of.
+    those before it as far as memory allows, and the state that its last checkpoint was made of.
 
     No training depends on an earlier one: results are bit-equal with and without the cache.
     """
 
     def __init__(self) -> None:
+        self._kept = KeptModels()
         self.clear()
 
     def clear(self) -> None:
         """Drops everything, as when memory ran out."""
-        self._loaded: tuple[str, str | None] | None = None  # name and revision of the model
+        self._kept.clear()
+        self._drop_current()
+
+    def _drop_current(self) -> None:
+        self._loaded: ModelKey | None = None
         self._whisper: Whisper | None = None
         self._untouched: dict[str, torch.Tensor] = {}
         self._state: TrainState | None = None
@@ -96,17 +102,28 @@ class ModelCache:
         self._state = None
         wanted = (config.model, config.model_revision)
         if self._whisper is None or wanted != self._loaded:
-            self.clear()  # before the next model needs the memory
-            self._whisper = model.load(config)
+            self._whisper = self._changed_to(config, wanted)
             self._loaded = wanted
-            weights = self._whisper.model.state_dict()
-            self._untouched = {name: weight.detach().clone() for name, weight in weights.items()}
             return self._whisper
         self._whisper.model.zero_grad(set_to_none=True)  # of a probe, or of a step that was abandoned
         trainable.remove_adapters(self._whisper)
         devices.move(self._whisper.model, self._whisper.model.device, torch.float32)
         self._whisper.model.load_state_dict(self._untouched)
         return self._whisper
+
+    def _changed_to(self, config: TrainConfig, wanted: ModelKey) -> Whisper:
+        """Another model than the last, kept or read from its files."""
+        if self._whisper is not None and self._loaded is not None:
+            self._kept.put(self._loaded, self._whisper, self._untouched)
+        self._drop_current()  # before the next model needs the memory
+        kept = self._kept.take(wanted, devices.device())
+        if kept is not None:
+            self._untouched = kept[1]
+            return kept[0]
+        whisper = model.load(config)
+        self._kept.make_room()
+        self._untouched = untouched_copy(whisper)
+        return whisper
 
     def state(
         self, config: TrainConfig, speech: Speech, device: torch.device, checkpoint: Path | None, first_step: int
