@@ -41,10 +41,13 @@ class KVCache:
     def __init__(self, step: TokenStep, encoded: Encoded, length: int) -> None:
         """Room for `length` tokens behind the encoder's output for a batch of clips."""
         self.cross_kv = [layer.cross_keys_and_values(encoded) for layer in step.layers]  # by layer, then by group
-        self.clips = [group.clips for group in encoded.groups]  # of the batch, by group
+        self.clips = []  # of the batch, by group
+        first = 0
+        for clips in encoded.layout.clips:
+            self.clips.append(slice(first, first + clips))
+            first += clips
         self.log_counts: list[torch.Tensor | None] = []  # [1, 1, 1, positions], by group
-        for group in encoded.groups:
-            counts = group.log_counts
+        for counts in encoded.layout.log_counts:
             self.log_counts.append(None if counts is None else counts.to(step.dtype).expand(1, 1, 1, -1))
         heads = step.layers[0].heads
         shape = (self.clip_count, heads, length, encoded.states.shape[1] // heads)  # [clips, heads, tokens, head_dim]
@@ -138,8 +141,8 @@ class _Layer:
         key = functional.linear(states, *self._cross_key)
         value = functional.linear(states, *self._cross_value)
         cached = []
-        for group in encoded.groups:
-            cached.append(KeysAndValues(self._split_heads(group.split(key)), self._split_heads(group.split(value))))
+        for group_key, group_value in zip(encoded.layout.split(key), encoded.layout.split(value), strict=True):
+            cached.append(KeysAndValues(self._split_heads(group_key), self._split_heads(group_value)))
         return cached
 
     def __call__(self, states: torch.Tensor, position: torch.Tensor, cache: KVCache, index: int) -> torch.Tensor:

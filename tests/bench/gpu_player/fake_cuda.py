@@ -5,6 +5,7 @@ Fake tensors have shapes and a device and no data, so a step of large-v3 takes s
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
 from typing import Any
@@ -13,6 +14,10 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.nn import functional
 from torch.utils import _foreach_utils
+
+from tests.bench.gpu_player import kernels
+from tmsearch.model import attention as project_attention
+from tmsearch.model.attention import Packed
 
 aten = torch.ops.aten
 DEVICE = torch.device("cuda")
@@ -37,14 +42,35 @@ def install() -> None:
     cuda.manual_seed_all = lambda *arguments: None
     cuda.amp.common.amp_definitely_not_available = lambda: False
     functional.scaled_dot_product_attention = attention
+    project_attention.varlen = varlen
     # Lists of fake tensors go through the grouped kernels, as lists of CUDA tensors do.
     _foreach_utils._foreach_supported_types.append(FakeTensor)
     _foreach_utils._device_has_foreach_support = lambda device: True  # type: ignore[assignment]
 
 
+@functools.cache
 def fake_tensors() -> FakeTensorMode:
-    """The mode in which whatever is made has no data."""
+    """The mode in which whatever is made has no data: one for a process, since modes do not mix."""
     return FakeTensorMode(allow_non_fake_inputs=True)
+
+
+_varlen = project_attention.varlen
+
+
+def varlen(
+    attention: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    query_ends: torch.Tensor,
+    longest_query: int,
+    packed: Packed,
+) -> torch.Tensor:
+    """The project's own, with the lengths noted that the kernel would read from the device."""
+    chosen["varlen"] += 1
+    lengths = [(length if query_ends is packed.ends else longest_query, length) for length in packed.lengths]
+    kernels.clip_lengths[len(query), len(key)] = lengths
+    return _varlen(attention, query, key, value, query_ends, longest_query, packed)
 
 
 def attention(

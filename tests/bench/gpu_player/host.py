@@ -14,7 +14,7 @@ import torch
 from tests.bench.gpu_player import workload
 from tests.bench.gpu_player.shapes import Shapes
 from tmsearch.config import TrainConfig
-from tmsearch.model import forward
+from tmsearch.model import attention
 from tmsearch.model.forward import MicroBatch
 from tmsearch.training.step import Stepper
 
@@ -29,7 +29,7 @@ def milliseconds(config: TrainConfig, groups: int, layers: int = 32, steps: int 
 
     Attention is the GPU's, of one kernel, and not a CPU's of three products.
     """
-    forward.EXPLICIT_POSITIONS = 0
+    attention.EXPLICIT_POSITIONS = 0
     torch.set_num_threads(1)
     shapes = dataclasses.replace(NARROW, encoder_layers=layers, decoder_layers=layers)
     stepper = Stepper(workload.whisper(shapes, config, CPU, POSITIONS), config, CPU)

@@ -37,7 +37,13 @@ LAUNCHES = {"slice_backward": 2, "select_backward": 2, "native_layer_norm_backwa
 CHUNK = 65_536  # elements a block
 BLOCKS = 320  # most of a launch
 TENSORS = 110  # most of a launch
+HEAD_DIM = 64  # of every Whisper
+TILE = (128, 64)  # queries and keys that flash attention computes at once, whether there are as many or not
 ATTENTION_STEP = 0.9  # microseconds that one block takes for 64 keys, where blocks are too few to hide each other
+
+
+# Fake tensors have no lengths in them: (queries, keys) of each clip, by the rows of both, as fake_cuda.py was told.
+clip_lengths: dict[tuple[int, int], list[tuple[int, int]]] = {}
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,8 @@ def cost(operator: Operator, rates: Rates) -> Cost:
     """What `operator` takes on a GPU of `rates`."""
     if operator.name in PRODUCTS:
         return _product(operator, rates)
+    if "varlen_attn" in operator.name:
+        return _varlen_attention(operator, rates)
     if "flash_attention" in operator.name or "efficient_attention" in operator.name:
         return _attention(operator, rates)
     if "convolution" in operator.name:
@@ -125,6 +133,25 @@ def _attention(operator: Operator, rates: Rates) -> Cost:
     if blocks < 2 * MULTIPROCESSORS:
         latency = math.ceil(positions / 64) * ATTENTION_STEP * MICRO * (2 if is_backward else 1)
     return Cost(bounded.launches, max(bounded.seconds, latency), flop, bytes_moved)
+
+
+def _varlen_attention(operator: Operator, rates: Rates) -> Cost:
+    """Of clips of any lengths: query [rows, heads, head_dim], key [rows, heads, head_dim]."""
+    is_backward = "backward" in operator.name
+    query, key = operator.args[1:3] if is_backward else operator.args[0:2]
+    lengths = clip_lengths[len(query), len(key)]
+    width = 64 if query.shape[2] <= 64 else 96  # of the tile
+    computed = 0
+    for queries, keys in lengths:
+        computed += math.ceil(queries / TILE[0]) * TILE[0] * math.ceil(keys / TILE[1]) * TILE[1]
+    factor = 4.0 * query.shape[1] * (2.5 if is_backward else 1.0)
+    useful = factor * HEAD_DIM * sum(queries * keys for queries, keys in lengths)
+    tiles = factor * width * computed
+    rate = rates.varlen_backward if is_backward else rates.varlen_forward
+    tensors = [tensor for tensor in (*operator.inputs, *operator.outputs) if tensor.ndim == 3]
+    # A fill of the random state beside the kernel; two kernels around the backward one.
+    timed = _cost(rates, 3 if is_backward else 2, touched(*tensors), tiles, rate)
+    return Cost(timed.launches, timed.seconds, useful, timed.bytes_moved)
 
 
 def _is_causal(operator: Operator, is_backward: bool) -> bool:
