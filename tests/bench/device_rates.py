@@ -17,12 +17,13 @@ from tmsearch.model import cost
 LARGE = {"rows": 8192, "width": 1280, "peak": 8192, "clips": 16, "heads": 20, "positions": 512, "copied": 64 << 20}
 SMALL = {"rows": 256, "width": 64, "peak": 256, "clips": 2, "heads": 2, "positions": 64, "copied": 1 << 20}
 HEAD = 64  # numbers of an attention head
-SECONDS = 0.2  # of each measurement
+SECONDS = {"cuda": 0.2, "cpu": 0.01}  # of each measurement
 TINY_LAUNCHES = 200
 
 
-def seconds_of(action: Callable[[], object], device: torch.device, seconds: float = SECONDS) -> float:
-    """Seconds that `action` takes on the device, over some `seconds` of it."""
+def seconds_of(action: Callable[[], object], device: torch.device) -> float:
+    """Seconds that `action` takes on the device, over some SECONDS of it."""
+    seconds = SECONDS[device.type]
     _wait(device)
     action()
     _wait(device)

@@ -42,7 +42,6 @@ from tmsearch.evaluation import evaluate
 from tmsearch.evaluation.scores import Scores
 from tmsearch.model import cost, decoding
 from tmsearch.model.context import context_rule
-from tmsearch.model.memory import free_memory
 from tmsearch.training import micro_batch, train
 from tmsearch.training.state import StepMetrics
 from tmsearch.training.train import ModelCache, Stretch
@@ -180,7 +179,7 @@ def rows(bench: Bench, toy: bool) -> dict[str, Callable[[], Measured]]:
         "tmsearch, 2 to 11 s, low memory": lambda: trained(
             bench, "mix", low_memory=True, micro_batch_size=max(1, bench.batch // 4)
         ),
-        "best common": lambda: peer(bench, "best_common", 3 if toy else 6),
+        "best common": lambda: peer(bench, "best_common", 2 if toy else 6),
         "the seed's": lambda: peer(bench, "seed_recipe", 3 if toy else 4, 2 if toy else 16),
         "tmsearch, 2 to 11 s, LoRA r 32": lambda: trained(bench, "mix", lora_r=32),
         "tmsearch, 2 to 11 s, micro-batch 8": lambda: trained(bench, "mix", micro_batch_size=max(1, bench.batch // 2)),
@@ -204,7 +203,7 @@ def guarded(measure: Callable[[], Any], seconds: float) -> Any:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    free_memory()  # outside the except block, whose error holds tensors
+    devices.free_memory()  # outside the except block, whose error holds tensors
     return measured
 
 
@@ -304,7 +303,7 @@ def main(words: Sequence[str] | None = None) -> None:
     hard_end.daemon = True
     hard_end.start()
     if toy:
-        bench = Bench(TOY, device, clips=3, batch=4, warm_steps=1, steps=2, folder=folder)
+        bench = Bench(TOY, device, clips=2, batch=2, warm_steps=1, steps=1, folder=folder)
     else:
         bench = Bench(LARGE_V3, device, clips=CLIPS, batch=BATCH, warm_steps=5, steps=20, folder=folder)
     try:

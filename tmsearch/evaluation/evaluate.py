@@ -15,7 +15,6 @@ from tmsearch.errors import InputError, TmsearchError
 from tmsearch.evaluation.scores import Scores
 from tmsearch.features.dataset import Speech
 from tmsearch.formatting import first_line
-from tmsearch.model import memory
 from tmsearch.model import whisper as model
 from tmsearch.model.context import ContextRule, full_context
 from tmsearch.model.decoding import transcribe
@@ -130,14 +129,14 @@ def _transcripts_that_fit(
         try:
             return _transcripts(whisper, speech, names, config, rule, stop, eval_batch), eval_batch
         except (RuntimeError, MemoryError) as error:
-            if not memory.is_out_of_memory(error):
+            if not devices.is_out_of_memory(error):
                 raise
             reason = first_line(error)
         # Outside the except block, whose error holds references to the tensors that filled the memory.
-        memory.free_memory()
+        devices.free_memory()
         if eval_batch == 1:
             raise EvaluationMemoryError(f"scoring one clip at a time: {reason}")
-        eval_batch = memory.halve(min(eval_batch, len(names)))
+        eval_batch = devices.halve(min(eval_batch, len(names)))
 
 
 def _transcripts(

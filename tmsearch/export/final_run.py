@@ -22,7 +22,7 @@ from tmsearch.export.finalize import METRICS, PrintLine, finish, rates, renew_ca
 from tmsearch.export.soups import Ingredient, SoupCandidate, Weights
 from tmsearch.features.dataset import Speech
 from tmsearch.files import write_atomically
-from tmsearch.model import memory, trainable
+from tmsearch.model import trainable
 from tmsearch.model.whisper import Whisper
 from tmsearch.recipe import Recipe, recipe_text, split_facts
 from tmsearch.training import checkpoints
@@ -80,7 +80,7 @@ def train(
         say(f"failed: {error}; a lower train.learning_rate may help")
         return "failed"
     except (RuntimeError, MemoryError) as error:
-        if not memory.is_out_of_memory(error):
+        if not devices.is_out_of_memory(error):
             raise
         say("failed: out of memory; lower train.micro_batch_size in the recipe, or set train.low_memory")
         return "failed"

@@ -17,7 +17,6 @@ from tmsearch.features.dataset import Speech
 from tmsearch.model.context import FRAMES_PER_POSITION
 from tmsearch.model.decoding import Decoder
 from tmsearch.model.forward import MicroBatch
-from tmsearch.model.memory import free_memory, halve, is_out_of_memory
 from tmsearch.model.tokens import prompt_ids
 from tmsearch.training.state import TrainState
 from tmsearch.training.train import ModelCache
@@ -72,7 +71,7 @@ def measure(
         return BatchLimits(micro_batch, eval_batch)
     finally:
         model_cache.whisper(config)
-        free_memory()
+        devices.free_memory()
 
 
 def memory_limit(device: torch.device, workers: int = 1) -> float:
@@ -88,10 +87,10 @@ def largest(clips: int, fits: Callable[[int], bool]) -> int:
             if fits(clips):
                 return clips
         except RuntimeError as error:
-            if not is_out_of_memory(error):
+            if not devices.is_out_of_memory(error):
                 raise
-        free_memory()
-        clips = halve(clips)
+        devices.free_memory()
+        clips = devices.halve(clips)
     return 1
 
 

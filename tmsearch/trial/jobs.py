@@ -171,8 +171,8 @@ def _train(
     stop: Callable[[], bool],
 ) -> tuple[Result, int]:
     """The segment's training with as many clips a forward pass as memory allows, and that number."""
+    from tmsearch import devices
     from tmsearch.evaluation.evaluate import EvaluationMemoryError
-    from tmsearch.model import memory
     from tmsearch.training import checkpoints, micro_batch, train
     from tmsearch.training.state import identity
 
@@ -199,12 +199,12 @@ def _train(
         except EvaluationMemoryError:
             raise
         except (RuntimeError, MemoryError) as error:
-            if clips == 1 or not memory.is_out_of_memory(error):
+            if clips == 1 or not devices.is_out_of_memory(error):
                 raise
         # Outside the except block, whose error holds references to the tensors that filled the memory.
         cache.clear()
-        memory.free_memory()
-        clips = memory.halve(clips)
+        devices.free_memory()
+        clips = devices.halve(clips)
         report(Limit(key, clips))
 
 
