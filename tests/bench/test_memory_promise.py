@@ -43,7 +43,7 @@ def test_what_the_probe_finds_is_what_training_and_evaluation_take():
     found = [promise["limits"]["micro_batch"] for promise in played]
     assert found[0] < found[1], "a larger card takes more clips"
     assert found[1] == 8
-    assert 1 < found[2], "half of the memory for weights and moments"
+    assert found[2] > 1, "half of the memory for weights and moments"
     for (gigabytes, _), promise in zip(CARDS, played, strict=True):
         assert promise["probed_step"] <= 0.85e9 * gigabytes
         assert promise["step"] <= promise["probed_step"], "two backward passes and the moments are seen"
