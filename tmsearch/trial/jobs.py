@@ -173,8 +173,7 @@ def _train(
     """The segment's training with as many clips a forward pass as memory allows, and that number."""
     from tmsearch import devices
     from tmsearch.evaluation.evaluate import EvaluationMemoryError
-    from tmsearch.training import checkpoints, micro_batch, train
-    from tmsearch.training.state import identity
+    from tmsearch.training import micro_batch, train
 
     cache = workbench.model_cache
     key = micro_batch_key(trial.config, micro_batch.device_name())
@@ -182,9 +181,7 @@ def _train(
     clips = limits.micro_batch
     unusable: set[Path] = set()  # checkpoints, found out as they were loaded
     while True:
-        checkpoint = checkpoints.latest_of_claims(
-            trial.checkpoints, job.last_step, identity(trial.config, trial.speech), unusable
-        )
+        checkpoint = _latest(trial, job, unusable)
         stretch = _stretch(trial, job, dataclasses.replace(limits, micro_batch=clips), checkpoint)
         try:
             result = train.train(trial.config, trial.speech, stretch, add_step, stop=stop, model_cache=cache)
@@ -206,6 +203,16 @@ def _train(
         devices.free_memory()
         clips = devices.halve(clips)
         report(Limit(key, clips))
+
+
+def _latest(trial: _Trial, job: SegmentJob, unusable: set[Path]) -> Path | None:
+    """The newest checkpoint that the segment can start from, besides those found to be unusable."""
+    from tmsearch.training import checkpoints
+    from tmsearch.training.state import identity
+
+    return checkpoints.latest_of_claims(
+        trial.checkpoints, job.last_step, identity(trial.config, trial.speech), unusable
+    )
 
 
 def _limits(workbench: Workbench, trial: _Trial, report: Report) -> BatchLimits:
