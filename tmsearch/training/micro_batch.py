@@ -63,15 +63,18 @@ def measure(
     config: TrainConfig, speech: Speech, model_cache: ModelCache, device: torch.device, limit: float
 ) -> BatchLimits:
     """What `find` finds where `limit` bytes may be filled."""
-    clips = min(config.micro_batch_size or config.batch_size, config.batch_size)
     try:
-        probe = Probe(config, speech, model_cache, device)
-        micro_batch = largest(clips, lambda count: probe.step_peak(count) <= limit)
-        eval_batch = largest(config.eval_batch_size, lambda count: probe.evaluation_peak(count) <= limit)
-        return BatchLimits(micro_batch, eval_batch)
-    finally:
+        return _tried(Probe(config, speech, model_cache, device), config, limit)
+    finally:  # the probe's own tensors are gone by now
         model_cache.whisper(config)
         devices.free_memory()
+
+
+def _tried(probe: Probe, config: TrainConfig, limit: float) -> BatchLimits:
+    clips = min(config.micro_batch_size or config.batch_size, config.batch_size)
+    micro_batch = largest(clips, lambda count: probe.step_peak(count) <= limit)
+    eval_batch = largest(config.eval_batch_size, lambda count: probe.evaluation_peak(count) <= limit)
+    return BatchLimits(micro_batch, eval_batch)
 
 
 def memory_limit(device: torch.device, workers: int = 1) -> float:
