@@ -97,7 +97,11 @@ class TrainConfig:
     exact_checkpoints: bool = knob(
         True, "checkpoints hold AdamW's moments exactly; false: in bf16, a third less to write"
     )
-    compile: bool = knob(False, "one compiled graph a step; pays on a GPU, and best with context_step: 0")
+    compile: bool | str = knob(
+        "auto",
+        "layers as compiled kernels on a GPU; auto: in trainings long enough to pay for it",
+        choices=("auto", True, False),
+    )
     eval_batch_size: int = knob(32, "clips decoded together", low=1, high=65_536)
     seed: int = knob(0, "of batch order, dropout and augmentation", low=0, high=2**31 - 1)
 

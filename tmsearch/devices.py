@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import gc
+import importlib.util
 import math
 import sys
 import time
@@ -20,6 +21,9 @@ from tmsearch.errors import InputError
 # another, whose processor reports the same instructions, tiny takes 1.5 times as long. So it is measured, once.
 CPU_BF16_WIDTH = 384
 CPU_BF16_GAIN = 1.3  # speed of a matrix product over float32; below it conversions cost more than is gained
+# Compiling the two layers takes a minute or so, and is predicted to save 10 to 15 ms of a step of large-v3 (the player
+# in tests/bench/gpu_model.py; 2026-11-29, not measured on a GPU): `compile: auto` waits for so many steps.
+AUTO_COMPILE_STEPS = 5_000
 # glibc, malloc.h
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_MAX = -4
@@ -117,8 +121,18 @@ def autocast(config: TrainConfig, device: torch.device, width: int) -> torch.aut
 
 
 def uses_compile(config: TrainConfig, device: torch.device) -> bool:
-    """Whether a step runs as a compiled graph on `device`."""
-    return config.compile and device.type == "cuda"
+    """Whether a model's layers run as compiled kernels on `device`.
+
+    Raises InputError for `compile: true` on a GPU without the compiler's own library.
+    """
+    if device.type != "cuda" or config.compile is False:
+        return False
+    has_triton = importlib.util.find_spec("triton") is not None
+    if config.compile is True:
+        if not has_triton:
+            raise InputError("compile: true: needs Triton, which is not installed; set compile: auto")
+        return True
+    return has_triton and config.max_steps >= AUTO_COMPILE_STEPS
 
 
 @functools.cache

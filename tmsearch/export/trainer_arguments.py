@@ -44,7 +44,7 @@ def arguments(config: TrainConfig) -> dict[str, Any]:
         "seed": config.seed,
         "data_seed": config.seed,
         "bf16": config.precision == "bf16",
-        "torch_compile": config.compile,
+        "torch_compile": config.compile is True,
         "predict_with_generate": True,
         "remove_unused_columns": False,
     }

@@ -149,7 +149,7 @@ def self_attention(attention: WhisperAttention, normed: torch.Tensor, layout: La
         packed = layout.packed
         together = _fused_product(linears, normed, packed).view(len(normed), 3, attention.num_heads, -1)
         query, key, value = _widened(together, packed.channels).unbind(1)  # each [rows, heads, head_dim + channels]
-        return varlen(attention, query, key, value, packed.ends, packed.longest, packed)
+        return varlen(attention.head_dim, query, key, value, packed.ends, packed.longest, packed)
     projected = SharedStates(normed).project(linears)
     groups = zip(*(layout.split(states) for states in projected), layout.log_counts, strict=True)
     return _concatenate([_attend(attention, *group).flatten(0, 1) for group in groups])
@@ -181,7 +181,7 @@ def cross_attention(
             query_channels = packed.channels[:1, 0]
         key, value = _widened(together, key_channels).unbind(1)  # each [rows, heads, head_dim + channels]
         query = _widened(query.view(clips * tokens, attention.num_heads, -1), query_channels)
-        attended = varlen(attention, query, key, value, token_ends, tokens, packed)
+        attended = varlen(attention.head_dim, query, key, value, token_ends, tokens, packed)
         return attended.view(clips, tokens, -1)
     key, value = encoded.project(linears)
     queries = torch.split(query, list(layout.clips))
@@ -200,7 +200,7 @@ def causal_attention(attention: WhisperAttention, normed: torch.Tensor, layout: 
 
 
 def varlen(
-    attention: WhisperAttention,
+    head_dim: int,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
@@ -217,9 +217,9 @@ def varlen(
         packed.ends,
         longest_query,
         packed.longest,
-        scale=attention.head_dim**-0.5,
+        scale=head_dim**-0.5,
     )
-    heads: torch.Tensor = attended[..., : attention.head_dim]  # [query rows, heads, head_dim]
+    heads: torch.Tensor = attended[..., :head_dim]  # [query rows, heads, head_dim]
     return heads.flatten(1)
 
 

@@ -282,6 +282,15 @@ def _decoder_layer(
 EAGER = Layers(_encoder_layer, _decoder_layer)
 
 
+@functools.cache
+def compiled_layers() -> Layers:
+    """One graph for all layers of a kind and batches of all lengths, since a layer is given sizes as arguments.
+
+    As a whole, a step was compiled anew for each combination of lengths: 8 graphs, and then eager for good.
+    """
+    return Layers(torch.compile(_encoder_layer, dynamic=True), torch.compile(_decoder_layer, dynamic=True))
+
+
 def _feed_forward(layer: WhisperEncoderLayer | WhisperDecoderLayer, states: torch.Tensor) -> torch.Tensor:
     wide = functional.gelu(layer.fc1(layer.final_layer_norm(states)))  # [..., ffn_dim]
     return states + _dropout(layer.fc2(wide), layer)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from transformers import WhisperForConditionalGeneration
 
 from tmsearch import devices
 from tmsearch.config import TrainConfig
@@ -41,7 +40,7 @@ class Stepper:
         self.weights = trainable.trainable_parameters(whisper)
         self.optimizer = optimizer.adamw(whisper, config)
         self.token_table = TokenTable(whisper.model)
-        self._hidden = torch.compile(_hidden, dynamic=False) if devices.uses_compile(config, device) else _hidden
+        self._layers = forward.compiled_layers() if devices.uses_compile(config, device) else forward.EAGER
 
     def launch(self, step: int, batch: Iterable[MicroBatch]) -> PendingStep:
         """Launches optimizer step `step`, counted from 1, over the micro-batches of one batch."""
@@ -62,7 +61,8 @@ class Stepper:
         embedded = self.token_table.embed(inputs)  # [clips, tokens, d_model]
         with devices.autocast(self.config, self.device, self.model.config.d_model):
             mels = [mels.to(self.device, non_blocking=True) for mels in micro_batch.mels]
-            states = self._hidden(self.model, mels, embedded, self.config.context_silence)
+            encoded = forward.encode(self.model, mels, self.config.context_silence, self._layers)
+            states = forward.decode(self.model, embedded, encoded, self._layers)  # [clips, tokens, d_model]
             labelled = micro_batch.label_positions.to(self.device, non_blocking=True)
             hidden = states.flatten(0, 1).index_select(0, labelled)  # [labels, d_model]
             labels = micro_batch.labels.to(self.device, non_blocking=True)
@@ -73,10 +73,3 @@ class Stepper:
             hidden.backward(gradient)  # type: ignore[no-untyped-call]
         self.token_table.add_gradient(inputs, embedded)
         return loss
-
-
-def _hidden(
-    model: WhisperForConditionalGeneration, mels: list[torch.Tensor], embedded: torch.Tensor, silence: bool
-) -> torch.Tensor:
-    """The decoder's last states [clips, tokens, d_model]: all between log-mels and token table, which is one graph."""
-    return forward.decode(model, embedded, forward.encode(model, mels, silence))

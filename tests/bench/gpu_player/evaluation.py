@@ -16,8 +16,7 @@ from tests.bench.gpu_player.workload import PROMPT
 from tmsearch import devices
 from tmsearch.config import TrainConfig
 from tmsearch.model import forward
-from tmsearch.model.decoding import Decoder, _Batch
-from tmsearch.model.kv_cache import KVCache
+from tmsearch.model.decoding import Decoder
 
 CAP = 68  # tokens that a hypothesis may have: 1.5 times 40, and 8
 SPOKEN = 0.6  # of those, until the last clip of a batch has ended
@@ -31,8 +30,9 @@ class BatchPlayed:
     clips: int
     groups: int
     encoding: Total
-    prompt: Total  # up to and with the first token
+    prompt: Total  # with the cache, and the first token
     token: Total
+    is_captured: bool  # a graph was made for it
     waits: Counter[str]  # of the host, in a token
     seconds: float
     peak_bytes: int
@@ -47,6 +47,10 @@ class EvaluationPlayed:
     weights: Total  # casting them
     seconds: float
     audio_seconds: float
+
+
+class _Graph:
+    """Stands for a CUDA graph that was captured."""
 
 
 def evaluation(
@@ -64,43 +68,46 @@ def evaluation(
             meter.reset()
             decoder = Decoder(whisper)
             weights = meter.total
-            for first in range(0, clips, config.eval_batch_size):
-                groups = [
-                    torch.zeros(len(indices), shapes.n_mels, frames, device=fake_cuda.DEVICE)
-                    for frames, indices in rule.length_groups(lengths[first : first + config.eval_batch_size])
-                ]
+            for first in reversed(range(0, clips, config.eval_batch_size)):
+                batch = lengths[first : first + config.eval_batch_size]
+                groups = []
+                for frames, indices in rule.length_groups(batch):
+                    groups.append(torch.zeros(len(indices), shapes.n_mels, frames, device=fake_cuda.DEVICE))
                 batches.append(_batch(decoder, groups, config, meter, rows))
     total = weights.seconds + sum(batch.seconds for batch in batches)
     return EvaluationPlayed(tuple(batches), weights, total, sum(lengths))
 
 
 def _batch(decoder: Decoder, groups: list[torch.Tensor], config: TrainConfig, meter: Meter, rows: int) -> BatchPlayed:
-    """One batch: encoding, prompt, and the token that a graph would hold."""
+    """One batch: encoding, prompt, and the token that a graph holds."""
     meter.reset()
     encoded = forward.encode(decoder.model, groups, config.context_silence)
     encoding = meter.total
     peak = meter.peak_bytes
     with torch.autocast("cuda", enabled=False):
-        cache = KVCache(decoder.step, encoded, len(PROMPT) + CAP)
-        del encoded
-        batch = _Batch(decoder, cache, PROMPT, CAP)
         meter.reset()
-        batch._decode_first()
+        captured = decoder._captured_batch(encoded, PROMPT, CAP)
+        is_captured = captured._graph is None
+        captured.prepare(encoded)
         prompt = meter.total
         peak = max(peak, meter.peak_bytes)
+        del encoded
+        captured._graph = captured._graph or _Graph()  # type: ignore[assignment]
         meter.reset()
-        batch._decode_next(decoder.later_bias)
+        captured._batch.decode_next()
         token = meter.total
     launching = meter.rates.launch * MICRO
     seconds = encoding.seconds + max(prompt.seconds, prompt.launches * launching)
-    seconds += 2 * token.launches * launching + CAPTURE_SECONDS  # once to warm up, once to capture
+    if is_captured:  # launched once to warm up, once to capture
+        seconds += 2 * token.launches * launching + CAPTURE_SECONDS
     seconds += SPOKEN * CAP * token.seconds
     return BatchPlayed(
-        clips=cache.clip_count,
+        clips=sum(len(group) for group in groups),
         groups=len(groups),
         encoding=encoding,
         prompt=prompt,
         token=token,
+        is_captured=is_captured,
         waits=meter.waits,
         seconds=seconds,
         peak_bytes=max(peak, meter.peak_bytes),

@@ -58,7 +58,7 @@ _varlen = project_attention.varlen
 
 
 def varlen(
-    attention: Any,
+    head_dim: int,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
@@ -70,7 +70,7 @@ def varlen(
     chosen["varlen"] += 1
     lengths = [(length if query_ends is packed.ends else longest_query, length) for length in packed.lengths]
     kernels.clip_lengths[len(query), len(key)] = lengths
-    return _varlen(attention, query, key, value, query_ends, longest_query, packed)
+    return _varlen(head_dim, query, key, value, query_ends, longest_query, packed)
 
 
 def attention(
