@@ -15,7 +15,8 @@ from tests.bench.gpu_player.rates import Rates
 from tests.bench.gpu_player.shapes import Shapes
 from tmsearch import devices
 from tmsearch.config import TrainConfig
-from tmsearch.model.decoding import Hypothesis, _Batch
+from tmsearch.model.decoding import Hypothesis, _CapturedBatch
+from tmsearch.model.forward import Encoded
 from tmsearch.model.whisper import Whisper
 from tmsearch.training import micro_batch
 from tmsearch.training.micro_batch import BatchLimits, Probe
@@ -102,11 +103,11 @@ def _install(card: Card) -> None:
     cuda.max_memory_allocated = lambda *device: card.peak_bytes
     cuda.reset_peak_memory_stats = card.reset_peak
     devices.move = lambda *arguments: None  # it was made there, and fake tensors cannot be swapped
-    _Batch.run_captured = _decode_two  # type: ignore[method-assign]
+    _CapturedBatch.run = _decode_two  # type: ignore[method-assign]
 
 
-def _decode_two(batch: _Batch) -> list[Hypothesis]:
+def _decode_two(captured: _CapturedBatch, encoded: Encoded) -> list[Hypothesis]:
     """As many tokens as differ in what they take: a graph repeats the second."""
-    batch._decode_first()
-    batch._decode_next(batch.decoder.later_bias)
-    return batch.hypotheses
+    captured.prepare(encoded)
+    captured._batch.decode_next()
+    return captured._batch.hypotheses

@@ -8,7 +8,7 @@ import torch
 from search.execution.messages import CheckJob, Failure, Limit, ProgressEvent, SegmentJob, SegmentResult
 from tests.support import toy_whisper
 from tmsearch.model import trainable
-from tmsearch.model.kv_cache import KVCache
+from tmsearch.model.kv_cache import GroupedCrossCache
 from tmsearch.training import micro_batch, train
 from tmsearch.training.micro_batch import BatchLimits, Probe
 from tmsearch.training.state import TrainState
@@ -265,16 +265,16 @@ def decoding(monkeypatch):
     """Batches that were decoded, and a limit on how many clips of one fit into memory."""
     batches = []
     limit = [1000]
-    make = KVCache.__init__
+    make = GroupedCrossCache.__init__
 
-    def limited(self, step, encoded, length):
-        clips = encoded.groups[-1].clips.stop
+    def limited(self, step, encoded):
+        clips = encoded.layout.clip_count
         if clips > limit[0]:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.75 GiB (the decoder's cache)")
         batches.append(clips)
-        make(self, step, encoded, length)
+        make(self, step, encoded)
 
-    monkeypatch.setattr(KVCache, "__init__", limited)
+    monkeypatch.setattr(GroupedCrossCache, "__init__", limited)
     return batches, limit
 
 
