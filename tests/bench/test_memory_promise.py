@@ -1,4 +1,4 @@
-"""What the memory probe promises, on played GPUs of three sizes: fake tensors count every byte, without a GPU."""
+"""What the memory probe promises, on a played GPU: fake tensors count every byte, without a GPU."""
 
 import json
 import subprocess
@@ -21,31 +21,27 @@ from tmsearch.config import TrainConfig
 
 fake_cuda.install()
 shapes = dataclasses.replace(SHAPES["large-v3"], encoder_layers=1, decoder_layers=1)
-played = []
-for gigabytes, low_memory in json.loads(sys.argv[1]):
-    config = TrainConfig(batch_size=8, eval_batch_size=32, low_memory=low_memory)
-    promise = probing.promise(shapes, config, rates.DEVICES["H200"], gigabytes)
-    played.append(dataclasses.asdict(promise))
-print(json.dumps(played))
+config = TrainConfig(batch_size=8, eval_batch_size=32)
+promise = probing.promise(shapes, config, rates.DEVICES["H200"], float(sys.argv[1]))
+print(json.dumps(dataclasses.asdict(promise)))
 """
-# Large-v3 with one layer of 32 in its encoder and in its decoder, on cards that are smaller accordingly.
-CARDS = [(2.4, False), (4.0, False), (1.6, True)]
+# Large-v3 with one layer of 32 in its encoder and in its decoder, on a card that is smaller accordingly; the figures for
+# 24, 40 and 80 GB and the whole model are `gpu_model.py probe`'s, which takes minutes.
+GIGABYTES = 3.0
 
 
 def test_what_the_probe_finds_is_what_training_and_evaluation_take():
     reason = guard.missing()
     if reason:
         pytest.skip(reason)
-    command = [sys.executable, "-c", PLAY, json.dumps(CARDS)]
+    command = [sys.executable, "-c", PLAY, str(GIGABYTES)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr[-2000:]
-    played = json.loads(done.stdout)
-    found = [promise["limits"]["micro_batch"] for promise in played]
-    assert found[0] < found[1], "a larger card takes more clips"
-    assert found[1] == 8
-    assert found[2] > 1, "half of the memory for weights and moments"
-    for (gigabytes, _), promise in zip(CARDS, played, strict=True):
-        assert promise["probed_step"] <= 0.85e9 * gigabytes
-        assert promise["step"] <= promise["probed_step"], "two backward passes and the moments are seen"
-        assert promise["step"] > 0.75 * promise["probed_step"], "and no more than is taken"
-        assert promise["evaluation"] <= promise["probed_evaluation"] <= 0.85e9 * gigabytes
+    promise = json.loads(done.stdout)
+    safe = 0.85e9 * GIGABYTES
+    assert 1 < promise["limits"]["micro_batch"] < 8
+    assert 1 < promise["limits"]["eval_batch"] < 32
+    assert promise["step"] <= promise["probed_step"] <= safe, "two backward passes and the moments are seen"
+    assert promise["step"] > 0.75 * promise["probed_step"], "and no more than is taken"
+    assert promise["evaluation"] <= promise["probed_evaluation"] <= safe
+    assert promise["kept"] < 1e6, "the next training finds nothing of an evaluation"

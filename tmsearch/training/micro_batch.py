@@ -145,6 +145,10 @@ class Probe:
         torch.cuda.reset_peak_memory_stats(self._device)
         whisper.model.train(False)
         with devices.autocast(self._config, self._device, whisper.model.config.d_model):
-            Decoder(whisper).greedy([mels], prompt, tokens, rule.silence)
+            decoder = Decoder(whisper)
+            try:
+                decoder.greedy([mels], prompt, tokens, rule.silence)
+            finally:
+                decoder.release()
         torch.cuda.synchronize(self._device)
         return torch.cuda.max_memory_allocated(self._device)

@@ -22,7 +22,7 @@ from tmsearch.training import micro_batch
 from tmsearch.training.micro_batch import BatchLimits, Probe
 from tmsearch.training.train import ModelCache
 
-MIXES = 4  # batches that are trained with what the probe found
+MIXES = 2  # batches that are trained with what the probe found
 
 
 class Card(Meter):
@@ -48,6 +48,7 @@ class Promise:
     probed_evaluation: int
     step: int  # the most of several batches of 2 to 11 s, their longest clips together in one pass
     evaluation: int
+    kept: int  # of an evaluation, when it is over
 
 
 class _OneModel(ModelCache):
@@ -86,13 +87,16 @@ def promise(shapes: Shapes, config: TrainConfig, rates: Rates, gigabytes: float)
         probed_evaluation = probe.evaluation_peak(limits.eval_batch)
         stepper = probe._state.stepper
         most = 0
+        before = card.live_bytes
         for number in range(1, 1 + MIXES):
             parts = list(training._micro_batches(shapes, config, "mix", limits.micro_batch, number))
             card.reset_peak()
             stepper.launch(number, parts)
             most = max(most, card.peak_bytes)
         evaluation = probe.evaluation_peak(limits.eval_batch)
-    return Promise(limits, probed_step, probed_evaluation, most, evaluation)
+        del parts
+        kept = card.live_bytes - before
+    return Promise(limits, probed_step, probed_evaluation, most, evaluation, kept)
 
 
 def _install(card: Card) -> None:
