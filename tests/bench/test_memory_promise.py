@@ -25,8 +25,8 @@ config = TrainConfig(batch_size=8, eval_batch_size=32)
 promise = probing.promise(shapes, config, rates.DEVICES["H200"], float(sys.argv[1]))
 print(json.dumps(dataclasses.asdict(promise)))
 """
-# Large-v3 with one layer of 32 in its encoder and in its decoder, on a card that is smaller accordingly; the figures for
-# 24, 40 and 80 GB and the whole model are `gpu_model.py probe`'s, which takes minutes.
+# Large-v3 with one layer of 32 in its encoder and in its decoder, on a card that is smaller accordingly; 24, 40 and 80
+# GB and the whole model are played by `gpu_model.py probe`, which takes minutes.
 GIGABYTES = 3.0
 
 

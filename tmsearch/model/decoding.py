@@ -88,7 +88,7 @@ class Decoder:
         self._captured: _CapturedBatch | None = None  # the last one
 
     def release(self) -> None:
-        """Lets go of the last batch: the two refer to each other, and the next training would find their memory taken."""
+        """Lets go of the last batch: each refers to the other, and the next training would find their memory taken."""
         self._captured = None
 
     @torch.no_grad()
