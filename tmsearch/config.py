@@ -94,6 +94,14 @@ class TrainConfig:
     )
     precision: str = knob("auto", "auto: bf16 autocast where the device has it", choices=("auto", "float32", "bf16"))
     low_memory: bool = knob(False, "bf16 weights and moments, rounded at random: half of full training's memory")
+    optimizer: str = knob(
+        "adamw",
+        "adamw_8bit: moments in 8 bits, by torchao (pip install 'tmsearch[8bit]')",
+        choices=("adamw", "adamw_8bit"),
+    )
+    gradient_checkpointing: bool = knob(
+        False, "layers are computed again for their gradients instead of kept: a third more time, far less memory"
+    )
     exact_checkpoints: bool = knob(
         True, "checkpoints hold AdamW's moments exactly; false: in bf16, a third less to write"
     )

@@ -7,6 +7,8 @@ import functools
 import gc
 import importlib.util
 import math
+import os
+import shutil
 import sys
 import time
 
@@ -21,8 +23,9 @@ from tmsearch.errors import InputError
 # another, whose processor reports the same instructions, tiny takes 1.5 times as long. So it is measured, once.
 CPU_BF16_WIDTH = 384
 CPU_BF16_GAIN = 1.3  # speed of a matrix product over float32; below it conversions cost more than is gained
-# Compiling the two layers takes a minute or so, and is predicted to save 10 to 15 ms of a step of large-v3 (the player
-# in tests/bench/gpu_model.py; 2026-11-29, not measured on a GPU): `compile: auto` waits for so many steps.
+# Compiling the two kinds of layers is taken to last a minute. What it can join are the kernels between the products: 25
+# of the 105 ms of a step of large-v3, by the sums of tests/bench/gpu_model.py (2026-11-29; neither was measured on a
+# GPU). If half of that is saved, it pays from this many steps on.
 AUTO_COMPILE_STEPS = 5_000
 # glibc, malloc.h
 _M_TRIM_THRESHOLD = -1
@@ -120,19 +123,25 @@ def autocast(config: TrainConfig, device: torch.device, width: int) -> torch.aut
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=uses_bf16(config, device, width))
 
 
+def has_compiler(device: torch.device) -> bool:
+    """Whether small kernels can be compiled for `device`: a GPU, Triton, and the C compiler that Triton calls."""
+    if device.type != "cuda" or importlib.util.find_spec("triton") is None:
+        return False
+    return any(shutil.which(name) for name in (os.environ.get("CC") or "cc", "gcc", "clang"))
+
+
 def uses_compile(config: TrainConfig, device: torch.device) -> bool:
     """Whether a model's layers run as compiled kernels on `device`.
 
-    Raises InputError for `compile: true` on a GPU without the compiler's own library.
+    Raises InputError for `compile: true` on a GPU that nothing can be compiled for.
     """
     if device.type != "cuda" or config.compile is False:
         return False
-    has_triton = importlib.util.find_spec("triton") is not None
     if config.compile is True:
-        if not has_triton:
-            raise InputError("compile: true: needs Triton, which is not installed; set compile: auto")
+        if not has_compiler(device):
+            raise InputError("compile: true: needs Triton and a C compiler; install them, or set compile: auto")
         return True
-    return has_triton and config.max_steps >= AUTO_COMPILE_STEPS
+    return has_compiler(device) and config.max_steps >= AUTO_COMPILE_STEPS
 
 
 @functools.cache

@@ -5,6 +5,8 @@
     python tests/bench/gpu_model.py evaluation --eval-batch-size 124
     python tests/bench/gpu_model.py host                                # the host's own time for a step, on this CPU
     python tests/bench/gpu_model.py probe                               # what the memory probe sees, and what is taken
+    python tests/bench/gpu_model.py costs                               # the figures of model/gpu_cost.py, anew
+    python tests/bench/gpu_model.py spaces                              # what it predicts for the spaces, and is played
     python tests/bench/gpu_model.py all                                 # the table of studies/README.md
 
 Launches, bytes and waits are counted on the project's own code, which runs on fake tensors; times are modelled, by the
@@ -25,7 +27,7 @@ sys.path.insert(0, str(ROOT))
 from tests.bench.gpu_player import guard, rates
 from tests.bench.gpu_player.shapes import SHAPES
 
-PLAYS = ("step", "evaluation", "host", "probe", "all")
+PLAYS = ("step", "evaluation", "host", "probe", "costs", "spaces", "all")
 
 
 def arguments() -> argparse.Namespace:

@@ -100,3 +100,26 @@ def test_other_errors_are_not_lack_of_memory():
 
 def test_halves_end_at_one():
     assert [devices.halve(clips) for clips in (16, 5, 2, 1)] == [8, 3, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("compile_layers", "steps", "has_compiler", "expected"),
+    [
+        ("auto", 10_000, True, True),
+        ("auto", 800, True, False),
+        ("auto", 10_000, False, False),
+        (True, 800, True, True),
+        (False, 10_000, True, False),
+    ],
+)
+def test_layers_are_compiled_where_it_pays_or_is_asked_for(monkeypatch, compile_layers, steps, has_compiler, expected):
+    monkeypatch.setattr(devices, "has_compiler", lambda device: has_compiler)
+    config = TrainConfig(compile=compile_layers, max_steps=steps)
+    assert devices.uses_compile(config, torch.device("cuda")) is expected
+    assert devices.uses_compile(config, CPU) is False
+
+
+def test_compiling_that_is_asked_for_and_cannot_be_is_one_line(monkeypatch):
+    monkeypatch.setattr(devices, "has_compiler", lambda device: False)
+    with pytest.raises(InputError, match="compile: true: needs Triton and a C compiler"):
+        devices.uses_compile(TrainConfig(compile=True), torch.device("cuda"))

@@ -152,13 +152,16 @@ def _transcripts(
     speech.check_lengths(names, rule.seconds)
     # Clips of similar length together, so that a batch ends together.
     by_length = [clip.name for clip in sorted(speech.clips(names), key=lambda clip: (clip.seconds, clip.name))]
-    mels = speech.mels(names, whisper, config)
+    in_batches = [by_length[first : first + eval_batch] for first in range(0, len(by_length), eval_batch)]
+    device = whisper.model.device
+    if device.type == "cuda":
+        in_batches.reverse()  # the graph of the longest clips serves all others
+    mels = speech.kept_mels(names, whisper, config, device)
 
     def batches() -> Iterator[list[torch.Tensor]]:  # lists of [clips, n_mels, frames], a tensor for each length
-        for first in range(0, len(by_length), eval_batch):
+        for batch in in_batches:
             if stop():
                 raise EvaluationInterruptedError
-            batch = by_length[first : first + eval_batch]
             groups = []
             # Sorted by length already, so the order stays.
             for frames, indices in rule.length_groups(speech.seconds(batch)):
@@ -168,4 +171,5 @@ def _transcripts(
     prompt = prompt_ids(whisper, speech.language, speech.task)
     max_tokens = token_limit(whisper, speech, names)
     with devices.autocast(config, whisper.model.device, whisper.model.config.d_model):
-        return dict(zip(by_length, transcribe(whisper, batches(), prompt, max_tokens, rule.silence), strict=True))
+        transcripts = transcribe(whisper, batches(), prompt, max_tokens, rule.silence)
+    return dict(zip([name for batch in in_batches for name in batch], transcripts, strict=True))

@@ -25,7 +25,7 @@ from tmsearch.files import write_atomically
 from tmsearch.model import trainable
 from tmsearch.model.whisper import Whisper
 from tmsearch.recipe import Recipe, recipe_text, split_facts
-from tmsearch.training import checkpoints
+from tmsearch.training import checkpoints, eight_bit
 from tmsearch.training import train as training
 from tmsearch.training.state import DivergenceError, StepMetrics
 from tmsearch.training.tensorboard import TrialLog
@@ -67,6 +67,7 @@ def train(
         say(f"{folder}: already trained, validation WER {metrics['validation']['wer']:.3f}; see {METRICS}")
         renew_card(recipe, folder, say, card_transcripts=options.card_transcripts)
         return "done"
+    eight_bit.check(recipe.train)
     speech = _speech(recipe, options, cache)
     write_atomically(folder / OPTIONS, _options_text(options))
     write_atomically(folder / RECIPE, recipe_text(recipe))

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.nn.attention.varlen import varlen_attn
+from torch.nn.attention.varlen import varlen_attn, varlen_attn_out
 from transformers.models.whisper.modeling_whisper import WhisperAttention
 
 # A CPU's fused attention takes 2.0 to 2.3 times as long, forward and backward, as three products at a clip's few
@@ -94,10 +94,15 @@ def count_channels(log_counts: torch.Tensor, head_dim: int, dtype: torch.dtype) 
     raised = log_counts.double() * head_dim**0.5
     number = raised.to(dtype)
     channels = torch.zeros(len(raised), 3, 1, COUNT_CHANNELS, dtype=dtype, device=raised.device)
-    channels[:, 0, 0, :2] = 1.0
+    set_query_channels(channels[:, 0])
     channels[:, 1, 0, 0] = number
     channels[:, 1, 0, 1] = raised - number
     return channels
+
+
+def set_query_channels(channels: torch.Tensor) -> None:
+    """Makes `channels` [..., channels] of zeros those of a query, in place."""
+    channels[..., :2] = 1.0
 
 
 class SharedStates:
@@ -117,8 +122,8 @@ class SharedStates:
         """For one product."""
         if self.cast.dtype == self.states.dtype:
             return self.states
-        cast: torch.Tensor = _CastOnce.apply(self.states, self.cast)  # type: ignore[no-untyped-call]
-        return cast
+        product_input: torch.Tensor = _CastOnce.apply(self.states, self.cast)  # type: ignore[no-untyped-call]
+        return product_input
 
     def project(self, linears: Sequence[nn.Module]) -> list[torch.Tensor]:
         """The product with each of `linears`; an adapted one casts for itself."""
@@ -149,7 +154,8 @@ def self_attention(attention: WhisperAttention, normed: torch.Tensor, layout: La
         packed = layout.packed
         together = _fused_product(linears, normed, packed).view(len(normed), 3, attention.num_heads, -1)
         query, key, value = _widened(together, packed.channels).unbind(1)  # each [rows, heads, head_dim + channels]
-        return varlen(attention.head_dim, query, key, value, packed.ends, packed.longest, packed)
+        attended = varlen(attention.head_dim, query, key, value, packed.ends, packed.longest, packed)
+        return attended[..., : attention.head_dim].flatten(1)
     projected = SharedStates(normed).project(linears)
     groups = zip(*(layout.split(states) for states in projected), layout.log_counts, strict=True)
     return _concatenate([_attend(attention, *group).flatten(0, 1) for group in groups])
@@ -182,7 +188,7 @@ def cross_attention(
         key, value = _widened(together, key_channels).unbind(1)  # each [rows, heads, head_dim + channels]
         query = _widened(query.view(clips * tokens, attention.num_heads, -1), query_channels)
         attended = varlen(attention.head_dim, query, key, value, token_ends, tokens, packed)
-        return attended.view(clips, tokens, -1)
+        return attended[..., : attention.head_dim].reshape(clips, tokens, -1)
     key, value = encoded.project(linears)
     queries = torch.split(query, list(layout.clips))
     groups = zip(queries, layout.split(key), layout.split(value), layout.log_counts, strict=True)
@@ -208,19 +214,14 @@ def varlen(
     longest_query: int,
     packed: Packed,
 ) -> torch.Tensor:
-    """Attention clip by clip, [query rows, d_model], of heads [..., heads, head_dim + channels]."""
-    attended: Any = varlen_attn(
-        query,
-        key,
-        value,
-        query_ends,
-        packed.ends,
-        longest_query,
-        packed.longest,
-        scale=head_dim**-0.5,
-    )
-    heads: torch.Tensor = attended[..., :head_dim]  # [query rows, heads, head_dim]
-    return heads.flatten(1)
+    """Attention clip by clip, of and to heads [..., heads, head_dim + channels], shaped as the query."""
+    ends = (query_ends, packed.ends, longest_query, packed.longest)
+    if torch.is_grad_enabled():
+        attended: Any = varlen_attn(query, key, value, *ends, scale=head_dim**-0.5)
+    else:
+        attended = torch.empty(query.shape, dtype=query.dtype, device=query.device)
+        varlen_attn_out(attended, query, key, value, *ends, scale=head_dim**-0.5)  # spares a launch
+    return cast(torch.Tensor, attended)
 
 
 def _fused_product(linears: Sequence[nn.Module], states: torch.Tensor, packed: Packed) -> torch.Tensor:

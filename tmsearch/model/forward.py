@@ -24,6 +24,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 from transformers import WhisperForConditionalGeneration
 from transformers.models.whisper.modeling_whisper import (
     WhisperDecoderLayer,
@@ -289,6 +290,17 @@ def compiled_layers() -> Layers:
     As a whole, a step was compiled anew for each combination of lengths: 8 graphs, and then eager for good.
     """
     return Layers(torch.compile(_encoder_layer, dynamic=True), torch.compile(_decoder_layer, dynamic=True))
+
+
+def recomputed(layers: Layers = EAGER, draws: bool = True) -> Layers:
+    """Layers that keep only what they are given, and run again for their gradients (Chen et al. 2016).
+
+    Args:
+        layers: How each is run, both times.
+        draws: Whether they draw random numbers, as dropout does: the second run then draws those of the first.
+    """
+    run = functools.partial(checkpoint, use_reentrant=False, preserve_rng_state=draws)
+    return Layers(functools.partial(run, layers.encoder), functools.partial(run, layers.decoder))
 
 
 def _feed_forward(layer: WhisperEncoderLayer | WhisperDecoderLayer, states: torch.Tensor) -> torch.Tensor:

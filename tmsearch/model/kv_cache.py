@@ -77,14 +77,15 @@ class SelfCache:
 class CrossCache(Protocol):
     """Keys and values of the encoder's output, by layer."""
 
-    def attend(self, query: torch.Tensor, index: int) -> torch.Tensor:
-        """Attention of query [clips, tokens, d_model] to each clip's positions in layer `index`; shaped alike."""
+    def attend(self, normed: torch.Tensor, index: int) -> torch.Tensor:
+        """Cross-attention of tokens, `normed` [clips, tokens, d_model], in layer `index`, with the output's product."""
 
 
 class GroupedCrossCache:
     """By group of clips of equal length."""
 
     def __init__(self, step: TokenStep, encoded: Encoded) -> None:
+        self._layers = step.layers
         self.clips = list(encoded.layout.clips)  # of each group
         self.log_counts: list[torch.Tensor | None] = []  # [1, 1, 1, positions], by group
         for counts in encoded.layout.log_counts:
@@ -93,7 +94,9 @@ class GroupedCrossCache:
         # By layer, then by group: keys and values [clips, heads, positions, head_dim].
         self.by_layer = [layer.cross_keys_and_values(states, encoded.layout) for layer in step.layers]
 
-    def attend(self, query: torch.Tensor, index: int) -> torch.Tensor:
+    def attend(self, normed: torch.Tensor, index: int) -> torch.Tensor:
+        layer = self._layers[index]
+        query = functional.linear(normed, *layer.cross_query)
         attended = []
         groups = zip(torch.split(query, self.clips), self.by_layer[index], self.log_counts, strict=True)
         for group_query, (keys, values), log_counts in groups:
@@ -101,7 +104,7 @@ class GroupedCrossCache:
             by_head = group_query.view(clips, tokens, keys.shape[1], -1).transpose(1, 2)
             context = functional.scaled_dot_product_attention(by_head, keys, values, attn_mask=log_counts)
             attended.append(context.transpose(1, 2).flatten(2))
-        return torch.cat(attended)
+        return functional.linear(torch.cat(attended), *layer.cross_out)
 
     def keep(self, clips: Sequence[int]) -> None:
         """Drops all other clips; `clips` are ascending indices into the batch and move up."""
@@ -126,69 +129,78 @@ class GroupedCrossCache:
 
 
 class PackedCrossCache:
-    """Of all clips in one row, in memory that later batches reuse."""
+    """Of all clips in one row, in memory that later batches reuse.
+
+    The weights around the attention are widened here, so that products make and take heads with their channels.
+    """
 
     def __init__(self, step: TokenStep, encoded: Encoded) -> None:
         """Room for the clips and rows of `encoded`, which `load` puts in."""
         packed = encoded.layout.packed
         assert packed is not None
         layer = step.layers[0]
-        self._layers = step.layers
-        self._dtype = step.dtype
-        width = layer.head_dim + (0 if packed.channels is None else attention.COUNT_CHANNELS)
-        shape = (len(encoded.states), 2, layer.heads, width)  # keys, then values
+        self._heads = layer.heads
+        self._head_dim = layer.head_dim
+        self._channels = 0 if packed.channels is None else attention.COUNT_CHANNELS
+        shape = (len(encoded.states), 2, layer.heads, layer.head_dim + self._channels)  # keys, then values
         device = encoded.states.device
         self._by_layer = [torch.empty(shape, dtype=step.dtype, device=device) for _ in step.layers]
-        self._query_channels = None if packed.channels is None else packed.channels[:1, 0].clone()
+        self._queries = [self._widened_query(layer) for layer in step.layers]
+        self._keys_and_values = [self._widened(*layer.cross_kv, 2) for layer in step.layers]
+        self._outs = [self._widened_out(layer) for layer in step.layers]
         self._token_ends = torch.arange(len(packed.ends), dtype=torch.int32, device=device)  # [clips + 1]
         self._packed = dataclasses.replace(packed, ends=torch.empty_like(packed.ends), channels=None)
 
-    @property
-    def clip_count(self) -> int:
-        """Clips that there is room for."""
-        return len(self._token_ends) - 1
+    def _widened(self, weight: torch.Tensor, bias: torch.Tensor, parts: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weight [parts * d_model, d_model] and bias of a product that makes heads, with channels of zeros."""
+        by_head = weight.view(parts * self._heads, self._head_dim, -1)
+        wide_weight = functional.pad(by_head, (0, 0, 0, self._channels)).flatten(0, 1)
+        wide_bias = functional.pad(bias.view(parts * self._heads, self._head_dim), (0, self._channels))
+        return wide_weight, wide_bias.flatten()
+
+    def _widened_query(self, layer: _Layer) -> Linear:
+        weight, bias = layer.cross_query
+        assert bias is not None
+        wide_weight, wide_bias = self._widened(weight, bias, 1)
+        if self._channels:
+            attention.set_query_channels(wide_bias.view(self._heads, -1)[:, self._head_dim :])
+        return wide_weight, wide_bias
+
+    def _widened_out(self, layer: _Layer) -> Linear:
+        weight, bias = layer.cross_out
+        by_head = weight.view(len(weight), self._heads, self._head_dim)
+        return functional.pad(by_head, (0, self._channels)).flatten(1), bias
 
     def fits(self, layout: Layout) -> bool:
         """Whether a batch of this layout can be loaded."""
         packed = layout.packed
-        if packed is None or (packed.channels is None) != (self._query_channels is None):
+        if packed is None or (packed.channels is None) != (self._channels == 0):
             return False
-        rows = sum(packed.lengths)
-        return (
-            layout.clip_count <= self.clip_count
-            and rows <= len(self._by_layer[0])
-            and packed.longest <= self._packed.longest
-        )
+        clips = len(self._token_ends) - 1
+        rows = len(self._by_layer[0])
+        return layout.clip_count <= clips and sum(packed.lengths) <= rows and packed.longest <= self._packed.longest
 
     def load(self, encoded: Encoded) -> None:
         """Puts in the batch `encoded`; where it has fewer clips, the last ones have no positions."""
         packed = encoded.layout.packed
         assert packed is not None
         rows = len(encoded.states)
-        states = encoded.states.to(self._dtype)  # [rows, d_model]
-        for layer, cached in zip(self._layers, self._by_layer, strict=True):
-            projected = layer.cross_projected(states)  # [rows, 2, heads, head_dim]
-            if packed.channels is None:
-                cached[:rows] = projected
-            else:
-                channels = packed.channels[:, 1:].expand(-1, -1, layer.heads, -1)
-                torch.cat([projected, channels], dim=-1, out=cached[:rows])
+        states = encoded.states.to(self._by_layer[0].dtype)  # [rows, d_model]
+        for cached, (weight, bias) in zip(self._by_layer, self._keys_and_values, strict=True):
+            torch.addmm(bias, states, weight.t(), out=cached[:rows].view(rows, -1))
+            if packed.channels is not None:
+                cached[:rows, 0, :, self._head_dim :] = packed.channels[:, 1]
         self._packed.ends[: len(packed.ends)] = packed.ends
         self._packed.ends[len(packed.ends) :] = rows
         self._packed = dataclasses.replace(self._packed, lengths=packed.lengths)
 
-    def attend(self, query: torch.Tensor, index: int) -> torch.Tensor:
-        clips, tokens, _ = query.shape
-        layer = self._layers[index]
-        by_head = query.view(clips * tokens, layer.heads, -1)
-        if self._query_channels is not None:
-            channels = self._query_channels.expand(len(by_head), layer.heads, -1)
-            by_head = torch.cat([by_head, channels], dim=-1)
+    def attend(self, normed: torch.Tensor, index: int) -> torch.Tensor:
+        clips, tokens, _ = normed.shape
+        query = functional.linear(normed, *self._queries[index]).view(clips * tokens, self._heads, -1)
         keys, values = self._by_layer[index].unbind(1)
         token_ends = self._token_ends if tokens == 1 else self._token_ends * tokens
-        return attention.varlen(layer.head_dim, by_head, keys, values, token_ends, tokens, self._packed).view(
-            clips, tokens, -1
-        )
+        attended = attention.varlen(self._head_dim, query, keys, values, token_ends, tokens, self._packed)
+        return functional.linear(attended.view(clips, tokens, -1), *self._outs[index])
 
 
 class TokenStep:
@@ -219,8 +231,7 @@ class TokenStep:
             normed = layer.normed(layer.self_norm, states)
             attended = self_cache.attend(layer.self_projected(normed), positions, bias, index)
             states = states + functional.linear(attended, *layer.self_out)
-            query = functional.linear(layer.normed(layer.cross_norm, states), *layer.cross_query)
-            states = states + functional.linear(cross_cache.attend(query, index), *layer.cross_out)
+            states = states + cross_cache.attend(layer.normed(layer.cross_norm, states), index)
             states = states + layer.feed_forward(states)
         last = _layer_norm(self._norm, states[:, -1], self.dtype)  # [clips, d_model]
         return functional.linear(last, self._outputs).float()
@@ -241,8 +252,7 @@ class _Layer:
         self._self_qkv = _cast_together((own.q_proj, own.k_proj, own.v_proj), dtype)
         self.self_out = _cast(own.out_proj, dtype)
         self.cross_query = _cast(cross.q_proj, dtype)
-        self._cross_key = _cast(cross.k_proj, dtype)
-        self._cross_value = _cast(cross.v_proj, dtype)
+        self.cross_kv = _cast_together((cross.k_proj, cross.v_proj), dtype)
         self.cross_out = _cast(cross.out_proj, dtype)
         self._fc1 = _cast(layer.fc1, dtype)
         self._fc2 = _cast(layer.fc2, dtype)
@@ -258,15 +268,11 @@ class _Layer:
 
     def cross_keys_and_values(self, states: torch.Tensor, layout: Layout) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Of the encoder's output [rows, d_model], by group: each [clips, heads, positions, head_dim]."""
-        keys = layout.split(functional.linear(states, *self._cross_key))
-        values = layout.split(functional.linear(states, *self._cross_value))
+        weight, bias = self.cross_kv
+        width = len(weight) // 2
+        keys = layout.split(functional.linear(states, weight[:width]))
+        values = layout.split(functional.linear(states, weight[width:], bias[width:]))
         return [(self._split_heads(key), self._split_heads(value)) for key, value in zip(keys, values, strict=True)]
-
-    def cross_projected(self, states: torch.Tensor) -> torch.Tensor:
-        """Keys and values of the encoder's output [rows, d_model]: [rows, 2, heads, head_dim]."""
-        key = functional.linear(states, *self._cross_key)
-        value = functional.linear(states, *self._cross_value)
-        return torch.stack([key, value], dim=1).view(len(states), 2, self.heads, self.head_dim)
 
     def feed_forward(self, states: torch.Tensor) -> torch.Tensor:
         """What the layer adds last to `states` [clips, tokens, d_model]."""
@@ -283,11 +289,12 @@ def _cast(linear: nn.Linear, dtype: torch.dtype) -> Linear:
     return linear.weight.to(dtype), None if linear.bias is None else linear.bias.to(dtype)
 
 
-def _cast_together(linears: Sequence[nn.Linear], dtype: torch.dtype) -> Linear:
+def _cast_together(linears: Sequence[nn.Linear], dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
     """The weights and biases of one product that is all of theirs; Whisper's keys have no bias."""
-    weights: list[torch.Tensor] = [linear.weight for linear in linears]
-    biases = []
+    weights: list[torch.Tensor] = []
+    biases: list[torch.Tensor] = []
     for linear in linears:
+        weights.append(linear.weight)
         biases.append(torch.zeros_like(linear.weight[:, 0]) if linear.bias is None else linear.bias)
     return torch.cat(weights).to(dtype), torch.cat(biases).to(dtype)
 

@@ -41,6 +41,9 @@ class Stepper:
         self.optimizer = optimizer.adamw(whisper, config)
         self.token_table = TokenTable(whisper.model)
         self._layers = forward.compiled_layers() if devices.uses_compile(config, device) else forward.EAGER
+        if config.gradient_checkpointing:
+            draws = config.dropout or config.attention_dropout or (config.lora_r and config.lora_dropout)
+            self._layers = forward.recomputed(self._layers, draws=bool(draws))
 
     def launch(self, step: int, batch: Iterable[MicroBatch]) -> PendingStep:
         """Launches optimizer step `step`, counted from 1, over the micro-batches of one batch."""

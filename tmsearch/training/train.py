@@ -193,6 +193,7 @@ def train(
         state = model_cache.state(config, speech, device, stretch.checkpoint, stretch.first_step)
         with CheckpointWriter(stretch.save_to) as writer:
             _advance(state, stretch, writer, report, stop)
+            state.finish_prefetching()
             # The checkpoint is written meanwhile; leaving the block waits for it.
             names = speech.split.validation
             scores, seconds = evaluate.evaluate(

@@ -39,9 +39,10 @@ def test_key(number: int) -> str:
 def micro_batch_key(config: TrainConfig, device_name: str) -> str:
     """Names everything that memory depends on: a micro-batch found for a key holds for all of a study."""
     masks = ", dropout" if config.dropout or config.attention_dropout else ""  # they are kept for the backward pass
+    recomputed = ", gradient checkpointing" if config.gradient_checkpointing else ""
     return (
         f"{_MICRO_BATCH}{config.model}@{device_name}: batch {config.batch_size}, {_context(config)}, "
-        f"{_trained(config)}{masks}"
+        f"{_trained(config)}{recomputed}{masks}"
     )
 
 
@@ -67,7 +68,8 @@ def _trained(config: TrainConfig) -> str:
         trained += f" on {config.lora_targets}"
     if config.freeze_encoder:
         trained = "decoder"
-    return f"{trained}, {config.precision}{', low memory' if config.low_memory else ''}"
+    savings = {", low memory": config.low_memory, ", 8-bit moments": config.optimizer == "adamw_8bit"}
+    return f"{trained}, {config.precision}{''.join(text for text in savings if savings[text])}"
 
 
 def _device_of(key: str) -> str:
@@ -145,10 +147,19 @@ class ModelNeeds:
     flops_per_step: float
     memory_bytes: float
     checkpoint_bytes: int
+    heard_seconds: float  # of a clip, on average, thinned silence included
+    card: Mapping[str, Any] | None  # the GPU that was measured, as gpu_cost.Card has it
+    d_model: int
+    encoder_layers: int
+    decoder_layers: int
+    encoder_ffn_dim: int
+    decoder_ffn_dim: int
+    vocab_size: int
+    n_mels: int
 
     @classmethod
     def from_json(cls, model: Mapping[str, Any]) -> ModelNeeds:
-        return cls(model["parameters"], model["flops_per_step"], model["memory_bytes"], model["checkpoint_bytes"])
+        return cls(**{item.name: model[item.name] for item in dataclasses.fields(cls)})
 
 
 @dataclass(frozen=True)

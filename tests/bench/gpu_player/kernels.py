@@ -138,7 +138,8 @@ def _attention(operator: Operator, rates: Rates) -> Cost:
 def _varlen_attention(operator: Operator, rates: Rates) -> Cost:
     """Of clips of any lengths: query [rows, heads, head_dim], key [rows, heads, head_dim]."""
     is_backward = "backward" in operator.name
-    query, key = operator.args[1:3] if is_backward else operator.args[0:2]
+    fills_given_memory = operator.name == "_varlen_attn_out"
+    query, key = operator.args[1:3] if is_backward or fills_given_memory else operator.args[0:2]
     lengths = clip_lengths[len(query), len(key)]
     width = 64 if query.shape[2] <= 64 else 96  # of the tile
     computed = 0
@@ -149,8 +150,12 @@ def _varlen_attention(operator: Operator, rates: Rates) -> Cost:
     tiles = factor * width * computed
     rate = rates.varlen_backward if is_backward else rates.varlen_forward
     tensors = [tensor for tensor in (*operator.inputs, *operator.outputs) if tensor.ndim == 3]
-    # A fill of the random state beside the kernel; two kernels around the backward one.
-    timed = _cost(rates, 3 if is_backward else 2, touched(*tensors), tiles, rate)
+    launches = 2  # the random state is filled beside the kernel
+    if is_backward:
+        launches = 3
+    elif fills_given_memory:
+        launches = 1
+    timed = _cost(rates, launches, touched(*tensors), tiles, rate)
     return Cost(timed.launches, timed.seconds, useful, timed.bytes_moved)
 
 

@@ -7,12 +7,13 @@ import time
 
 import torch
 
-from tests.bench.gpu_player import evaluation, fake_cuda, host, probing, training
+from tests.bench.gpu_player import costs, evaluation, fake_cuda, host, probing, training
 from tests.bench.gpu_player.evaluation import EvaluationPlayed
 from tests.bench.gpu_player.rates import Rates
 from tests.bench.gpu_player.shapes import Shapes
 from tests.bench.gpu_player.training import StepPlayed
 from tmsearch.config import TrainConfig
+from tmsearch.model import gpu_cost
 
 CARDS = (24, 40, 80)  # GB that the memory probe is played on
 HOST_GROUPS = (1, 12)  # a batch of one length, and of many as a mix has them
@@ -105,11 +106,23 @@ def play_all(said: argparse.Namespace, shapes: Shapes, config: TrainConfig, devi
         print(evaluation_text(evaluation.evaluation(shapes, knobs, device, rows=0)))
 
 
+def play_costs(said: argparse.Namespace, shapes: Shapes, config: TrainConfig, device: Rates) -> None:
+    for name, value in costs.fitted(device).items():
+        print(f"{name} = {value:.4g}  # gpu_cost.py has {getattr(gpu_cost, name):.4g}", flush=True)
+
+
+def play_spaces(said: argparse.Namespace, shapes: Shapes, config: TrainConfig, device: Rates) -> None:
+    for setting in costs.SETTINGS:
+        print(costs.comparison(setting, device), flush=True)
+
+
 PLAYS = {
     "step": play_step,
     "evaluation": play_evaluation,
     "host": play_host,
     "probe": play_probe,
+    "costs": play_costs,
+    "spaces": play_spaces,
     "all": play_all,
 }
 

@@ -73,7 +73,7 @@ def step(
         live_bytes=meter.live_bytes,
         groups=groups,
         waits=meter.waits,
-        attention=fake_cuda.chosen,
+        attention=fake_cuda.chosen.copy(),
         table=meter.table(rows),
     )
 

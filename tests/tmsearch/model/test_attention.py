@@ -1,8 +1,8 @@
 import pytest
 import torch
-from torch.nn import functional
 
 from tests.support import toy_whisper
+from tests.support.varlen import clip_by_clip, clip_by_clip_into
 from tmsearch.model import attention, forward, trainable
 from tmsearch.model import whisper as model
 from tmsearch.model.attention import SharedStates
@@ -17,23 +17,11 @@ def folder(tmp_path_factory):
     return toy_whisper.whisper_folder(tmp_path_factory.mktemp("toy"))
 
 
-def clip_by_clip(query, key, value, query_ends, key_ends, max_q, max_k, *, scale):
-    """What torch's kernel for clips of any lengths computes."""
-    attended = []
-    ends = zip(query_ends[:-1], query_ends[1:], key_ends[:-1], key_ends[1:], strict=True)
-    for first_query, last_query, first_key, last_key in ends:
-        parts = (query[first_query:last_query], key[first_key:last_key], value[first_key:last_key])
-        assert len(parts[0]) <= max_q
-        assert len(parts[1]) <= max_k
-        heads = [part.transpose(0, 1) for part in parts]
-        attended.append(functional.scaled_dot_product_attention(*heads, scale=scale).transpose(0, 1))
-    return torch.cat(attended)
-
-
 @pytest.fixture
 def packed(monkeypatch):
     """A switch between a GPU's way and a CPU's."""
     monkeypatch.setattr(attention, "varlen_attn", clip_by_clip)
+    monkeypatch.setattr(attention, "varlen_attn_out", clip_by_clip_into)
 
     def switch(is_on):
         monkeypatch.setattr(attention, "is_packed", lambda layer, device: is_on)
@@ -128,3 +116,50 @@ def test_the_kernel_for_any_lengths_is_taken_where_a_gpu_has_it(folder, monkeypa
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: False)  # products in float32
     assert not attention.is_packed(layer, cuda)
+
+
+@torch.library.custom_op("tmsearch_tests::varlen", mutates_args=())
+def varlen_stand_in(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, ends: torch.Tensor, longest: int, scale: float
+) -> torch.Tensor:
+    """An operator of the kernel's form, which the compiler cannot look into either."""
+    return query + key.mean() + value.mean()
+
+
+@varlen_stand_in.register_fake
+def _(query, key, value, ends, longest, scale):
+    return torch.empty_like(query)
+
+
+def test_one_graph_serves_all_layers_of_a_kind_and_batches_of_all_lengths(folder, packed, monkeypatch):
+    packed(True)
+    monkeypatch.setattr(
+        attention,
+        "varlen_attn_out",
+        lambda out, query, key, value, ends, key_ends, longest, longest_key, scale: out.copy_(
+            varlen_stand_in(query, key, value, ends, longest, scale)
+        ),
+    )
+    graphs = []
+
+    def count(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    compile_layer = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda layer, dynamic: compile_layer(layer, dynamic=dynamic, backend=count))
+    forward.compiled_layers.cache_clear()
+    whisper = model.load(toy_whisper.config(folder))
+    trainable.prepare(whisper, toy_whisper.config(folder))
+    net = whisper.model.train()
+    layers = forward.compiled_layers()
+    forward.compiled_layers.cache_clear()
+    with torch.no_grad():
+        for clips, tokens in (((2, 60), (1, 100)), 7), (((1, 80), (3, 120), (2, 140)), 5), (((4, 90),), 9):
+            mels = [torch.rand(count, 80, frames) for count, frames in clips]
+            ids = torch.zeros(sum(count for count, _ in clips), tokens, dtype=torch.long)
+            encoded = forward.encode(net, mels, True, layers)
+            forward.decode(net, net.model.decoder.embed_tokens(ids), encoded, layers)
+    torch._dynamo.reset()
+    assert len(graphs) == 2  # two encoder layers, two decoder layers, three batches

@@ -54,6 +54,8 @@ def test_what_memory_depends_on_has_names_of_its_own(tmp_path):
         {"context_seconds": 10.0},
         {"context_step": 2.0},
         {"low_memory": True},
+        {"optimizer": "adamw_8bit"},
+        {"gradient_checkpointing": True},
         {"precision": "float32"},
         {"dropout": 0.1},  # its masks are kept for the backward pass
         {"lora_r": 4, "lora_targets": "q_proj,v_proj,fc1"},
