@@ -94,10 +94,22 @@ class TrainConfig:
     )
     precision: str = knob("auto", "auto: bf16 autocast where the device has it", choices=("auto", "float32", "bf16"))
     low_memory: bool = knob(False, "bf16 weights and moments, rounded at random: half of full training's memory")
+    optimizer: str = knob(
+        "adamw",
+        "adamw_8bit: moments in 8 bits, by torchao (pip install 'tmsearch[8bit]')",
+        choices=("adamw", "adamw_8bit"),
+    )
+    gradient_checkpointing: bool = knob(
+        False, "layers are computed again for their gradients instead of kept: a third more time, far less memory"
+    )
     exact_checkpoints: bool = knob(
         True, "checkpoints hold AdamW's moments exactly; false: in bf16, a third less to write"
     )
-    compile: bool = knob(False, "one compiled graph a step; pays on a GPU, and best with context_step: 0")
+    compile: bool | str = knob(
+        "auto",
+        "layers as compiled kernels on a GPU; auto: in trainings long enough to pay for it",
+        choices=("auto", True, False),
+    )
     eval_batch_size: int = knob(32, "clips decoded together", low=1, high=65_536)
     seed: int = knob(0, "of batch order, dropout and augmentation", low=0, high=2**31 - 1)
 

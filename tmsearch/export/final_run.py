@@ -25,7 +25,7 @@ from tmsearch.files import write_atomically
 from tmsearch.model import trainable
 from tmsearch.model.whisper import Whisper
 from tmsearch.recipe import Recipe, recipe_text, split_facts
-from tmsearch.training import checkpoints, micro_batch
+from tmsearch.training import checkpoints, optimizer
 from tmsearch.training import train as training
 from tmsearch.training.saving import SAVE_SECONDS
 from tmsearch.training.state import DivergenceError, StepMetrics
@@ -68,6 +68,7 @@ def train(
         say(f"{folder}: already trained, validation WER {metrics['validation']['wer']:.3f}; see {METRICS}")
         renew_card(recipe, folder, say, card_transcripts=options.card_transcripts)
         return "done"
+    optimizer.check_installed(recipe.train)
     speech = _speech(recipe, options, cache)
     write_atomically(folder / OPTIONS, _options_text(options))
     write_atomically(folder / RECIPE, recipe_text(recipe))
@@ -81,7 +82,7 @@ def train(
         say(f"failed: {error}; a lower train.learning_rate may help")
         return "failed"
     except (RuntimeError, MemoryError) as error:
-        if not micro_batch.is_out_of_memory(error):
+        if not devices.is_out_of_memory(error):
             raise
         say("failed: out of memory; lower train.micro_batch_size in the recipe, or set train.low_memory")
         return "failed"

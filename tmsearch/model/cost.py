@@ -10,6 +10,7 @@ from tmsearch.config import TrainConfig
 from tmsearch.model.context import POSITIONS_PER_SECOND
 
 if TYPE_CHECKING:
+    from tmsearch.model.gpu_cost import Model
     from tmsearch.model.whisper import ModelInfo
 
 LABEL_TOKENS = 24  # of a typical clip: prompt, some dozen words, end
@@ -44,9 +45,7 @@ def estimate(
     """
     seconds = min(seconds or config.context_seconds or model.context_seconds, model.context_seconds)
     positions = round(seconds * POSITIONS_PER_SECOND)
-    encoder, decoder = _forward_flops(model, positions, label_tokens)
-    trained_encoder = encoder * _trained_share(model, config)
-    flops = encoder + decoder + BACKWARD * (trained_encoder + decoder)
+    flops = step_flops(model, config, positions, label_tokens)
     number_bytes = BF16_BYTES if config.low_memory else FLOAT_BYTES
     states = model.parameters + 3 * trained_parameters(model, config)  # weights; gradients, two moments
     clips = min(config.micro_batch_size or config.batch_size, config.batch_size)
@@ -83,38 +82,74 @@ def matmul_rate(threads: int, seconds: float = 0.1, bf16: bool = False) -> float
         rounds += 1
 
 
-def _forward_flops(model: ModelInfo, positions: int, tokens: float) -> tuple[float, float]:
-    """Of encoder and decoder for one clip; a multiply and an add are two."""
+def copy_rate(rounds: int = 20, megabytes: int = 256) -> float:
+    """Bytes a second, read and written, of a copy on the device that trains."""
+    import torch
+
+    from tmsearch import devices
+
+    source = torch.ones(megabytes * 250_000, device=devices.device())
+    target = torch.empty_like(source)
+    target.copy_(source)
+    float(target[0])  # reading a number waits for the device
+    started = time.perf_counter()
+    for _ in range(rounds):
+        target.copy_(source)
+    float(target[0])
+    return 2 * FLOAT_BYTES * len(source) * rounds / (time.perf_counter() - started)
+
+
+def step_flops(model: Model, config: TrainConfig, positions: float, tokens: float) -> float:
+    """Of training on one clip, forward and backward; a multiply and an add are two.
+
+    With adapters the backward pass makes no gradients of the weights, which are half of its products; with
+    gradient checkpointing the forward pass is made twice.
+    """
+    encoder = encoder_flops(model, positions)
+    decoder, logits = _decoder_flops(model, positions, tokens)
+    backward = BACKWARD / 2 if config.lora_r else BACKWARD
+    again = 1 if config.gradient_checkpointing else 0
+    share = trained_share(model, config)
+    return (1 + (backward + again) * share) * encoder + (1 + backward + again) * decoder + (1 + backward) * logits
+
+
+def encoder_flops(model: Model, positions: float) -> float:
+    """Of the encoder's forward pass for one clip."""
     width = model.d_model
     convolutions = 2 * 3 * positions * width * (2 * model.n_mels + width)
     attention = 8 * width**2 + 4 * positions * width  # four projections, two products with the others' positions
-    encoder = model.encoder_layers * positions * (attention + 4 * width * model.encoder_ffn_dim)
+    return convolutions + model.encoder_layers * positions * (attention + 4 * width * model.encoder_ffn_dim)
+
+
+def _decoder_flops(model: Model, positions: float, tokens: float) -> tuple[float, float]:
+    """Of the decoder's layers, and of the logits, for one clip's forward pass."""
+    width = model.d_model
     self_attention = 8 * width**2 + 4 * tokens * width
     cross_attention = 4 * width**2 + 4 * positions * width
     cross_keys = 4 * width**2 * positions  # keys and values of the encoder's output, once a layer
     token = self_attention + cross_attention + 4 * width * model.decoder_ffn_dim
     decoder = model.decoder_layers * (tokens * token + cross_keys)
-    return convolutions + encoder, decoder + 2 * tokens * width * model.vocab_size
+    return decoder, 2 * tokens * width * model.vocab_size
 
 
-def _trained_share(model: ModelInfo, config: TrainConfig) -> float:
+def trained_share(model: Model, config: TrainConfig) -> float:
     """The part of the encoder that the backward pass goes through."""
     if config.freeze_encoder:
         return 0.0
     return 1 - min(config.freeze_encoder_layers, model.encoder_layers) / max(1, model.encoder_layers)
 
 
-def trained_parameters(model: ModelInfo, config: TrainConfig) -> int:
+def trained_parameters(model: Model, config: TrainConfig) -> int:
     """How many weights are trained, adapters or the model's own."""
     if config.lora_r:
         modules = len(config.lora_targets.split(","))
         return 2 * config.lora_r * model.d_model * modules * (model.encoder_layers + 2 * model.decoder_layers)
     layer = 4 * model.d_model**2 + 2 * model.d_model * model.encoder_ffn_dim
-    return model.parameters - round((1 - _trained_share(model, config)) * model.encoder_layers * layer)
+    return model.parameters - round((1 - trained_share(model, config)) * model.encoder_layers * layer)
 
 
-def activations(model: ModelInfo, config: TrainConfig, positions: int, tokens: float) -> float:
+def activations(model: Model, config: TrainConfig, positions: int, tokens: float) -> float:
     """Numbers that a clip's forward pass keeps for the backward pass."""
-    encoder = _trained_share(model, config) * model.encoder_layers * positions * ENCODER_ACTIVATIONS
+    encoder = trained_share(model, config) * model.encoder_layers * positions * ENCODER_ACTIVATIONS
     decoder = model.decoder_layers * (tokens * DECODER_ACTIVATIONS + 2 * positions)
     return (encoder + decoder) * model.d_model + tokens * model.vocab_size  # the logits become their own gradient

@@ -12,7 +12,7 @@ import json
 import math
 import time
 from collections.abc import Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,6 +155,11 @@ class TrainState:
         next_batch = self._prefetcher.submit(lambda: list(self.batches.micro_batches(step + 1, micro_batch)))
         self._prefetched = {(step + 1, micro_batch): next_batch}
         return ready.result() if ready is not None else self.batches.micro_batches(step, micro_batch)
+
+    def finish_prefetching(self) -> None:
+        """Waits until no thread prepares a batch: it would take memory from a GPU whose work is being captured."""
+        for next_batch in self._prefetched.values():
+            wait([next_batch])
 
     def synchronize(self, leave: int = 0) -> list[StepMetrics]:
         """Waits for all launched steps but the last `leave`, and returns their metrics. Raises DivergenceError."""

@@ -22,6 +22,7 @@ from tmsearch.model.whisper import Whisper
 from tmsearch.training import checkpoint_writer, saving
 from tmsearch.training.checkpoint_writer import CheckpointWriter, CopyLane
 from tmsearch.training.checkpoints import VerifiedCheckpoints, step_of
+from tmsearch.training.kept_models import KeptModels, ModelKey, untouched_copy
 from tmsearch.training.state import StepMetrics, TrainState, identity
 
 
@@ -46,6 +47,7 @@ class Stretch:
     save_to: Path
     save_seconds: float = 0.0
     is_thrifty: bool = False
+    eval_batch: int | None = None  # clips decoded together; None: as the config says
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Result:
     eval_seconds: float
     saved: Path | None  # the newest checkpoint of the training; it may be of an earlier step
     scores: tuple[ClipScore, ...]
+    eval_batch: int  # clips decoded together: fewer than asked for where memory ran out
 
     @property
     def saved_step(self) -> int:
@@ -91,7 +94,7 @@ class TrainingStoppedError(TmsearchError):
 
 class ModelCache:
     """What a process keeps from one call of `train` to the next: the last model with an untouched copy of its weights,
-    the state that it was trained to, and what writes its checkpoints.
+    those before it as far as memory allows, the state that it was trained to, and what writes its checkpoints.
 
     No training depends on an earlier one: results are bit-equal with and without the cache.
     """
@@ -100,11 +103,16 @@ class ModelCache:
         self.verified = VerifiedCheckpoints()
         self._lane = lane
         self._writer: CheckpointWriter | None = None
+        self._kept = KeptModels()
         self.clear()
 
     def clear(self) -> None:
         """Drops models and states, as when memory ran out."""
-        self._loaded: tuple[str, str | None] | None = None  # name and revision of the model
+        self._kept.clear()
+        self._drop_current()
+
+    def _drop_current(self) -> None:
+        self._loaded: ModelKey | None = None
         self._whisper: Whisper | None = None
         self._untouched: dict[str, torch.Tensor] = {}
         self._state: TrainState | None = None
@@ -123,16 +131,28 @@ class ModelCache:
             self._writer.before_update()
         wanted = (config.model, config.model_revision)
         if self._whisper is None or wanted != self._loaded:
-            self.clear()  # before the next model needs the memory
-            self._whisper = model.load(config)
+            self._whisper = self._changed_to(config, wanted)
             self._loaded = wanted
-            weights = self._whisper.model.state_dict()
-            self._untouched = {name: weight.detach().clone() for name, weight in weights.items()}
             return self._whisper
+        self._whisper.model.zero_grad(set_to_none=True)  # of a probe, or of a step that was abandoned
         trainable.remove_adapters(self._whisper)
         devices.move(self._whisper.model, self._whisper.model.device, torch.float32)
         self._whisper.model.load_state_dict(self._untouched)
         return self._whisper
+
+    def _changed_to(self, config: TrainConfig, wanted: ModelKey) -> Whisper:
+        """Another model than the last, kept or read from its files."""
+        if self._whisper is not None and self._loaded is not None:
+            self._kept.put(self._loaded, self._whisper, self._untouched)
+        self._drop_current()  # before the next model needs the memory
+        kept = self._kept.take(wanted, devices.device())
+        if kept is not None:
+            self._untouched = kept[1]
+            return kept[0]
+        whisper = model.load(config)
+        self._kept.make_room()
+        self._untouched = untouched_copy(whisper)
+        return whisper
 
     def holds(self, config: TrainConfig, speech: Speech, step: int) -> bool:
         """Whether the last training was this one and has just come to `step`: it goes on without a checkpoint."""
@@ -212,7 +232,10 @@ def train(
         saver = _Saver(state, stretch, writer, config)
         _advance(state, stretch, saver, report, stop)
         # The checkpoint is written meanwhile.
-        scores, seconds = evaluate.evaluate(state.whisper, speech, speech.split.validation, config, stop=stop)
+        names = speech.split.validation
+        scores, seconds = evaluate.evaluate(
+            state.whisper, speech, names, config, eval_batch=stretch.eval_batch, stop=stop
+        )
         if not (stretch.is_thrifty and writer.is_beside):
             writer.wait()
     except evaluate.EvaluationInterruptedError:
@@ -240,6 +263,7 @@ def _result(state: TrainState, scores: Scores, eval_seconds: float) -> Result:
         eval_seconds=eval_seconds,
         saved=state.saved,
         scores=scores.clips,
+        eval_batch=scores.eval_batch,
     )
 
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from tmsearch.data.splits import Split
 
 _ROUNDING_SECONDS = 0.01  # a clip may be this much longer than the context
-_BYTES_A_PARAMETER = 3 * 4  # of a checkpoint: the weight and AdamW's two moments in float32; adapters take less
 
 
 def check(workbench: Workbench, job: CheckJob) -> Checked:
@@ -29,15 +28,18 @@ def check(workbench: Workbench, job: CheckJob) -> Checked:
     The first candidate of a model is what the estimate is of. Raises InputError.
     """
     from tmsearch.data import splits
+    from tmsearch.training import optimizer
 
     data = DataConfig(**job.data)
     corpus = workbench.corpus(data)
     split = splits.split(corpus, data)
+    card = _measured_card() if job.measure else None
     models: dict[str, dict[str, Any]] = {}
     for params in job.candidates:
         config = TrainConfig(**params)
         if config.model not in models:
-            models[config.model] = _checked_model(corpus, split, data, config)
+            models[config.model] = {**_checked_model(corpus, split, data, config), "card": card}
+        optimizer.check_installed(config)
         _check_targets(config)
     rate = None
     if job.measure:
@@ -48,10 +50,28 @@ def check(workbench: Workbench, job: CheckJob) -> Checked:
     return Checked(data_facts(corpus, split, normalizer).to_json(), models, rate)
 
 
+def _measured_card() -> dict[str, Any] | None:
+    """This machine's GPU as gpu_cost.Card has it, as JSON: products and copies are measured; None without one."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    from tmsearch.model import cost, gpu_cost
+
+    products = gpu_cost.SHARE_OF_PRODUCTS * cost.matmul_rate(1, bf16=True)
+    card = gpu_cost.Card(
+        name=torch.cuda.get_device_name(),
+        gigabytes=torch.cuda.get_device_properties(0).total_memory / gpu_cost.GIGA,
+        products=products / gpu_cost.TERA,
+        memory=cost.copy_rate() / gpu_cost.TERA,
+    )
+    return dataclasses.asdict(card)
+
+
 def _checked_model(corpus: Corpus, split: Split, data: DataConfig, config: TrainConfig) -> dict[str, Any]:
     """What a model is and needs, as JSON; raises InputError where it cannot be trained on all of the clips."""
     from tmsearch.features.dataset import Speech
-    from tmsearch.model import context, cost, whisper
+    from tmsearch.model import context, cost, gpu_cost, whisper
 
     model = whisper.describe(config.model, config.model_revision)
     seconds = [clip.seconds for clip in corpus.clips]
@@ -59,11 +79,13 @@ def _checked_model(corpus: Corpus, split: Split, data: DataConfig, config: Train
     _check_lengths(corpus, rule.seconds, config.model)
     speech = Speech(corpus, split, data.language, data.task, cache=Path())
     speech.label_ids([clip.name for clip in corpus.clips], whisper.outline(config))
-    estimate = cost.estimate(model, config, seconds=rule.mean_seconds(seconds))
+    heard_seconds = rule.mean_seconds(seconds)
+    estimate = cost.estimate(model, config, seconds=heard_seconds)
     return {
         **dataclasses.asdict(model),
         **dataclasses.asdict(estimate),
-        "checkpoint_bytes": _BYTES_A_PARAMETER * model.parameters,
+        "checkpoint_bytes": gpu_cost.checkpoint_bytes(model, config),
+        "heard_seconds": heard_seconds,
     }
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from search.execution.launchers import GPU_WORKERS_VARIABLE
 from search.execution.messages import (
     Alive,
     Event,
@@ -23,12 +24,21 @@ from search.execution.messages import (
 from tmsearch.config import TrainConfig
 from tmsearch.errors import CheckpointError
 from tmsearch.recipe import save_recipe, trial_recipe
-from tmsearch.trial.facts import Baseline, StudyFacts, TestScores, baseline_key, micro_batch_key, words_key
+from tmsearch.trial.facts import (
+    Baseline,
+    StudyFacts,
+    TestScores,
+    baseline_key,
+    eval_batch_key,
+    micro_batch_key,
+    words_key,
+)
 from tmsearch.trial.settings import TrialSettings
 from tmsearch.trial.workbench import Workbench
 
 if TYPE_CHECKING:
     from tmsearch.evaluation.scores import ClipScore
+    from tmsearch.training.micro_batch import BatchLimits
     from tmsearch.training.state import StepMetrics
     from tmsearch.training.train import Result, Stretch
 
@@ -174,20 +184,21 @@ def _train(
     stop: Callable[[], bool],
 ) -> tuple[Result, int]:
     """The segment's training with as many clips a forward pass as memory allows, and that number."""
+    from tmsearch import devices
+    from tmsearch.evaluation.evaluate import EvaluationMemoryError
     from tmsearch.training import micro_batch, train
 
     cache = workbench.model_cache
     key = micro_batch_key(trial.config, micro_batch.device_name())
-    clips = trial.facts.micro_batches.get(key)
-    if clips is None:
-        clips = micro_batch.find(trial.config, trial.speech, cache)
-        report(Limit(key, clips))
+    limits = _limits(workbench, trial, report)
+    clips = limits.micro_batch
     unusable: set[Path] = set()  # checkpoints, found out as they were loaded
     while True:
         checkpoint = _start_checkpoint(workbench, trial, job, unusable)
-        stretch = _stretch(trial, job, clips, checkpoint)
+        stretch = _stretch(trial, job, dataclasses.replace(limits, micro_batch=clips), checkpoint)
         try:
             result = train.train(trial.config, trial.speech, stretch, add_step, stop=stop, model_cache=cache)
+            _report_eval_batch(trial, limits.eval_batch, result.eval_batch, report)
             return result, clips
         except CheckpointError as error:
             if checkpoint is None:
@@ -195,13 +206,15 @@ def _train(
             print(f"passed by: {error}", file=sys.stderr)
             unusable.add(checkpoint)
             continue
+        except EvaluationMemoryError:
+            raise
         except (RuntimeError, MemoryError) as error:
-            if clips == 1 or not micro_batch.is_out_of_memory(error):
+            if clips == 1 or not devices.is_out_of_memory(error):
                 raise
         # Outside the except block, whose error holds references to the tensors that filled the memory.
         cache.clear()
-        micro_batch.free_memory()
-        clips = micro_batch.halve(clips)
+        devices.free_memory()
+        clips = devices.halve(clips)
         report(Limit(key, clips))
 
 
@@ -231,7 +244,41 @@ def _start_checkpoint(
     )
 
 
-def _stretch(trial: _Trial, job: SegmentJob, micro_batch: int, checkpoint: Path | None) -> Stretch:
+def _limits(workbench: Workbench, trial: _Trial, report: Report) -> BatchLimits:
+    """Clips that go through the model at once: as the study remembers them, else measured and reported."""
+    from tmsearch.training import micro_batch
+
+    key = micro_batch_key(trial.config, micro_batch.device_name())
+    eval_batch = _known_eval_batch(trial)
+    clips = trial.facts.micro_batches.get(key)
+    if clips is not None:
+        return micro_batch.BatchLimits(clips, eval_batch)
+    workers = int(os.environ.get(GPU_WORKERS_VARIABLE) or 1)
+    limits = micro_batch.find(trial.config, trial.speech, workbench.model_cache, workers)
+    report(Limit(key, limits.micro_batch))
+    _report_eval_batch(trial, eval_batch, limits.eval_batch, report)
+    return dataclasses.replace(limits, eval_batch=min(eval_batch, limits.eval_batch))
+
+
+def _known_eval_batch(trial: _Trial, *, full_context: bool = False) -> int:
+    """Clips that the trial's evaluations decode together: as configured, or what the study found to be its limit."""
+    from tmsearch.training import micro_batch
+
+    key = eval_batch_key(trial.config, micro_batch.device_name(), full_context=full_context)
+    return min(trial.config.eval_batch_size, trial.facts.eval_batches.get(key, trial.config.eval_batch_size))
+
+
+def _report_eval_batch(
+    trial: _Trial, allowed: int, fitting: int, report: Report, *, full_context: bool = False
+) -> None:
+    """Lets the study remember that fewer clips than were allowed fit into an evaluation."""
+    from tmsearch.training import micro_batch
+
+    if fitting < allowed:
+        report(Limit(eval_batch_key(trial.config, micro_batch.device_name(), full_context=full_context), fitting))
+
+
+def _stretch(trial: _Trial, job: SegmentJob, limits: BatchLimits, checkpoint: Path | None) -> Stretch:
     """What `train` needs to know of a segment."""
     from tmsearch.training import checkpoints, train
     from tmsearch.training.saving import SAVE_SECONDS
@@ -240,7 +287,8 @@ def _stretch(trial: _Trial, job: SegmentJob, micro_batch: int, checkpoint: Path 
         first_step=job.first_step,
         last_step=job.last_step,
         threads=trial.settings.threads,
-        micro_batch=micro_batch,
+        micro_batch=limits.micro_batch,
+        eval_batch=limits.eval_batch,
         checkpoint=checkpoint,
         save_to=checkpoints.claim_folder(trial.checkpoints, job.token),
         save_seconds=SAVE_SECONDS,
@@ -261,7 +309,10 @@ def _report_baseline(workbench: Workbench, trial: _Trial, report: Report, stop: 
         model=config.model, model_revision=config.model_revision, eval_batch_size=config.eval_batch_size
     )
     try:
-        scores = evaluate.zero_shot(untrained, trial.speech, workbench.model_cache.whisper(untrained), stop)
+        allowed = _known_eval_batch(trial, full_context=True)
+        whisper = workbench.model_cache.whisper(untrained)
+        scores = evaluate.zero_shot(untrained, trial.speech, whisper, stop, allowed)
+        _report_eval_batch(trial, allowed, scores.eval_batch, report, full_context=True)
     except evaluate.EvaluationInterruptedError:
         raise TrainingStoppedError(0, trial.checkpoints) from None
     study_folder = trial.folder.parents[1]

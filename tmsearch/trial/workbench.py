@@ -11,8 +11,11 @@ from tmsearch.errors import InputError
 from tmsearch.trial.facts import DataFacts
 
 if TYPE_CHECKING:
+    import torch
+
     from tmsearch.data.corpus import Corpus
     from tmsearch.features.dataset import Speech
+    from tmsearch.features.log_mel import LogMels
     from tmsearch.training.train import ModelCache
 
 
@@ -25,6 +28,7 @@ class Workbench:
     def __init__(self) -> None:
         self._corpora: dict[DataConfig, Corpus] = {}
         self._model_cache: ModelCache | None = None
+        self._kept_mels: dict[tuple[str, torch.device], LogMels] = {}
 
     @property
     def model_cache(self) -> ModelCache:
@@ -72,4 +76,4 @@ class Workbench:
         split = Split(facts.train, facts.validation, facts.test, facts.grouped_by)
         if data.fold:
             split = folded(split, corpus, data)
-        return Speech(corpus, split, data.language, data.task, cache, data.normalizer)
+        return Speech(corpus, split, data.language, data.task, cache, data.normalizer, self._kept_mels)

@@ -10,7 +10,7 @@ from tmsearch.config import TrainConfig
 from tmsearch.demo.paths import CORPUS, DEMO
 from tmsearch.model import forward, trainable
 from tmsearch.model import whisper as model
-from tmsearch.model.forward import TokenTable
+from tmsearch.model.token_table import TokenTable
 
 
 @pytest.fixture(scope="module")
