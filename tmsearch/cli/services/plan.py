@@ -119,12 +119,7 @@ def print_plan(
     )
     print(f"judged at {space.budget.judged}; strategy {space.budget.strategy}")
     data = DataFacts.from_json(checked.data)
-    print(data_line(space.data["dataset"], data))
-    for row in data.dropped[:10]:
-        print(f"  dropped {row['name']}: {row['reason']}")
-    print(measure_line(space, data))
-    for remark in data.remarks:
-        print(f"  {remark}")
+    _print_data(space, data)
     print(f"searched: {', '.join(space.search)}{_size_remark(space, trials)}")
     for remark in remarks:
         print(remark)
@@ -151,6 +146,16 @@ def print_plan(
         print(f"cost: {dollars(estimates.seconds, price)} at {price:g} dollars an hour")
     verb = "continues" if exists else "starts"
     print(f"nothing was written; the same command without --dry-run {verb} the study")
+
+
+def _print_data(space: Space, data: DataFacts) -> None:
+    """Print what the data is, what was dropped of it, and what is minimised on it."""
+    print(data_line(space.data["dataset"], data))
+    for row in data.dropped[:10]:
+        print(f"  dropped {row['name']}: {row['reason']}")
+    print(measure_line(space, data))
+    for remark in data.remarks:
+        print(f"  {remark}")
 
 
 @dataclass(frozen=True)
