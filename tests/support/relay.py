@@ -26,11 +26,12 @@ class Relay:
     Args:
         folder: of the relay's socket.
         cluster: the server's folder.
+        database: its name.
         delay: seconds that everything takes on its way, in each direction.
     """
 
-    def __init__(self, folder: Path, cluster: Path, delay: float = 0.0):
-        self.url = f"postgresql://tester@/postgres?host={folder}"
+    def __init__(self, folder: Path, cluster: Path, database: str = "postgres", delay: float = 0.0):
+        self.url = f"postgresql://tester@/{database}?host={folder}"
         self.flights: list[Flight] = []
         self.delay = delay
         self._target = str(cluster / ".s.PGSQL.5432")

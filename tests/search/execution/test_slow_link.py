@@ -1,11 +1,16 @@
 """What a worker asks of PostgreSQL, in round trips: on a slow link they are the time between two segments."""
 
 import itertools
+import shutil
 import signal
+import tempfile
 import threading
 import time
+import zlib
+from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from search.dashboard.publisher import Publisher
 from search.execution.child_process import ChildProcess
@@ -18,6 +23,7 @@ from search.storage.claims import SegmentOutcome
 from search.storage.database import open_storage
 from search.study import open_study
 from tests.search.dashboard.test_notes import ToyCurator
+from tests.support.postgres import Cluster, missing
 from tests.support.relay import Relay
 from tests.support.toy_study import CHILD, KNOBS, Watcher, toy_space, toy_study, work
 
@@ -27,9 +33,33 @@ PUBLISHING = 40  # round trips to publish up to 20 configurations, with those to
 DRAWN = {"x": 1.0, "kind": "plain"}
 
 
+@pytest.fixture(scope="module")
+def cluster():
+    """One server for all of these, since each takes seconds to make."""
+    why = missing()
+    if why:
+        pytest.skip(why)
+    folder = Path(tempfile.mkdtemp(prefix="tmsearch-"))
+    cluster = Cluster(folder / "pg")
+    yield cluster
+    cluster.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture
-def relay(cluster):
-    relay = Relay(cluster.folder.with_name("relay"), cluster.folder)
+def database(cluster, request):
+    """The name of a database of the test's own."""
+    name = f"t{zlib.crc32(request.node.name.encode())}"
+    engine = sa.create_engine(cluster.url.replace("postgresql:", "postgresql+psycopg:"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    engine.dispose()
+    return name
+
+
+@pytest.fixture
+def relay(cluster, database):
+    relay = Relay(cluster.folder.with_name(f"relay-{database}"), cluster.folder, database)
     yield relay
     relay.close()
 
@@ -141,9 +171,9 @@ class Waiting(ToyCurator):
             self.may_go.set()
 
 
-def test_no_training_waits_for_what_is_published(tmp_path, postgres):
+def test_no_training_waits_for_what_is_published(tmp_path, relay):
     space = toy_space(tmp_path)
-    ledger = toy_study(open_storage(postgres), space, 8)
+    ledger = toy_study(open_storage(relay.url), space, 8)
     annotator, watcher = Waiting(more=3), Watcher()
     watcher.rung = annotator.count
     child = ChildProcess(CHILD)
@@ -157,8 +187,8 @@ def test_no_training_waits_for_what_is_published(tmp_path, postgres):
     assert annotator.is_free, "segments went on while a note was made"
 
 
-def test_a_connection_that_died_while_it_was_idle_is_replaced(cluster, monkeypatch):
-    storage = open_storage(cluster.url)
+def test_a_connection_that_died_while_it_was_idle_is_replaced(cluster, relay, monkeypatch):
+    storage = open_storage(relay.url)
     schema.create(storage)
     cluster.kill(signal.SIGKILL)
     assert storage.optuna.get_all_studies() == [], "also one that was last used before anybody noted when"
