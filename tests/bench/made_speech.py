@@ -72,6 +72,12 @@ class MadeSpeech(Speech):
             trimmed[clip.name] = torch.randn(self.shapes.n_mels, frames, generator=noise)
         return LogMels(trimmed, dict.fromkeys(trimmed, -1.0), whisper.extractor)
 
+    def kept_mels(self, names: Sequence[str], whisper: Whisper, config: TrainConfig, device: torch.device) -> LogMels:
+        key = (" ".join(names), device)
+        if key not in self.kept:
+            self.kept[key] = self.mels(names, whisper, config).to(device)
+        return self.kept[key]
+
     def label_ids(self, names: Sequence[str], whisper: Whisper) -> dict[str, list[int]]:
         rng = random.Random(2)
         first = 1 + len(SPECIALS)
@@ -94,7 +100,7 @@ def made_speech(shapes: Shapes, train: Sequence[float], validation: Sequence[flo
         clips.append(Clip(name, "made", seconds, ()))
     split = Split(train=tuple(names[: len(train)]), validation=tuple(names[len(train) :]), test=())
     corpus = Corpus(tuple(clips), (), "made")
-    return MadeSpeech(corpus, split, "en", "transcribe", Path(), None, shapes)
+    return MadeSpeech(corpus, split, "en", "transcribe", Path(), shapes=shapes)
 
 
 def made_model(
