@@ -5,7 +5,7 @@
     python tests/bench/gpu_model.py evaluation --eval-batch-size 124
     python tests/bench/gpu_model.py host                                # the host's own time for a step, on this CPU
     python tests/bench/gpu_model.py probe                               # what the memory probe sees, and what is taken
-    python tests/bench/gpu_model.py costs                               # the figures of model/gpu_cost.py, anew
+    python tests/bench/gpu_model.py costs                               # the figures of model/cost.py, anew
     python tests/bench/gpu_model.py spaces                              # what it predicts for the spaces, and is played
     python tests/bench/gpu_model.py all                                 # the table of studies/README.md
 

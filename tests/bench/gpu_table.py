@@ -3,7 +3,7 @@
     python tests/bench/gpu_table.py            # print it
     python tests/bench/gpu_table.py --write    # put it into README.md
 
-Needs neither a GPU nor torch. Its figures are as good as tmsearch/model/gpu_cost.py's.
+Needs neither a GPU nor torch. Its figures are as good as tmsearch/model/cost.py's.
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ from search.space.budget import Budget
 from tmsearch.cli.services.plan import full_trainings
 from tmsearch.config import TrainConfig
 from tmsearch.formatting import clock_time
-from tmsearch.model import gpu_cost
+from tmsearch.model import cost
 from tmsearch.model.context import context_rule
-from tmsearch.model.cost import LABEL_TOKENS
-from tmsearch.model.gpu_cost import Clips, TrialCost
+from tmsearch.model.cost import LABEL_TOKENS, Clips, TrialCost
 from tmsearch.model_sizes import dimensions
 
 SPACES = ("tiny", "base", "small", "medium", "distil", "turbo", "large_v3", "sizes")
@@ -49,7 +48,7 @@ def trial(model: str, train: Mapping[str, Any], gigabytes: float, evaluations: i
     config = TrainConfig(**{**train, "model": model, "max_steps": steps})
     rule = context_rule(config, 30.0, CLIP_SECONDS)
     clips = Clips(rule.mean_seconds([CLIP_SECONDS]), LABEL_TOKENS, VALIDATION)
-    return gpu_cost.trial_cost(shape, config, clips, gpu_cost.card_of(gigabytes), evaluations)
+    return cost.trial_cost(shape, config, clips, cost.card_of(gigabytes), evaluations)
 
 
 def cell(space: Mapping[str, Any], gigabytes: float) -> str:
@@ -66,14 +65,14 @@ def cell(space: Mapping[str, Any], gigabytes: float) -> str:
             at_once = (
                 "" if longest.micro_batch >= space["train"]["batch_size"] else f", {longest.micro_batch} at a time"
             )
-            memory = max(cost.memory_bytes for cost in costs) / gpu_cost.GIGA
+            memory = max(cost.memory_bytes for cost in costs) / cost.GIGA
             return f"{names}{memory:.0f} GB{at_once}; {clock_time(longest.seconds)}; {clock_time(seconds)}"
     return "does not fit"
 
 
 def table() -> Iterator[str]:
     """The lines of the table, in Markdown."""
-    heads = [f"{size} GB, as {gpu_cost.card_of(size).name.removesuffix(f' of {size} GB')}" for size in CARDS]
+    heads = [f"{size} GB, as {cost.card_of(size).name.removesuffix(f' of {size} GB')}" for size in CARDS]
     yield f"| space | {' | '.join(heads)} |\n"
     yield f"|---{'|---' * len(CARDS)}|\n"
     for name in SPACES:

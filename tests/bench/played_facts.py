@@ -16,7 +16,7 @@ from tests.bench.gpu_player import guard
 
 guard.load()
 
-from tests.bench.gpu_player import evaluation, fake_cuda, rates, training
+from tests.bench.gpu_player import costs, evaluation, fake_cuda, rates, training
 from tests.bench.gpu_player.shapes import SHAPES, Shapes
 from tmsearch.config import TrainConfig
 
@@ -32,12 +32,17 @@ def facts() -> dict[str, object]:
     """Of steps of 16 clips of 2 to 11 s, and of an evaluation of 12 in two batches."""
     fake_cuda.install()
     steps = {layers: training.step(shapes(layers), TrainConfig(), H200, steps=2) for layers in (1, 2)}
-    low = training.step(shapes(1), TrainConfig(low_memory=True), H200, micro_batch=8, steps=1)
+    low = training.step(shapes(1), TrainConfig(low_memory=True), H200, micro_batch=8, steps=2)
     scored = {
         layers: evaluation.evaluation(shapes(layers), TrainConfig(eval_batch_size=6), H200, clips=12)
         for layers in (1, 2)
     }
+    predicted = costs.predicted(SHAPES["large-v3"], TrainConfig(), H200)
     return {
+        "seconds": {layers: played.total.seconds for layers, played in steps.items()},
+        "predicted_bytes": predicted[0],
+        "predicted_seconds": predicted[1],
+        "rounding_launches": low.total.since(low.gradients).launches,
         "waits": [dict(played.waits) for played in (*steps.values(), low)],
         "groups": steps[1].groups,
         "launches": {layers: played.gradients.launches for layers, played in steps.items()},

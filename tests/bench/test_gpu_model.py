@@ -54,6 +54,18 @@ def test_peak_of_a_step_of_large_v3_with_moments(played):
     assert 34.0e9 < at_large_v3(played["peak_bytes"]) < 34.5e9  # 35.8e9 before
 
 
+def test_the_model_of_cost_is_within_a_tenth_of_what_is_played(played):
+    """Else `gpu_model.py costs` prints the figures of tmsearch/model/cost.py anew, and `spaces` all settings."""
+    assert played["predicted_bytes"] == pytest.approx(at_large_v3(played["peak_bytes"]), rel=0.1)
+    assert played["predicted_seconds"] == pytest.approx(at_large_v3(played["seconds"]), rel=0.1)
+
+
+def test_the_rounding_adamw_takes_a_kernel_for_each_large_weight_of_a_layer(played):
+    # One layer of each kind: 16 matrices, three convolutions and tables, the rest gathered, and clipping. 24 for each
+    # of 46 weights before.
+    assert played["rounding_launches"] <= 80
+
+
 def test_one_graph_serves_all_batches_of_an_evaluation(played):
     assert played["captured"] == [True, False]
 

@@ -10,10 +10,8 @@ from tmsearch.config import DataConfig, TrainConfig
 from tmsearch.data.corpus import Corpus
 from tmsearch.data.splits import Split
 from tmsearch.formatting import clock_time
-from tmsearch.model import gpu_cost
 from tmsearch.model.context import context_rule
-from tmsearch.model.cost import LABEL_TOKENS
-from tmsearch.model.gpu_cost import Clips, TrialCost
+from tmsearch.model.cost import LABEL_TOKENS, Clips, TrialCost, card_of, trial_cost
 from tmsearch.model_sizes import BASIC_SIZES, dimensions
 
 CONTEXTS = (1.0, 30.0)  # seconds: the least that the knob takes, and the context of every released Whisper
@@ -62,7 +60,7 @@ class TrialPlan:
         seconds = [clip.seconds for clip in self.corpus.clips]
         rule = context_rule(config, CONTEXTS[1], min(CONTEXTS[1], max(seconds)))
         clips = Clips(rule.mean_seconds(seconds), LABEL_TOKENS, len(self.split.validation))
-        return gpu_cost.trial_cost(shape, config, clips, gpu_cost.card_of(self.gpu_gb), EVALUATIONS)
+        return trial_cost(shape, config, clips, card_of(self.gpu_gb), EVALUATIONS)
 
     def saving(self, model: str) -> Mapping[str, Any] | None:
         """The first of SAVINGS with which the model fits; None where none is enough, or nothing is known."""
@@ -120,7 +118,7 @@ def models(config: DataConfig, plan: TrialPlan, gpu_why: str) -> tuple[list[str]
         cost = fitting[largest]
         why += (
             f"; full training of {largest} takes about {cost.memory_bytes / 1e9:.0f} GB and "
-            f"{clock_time(cost.seconds)} a trial, predicted for {gpu_cost.card_of(plan.gpu_gb).name}"
+            f"{clock_time(cost.seconds)} a trial, predicted for {card_of(plan.gpu_gb).name}"
         )
     return [_hub_name(size, config) for size in sizes], why
 

@@ -2,7 +2,7 @@
 
 The weights and modules are transformers' own, adapters among them. What is not: an encoder that takes 30 s or nothing,
 and a decoder that cannot be told where a clip's encoded positions end. Here all positions of a batch stand in one
-row, which passes each linear layer once; only attention is computed by group, a group being clips of equal length.
+row, which passes each linear layer once; attention.py says how clips attend to themselves alone.
 
 Whisper was trained with silence up to 30 s behind every clip, and relies on it: with it cut off, an untuned tiny.en
 loses .23 nats a token. So the silence is encoded, but thinned (context.thinned): one position stands for several, and

@@ -75,7 +75,7 @@ def adamw(whisper: Whisper, config: TrainConfig) -> torch.optim.Optimizer:
         return _eight_bit_adamw(named, config)
     betas = (config.adam_beta1, config.adam_beta2)
     if config.low_memory:
-        is_compiled = devices.has_compiler(next(whisper.model.parameters()).device)
+        is_compiled = config.compile is not False and devices.has_compiler(whisper.model.device)
         return StochasticRoundingAdamW(named, config.learning_rate, betas, config.adam_epsilon, is_compiled)
     # Fused: one pass over each weight; bit-equal from run to run, as the tests hold.
     return torch.optim.AdamW(named, lr=config.learning_rate, betas=betas, eps=config.adam_epsilon, fused=True)

@@ -1,9 +1,9 @@
 """AdamW for bfloat16 weights whose updates are rounded at random, over many weights at once.
 
 Two ways to the same update. Where a compiler for the device is at hand, each large weight takes one kernel, which
-reads weight, gradient and moments once and writes them once: 14 bytes a parameter. Elsewhere, and for small weights
-such as biases, pieces of many weights are gathered into float32 scratch, updated by torch's fused AdamW, rounded and
-scattered: some 15 kernels for millions of parameters, where an update weight by weight takes 24 for each of them.
+reads weight, gradient, moments and noise once and writes them once: 18 bytes a parameter. Elsewhere, and for small
+weights such as biases, pieces of many weights are gathered into float32 scratch, updated by torch's fused AdamW,
+rounded and scattered: some 15 kernels for millions of parameters, where an update weight by weight takes 24 for each.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 from torch.optim.adamw import adamw
 
 _DROPPED_BITS = 16  # low bits of a float32 that a bfloat16 lacks
+_LOW_BITS = (1 << _DROPPED_BITS) - 1
 # Parameters gathered at once: on a GPU so many that its kernels are long (335 MB of scratch), on a CPU so few that
 # the scratch stays in a core's cache.
 _GPU_CHUNK = 2**24
@@ -46,7 +47,9 @@ class NoiseTable:
     offset, which is drawn as well: any two roundings are all but independent, and each is unbiased.
     """
 
-    def __init__(self, longest: int, device: torch.device) -> None:
+    def __init__(self, longest: int, device: torch.device, is_wide: bool) -> None:
+        """`longest`: numbers of a stretch at most; `is_wide`: each has 32 random bits, else 16."""
+        self._is_wide = is_wide
         self._offsets = max(_ALIGNMENT, longest // 4)  # where a stretch may begin
         self._table = torch.empty(longest + self._offsets, dtype=torch.int32, device=device)  # [numbers]
         self._random = random.Random()
@@ -54,12 +57,18 @@ class NoiseTable:
     def renew(self) -> None:
         """Draws the table by torch's global generators, whose states every checkpoint holds."""
         self._random.seed(int(torch.randint(2**62, ())))  # on the CPU: no wait for a device
-        self._table.random_(0, 1 << _DROPPED_BITS)
+        lowest, highest = (-(2**31), 2**31 - 1) if self._is_wide else (0, 1 << _DROPPED_BITS)
+        self._table.random_(lowest, highest)
 
-    def stretch(self, count: int) -> torch.Tensor:
-        """`count` numbers [count] of the table, from an offset drawn at random."""
+    def wide_stretch(self, count: int) -> torch.Tensor:
+        """`count` entries [count] of the table as they are, from an offset drawn at random."""
         start = _ALIGNMENT * self._random.randrange(self._offsets // _ALIGNMENT)
         return self._table[start : start + count]
+
+    def stretch(self, count: int) -> torch.Tensor:
+        """`count` numbers [count] as round_stochastically takes them."""
+        entries = self.wide_stretch(count)
+        return entries.bitwise_and(_LOW_BITS) if self._is_wide else entries
 
 
 @dataclass(frozen=True)
@@ -110,9 +119,9 @@ class StochasticRoundingAdamW(torch.optim.Optimizer):
         device = weights[0].device
         self._chunk = _CPU_CHUNK if device.type == "cpu" else _GPU_CHUNK
         self._longest = min(self._chunk, sum(weight.numel() for weight in weights))
-        self._noise = NoiseTable(self._longest, device)
+        self._noise = NoiseTable(self._longest, device, is_compiled)
         self._buffers: list[torch.Tensor] = []
-        self._kernel: Callable[..., None] | None = torch.compile(update, dynamic=True) if is_compiled else None
+        self._kernel: Callable[..., None] | None = compiled_update() if is_compiled else None
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -151,9 +160,9 @@ class StochasticRoundingAdamW(torch.optim.Optimizer):
         """Updates a large piece by the compiled kernel; whether it did."""
         if self._kernel is None or piece.count < _LARGE:
             return False
-        noises = [self._noise.stretch(piece.count) for _ in range(3)]
+        noise = self._noise.wide_stretch(piece.count)
         try:
-            self._kernel(*piece.tensors, *noises, *factors)
+            self._kernel(*piece.tensors, noise, *factors)
         except torch._dynamo.exc.TorchDynamoException as error:  # before anything was changed
             _log.warning("the optimizer's kernel could not be compiled (%s); going on without", str(error)[:200])
             self._kernel = None
@@ -203,9 +212,7 @@ def update(
     gradient: torch.Tensor,
     mean: torch.Tensor,
     square: torch.Tensor,
-    weight_noise: torch.Tensor,
-    mean_noise: torch.Tensor,
-    square_noise: torch.Tensor,
+    noise: torch.Tensor,
     beta1: torch.Tensor,
     beta2: torch.Tensor,
     epsilon: torch.Tensor,
@@ -220,9 +227,8 @@ def update(
         gradient: See above.
         mean: See above.
         square: See above.
-        weight_noise: int32 [count], as round_stochastically takes it, and so are the other two.
-        mean_noise: See above.
-        square_noise: See above.
+        noise: 32 random bits in each, int32 [count]: 16 for the weight, 16 for the mean, and for the square the
+            exclusive or of both, which tells nothing of either alone.
         beta1: Numbers [] on the CPU from here on, since a Python number that changes would be compiled in anew.
         beta2: See AdamW.
         epsilon: See AdamW.
@@ -234,13 +240,17 @@ def update(
     exact_mean = mean.float() * beta1 + slope * (1 - beta1)
     exact_square = square.float() * beta2 + slope * slope * (1 - beta2)
     exact = weight.float() * kept - rate * exact_mean / (exact_square.sqrt() / root + epsilon)
-    for stored, value, noise in (
-        (weight, exact, weight_noise),
-        (mean, exact_mean, mean_noise),
-        (square, exact_square, square_noise),
-    ):
-        round_stochastically(value, noise)
+    low = noise & _LOW_BITS
+    high = (noise >> _DROPPED_BITS) & _LOW_BITS
+    for stored, value, bits in ((weight, exact, low), (mean, exact_mean, high), (square, exact_square, low ^ high)):
+        round_stochastically(value, bits)
         stored.copy_(value)
+
+
+def compiled_update() -> Callable[..., None]:
+    """`update` as one kernel for pieces of any length."""
+    kernel: Callable[..., None] = torch.compile(update, dynamic=True)
+    return kernel
 
 
 def _factors(group: dict[str, Any], count: int) -> list[torch.Tensor]:

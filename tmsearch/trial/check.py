@@ -51,19 +51,19 @@ def check(workbench: Workbench, job: CheckJob) -> Checked:
 
 
 def _measured_card() -> dict[str, Any] | None:
-    """This machine's GPU as gpu_cost.Card has it, as JSON: products and copies are measured; None without one."""
+    """This machine's GPU as cost.Card has it, as JSON: products and copies are measured; None without one."""
     import torch
 
     if not torch.cuda.is_available():
         return None
-    from tmsearch.model import cost, gpu_cost
+    from tmsearch.model import cost
 
-    products = gpu_cost.SHARE_OF_PRODUCTS * cost.matmul_rate(1, bf16=True)
-    card = gpu_cost.Card(
+    products = cost.SHARE_OF_PRODUCTS * cost.matmul_rate(1, bf16=True)
+    card = cost.Card(
         name=torch.cuda.get_device_name(),
-        gigabytes=torch.cuda.get_device_properties(0).total_memory / gpu_cost.GIGA,
-        products=products / gpu_cost.TERA,
-        memory=cost.copy_rate() / gpu_cost.TERA,
+        gigabytes=torch.cuda.get_device_properties(0).total_memory / cost.GIGA,
+        products=products / cost.TERA,
+        memory=cost.copy_rate() / cost.TERA,
     )
     return dataclasses.asdict(card)
 
@@ -71,7 +71,7 @@ def _measured_card() -> dict[str, Any] | None:
 def _checked_model(corpus: Corpus, split: Split, data: DataConfig, config: TrainConfig) -> dict[str, Any]:
     """What a model is and needs, as JSON; raises InputError where it cannot be trained on all of the clips."""
     from tmsearch.features.dataset import Speech
-    from tmsearch.model import context, cost, gpu_cost, whisper
+    from tmsearch.model import context, cost, whisper
 
     model = whisper.describe(config.model, config.model_revision)
     seconds = [clip.seconds for clip in corpus.clips]
@@ -84,7 +84,7 @@ def _checked_model(corpus: Corpus, split: Split, data: DataConfig, config: Train
     return {
         **dataclasses.asdict(model),
         **dataclasses.asdict(estimate),
-        "checkpoint_bytes": gpu_cost.checkpoint_bytes(model, config),
+        "checkpoint_bytes": cost.checkpoint_bytes(model, config),
         "heard_seconds": heard_seconds,
     }
 

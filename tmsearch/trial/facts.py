@@ -148,7 +148,7 @@ class ModelNeeds:
     memory_bytes: float
     checkpoint_bytes: int
     heard_seconds: float  # of a clip, on average, thinned silence included
-    card: Mapping[str, Any] | None  # the GPU that was measured, as gpu_cost.Card has it
+    card: Mapping[str, Any] | None  # the GPU that was measured, as cost.Card has it
     d_model: int
     encoder_layers: int
     decoder_layers: int

@@ -1,4 +1,4 @@
-"""tmsearch/model/gpu_cost.py against the played GPU: its figures fitted anew, and its predictions beside the plays.
+"""tmsearch/model/cost.py against the played GPU: its figures fitted anew, and its predictions beside the plays.
 
 The figures of a layer are differences of shallow models, so that a fit takes a minute and not an hour.
 """
@@ -12,9 +12,9 @@ from tests.bench.gpu_player import evaluation, training, workload
 from tests.bench.gpu_player.rates import Rates
 from tests.bench.gpu_player.shapes import SHAPES, Shapes
 from tmsearch.config import TrainConfig
-from tmsearch.model import cost, gpu_cost
+from tmsearch.model import cost
 from tmsearch.model.context import POSITIONS_PER_SECOND
-from tmsearch.model.gpu_cost import Card, Clips
+from tmsearch.model.cost import Card, Clips
 from tmsearch.model_sizes import Dimensions
 
 SECONDS = "mix"
@@ -64,7 +64,7 @@ def card(rates: Rates) -> Card:
 
 
 def fitted(rates: Rates) -> dict[str, float]:
-    """The figures of gpu_cost's layers, as the played GPU has them now."""
+    """The figures of cost's layers, as the played GPU has them now."""
     base = dataclasses.replace(SHAPES["large-v3"], encoder_layers=2, decoder_layers=2)
     deeper = {
         "encoder": dataclasses.replace(base, encoder_layers=4),
@@ -82,13 +82,13 @@ def fitted(rates: Rates) -> dict[str, float]:
         bytes_a_layer[stack] = (deep.peak_bytes - played.peak_bytes) / 2 - states * parameters
         flop = (deep.total.flop - played.total.flop) / 2
         seconds = (deep.total.seconds - played.total.seconds) / 2
-        moved = (gpu_cost.ADAMW_MOVED + 2 * gpu_cost.CASTS_MOVED) * parameters
+        moved = (cost.ADAMW_MOVED + 2 * cost.CASTS_MOVED) * parameters
         seconds_a_layer[stack] = seconds - flop / (rates.products * TERA) - moved / (rates.memory * TERA)
     heard = clips(BATCH)
     positions = BATCH * heard.context_seconds * POSITIONS_PER_SECOND * base.d_model
     tokens = BATCH * heard.label_tokens * base.d_model
-    cross = gpu_cost.CROSS_KEPT * positions / 2
-    crossing = gpu_cost.CROSS_MOVED * positions / (rates.memory * TERA)
+    cross = cost.CROSS_KEPT * positions / 2
+    crossing = cost.CROSS_MOVED * positions / (rates.memory * TERA)
     evaluated = evaluation.evaluation(base, TrainConfig(), rates, SECONDS, 32, rows=0).batches[0]
     decoded = evaluation.evaluation(deeper["decoder"], TrainConfig(), rates, SECONDS, 32, rows=0).batches[0]
     return {
@@ -103,16 +103,22 @@ def fitted(rates: Rates) -> dict[str, float]:
     }
 
 
+def predicted(shapes: Shapes, config: TrainConfig, rates: Rates) -> tuple[float, float]:
+    """Peak bytes and seconds of the second step that is played, as the model of cost has them."""
+    micro_batch = config.micro_batch_size or config.batch_size
+    size = dimensions(shapes)
+    heard = clips(config.batch_size)
+    memory = cost.memory_bytes(size, config, heard, micro_batch)
+    return memory, cost.step_seconds(size, config, heard, card(rates), micro_batch)
+
+
 def comparison(setting: Setting, rates: Rates) -> str:
     """One setting, played and predicted."""
     shapes = SHAPES[setting.shapes]
     config = TrainConfig(batch_size=BATCH, **setting.knobs)  # type: ignore[arg-type]
     micro_batch = config.micro_batch_size or BATCH
     played = training.step(shapes, config, rates, SECONDS, micro_batch, rows=0)
-    heard = clips(BATCH)
-    size = dimensions(shapes)
-    memory = gpu_cost.memory_bytes(size, config, heard, micro_batch)
-    seconds = gpu_cost.step_seconds(size, config, heard, card(rates), micro_batch)
+    memory, seconds = predicted(shapes, config, rates)
     return (
         f"{setting.name:42} memory {played.peak_bytes / 1e9:5.1f} GB, predicted {memory / 1e9:5.1f} "
         f"({memory / played.peak_bytes - 1:+.0%}); a step {1e3 * played.total.seconds:5.0f} ms, predicted "

@@ -16,8 +16,10 @@ from torch.nn import functional
 from torch.utils import _foreach_utils
 
 from tests.bench.gpu_player import kernels
+from tmsearch import devices
 from tmsearch.model import attention as project_attention
 from tmsearch.model.attention import Packed
+from tmsearch.training import stochastic_rounding
 
 aten = torch.ops.aten
 DEVICE = torch.device("cuda")
@@ -25,6 +27,29 @@ MASK_ALIGNMENT = 8  # elements; a mask of other strides is padded by a kernel of
 FLASH_HEAD_DIM = 256  # the widest head that flash attention takes
 
 chosen: Counter[str] = Counter()  # attention kernels by name
+
+
+@torch.library.custom_op("played::rounding_adamw", mutates_args=("weight", "mean", "square"))
+def _rounding_adamw(
+    weight: torch.Tensor,
+    gradient: torch.Tensor,
+    mean: torch.Tensor,
+    square: torch.Tensor,
+    noise: torch.Tensor,
+    beta1: torch.Tensor,
+    beta2: torch.Tensor,
+    epsilon: torch.Tensor,
+    kept: torch.Tensor,
+    rate: torch.Tensor,
+    root: torch.Tensor,
+) -> None:
+    """tmsearch.training.stochastic_rounding.update as the one kernel that a compiler makes of it."""
+    raise NotImplementedError("played, never run")
+
+
+@_rounding_adamw.register_fake
+def _(*arguments: torch.Tensor) -> None:
+    return None
 
 
 def install() -> None:
@@ -42,6 +67,8 @@ def install() -> None:
     cuda.manual_seed_all = lambda *arguments: None
     cuda.amp.common.amp_definitely_not_available = lambda: False
     functional.scaled_dot_product_attention = attention
+    devices.has_compiler = lambda device: device.type == "cuda"
+    stochastic_rounding.compiled_update = lambda: torch.ops.played.rounding_adamw
     project_attention.varlen = varlen
     # Lists of fake tensors go through the grouped kernels, as lists of CUDA tensors do.
     _foreach_utils._foreach_supported_types.append(FakeTensor)

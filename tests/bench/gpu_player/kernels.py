@@ -68,6 +68,9 @@ class Cost:
 
 def cost(operator: Operator, rates: Rates) -> Cost:
     """What `operator` takes on a GPU of `rates`."""
+    if operator.name == "rounding_adamw":  # compiled: all is read, weight and moments are written
+        weight, _, mean, square = operator.args[:4]
+        return _cost(rates, 1, touched(*operator.inputs[:5], weight, mean, square))
     if operator.name in PRODUCTS:
         return _product(operator, rates)
     if "varlen_attn" in operator.name:

@@ -13,7 +13,7 @@ from tests.bench.gpu_player.rates import Rates
 from tests.bench.gpu_player.shapes import Shapes
 from tests.bench.gpu_player.training import StepPlayed
 from tmsearch.config import TrainConfig
-from tmsearch.model import gpu_cost
+from tmsearch.model import cost
 
 CARDS = (24, 40, 80)  # GB that the memory probe is played on
 HOST_GROUPS = (1, 12)  # a batch of one length, and of many as a mix has them
@@ -108,7 +108,7 @@ def play_all(said: argparse.Namespace, shapes: Shapes, config: TrainConfig, devi
 
 def play_costs(said: argparse.Namespace, shapes: Shapes, config: TrainConfig, device: Rates) -> None:
     for name, value in costs.fitted(device).items():
-        print(f"{name} = {value:.4g}  # gpu_cost.py has {getattr(gpu_cost, name):.4g}", flush=True)
+        print(f"{name} = {value:.4g}  # cost.py has {getattr(cost, name):.4g}", flush=True)
 
 
 def play_spaces(said: argparse.Namespace, shapes: Shapes, config: TrainConfig, device: Rates) -> None:

@@ -12,7 +12,7 @@ from tests.support import toy_whisper
 from tmsearch.cli.commands import run as run_command
 from tmsearch.cli.parser import parse
 from tmsearch.cli.services import knobs, plan
-from tmsearch.model import cost, gpu_cost
+from tmsearch.model import cost
 from tmsearch.model import whisper as model
 from tmsearch.trial.facts import DataFacts
 
@@ -24,7 +24,7 @@ train: {model: MODEL, batch_size: 4}
 search: {learning_rate: {low: 1e-5, high: 1e-2, log: true}}
 """
 FACTS = DataFacts("f", 200, 550.0, ("a",), ("b",), ("c",))
-CARD = gpu_cost.Card("a measured GPU", 48.0, 300.0, 2.0)
+CARD = cost.Card("a measured GPU", 48.0, 300.0, 2.0)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def printed(tmp_path, capsys, info, card=None, **machine):
     needs = {
         **dataclasses.asdict(info),
         **dataclasses.asdict(cost.estimate(info, config)),
-        "checkpoint_bytes": gpu_cost.checkpoint_bytes(info, config),
+        "checkpoint_bytes": cost.checkpoint_bytes(info, config),
         "heard_seconds": 1.5,
         "card": None if card is None else dataclasses.asdict(card),
     }

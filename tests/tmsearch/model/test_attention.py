@@ -6,8 +6,8 @@ from tests.support.varlen import clip_by_clip, clip_by_clip_into
 from tmsearch.model import attention, forward, trainable
 from tmsearch.model import whisper as model
 from tmsearch.model.attention import SharedStates
-from tmsearch.model.token_table import TokenTable
 from tmsearch.training.step import Stepper
+from tmsearch.training.token_table import TokenTable
 
 CPU = torch.device("cpu")
 
@@ -156,7 +156,7 @@ def test_one_graph_serves_all_layers_of_a_kind_and_batches_of_all_lengths(folder
     layers = forward.compiled_layers()
     forward.compiled_layers.cache_clear()
     with torch.no_grad():
-        for clips, tokens in (((2, 60), (1, 100)), 7), (((1, 80), (3, 120), (2, 140)), 5), (((4, 90),), 9):
+        for clips, tokens in (((2, 60), (3, 100)), 7), (((1, 80), (3, 120), (2, 140)), 5), (((4, 90),), 9):
             mels = [torch.rand(count, 80, frames) for count, frames in clips]
             ids = torch.zeros(sum(count for count, _ in clips), tokens, dtype=torch.long)
             encoded = forward.encode(net, mels, True, layers)

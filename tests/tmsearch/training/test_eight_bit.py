@@ -77,8 +77,9 @@ def test_its_moments_take_a_quarter_and_are_resumed_to_the_bit(prepared):
 def test_moments_of_another_shape_are_refused(prepared):
     _, weights, _, again = prepared
     codes = {"exp_avg.codes/model.decoder.layers.0.fc1.weight": torch.zeros(2, dtype=torch.uint8)}
+    stepper = again()
     with pytest.raises(ValueError, match=r"exp_avg\.codes has shape \[2\], its place"):
-        optimizer.set_moments(again(), weights, codes)
+        optimizer.set_moments(stepper, weights, codes)
 
 
 def test_rates_reach_each_group(prepared):

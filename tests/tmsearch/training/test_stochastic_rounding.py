@@ -9,7 +9,7 @@ from tmsearch.training.stochastic_rounding import NoiseTable, StochasticRounding
 
 def rounded(value, count):
     """`count` roundings of one number, bfloat16 [count]."""
-    noise = NoiseTable(count, torch.device("cpu"))
+    noise = NoiseTable(count, torch.device("cpu"), is_wide=False)
     noise.renew()
     exact = torch.full((count,), float(value))
     round_stochastically(exact, noise.stretch(count))
@@ -71,7 +71,8 @@ def test_weights_gathered_in_chunks_are_updated_as_each_by_itself(monkeypatch, c
 
 
 def test_the_kernel_to_be_compiled_does_what_gathering_does(monkeypatch):
-    monkeypatch.setattr(NoiseTable, "stretch", lambda table, count: torch.full((count,), 12345, dtype=torch.int32))
+    for name in ("wide_stretch", "stretch"):
+        monkeypatch.setattr(NoiseTable, name, lambda table, count: torch.zeros(count, dtype=torch.int32))
     gathered = updated(SHAPES, steps=3)
     calls = []
 
@@ -82,9 +83,9 @@ def test_the_kernel_to_be_compiled_does_what_gathering_does(monkeypatch):
     monkeypatch.setattr(torch, "compile", uncompiled)
     monkeypatch.setattr(stochastic_rounding, "_LARGE", 50)  # the smaller ones are gathered all the same
     for one_by_one, together in zip(updated(SHAPES, steps=3, is_compiled=True), gathered, strict=True):
-        # Sums are rounded in another order, in float32.
-        assert torch.allclose(one_by_one.float(), together.float(), rtol=2**-7, atol=1e-6)
-        assert (one_by_one != together).float().mean() < 0.02
+        # Without noise all is cut off, so that an ulp of float32 may be one of bfloat16: seldom, and never more.
+        assert torch.allclose(one_by_one.float(), together.float(), rtol=2**-7, atol=2**-9)
+        assert (one_by_one != together).float().mean() < 0.1
     assert calls == [{"dynamic": True}]
 
 
@@ -108,9 +109,9 @@ def test_a_kernel_that_cannot_be_compiled_is_done_without(monkeypatch, caplog):
 def test_the_kernel_to_be_compiled_is_pointwise_from_end_to_end():
     """A compiler makes one kernel of pointwise operations on tensors of one shape: it reads and writes each once."""
     piece = [torch.zeros(8, dtype=torch.bfloat16) for _ in range(4)]
-    noises = [torch.zeros(8, dtype=torch.int32) for _ in range(3)]
+    noise = torch.zeros(8, dtype=torch.int32)
     numbers = [torch.tensor(0.5) for _ in range(6)]
-    graph = make_fx(stochastic_rounding.update)(*piece, *noises, *numbers).graph
+    graph = make_fx(stochastic_rounding.update)(*piece, noise, *numbers).graph
     operations = [node.target for node in graph.nodes if node.op == "call_function"]
     assert len(operations) > 20
     aten = torch.ops.aten
@@ -183,7 +184,7 @@ def test_a_gradient_that_is_laid_out_otherwise_changes_the_same_numbers():
 
 
 def test_stretches_of_the_table_begin_at_many_offsets():
-    noise = NoiseTable(2**14, torch.device("cpu"))
+    noise = NoiseTable(2**14, torch.device("cpu"), is_wide=False)
     torch.manual_seed(0)
     noise.renew()
     starts = {noise.stretch(2**14).storage_offset() for _ in range(200)}
@@ -191,13 +192,15 @@ def test_stretches_of_the_table_begin_at_many_offsets():
     assert {start % 16 for start in starts} == {0}
 
 
-def test_updates_are_unbiased_over_many_weights():
+@pytest.mark.parametrize("is_compiled", [False, True], ids=["gathered", "kernel"])
+def test_updates_are_unbiased_over_many_weights(monkeypatch, is_compiled):
     """Each weight has its rounding error, and their mean has none: for the weight and for both moments."""
+    monkeypatch.setattr(stochastic_rounding, "compiled_update", lambda: stochastic_rounding.update)
     count = 200_000
     weight = torch.nn.Parameter(torch.ones(count, dtype=torch.bfloat16))
     weight.grad = torch.full((count,), 0.3, dtype=torch.bfloat16)
     torch.manual_seed(0)
-    stepper = StochasticRoundingAdamW([{"params": [weight]}], 1e-3, (0.9, 0.999), 1e-8)
+    stepper = StochasticRoundingAdamW([{"params": [weight]}], 1e-3, (0.9, 0.999), 1e-8, is_compiled)
     stepper.step()
     slope = float(weight.grad[0])
     state = stepper.state[weight]
@@ -208,6 +211,11 @@ def test_updates_are_unbiased_over_many_weights():
         spacing = neighbours[1] - neighbours[0]
         mean = float(values.detach().double().mean())
         assert mean == pytest.approx(expected, abs=0.01 * spacing)  # nine standard errors
+    errors = [(state[name].double() - state[name].double().mean()).sign() for name in ("exp_avg", "exp_avg_sq")]
+    errors.append((weight.detach().double() - weight.detach().double().mean()).sign())
+    for first, second in ((0, 1), (0, 2), (1, 2)):  # one rounding tells nothing of another of the same weight
+        together = torch.corrcoef(torch.stack([errors[first], errors[second]]))[0, 1]
+        assert abs(float(together)) < 0.02
 
 
 def test_rounding_goes_to_a_neighbour_and_is_right_on_average():

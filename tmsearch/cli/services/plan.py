@@ -17,9 +17,7 @@ from tmsearch.cli.view.format import short_value
 from tmsearch.config import DataConfig, TrainConfig
 from tmsearch.formatting import clock_time
 from tmsearch.languages import UNSPACED
-from tmsearch.model import gpu_cost
-from tmsearch.model.cost import LABEL_TOKENS
-from tmsearch.model.gpu_cost import Card, Clips, TrialCost
+from tmsearch.model.cost import LABEL_TOKENS, Card, Clips, TrialCost, card_of, trial_cost
 from tmsearch.trial.facts import DataFacts, ModelNeeds
 
 
@@ -176,7 +174,7 @@ def dollars(seconds: float, price: float) -> str:
 def _card(needs: Mapping[str, ModelNeeds], gpu_gb: float | None) -> Card | None:
     """The GPU that is planned for: one with this memory, else the one that was measured; None: a CPU."""
     if gpu_gb:
-        return gpu_cost.card_of(gpu_gb)
+        return card_of(gpu_gb)
     measured = next((model.card for model in needs.values()), None)
     return None if measured is None or gpu_gb == 0 else Card(**measured)
 
@@ -213,7 +211,7 @@ def _gpu_estimates(
     for name, model in needs.items():
         config = TrainConfig(**{**space.train, "model": name, "max_steps": space.budget.max_steps})
         clips = Clips(model.heard_seconds, LABEL_TOKENS, len(data.validation))
-        cost = gpu_cost.trial_cost(model, config, clips, card, len(space.budget.rungs))
+        cost = trial_cost(model, config, clips, card, len(space.budget.rungs))
         costs.append(cost)
         lines.append(
             f"model {short_value(name)}: {model.parameters / 1e6:.1f} M parameters; {trial_text(cost, config)}"

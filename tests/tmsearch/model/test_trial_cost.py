@@ -9,9 +9,9 @@ from tests.bench import gpu_table
 from tests.support import toy_whisper
 from tmsearch.cli.services.knobs import load_space
 from tmsearch.config import TrainConfig
-from tmsearch.model import gpu_cost
+from tmsearch.model import cost
 from tmsearch.model import whisper as model
-from tmsearch.model.gpu_cost import Clips
+from tmsearch.model.cost import Clips
 from tmsearch.model_sizes import DIMENSIONS, Dimensions, dimensions
 
 ROOT = Path(__file__).parents[3]
@@ -20,7 +20,7 @@ CLIPS = Clips(context_seconds=6.7, label_tokens=40, validation=124)
 
 
 def memory(micro_batch=16, shape=LARGE, **knobs):
-    return gpu_cost.memory_bytes(shape, TrainConfig(batch_size=16, **knobs), CLIPS, micro_batch) / 1e9
+    return cost.memory_bytes(shape, TrainConfig(batch_size=16, **knobs), CLIPS, micro_batch) / 1e9
 
 
 def test_weights_gradients_and_moments_are_the_floor_of_memory():
@@ -42,9 +42,9 @@ def test_each_saving_saves():
 
 def test_the_micro_batch_is_halved_until_it_fits_the_card():
     config = TrainConfig(batch_size=16, max_steps=800)
-    on_80 = gpu_cost.trial_cost(LARGE, config, CLIPS, gpu_cost.card_of(80), 4)
-    on_36 = gpu_cost.trial_cost(LARGE, config, CLIPS, gpu_cost.card_of(36), 4)
-    on_24 = gpu_cost.trial_cost(LARGE, config, CLIPS, gpu_cost.card_of(24), 4)
+    on_80 = cost.trial_cost(LARGE, config, CLIPS, cost.card_of(80), 4)
+    on_36 = cost.trial_cost(LARGE, config, CLIPS, cost.card_of(36), 4)
+    on_24 = cost.trial_cost(LARGE, config, CLIPS, cost.card_of(24), 4)
     assert (on_80.micro_batch, on_80.fits) == (16, True)
     assert on_36.fits
     assert 1 <= on_36.micro_batch < 16
@@ -55,7 +55,7 @@ def test_the_micro_batch_is_halved_until_it_fits_the_card():
 
 def test_checkpoints_hold_what_is_trained_in_its_format():
     def gigabytes(**knobs):
-        return gpu_cost.checkpoint_bytes(LARGE, TrainConfig(**knobs)) / LARGE.parameters
+        return cost.checkpoint_bytes(LARGE, TrainConfig(**knobs)) / LARGE.parameters
 
     assert gigabytes() == 12
     assert gigabytes(exact_checkpoints=False) == 8
@@ -65,18 +65,18 @@ def test_checkpoints_hold_what_is_trained_in_its_format():
 
 
 def test_gradient_checkpointing_makes_the_forward_pass_twice():
-    card = gpu_cost.card_of(80)
-    plain = gpu_cost.step_seconds(LARGE, TrainConfig(), CLIPS, card, 16)
-    again = gpu_cost.step_seconds(LARGE, TrainConfig(gradient_checkpointing=True), CLIPS, card, 16)
+    card = cost.card_of(80)
+    plain = cost.step_seconds(LARGE, TrainConfig(), CLIPS, card, 16)
+    again = cost.step_seconds(LARGE, TrainConfig(gradient_checkpointing=True), CLIPS, card, 16)
     assert 1.15 * plain < again < 1.4 * plain
 
 
 def test_cards_are_named_by_their_memory():
-    names = [gpu_cost.card_of(size).name for size in (8, 16, 23.6, 40, 80, 141, 1000)]
+    names = [cost.card_of(size).name for size in (8, 16, 23.6, 40, 80, 141, 1000)]
     assert names == [
         "an RTX 4080", "an RTX 4080", "an RTX 4090", "an A100 of 40 GB", "an H100", "an H200", "an H200"
     ]  # fmt: skip
-    assert gpu_cost.card_of(23.6).gigabytes == 23.6
+    assert cost.card_of(23.6).gigabytes == 23.6
 
 
 @pytest.mark.parametrize(
@@ -99,9 +99,9 @@ def test_dimensions_give_what_a_checkpoint_of_them_says(tmp_path):
     info = model.describe(str(folder))
     shape = Dimensions(info.parameters, 32, 2, 2, 80, info.vocab_size)
     config = TrainConfig(batch_size=4)
-    assert gpu_cost.memory_bytes(shape, config, CLIPS, 4) == gpu_cost.memory_bytes(info, config, CLIPS, 4)
-    card = gpu_cost.card_of(24)
-    assert gpu_cost.trial_cost(shape, config, CLIPS, card, 2) == gpu_cost.trial_cost(info, config, CLIPS, card, 2)
+    assert cost.memory_bytes(shape, config, CLIPS, 4) == cost.memory_bytes(info, config, CLIPS, 4)
+    card = cost.card_of(24)
+    assert cost.trial_cost(shape, config, CLIPS, card, 2) == cost.trial_cost(info, config, CLIPS, card, 2)
 
 
 def test_the_readmes_table_is_what_the_model_of_cost_says():
