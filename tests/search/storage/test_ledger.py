@@ -136,6 +136,8 @@ def test_metrics_from_the_ledger_are_what_was_committed():
         {"errors": [1.5]},
         {"note": '"errors": [1, 2]', "errors": [4]},
         {"nested": {"errors": [7]}},
+        {"nested": {"errors": [7]}, "errors": [8, 9]},
+        {"errors": ["a]", None]},
         {},
     ]
     for metrics in committed:

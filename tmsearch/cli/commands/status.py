@@ -43,7 +43,7 @@ def status(arguments: argparse.Namespace) -> int:
         return watch(ledger, arguments.watch)
     summary = study.summarize(ledger)
     if arguments.json:
-        facts = StudyFacts.from_json(summary.facts)
+        known = intervals.last_intervals(StudyFacts.from_json(summary.facts), summary.history)
         return print_json(
             {
                 "study": summary.record.name,
@@ -51,7 +51,7 @@ def status(arguments: argparse.Namespace) -> int:
                 "stopped": summary.record.stop_reason,
                 "code": code_versions(summary.history),
                 "workers": [dataclasses.asdict(worker) for worker in summary.workers],
-                "configurations": [configuration_json(trial, facts) for trial in summary.history],
+                "configurations": [configuration_json(trial, known.get(trial.number)) for trial in summary.history],
             }
         )
     terminal.print_lines(page_lines(summary, terminal.width()))
