@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import optuna
+import sqlalchemy as sa
+from optuna.storages import RDBStorage
 
 SEPARATOR = "\n\n---\n\n"  # between what a person wrote and the program's note
 # The study attribute that tells that the study's note was written: who deletes it does not want it again.
@@ -16,6 +19,9 @@ METRIC_NAMES = "study:metric_names"
 # The last line of a note that may be written anew: how long the note above it is, and its basis. A link's definition
 # in Markdown, which is not shown.
 _BASIS = re.compile(r"\n\[//\]: # \(tmsearch: (\d+) (.*)\)\n")
+_ATTRIBUTES = sa.text(
+    "SELECT key, value_json FROM study_system_attributes WHERE study_id = :study AND substr(key, 1, :length) = :prefix"
+)
 _PIECE = re.compile(r"dashboard:(\d+):note_str:(\d+)")
 
 
@@ -58,23 +64,65 @@ def replace_note(trial: optuna.Trial, note: str, basis: str) -> None:
     """Put a note in the place of the one that `with_basis` made; a person's words around it stay."""
     from optuna_dashboard import get_note, save_note
 
-    text = get_note(trial)
+    owner = _owner(trial)
+    text = get_note(owner)
     matches = list(_BASIS.finditer(text))
     if not matches:
         return
     line = matches[-1]
     start = max(0, line.start() - int(line[1]))
-    save_note(trial, text[:start] + with_basis(note, basis) + text[line.end() :])
+    save_note(owner, text[:start] + with_basis(note, basis) + text[line.end() :])
 
 
-def write_note(owner: optuna.Study | optuna.Trial, note: str) -> None:
+def write_note(noted: optuna.Study | optuna.Trial, note: str) -> None:
     """Write a note below what a person wrote; an earlier writing of it, whole or cut short, is replaced."""
     from optuna_dashboard import get_note, save_note
 
+    owner = _owner(noted)
     current = get_note(owner)
     wanted = _with_note(current, note)
     if wanted != current:
         save_note(owner, wanted)
+
+
+def _owner(noted: optuna.Study | optuna.Trial) -> optuna.Study | optuna.Trial:
+    """What optuna-dashboard reads and writes the note of; for a trial it reads that trial's attributes alone.
+
+    It keeps the notes of all trials among the study's attributes, and reads all of them three times a note: that grew
+    with the square of the trials.
+    """
+    if isinstance(noted, optuna.Study):
+        return noted
+    return cast(optuna.Trial, _NotedTrial(noted))
+
+
+class _NotedTrial:
+    """A trial with a storage that knows of no note but the trial's."""
+
+    def __init__(self, trial: optuna.Trial) -> None:
+        self.study = trial.study
+        self.storage = _NoteStorage(trial)
+        self._trial_id = trial._trial_id
+
+
+class _NoteStorage:
+    """The part of Optuna's storage that optuna-dashboard's notes use."""
+
+    def __init__(self, trial: optuna.Trial) -> None:
+        self._storage = trial.study._storage
+        self._prefix = f"dashboard:{trial._trial_id}:"
+
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+        backend = getattr(self._storage, "_backend", self._storage)
+        if not isinstance(backend, RDBStorage):
+            return self._storage.get_study_system_attrs(study_id)
+        values = {"study": study_id, "prefix": self._prefix, "length": len(self._prefix)}
+        with backend.engine.connect().execution_options(tmsearch_reads=True) as connection:
+            rows = connection.execute(_ATTRIBUTES, values).all()
+        return {row.key: json.loads(row.value_json) for row in rows}
+
+    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
+        self._storage.set_study_system_attr(study_id, key, value)
 
 
 def _with_note(text: str, note: str) -> str:

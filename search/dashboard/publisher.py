@@ -58,6 +58,7 @@ class Publisher:
         self._annotator = annotator
         self._process = ProcessId.current()
         self._is_delay_reported = False
+        self._artifacts: ArtifactFolder | None = None  # of one round of publishing
         self._created: int | None = None  # Optuna's id of the trial that was made last
 
     def report_delay(self, error: OSError) -> None:
@@ -95,6 +96,7 @@ class Publisher:
         finally:
             if self._annotator is not None:
                 self._annotator.close()
+            self._artifacts = None
             self._lease(0.0)
             self._ledger.storage.close_optuna()
         return True
@@ -320,7 +322,9 @@ class Publisher:
         """Write note and artifacts before the trial is finished: after that it takes none."""
         annotation = self._try_to_make(f"trial {configuration.number}", lambda: annotator.annotate(configuration))
         if annotation is not None:
-            ArtifactFolder(self._ledger.storage, self._ledger.record()).upload(trial_id, annotation.attachments)
+            if self._artifacts is None:
+                self._artifacts = ArtifactFolder(self._ledger.storage, self._ledger.record())
+            self._artifacts.upload(trial_id, annotation.attachments)
             note = annotation.note
             if isinstance(annotator, UpdatingAnnotator):
                 note = with_basis(note, annotator.basis(configuration))

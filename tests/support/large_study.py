@@ -27,6 +27,7 @@ from search.storage.ledger import Ledger
 from tests.support.audio_files import RecordedClip, voice, write_recordings
 from tests.support.study_builder import WORDS, data_fact
 from tmsearch.cli.services.knobs import load_space
+from tmsearch.config import DataConfig
 from tmsearch.data import corpus
 from tmsearch.evaluation.scores import ClipScore, write_scores
 
@@ -68,7 +69,7 @@ def large_study(folder: Path, plan: LargePlan) -> Ledger:
     space_file = folder / "space.yaml"
     space_file.write_text(text.replace("VALIDATION", str(plan.clips)).replace("RUNGS", str(list(RUNGS))), "utf-8")
     space = load_space(str(space_file), [], None)
-    fingerprint = corpus.load(corpus.DataConfig(**space.data)).fingerprint if plan.recordings else "none"
+    fingerprint = corpus.load(DataConfig(**space.data)).fingerprint if plan.recordings else "none"
     validation = list(texts)[: plan.clips]
     split = {"train": list(texts)[plan.clips :], "validation": validation, "test": []}
     facts: dict[str, Any] = {

@@ -22,11 +22,11 @@ ALPHA = 1 - CONFIDENCE
 # No error in n words: the exact upper limit is 1 - 0.025^(1/n), about 3.69 / n (Clopper and Pearson 1934). A bootstrap
 # of nothing but zeros would be sure of zero.
 _NO_ERRORS = 3.69
-_ROWS_AT_ONCE = 500  # of resamples, while they are drawn
+_ROWS_AT_ONCE = 500  # resamples of which there are floating-point copies
 _INTERVALS_AT_ONCE = 50  # 4 MB each array of them
 _EXACT = 2.0**24  # whole numbers below it are exact in float32
 Floats = NDArray[np.float64]
-_Counts = NDArray[np.float32]
+_Counts = NDArray[np.uint16] | NDArray[np.uint32]
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def _weights(clips: int, resamples: int = RESAMPLES) -> _Counts:
     """How often each resample draws each clip [resamples, clips]; the same for every recipe, which pairs them."""
     rng = np.random.default_rng(clips)
     shares = np.full(clips, 1 / clips)
-    counts = np.empty((resamples, clips), np.float32)
+    counts = np.empty((resamples, clips), np.uint16 if clips < 2**16 else np.uint32)
     for start in range(0, resamples, _ROWS_AT_ONCE):  # numpy draws 8 bytes a count
         rows = counts[start : start + _ROWS_AT_ONCE]
         rows[:] = rng.multinomial(clips, shares, size=len(rows))
@@ -91,7 +91,12 @@ def _resampled(counts: Floats) -> Floats:
     weights = _weights(clips)
     # Half the memory to go through; a sum of whole numbers below 2 ** 24 is exact in either.
     is_exact = clips * float(np.abs(counts).max(initial=0.0)) < _EXACT
-    sums: Floats = (counts.astype(np.float32 if is_exact else np.float64) @ weights.T).astype(np.float64)
+    dtype = np.float32 if is_exact else np.float64
+    factors = counts.astype(dtype).T  # [clips, rows]
+    sums = np.empty((len(counts), len(weights)))
+    for start in range(0, len(weights), _ROWS_AT_ONCE):
+        resamples = slice(start, start + _ROWS_AT_ONCE)
+        sums[:, resamples] = (weights[resamples].astype(dtype) @ factors).T
     return sums
 
 
@@ -238,9 +243,8 @@ def wilcoxon(first: ErrorCounts, second: ErrorCounts) -> float:
 
 def _resampled_rates(counts: ErrorCounts) -> Floats:
     """Each training's rate on each resample [resamples, trainings]."""
-    weights = _weights(counts.errors.shape[1])
-    words = weights @ counts.words.T
-    rates: Floats = weights @ counts.errors.T / np.where(words, words, np.inf)
+    words = _resampled(counts.words).T
+    rates: Floats = _resampled(counts.errors).T / np.where(words, words, np.inf)
     return rates
 
 

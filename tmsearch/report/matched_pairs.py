@@ -85,7 +85,9 @@ def match_pairs(
     differences = np.array([np.subtract(first.errors, second.errors) for first, second in couples], float)
     clip_words = np.asarray(words, float)  # [clips]
     resampled, low, high = _bootstrap(differences, clip_words)
-    bounds = np.quantile(resampled, [0.025, 0.975], axis=0)  # [2, pairs]
+    bounds = np.array(
+        [np.quantile(rates, [0.025, 0.975]) for rates in resampled.T]
+    ).T  # [2, pairs], one by one: no copy
     pairs = []
     for (first, second), errors, pair_low, pair_high in zip(couples, differences, *bounds, strict=True):
         rate = float(errors.sum() / clip_words.sum())

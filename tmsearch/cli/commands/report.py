@@ -38,7 +38,7 @@ def report(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def write_page(output: str, make_page: Callable[[], str], option: str = "-o") -> None:
+def write_page(output: str, make_page: Callable[[], bytes], option: str = "-o") -> None:
     """Write the page that `make_page` returns and print its size.
 
     Args:
@@ -53,9 +53,9 @@ def write_page(output: str, make_page: Callable[[], str], option: str = "-o") ->
 
     file = Path(output)
     _check_file(file, option)
-    text = make_page()
-    write_output(file, text, option)
-    print(f"{visible(output)}: {file_size(len(text.encode()))}; open it in any browser")
+    content = make_page()
+    write_output(file, content, option)
+    print(f"{visible(output)}: {file_size(len(content))}; open it in any browser")
 
 
 def _check_file(file: Path, option: str) -> None:
@@ -75,8 +75,8 @@ def _check_file(file: Path, option: str) -> None:
             raise UserError(f"{option} {shown}: exists and is not a page of tmsearch; name another file, or remove it")
 
 
-def page(storage: Storage, name: str) -> str:
-    """A study's page as HTML, of what the database and the study's folder hold now; raises UserError."""
+def page(storage: Storage, name: str) -> bytes:
+    """A study's page as HTML in UTF-8, of what the database and the study's folder hold now; raises UserError."""
     from tmsearch.cli.services.report_data import collect_report
     from tmsearch.data_quality import health
     from tmsearch.report.page import study_page

@@ -63,10 +63,7 @@ def list_studies(arguments: argparse.Namespace) -> int:
         print(f"no study in {storage.display_name}")
     width = min(WIDEST_NAME, max((len(summary.record.name) for summary in summaries), default=0))
     for summary in summaries:
-        trials = imported.without_imported(summary.history)
-        judged = sum(bool(trial.rungs) for trial in trials)  # those with a result
-        total = max(summary.record.trials, len(trials))
-        progress = f"  {judged:>3} of {total:>3}  best {summary.record.measure} {_best_wer(summary)}"
+        progress = f"  {summary.judged:>3} of {summary.total:>3}  best {summary.record.measure} {_best_wer(summary)}"
         line = [(summary.record.name.ljust(width), "bold"), (progress, "")]
         running = summary.counts.get("running")
         if running:

@@ -117,7 +117,7 @@ def _state(summary: Summary) -> str:
     counts = ", ".join(f"{count} {state}" for state, count in summary.counts.items())
     trials = imported.without_imported(summary.history)
     ended = sum(trial.ended for trial in trials)
-    total = max(summary.record.trials, len(trials))
+    total = summary.total
     if not summary.history:
         return f"Nothing has started yet; {total} configurations are planned."
     if ended < total:
