@@ -9,7 +9,9 @@ from typing import Any, cast
 
 import optuna
 import sqlalchemy as sa
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage, RDBStorage
+
+from search.errors import first_line
 
 SEPARATOR = "\n\n---\n\n"  # between what a person wrote and the program's note
 # The study attribute that tells that the study's note was written: who deletes it does not want it again.
@@ -27,13 +29,13 @@ _PIECE = re.compile(r"dashboard:(\d+):note_str:(\d+)")
 
 def set_value_name(study: optuna.Study, name: str) -> None:
     """Set what the value of a trial is called in the dashboard."""
-    if study._storage.get_study_system_attrs(study._study_id).get(METRIC_NAMES) != [name]:
+    if _attributes(study._storage, study._study_id, METRIC_NAMES).get(METRIC_NAMES) != [name]:
         study._storage.set_study_system_attr(study._study_id, METRIC_NAMES, [name])
 
 
 def write_study_note(study: optuna.Study, note: str) -> None:
     """Write the study's note, if that was never done."""
-    if study._storage.get_study_system_attrs(study._study_id).get(WRITTEN):
+    if _attributes(study._storage, study._study_id, WRITTEN).get(WRITTEN):
         return
     write_note(study, note)
     study._storage.set_study_system_attr(study._study_id, WRITTEN, True)
@@ -113,13 +115,7 @@ class _NoteStorage:
         self._prefix = f"dashboard:{trial._trial_id}:"
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
-        backend = getattr(self._storage, "_backend", self._storage)
-        if not isinstance(backend, RDBStorage):
-            return self._storage.get_study_system_attrs(study_id)
-        values = {"study": study_id, "prefix": self._prefix, "length": len(self._prefix)}
-        with backend.engine.connect().execution_options(tmsearch_reads=True) as connection:
-            rows = connection.execute(_ATTRIBUTES, values).all()
-        return {row.key: json.loads(row.value_json) for row in rows}
+        return _attributes(self._storage, study_id, self._prefix)
 
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
         self._storage.set_study_system_attr(study_id, key, value)
@@ -135,3 +131,17 @@ def _with_note(text: str, note: str) -> str:
         if text.endswith(below[:length]):
             return text[: len(text) - length] + below
     return text + below
+
+
+def _attributes(storage: BaseStorage, study_id: int, prefix: str) -> dict[str, Any]:
+    """The study's system attributes whose key begins with `prefix`; all of them from a storage without a database."""
+    backend = getattr(storage, "_backend", storage)
+    if not isinstance(backend, RDBStorage):
+        return storage.get_study_system_attrs(study_id)
+    values = {"study": study_id, "prefix": prefix, "length": len(prefix)}
+    try:
+        with backend.engine.connect().execution_options(tmsearch_reads=True) as connection:
+            rows = connection.execute(_ATTRIBUTES, values).all()
+    except sa.exc.SQLAlchemyError as error:  # as Optuna's own reading says it
+        raise optuna.exceptions.StorageInternalError(first_line(error)) from error
+    return {row.key: json.loads(row.value_json) for row in rows}

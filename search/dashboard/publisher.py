@@ -17,6 +17,7 @@ from search.dashboard.annotator import Annotator, UpdatingAnnotator
 from search.dashboard.artifacts import ArtifactFolder
 from search.dashboard.frozen_trial import attributes, constraints, curve, final_state, published_name
 from search.dashboard.notes import bases, replace_note, set_value_name, with_basis, write_note, write_study_note
+from search.dashboard.published_trials import CONFIGURATION, PublishedTrial, published_trials
 from search.errors import StorageUnavailableError, UserError, first_line
 from search.imported import compares
 from search.optuna_logging import quiet_optuna
@@ -29,9 +30,6 @@ from search.storage.ledger import Ledger
 from search.storage.reader import LEASE_SECONDS, is_current, study_row
 from search.storage.schema import configurations, studies
 
-# The user attribute that ties a trial to its configuration. Optuna's own number may differ: a trial that a person
-# deleted or finished in the dashboard gets a successor.
-CONFIGURATION = "configuration"
 MARK = "tmsearch"  # the user attribute of a study that tmsearch published: the version that made it
 SUCCEEDS = "succeeds_trial"
 MARKED_AT_ONCE = 20  # configurations; what a kill leaves unmarked is compared again, and not written again
@@ -102,7 +100,7 @@ class Publisher:
         return True
 
     def _publish_trials(
-        self, study: optuna.Study, trials: Mapping[int, FrozenTrial], due: Sequence[Configuration]
+        self, study: optuna.Study, trials: Mapping[int, PublishedTrial], due: Sequence[Configuration]
     ) -> bool:
         """Publish them, and record it a batch at a time: each record is a transaction. False: some remain."""
         renewed = marked = time.monotonic()
@@ -113,7 +111,7 @@ class Publisher:
                     return False  # it took so long that another worker publishes now
                 renewed = time.monotonic()
             try:
-                self._publish_trial(study, trials.get(configuration.number), configuration)
+                self._publish_trial(study, self._read_trial(trials.get(configuration.number)), configuration)
             except optuna.exceptions.UpdateFinishedTrialError:
                 self._mark_published(batch)
                 return False  # a person finished it in the dashboard meanwhile: the next call makes a successor
@@ -126,7 +124,7 @@ class Publisher:
         return True
 
     def _update_notes(
-        self, study: optuna.Study, trials: Mapping[int, FrozenTrial], history: Sequence[Configuration]
+        self, study: optuna.Study, trials: Mapping[int, PublishedTrial], history: Sequence[Configuration]
     ) -> bool:
         """Once all have ended, bring their notes up to what the study knows now. False: another worker publishes."""
         annotator = self._annotator
@@ -138,14 +136,14 @@ class Publisher:
             if trial is None or configuration.published < configuration.revision:
                 continue
             basis = annotator.basis(configuration)
-            if known.get(trial._trial_id, basis) == basis:
+            if known.get(trial.trial_id, basis) == basis:
                 continue
             if not self._lease(LEASE_SECONDS):
                 return False
             make = functools.partial(annotator.annotate, configuration)
             annotation = self._try_to_make(f"trial {configuration.number}", make)
             if annotation is not None:
-                replace_note(optuna.Trial(study, trial._trial_id), annotation.note, basis)
+                replace_note(optuna.Trial(study, trial.trial_id), annotation.note, basis)
         return True
 
     def finish(self) -> None:
@@ -244,7 +242,7 @@ class Publisher:
             return False
         return not holder.known_dead()
 
-    def _study(self) -> tuple[optuna.Study, dict[int, FrozenTrial]]:
+    def _study(self) -> tuple[optuna.Study, dict[int, PublishedTrial]]:
         """The published study and, by configuration, its latest trial."""
         with quiet_optuna():
             study = optuna.create_study(
@@ -264,12 +262,10 @@ class Publisher:
         for key, value in wanted.items():
             if current.get(key) != value:
                 study.set_user_attr(key, value)
-        trials = {}
-        for trial in study.get_trials(deepcopy=False):
-            number = trial.user_attrs.get(CONFIGURATION)
-            if isinstance(number, int):
-                trials[number] = trial
-        return study, trials
+        return study, published_trials(self._ledger.storage, study._study_id)
+
+    def _read_trial(self, published: PublishedTrial | None) -> FrozenTrial | None:
+        return None if published is None else self._ledger.storage.optuna.get_trial(published.trial_id)
 
     def _publish_trial(self, study: optuna.Study, trial: FrozenTrial | None, configuration: Configuration) -> None:
         """Create the configuration's trial or bring it to what the ledger says; a finished one gets a successor."""

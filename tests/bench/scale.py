@@ -1,10 +1,10 @@
 """What commands, draws, claims and publishing take in a long study: one table.
 
-    python tests/bench/scale.py [--configurations 2000] [--clips 500] [--only status list draw claim publish supervisor report]
+    python tests/bench/scale.py [--configurations 2000] [--clips 500] [--only status list report draw claim ...]
 
-The study is made up, on a SQLite file: every configuration has eight rungs, every result its errors by clip. Each row is
-a process of its own (draws and claims are timed within one): seconds on the clock, seconds of CPU, which other work on
-the machine moves less, and its resident memory at the most. Publishing is without notes: those are made by another
+The study is made up, on a SQLite file: every configuration has eight rungs, every result its errors by clip. Each row
+is a process of its own (draws and claims are timed within one): seconds on the clock, seconds of CPU, which other work
+on the machine moves less, and its resident memory at the most. Publishing is without notes: those are made by another
 process, a trial at a time.
 """
 

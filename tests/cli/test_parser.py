@@ -124,12 +124,13 @@ def test_help_and_status_answer_fast(folder):
 
 
 @pytest.mark.parametrize("words", [["--help"], ["status", "small"], ["list"]])
-def test_looking_imports_no_torch_and_no_optuna(folder, words):
+def test_looking_imports_no_torch_no_optuna_and_no_scipy(folder, words):
     program = (
         "import sys; from tmsearch.cli.main import main\n"
         "try: main(sys.argv[1:])\n"
         "except SystemExit: pass\n"
-        "print([name for name in ('torch', 'transformers', 'datasets', 'optuna') if name in sys.modules])"
+        "slow = ('torch', 'transformers', 'datasets', 'optuna', 'scipy', 'numpy')\n"
+        "print([name for name in slow if name in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, *words], cwd=folder, env=environment(folder), capture_output=True, text=True

@@ -2,8 +2,8 @@
 
     ledger = large_study(folder, LargePlan(configurations=2000))
 
-Its space has six knobs and eight rungs. The values are a function of the knobs and a little noise; the errors by clip add
-up to them. Only the leader has a table of clips on disk, which is the one that a report reads.
+Its space has six knobs and eight rungs. The values are a function of the knobs and a little noise; the errors by clip
+add up to them. Only the leader has a table of clips on disk, which is the one that a report reads.
 """
 
 from __future__ import annotations

@@ -85,11 +85,9 @@ def match_pairs(
     differences = np.array([np.subtract(first.errors, second.errors) for first, second in couples], float)
     clip_words = np.asarray(words, float)  # [clips]
     resampled, low, high = _bootstrap(differences, clip_words)
-    bounds = np.array(
-        [np.quantile(rates, [0.025, 0.975]) for rates in resampled.T]
-    ).T  # [2, pairs], one by one: no copy
     pairs = []
-    for (first, second), errors, pair_low, pair_high in zip(couples, differences, *bounds, strict=True):
+    for (first, second), errors, rates in zip(couples, differences, resampled.T, strict=True):
+        pair_low, pair_high = np.quantile(rates, [0.025, 0.975])  # one by one: of all at once it makes copies
         rate = float(errors.sum() / clip_words.sum())
         factor = _rate_factor(first, second)
         pairs.append(MatchedPair(first.number, second.number, rate, float(pair_low), float(pair_high), factor))

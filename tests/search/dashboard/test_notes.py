@@ -6,6 +6,7 @@ import sqlite3
 import optuna
 import pytest
 from optuna.artifacts import FileSystemArtifactStore, download_artifact, get_all_artifact_meta
+from optuna.storages import RDBStorage
 from optuna_dashboard import get_note, save_note
 
 from search import study as studies
@@ -298,3 +299,31 @@ def test_a_worker_publishes_them(tmp_path):
         child.close()
     assert [trial[3][0][0] for trial in shown(ledger)[1:]] == ["x.csv"] * 2
     assert shown(ledger)[0].startswith("# the toy study")
+
+
+def test_a_note_does_not_read_the_notes_of_all(ledger, tmp_path, monkeypatch):
+    """Optuna keeps them among the study's attributes: read for each trial, that was the square of the trials."""
+    whole_readings = []
+    listings = []
+    real_reading = RDBStorage.get_study_system_attrs
+    real_listing = ArtifactFolder._files
+
+    def reading(storage, study_id):
+        whole_readings.append(study_id)
+        return real_reading(storage, study_id)
+
+    def listing(folder, prefix):
+        listings.append(prefix)
+        return real_listing(folder, prefix)
+
+    monkeypatch.setattr(RDBStorage, "get_study_system_attrs", reading)
+    monkeypatch.setattr(ArtifactFolder, "_files", listing)
+    publish(ledger, tmp_path)
+    once = len(whole_readings)
+    assert len(listings) == 1
+    with ledger.storage.write() as connection:
+        connection.exec_driver_sql("UPDATE tmsearch_configuration SET published = 0 WHERE number = 0")
+    optuna.delete_study(study_name="toy", storage=ledger.storage.optuna)
+    whole_readings.clear()
+    publish(ledger, tmp_path)
+    assert len(whole_readings) == once, "of one trial as of three"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from search import study
 from search.errors import UserError
 from search.exit_codes import DONE
-from search.records import Configuration
+from search.records import Configuration, StudyRecord
 from search.storage.database import Storage, open_storage
 from search.storage.ledger import Ledger
 from search.study import Summary
@@ -85,9 +85,14 @@ def page(storage: Storage, name: str) -> bytes:
     summary = study.summarize(ledger)
     facts = StudyFacts.from_json(summary.facts)
     corpus, problem = _corpus(summary, facts)
+    collected = collect_report(ledger, summary)
+    record = summary.record
+    best = summary.best
+    del summary  # with the errors of every result, which pictures and sounds need no more
+    ledger = study.open_study(storage, name)
     return study_page(
-        collect_report(ledger, summary),
-        _scored_clips(ledger, summary, facts, corpus, problem),
+        collected,
+        _scored_clips(ledger, record, best, facts, corpus, problem),
         health.examine(corpus) if corpus else None,
         problem,
     )
@@ -115,19 +120,23 @@ def _corpus(summary: Summary, facts: StudyFacts) -> tuple[Corpus | None, str]:
 
 
 def _scored_clips(
-    ledger: Ledger, summary: Summary, facts: StudyFacts, corpus: Corpus | None, problem: str
+    ledger: Ledger,
+    record: StudyRecord,
+    best: Configuration | None,
+    facts: StudyFacts,
+    corpus: Corpus | None,
+    problem: str,
 ) -> ScoredClips:
     """The best trial's validation clips with what it and the untrained model made of them."""
     from tmsearch.report import clip_cards
     from tmsearch.report.page import ScoredClips
 
-    best = summary.best
     if best is None:
         return ScoredClips(problem="No configuration has been scored yet.")
     scores, zero_shot_scores, missing = _score_tables(ledger, facts, best)
     if missing:
         return ScoredClips(problem=missing)
-    data = DataConfig(**facts.known_data.normalized(summary.record.space["data"]))
+    data = DataConfig(**facts.known_data.normalized(record.space["data"]))
     texts = (data.text_language, data.normalizer)
     clips = {clip.name: clip for clip in corpus.clips} if corpus else {}
     decode = corpus.decode if corpus else _decode_nothing
