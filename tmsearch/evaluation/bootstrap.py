@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,11 +93,12 @@ def _resampled(counts: Floats) -> Floats:
     # Half the memory to go through; a sum of whole numbers below 2 ** 24 is exact in either.
     is_exact = clips * float(np.abs(counts).max(initial=0.0)) < _EXACT
     dtype = np.float32 if is_exact else np.float64
-    factors = counts.astype(dtype).T  # [clips, rows]
+    factors: NDArray[Any] = counts.astype(dtype).T  # [clips, rows]
     sums = np.empty((len(counts), len(weights)))
     for start in range(0, len(weights), _ROWS_AT_ONCE):
         resamples = slice(start, start + _ROWS_AT_ONCE)
-        sums[:, resamples] = (weights[resamples].astype(dtype) @ factors).T
+        drawn: NDArray[Any] = weights[resamples].astype(dtype)
+        sums[:, resamples] = (drawn @ factors).T
     return sums
 
 

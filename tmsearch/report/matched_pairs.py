@@ -193,7 +193,7 @@ def _distances(
 
 def _columns(candidates: Sequence[MatchCandidate], name: str) -> tuple[Floats, npt.NDArray[np.object_]]:
     """A knob's values [candidates] as numbers, NaN for others, and as texts, empty for numbers."""
-    values = [candidate.knobs.get(name) for candidate in candidates]
+    values: list[Any] = [candidate.knobs.get(name) for candidate in candidates]
     numbers = [float(value) if _is_number(value) else math.nan for value in values]
     texts = ["" if _is_number(value) else f"{type(value).__name__} {value}" for value in values]
     return np.array(numbers), np.array(texts, object)

@@ -11,7 +11,7 @@ from search import study
 from search.paths import study_folder
 from tests.support.command import environment
 from tests.support.study_builder import Plan, random_study
-from tmsearch.cli.commands.report import page
+from tmsearch.cli.commands import report
 from tmsearch.cli.main import main
 from tmsearch.report import clip_cards
 
@@ -31,13 +31,17 @@ def copied(storage, tmp_path):
     return open_storage(f"sqlite:///{tmp_path}/studies/tmsearch.db")
 
 
+def page(storage, name):
+    return report.page(storage, name).decode()
+
+
 def words(html):
     return re.sub(r"\s+", " ", re.sub(r"<(script|style)\b.*?</\1>|<[^>]+>", " ", html, flags=re.S))
 
 
 def test_the_test_split_is_nowhere(storage):
     summary = study.summarize(study.open_study(storage, "made"))
-    html = page(storage, "made").decode()
+    html = page(storage, "made")
     split = summary.facts["data"]["split"]
     assert split["test"]
     for name in split["test"]:
@@ -47,14 +51,14 @@ def test_the_test_split_is_nowhere(storage):
 
 
 def test_fewer_than_five_matched_pairs_are_not_shown(storage):
-    assert "pairs_normalize_audio" not in page(storage, "made").decode()
+    assert "pairs_normalize_audio" not in page(storage, "made")
 
 
 def test_a_large_page_has_the_sounds_of_the_worst_alone(storage, monkeypatch):
-    full_page = page(storage, "made").decode()
+    full_page = page(storage, "made")
     assert "with the most errors: all would" not in full_page
     monkeypatch.setattr(clip_cards, "MAX_MEDIA", 30_000)
-    small_page = page(storage, "made").decode()
+    small_page = page(storage, "made")
     count = small_page.count("data:audio/mpeg")
     assert 0 < count < full_page.count("data:audio/mpeg")
     assert f"Only the {count} with the most errors" in small_page
@@ -64,12 +68,12 @@ def test_a_dataset_that_is_gone_or_changed(storage, tmp_path):
     data = storage.folder.parent / "clips"
     away = data.rename(data.with_name("away"))
     try:
-        text = words(page(storage, "made").decode())
+        text = words(page(storage, "made"))
         assert "No sound and no pictures: the dataset cannot be read here" in text
         assert "As written" in text, "the texts are in the study's own tables"
         shutil.copytree(away, data)
         (data / "0003.flac").unlink()
-        assert "No sound and no pictures: the dataset" in words(page(storage, "made").decode())
+        assert "No sound and no pictures: the dataset" in words(page(storage, "made"))
     finally:
         shutil.rmtree(data, ignore_errors=True)
         away.rename(data)
@@ -126,7 +130,7 @@ def test_a_report_imports_no_torch(storage, tmp_path):
 
 def test_a_study_without_a_result(tmp_path):
     storage = random_study(tmp_path, Plan(configurations=1, clips=12, validation=3, running=True, seconds=0.3)).storage
-    text = words(page(storage, "made").decode())
+    text = words(page(storage, "made"))
     for part in ("No configuration has a result yet", "There is no result to draw yet", "No time has been spent yet"):
         assert part in text
 
