@@ -27,7 +27,9 @@ def last_intervals(facts: StudyFacts, trials: Sequence[Configuration]) -> dict[i
 
     Those whose errors by clip are unknown are left out.
     """
-    from tmsearch.evaluation import bootstrap
+    if not trials:
+        return {}
+    from tmsearch.evaluation import bootstrap  # numpy, which a study without results does not need
 
     by_fold: dict[int, list[Configuration]] = {}
     for trial in trials:
@@ -63,7 +65,7 @@ def baseline_interval(facts: StudyFacts, model: str) -> Interval | None:
 @functools.lru_cache(maxsize=256)
 def _wer_interval(errors: tuple[int, ...], words: tuple[int, ...]) -> Interval | None:
     """Cached, since `status --watch` and the live lines need the same intervals again and again."""
-    from tmsearch.evaluation import bootstrap  # numpy, which a study without results does not need
+    from tmsearch.evaluation import bootstrap
 
     return bootstrap.wer_interval(errors, words)
 
