@@ -51,6 +51,16 @@ class Summary:
         return math.fsum(trial.seconds_a_step * (full - trial.steps) for trial in pruned)
 
     @property
+    def total(self) -> int:
+        """How many configurations the study is to have, never fewer than it has; imported ones do not count."""
+        return max(self.record.trials, len(without_imported(self.history)))
+
+    @property
+    def judged(self) -> int:
+        """How many of the study's own configurations have a result: one that waits, or failed before it, has none."""
+        return sum(bool(trial.rungs) for trial in without_imported(self.history))
+
+    @property
     def has_ended(self) -> bool:
         """Whether nothing is left to do in the study: what was trained elsewhere does not count."""
         trials = without_imported(self.history)

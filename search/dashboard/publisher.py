@@ -59,7 +59,7 @@ class Publisher:
         # Over a connection of its own: a claim never waits for what is published.
         self._beside = ledger.beside()
         self._lease = PublisherLease(self._beside)
-        self._artifacts = ArtifactFolder(ledger.storage, ledger.record())
+        self._artifacts = ArtifactFolder(ledger.storage, ledger.record())  # of one round of publishing
 
     def report_delay(self, error: OSError) -> None:
         """Tell once that files of the published study cannot be written: publishing waits, training does not."""
@@ -78,6 +78,7 @@ class Publisher:
             return False
         try:
             history, record = self._beside.snapshot()
+            self._artifacts = ArtifactFolder(self._ledger.storage, record)
             due = [
                 configuration
                 for configuration in history

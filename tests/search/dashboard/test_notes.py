@@ -1,6 +1,7 @@
 """Notes and artifacts in Optuna: there before a trial is told, once, whatever is killed; a person's words stay."""
 
 import json
+import re
 import sqlite3
 
 import optuna
@@ -303,3 +304,30 @@ def test_a_worker_publishes_them(tmp_path):
         child.close()
     assert [trial[3][0][0] for trial in shown(ledger)[1:]] == ["x.csv"] * 2
     assert shown(ledger)[0].startswith("# the toy study")
+
+
+def test_a_note_does_not_read_the_notes_of_all(ledger, tmp_path, monkeypatch):
+    """Optuna keeps them among the study's attributes: read for each trial, that was the square of the trials."""
+    noted = []
+    listings = []
+    real_load = OptunaBatch.load
+    real_listing = ArtifactFolder._files
+
+    def load(batch, trials, **options):
+        real_load(batch, trials, **options)
+        keys = batch.get_study_system_attrs(batch.study_id)
+        noted.append({key.split(":")[1] for key in keys if re.fullmatch(r"dashboard:\d+:note.*", key)})
+
+    def listing(folder, prefix):
+        listings.append(prefix)
+        return real_listing(folder, prefix)
+
+    publish(ledger, tmp_path)
+    with ledger.storage.write() as connection:
+        connection.exec_driver_sql("UPDATE tmsearch_configuration SET published = 0 WHERE number = 0")
+        connection.exec_driver_sql("UPDATE trials SET state = 'RUNNING' WHERE number = 0")
+    monkeypatch.setattr(OptunaBatch, "load", load)
+    monkeypatch.setattr(ArtifactFolder, "_files", listing)
+    publish(ledger, tmp_path)
+    assert noted == [{"1"}], "of Optuna's first trial, not of all three"
+    assert len(listings) == 1

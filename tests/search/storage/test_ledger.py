@@ -8,8 +8,10 @@ import pytest
 from search.process_id import ProcessId
 from search.schedulers.scheduler import SchedulerConfig
 from search.simulation.memory_ledger import MemoryLedger
+from search.storage import reader
 from search.storage.claims import SegmentOutcome, SignIn
 from search.storage.database import open_storage
+from search.storage.ledger import Ledger
 from search.storage.reader import StoredMetrics
 from tests.support.toy_study import toy_space, toy_storage, toy_study
 
@@ -138,6 +140,8 @@ def test_metrics_from_the_ledger_are_what_was_committed():
         {"errors": [1.5]},
         {"note": '"errors": [1, 2]', "errors": [4]},
         {"nested": {"errors": [7]}},
+        {"nested": {"errors": [7]}, "errors": [8, 9]},
+        {"errors": ["a]", None]},
         {},
     ]
     for metrics in committed:
@@ -189,3 +193,27 @@ def test_renewing_says_that_the_worker_is_alive_and_what_was_asked_for(ledger):
     assert ledger.history()[0].progress == {"step": 2}
     ledger.release(claim)
     assert ledger.renew(claim, {"step": 3}, signed) == (False, True)
+
+
+def test_a_history_is_read_without_reading_its_errors(ledger, monkeypatch):
+    for x in (1.0, 2.0):
+        claim = begin(ledger, x)
+        metrics = {"train_seconds": 2.0, "eval_seconds": 1.0, "errors": [1, 2], "clips": 2}
+        ledger.commit(claim, 0.5, metrics, RULE)
+    parsed = []
+    real = json.loads
+
+    def counted(text):
+        parsed.append(text)
+        return real(text)
+
+    monkeypatch.setattr(reader.json, "loads", counted)
+    history = Ledger(ledger.storage, ledger.study).history()
+    assert len(history) == 2
+    texts = [text for text in parsed if "train_seconds" in text]
+    assert not texts, "whoever looks for the best reads values alone"
+    assert sum(trial.seconds for trial in history) == 6.0
+    texts = [text for text in parsed if "train_seconds" in text]
+    assert len(texts) == 2, "once each, though two costs are summed"
+    assert all("[" not in text for text in texts)
+    assert history[1].errors(2) == [1, 2]

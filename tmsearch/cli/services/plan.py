@@ -131,14 +131,9 @@ def print_plan(
         estimates = _gpu_estimates(space, data, needs, card, trials)
     for line in estimates.lines:
         print(line)
-    disk = disk_plan(
-        space.budget,
-        storage.folder,
-        trials,
-        estimates.checkpoint_bytes,
-        estimates.step_seconds,
-        is_gpu=card is not None,
-    )
+    is_gpu = card is not None
+    checkpoint_bytes, step_seconds = estimates.checkpoint_bytes, estimates.step_seconds
+    disk = disk_plan(space.budget, storage.folder, trials, checkpoint_bytes, step_seconds, is_gpu)
     print(disk_line(disk, space.budget, trials))
     if price is not None:
         print(f"cost: {dollars(estimates.seconds, price)} at {price:g} dollars an hour")
