@@ -1,9 +1,10 @@
-"""Where a fine-tune runs: device, threads and number format."""
+"""Where a fine-tune runs: device, threads, number format, and memory that runs out."""
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import gc
 import importlib.util
 import math
 import os
@@ -29,6 +30,8 @@ AUTO_COMPILE_STEPS = 5_000
 # glibc, malloc.h
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_MAX = -4
+# What torch, cuBLAS and cuDNN say where memory is lacking and the error has no class of its own.
+_LACKING_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
 
 
 def device() -> torch.device:
@@ -71,6 +74,29 @@ def _keep_freed_memory() -> None:
 def move(module: nn.Module, device: torch.device, dtype: torch.dtype | None = None) -> None:
     """Moves a model in place, and casts it where `dtype` is given; transformers' own `to` has no usable types."""
     nn.Module.to(module, device, dtype)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory is what was lacking, in this error or in the one that it was raised over.
+
+    A CUDA graph whose recording runs out of memory ends in a second error, which only says that the recording failed.
+    """
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in _LACKING_MEMORY):
+        return True
+    earlier = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return earlier is not None and is_out_of_memory(earlier)
+
+
+def free_memory() -> None:
+    """Gives back what a failed attempt still holds; call it outside the `except` block, whose error holds tensors."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def halve(clips: int) -> int:
+    """Half of `clips`, rounded up."""
+    return max(1, math.ceil(clips / 2))
 
 
 def uses_bf16(config: TrainConfig, device: torch.device, width: int) -> bool:

@@ -46,6 +46,7 @@ class Scores:
     cer: float
     clips: tuple[ClipScore, ...]
     loops: int = 0  # clips whose hypothesis repeated itself without end, counted with all its words
+    eval_batch: int = 0  # clips decoded together, in the end: fewer than asked for where memory ran out
 
 
 def baseline_folder(study_folder: Path, model: str) -> Path:

@@ -25,8 +25,9 @@ from tmsearch.files import write_atomically
 from tmsearch.model import trainable
 from tmsearch.model.whisper import Whisper
 from tmsearch.recipe import Recipe, recipe_text, split_facts
-from tmsearch.training import checkpoints, eight_bit, micro_batch
+from tmsearch.training import checkpoints, optimizer
 from tmsearch.training import train as training
+from tmsearch.training.saving import SAVE_SECONDS
 from tmsearch.training.state import DivergenceError, StepMetrics
 from tmsearch.training.tensorboard import TrialLog
 
@@ -67,7 +68,7 @@ def train(
         say(f"{folder}: already trained, validation WER {metrics['validation']['wer']:.3f}; see {METRICS}")
         renew_card(recipe, folder, say, card_transcripts=options.card_transcripts)
         return "done"
-    eight_bit.check(recipe.train)
+    optimizer.check_installed(recipe.train)
     speech = _speech(recipe, options, cache)
     write_atomically(folder / OPTIONS, _options_text(options))
     write_atomically(folder / RECIPE, recipe_text(recipe))
@@ -81,7 +82,7 @@ def train(
         say(f"failed: {error}; a lower train.learning_rate may help")
         return "failed"
     except (RuntimeError, MemoryError) as error:
-        if not micro_batch.is_out_of_memory(error):
+        if not devices.is_out_of_memory(error):
             raise
         say("failed: out of memory; lower train.micro_batch_size in the recipe, or set train.low_memory")
         return "failed"
@@ -192,7 +193,7 @@ def _trained(
                 micro_batch=config.micro_batch_size or config.batch_size,
                 checkpoint=checkpoints.latest(save_to, at_most=step),
                 save_to=save_to,
-                save_seconds=training.SAVE_SECONDS,
+                save_seconds=SAVE_SECONDS,
             )
             result = training.train(config, speech, stretch, report, stop=stop, model_cache=model_cache)
             logged = {"wer": result.wer, "wer_raw": result.wer_raw, "cer": result.cer}

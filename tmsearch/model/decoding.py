@@ -62,10 +62,13 @@ def transcribe(
     """
     decoder = Decoder(whisper)
     texts = []
-    for mels in batches:
-        for hypothesis in decoder.greedy(mels, prompt, max_tokens, silence):
-            text = str(whisper.tokenizer.decode(hypothesis.ids, skip_special_tokens=True)).strip()
-            texts.append((text, hypothesis.is_loop))
+    try:
+        for mels in batches:
+            for hypothesis in decoder.greedy(mels, prompt, max_tokens, silence):
+                text = str(whisper.tokenizer.decode(hypothesis.ids, skip_special_tokens=True)).strip()
+                texts.append((text, hypothesis.is_loop))
+    finally:
+        decoder.release()
     return texts
 
 
@@ -83,6 +86,10 @@ class Decoder:
         self.end = special_id(whisper, "<|endoftext|>")
         self.first_bias, self.later_bias = _suppression(whisper)
         self._captured: _CapturedBatch | None = None  # the last one
+
+    def release(self) -> None:
+        """Lets go of the last batch: each refers to the other, and the next training would find their memory taken."""
+        self._captured = None
 
     @torch.no_grad()
     def greedy(

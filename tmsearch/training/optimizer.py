@@ -1,19 +1,28 @@
-"""AdamW: its parameter groups, its learning rate at every step, its moments for a checkpoint."""
+"""AdamW: its parameter groups, its learning rate at every step, its moments for a checkpoint.
+
+Its moments take eight bytes a parameter, or two by torchao's AdamW in 8 bits (Dettmers et al. 2021).
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
 from tmsearch import devices
 from tmsearch.config import TrainConfig
+from tmsearch.errors import InputError
 from tmsearch.model import trainable
 from tmsearch.model.whisper import Whisper
-from tmsearch.training import eight_bit
 from tmsearch.training.stochastic_rounding import StochasticRoundingAdamW
+
+# What an 8-bit moment consists of, besides a table that is always the same: codes like the weight, and a scale for each
+# block of them.
+_PARTS = ("codes", "scale")
 
 
 def rate_factor(config: TrainConfig, step: int) -> float:
@@ -63,7 +72,7 @@ def adamw(whisper: Whisper, config: TrainConfig) -> torch.optim.Optimizer:
         groups.setdefault((scale, decay), []).append(weight)
     named = [{"params": weights, "scale": scale, "weight_decay": decay} for (scale, decay), weights in groups.items()]
     if config.optimizer == "adamw_8bit":
-        return eight_bit.adamw(named, config)
+        return _eight_bit_adamw(named, config)
     betas = (config.adam_beta1, config.adam_beta2)
     if config.low_memory:
         is_compiled = config.compile is not False and devices.has_compiler(whisper.model.device)
@@ -94,7 +103,7 @@ def moments(
     state = {}
     for name, weight in weights.items():
         for key, value in optimizer.state.get(weight, {}).items():
-            for suffix, part in eight_bit.stored_parts(value):
+            for suffix, part in _stored_parts(value):
                 is_kept = exact or part.ndim == 0 or suffix
                 state[f"{key}{suffix}/{name}"] = part if is_kept else part.bfloat16()
     return state
@@ -107,8 +116,8 @@ def set_moments(
     for key_and_name, value in saved.items():
         key, name = key_and_name.split("/", 1)
         weight = weights[name]
-        if eight_bit.is_eight_bit(optimizer):
-            eight_bit.set_part(optimizer, weight, key, value)
+        if _is_eight_bit(optimizer):
+            _set_part(optimizer, weight, key, value)
             continue
         if value.ndim and value.shape != weight.shape:
             raise ValueError(f"{key_and_name} has shape {list(value.shape)}, its weight {list(weight.shape)}")
@@ -117,3 +126,60 @@ def set_moments(
         device = weight.device if on_device else value.device
         dtype = weight.dtype if value.ndim else value.dtype
         optimizer.state[weight][key] = value.to(device, dtype)
+
+
+def check_installed(config: TrainConfig) -> None:
+    """Raises InputError, in one line, where `config` wants 8-bit moments and torchao is not installed."""
+    if config.optimizer == "adamw_8bit" and importlib.util.find_spec("torchao") is None:
+        raise InputError("train.optimizer: adamw_8bit needs torchao; pip install 'tmsearch[8bit]', or set it to adamw")
+
+
+def _eight_bit_adamw(groups: Sequence[dict[str, Any]], config: TrainConfig) -> torch.optim.Optimizer:
+    """torchao's AdamW over `groups`; updates of bfloat16 weights are rounded at random. Raises InputError without it.
+
+    Moments of fewer than 4,096 numbers, or of such as blocks of 256 do not divide, stay in the weight's format.
+    """
+    check_installed(config)
+    from torchao.optim import AdamW8bit
+
+    optimizer: torch.optim.Optimizer = AdamW8bit(
+        list(groups),
+        lr=config.learning_rate,
+        betas=(config.adam_beta1, config.adam_beta2),
+        eps=config.adam_epsilon,
+        bf16_stochastic_round=config.low_memory,
+    )
+    return optimizer
+
+
+def _is_eight_bit(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether `optimizer` is torchao's."""
+    return type(optimizer).__module__.startswith("torchao.")
+
+
+def _stored_parts(moment: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+    """What a checkpoint keeps of a moment: ("", itself), or its parts in 8 bits (".codes", ...)."""
+    if not hasattr(moment, "codes"):
+        yield "", moment
+        return
+    for name in _PARTS:
+        yield f".{name}", getattr(moment, name)
+
+
+def _set_part(optimizer: Any, weight: nn.Parameter, key: str, value: torch.Tensor) -> None:
+    """Puts back what `_stored_parts` gave: `key` as exp_avg, exp_avg_sq.codes or step.
+
+    Raises ValueError where a shape is not what the weight's has.
+    """
+    name, _, part = key.partition(".")
+    state = optimizer.state[weight]
+    if name == "step":
+        state[name] = value.clone()
+        return
+    if name not in state:
+        state[name] = optimizer._new_buffer(weight, name == "exp_avg")
+    place = getattr(state[name], part) if part else state[name]
+    if place.shape != value.shape:
+        raise ValueError(f"{key} has shape {list(value.shape)}, its place {list(place.shape)}")
+    with torch.no_grad():
+        place.copy_(value)

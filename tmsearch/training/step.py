@@ -6,7 +6,7 @@ Dimension words in shape comments: clips, tokens (decoder inputs), labels.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -40,6 +40,7 @@ class Stepper:
         self.weights = trainable.trainable_parameters(whisper)
         self.optimizer = optimizer.adamw(whisper, config)
         self.token_table = TokenTable(whisper.model)
+        self.before_update: Callable[[], None] | None = None  # waits until a checkpoint's tensors may be changed
         self._layers = forward.compiled_layers() if devices.uses_compile(config, device) else forward.EAGER
         if config.gradient_checkpointing:
             draws = config.dropout or config.attention_dropout or (config.lora_r and config.lora_dropout)
@@ -48,11 +49,14 @@ class Stepper:
     def launch(self, step: int, batch: Iterable[MicroBatch]) -> PendingStep:
         """Launches optimizer step `step`, counted from 1, over the micro-batches of one batch."""
         self.model.train()
+        self.optimizer.zero_grad(set_to_none=True)  # of a step that was abandoned, as where memory ran out
         learning_rate = optimizer.set_rates(self.optimizer, self.config, step)
         loss = torch.zeros((), device=self.device)
         for micro_batch in batch:
             loss += self.backward(micro_batch)
         norm = nn.utils.clip_grad_norm_(self.weights.values(), self.config.max_grad_norm or math.inf)
+        if self.before_update is not None:
+            self.before_update()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return PendingStep(step, learning_rate, torch.stack([loss, norm.float()]))

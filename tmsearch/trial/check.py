@@ -28,7 +28,7 @@ def check(workbench: Workbench, job: CheckJob) -> Checked:
     The first candidate of a model is what the estimate is of. Raises InputError.
     """
     from tmsearch.data import splits
-    from tmsearch.training import eight_bit
+    from tmsearch.training import optimizer
 
     data = DataConfig(**job.data)
     corpus = workbench.corpus(data)
@@ -39,7 +39,7 @@ def check(workbench: Workbench, job: CheckJob) -> Checked:
         config = TrainConfig(**params)
         if config.model not in models:
             models[config.model] = {**_checked_model(corpus, split, data, config), "card": card}
-        eight_bit.check(config)
+        optimizer.check_installed(config)
         _check_targets(config)
     rate = None
     if job.measure:

@@ -20,6 +20,7 @@ TEST_READ = "test_read"
 _BASELINE = "baseline:"
 _WORDS = "words:"
 _MICRO_BATCH = "micro_batch:"
+_EVAL_BATCH = "eval_batch:"
 _TEST = "test:"
 
 
@@ -37,18 +38,38 @@ def test_key(number: int) -> str:
 
 def micro_batch_key(config: TrainConfig, device_name: str) -> str:
     """Names everything that memory depends on: a micro-batch found for a key holds for all of a study."""
+    masks = ", dropout" if config.dropout or config.attention_dropout else ""  # they are kept for the backward pass
+    recomputed = ", gradient checkpointing" if config.gradient_checkpointing else ""
+    return (
+        f"{_MICRO_BATCH}{config.model}@{device_name}: batch {config.batch_size}, {_context(config)}, "
+        f"{_trained(config)}{recomputed}{masks}"
+    )
+
+
+def eval_batch_key(config: TrainConfig, device_name: str, *, full_context: bool = False) -> str:
+    """Names what the memory of an evaluation depends on, the training's state beside it included.
+
+    With `full_context` it is the baseline's, of a model that nothing was trained of.
+    """
+    model = f"{_EVAL_BATCH}{config.model}@{device_name}: "
+    if full_context:
+        return f"{model}untrained, full context, {config.precision}"
+    return f"{model}{_context(config)}, {_trained(config)}"
+
+
+def _context(config: TrainConfig) -> str:
+    return f"context {config.context_seconds} by {config.context_step:g}"
+
+
+def _trained(config: TrainConfig) -> str:
+    """Which weights are trained, and in which number format."""
     trained = f"lora {config.lora_r}" if config.lora_r else f"frozen {config.freeze_encoder_layers}"
+    if config.lora_r and config.lora_targets != TrainConfig.lora_targets:
+        trained += f" on {config.lora_targets}"
     if config.freeze_encoder:
         trained = "decoder"
-    savings = {
-        ", low memory": config.low_memory,
-        ", 8-bit moments": config.optimizer == "adamw_8bit",
-        ", gradient checkpointing": config.gradient_checkpointing,
-    }
-    return (
-        f"{_MICRO_BATCH}{config.model}@{device_name}: batch {config.batch_size}, context {config.context_seconds} by "
-        f"{config.context_step:g}, {trained}, {config.precision}{''.join(text for text in savings if savings[text])}"
-    )
+    savings = {", low memory": config.low_memory, ", 8-bit moments": config.optimizer == "adamw_8bit"}
+    return f"{trained}, {config.precision}{''.join(text for text in savings if savings[text])}"
 
 
 def _device_of(key: str) -> str:
@@ -238,7 +259,8 @@ class StudyFacts:
     """All facts of a study that the application knows; `from_json` reads them from the ledger's keys.
 
     `words` holds the reference words by validation clip of each fold, `micro_batches` clips a forward pass by
-    `micro_batch_key`, `tests` the test scores by trial number.
+    `micro_batch_key`, `eval_batches` clips decoded together by `eval_batch_key`, `tests` the test scores by trial
+    number.
     """
 
     data: DataFacts | None = None
@@ -246,6 +268,7 @@ class StudyFacts:
     baselines: Mapping[str, Baseline] = field(default_factory=dict)
     words: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     micro_batches: Mapping[str, int] = field(default_factory=dict)
+    eval_batches: Mapping[str, int] = field(default_factory=dict)
     confirms: ConfirmationPlan | None = None
     test_read: str | None = None  # the day on which the test split was read
     tests: Mapping[int, TestScores] = field(default_factory=dict)
@@ -255,6 +278,7 @@ class StudyFacts:
         baselines = {}
         words = {}
         micro_batches = {}
+        eval_batches = {}
         tests = {}
         for key, value in sorted(facts.items()):
             name = key.partition(":")[2]
@@ -264,6 +288,8 @@ class StudyFacts:
                 words[int(name)] = tuple(value)
             elif key.startswith(_MICRO_BATCH):
                 micro_batches[key] = value
+            elif key.startswith(_EVAL_BATCH):
+                eval_batches[key] = value
             elif key.startswith(_TEST):
                 tests[int(name)] = TestScores.from_json(value)
         data = facts.get(DATA) or {}
@@ -274,6 +300,7 @@ class StudyFacts:
             baselines=baselines,
             words=words,
             micro_batches=micro_batches,
+            eval_batches=eval_batches,
             confirms=ConfirmationPlan.from_json(plan) if plan else None,
             test_read=facts.get(TEST_READ),
             tests=tests,

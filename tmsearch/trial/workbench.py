@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from tmsearch.training.train import ModelCache
 
 
+CLOSE_SECONDS = 8.0  # the supervisor kills a process that takes ten
+
+
 class Workbench:
     """The decoded corpus and the last model."""
 
@@ -35,6 +38,11 @@ class Workbench:
         if self._model_cache is None:
             self._model_cache = ModelCache()
         return self._model_cache
+
+    def close(self) -> None:
+        """Lets the checkpoint that is being written get to the disk, as long as the supervisor waits for this."""
+        if self._model_cache is not None:
+            self._model_cache.writer().linger(CLOSE_SECONDS)
 
     def corpus(self, data: DataConfig) -> Corpus:
         """The corpus, loaded at the first call. Raises InputError."""

@@ -7,7 +7,7 @@ import time
 
 import torch
 
-from tests.bench.gpu_player import costs, evaluation, fake_cuda, host, training
+from tests.bench.gpu_player import costs, evaluation, fake_cuda, host, probing, training
 from tests.bench.gpu_player.evaluation import EvaluationPlayed
 from tests.bench.gpu_player.rates import Rates
 from tests.bench.gpu_player.shapes import Shapes
@@ -15,7 +15,7 @@ from tests.bench.gpu_player.training import StepPlayed
 from tmsearch.config import TrainConfig
 from tmsearch.model import cost
 
-PROBED = (16, 8, 4, 2)  # micro-batches
+CARDS = (24, 40, 80)  # GB that the memory probe is played on
 HOST_GROUPS = (1, 12)  # a batch of one length, and of many as a mix has them
 
 
@@ -78,13 +78,17 @@ def play_host(said: argparse.Namespace, shapes: Shapes, config: TrainConfig, dev
 
 
 def play_probe(said: argparse.Namespace, shapes: Shapes, config: TrainConfig, device: Rates) -> None:
-    for micro_batch in PROBED:
-        if micro_batch > config.batch_size:
+    for gigabytes in CARDS:
+        try:
+            promise = probing.promise(shapes, config, device, gigabytes)
+        except torch.OutOfMemoryError:
+            print(f"{gigabytes} GB: does not fit")
             continue
-        played = training.probe(shapes, config, device, micro_batch)
         print(
-            f"micro-batch {micro_batch:2d}: one backward pass and moments {played.probed / 1e9:.1f} GB, "
-            f"a step {played.taken / 1e9:.1f} GB"
+            f"{gigabytes} GB: micro-batch {promise.limits.micro_batch}, seen {promise.probed_step / 1e9:.1f} GB, "
+            f"taken {promise.step / 1e9:.1f}; {promise.limits.eval_batch} clips decoded together, seen "
+            f"{promise.probed_evaluation / 1e9:.1f} GB, taken {promise.evaluation / 1e9:.1f}",
+            flush=True,
         )
 
 

@@ -1,4 +1,4 @@
-"""A training step on the played GPU, and what the memory probe sees of it."""
+"""A training step on the played GPU."""
 
 from __future__ import annotations
 
@@ -98,31 +98,3 @@ def _watch(stepper: Stepper, meter: Meter) -> list[Total]:
 
     stepper.backward = watched  # type: ignore[method-assign]
     return totals
-
-
-@dataclass(frozen=True)
-class ProbePlayed:
-    """Peak bytes at one micro-batch."""
-
-    probed: int  # one backward pass of the longest clips, and the moments beside it
-    taken: int  # a whole step, moments there
-
-
-def probe(shapes: Shapes, config: TrainConfig, rates: Rates, micro_batch: int, seconds: float = 11.5) -> ProbePlayed:
-    """What one backward pass shows of memory against what a step of several micro-batches takes."""
-    lengths = [seconds] * config.batch_size
-    rule = workload.context_rule(lengths, silence=False)
-    meter = Meter(rates)
-    with fake_cuda.fake_tensors(), meter:
-        stepper = Stepper(workload.whisper(shapes, config), config, fake_cuda.DEVICE)
-        weights = list(stepper.weights.values())
-        moments = 2 * sum(weight.numel() * weight.element_size() for weight in weights)
-        stepper.model.train()
-        part = workload.micro_batch(shapes, lengths[:micro_batch], rule, config.batch_size)
-        stepper.backward(part)
-        probed = meter.peak_bytes + moments
-        stepper.optimizer.step()  # makes the moments
-        stepper.optimizer.zero_grad(set_to_none=True)
-        meter.reset()
-        stepper.launch(2, [part] * (config.batch_size // micro_batch))
-    return ProbePlayed(probed, meter.peak_bytes)

@@ -7,7 +7,7 @@ import pytest
 from tests.support import toy_whisper
 from tmsearch.errors import InputError
 from tmsearch.evaluation import evaluate
-from tmsearch.evaluation.evaluate import WordErrors, score
+from tmsearch.evaluation.error_rates import WordErrors, score
 from tmsearch.features import log_mel
 from tmsearch.model import whisper as model
 

@@ -11,7 +11,7 @@ from tmsearch.errors import InputError
 from tmsearch.export import trainer_arguments
 from tmsearch.model import trainable
 from tmsearch.model import whisper as model
-from tmsearch.training import eight_bit, optimizer
+from tmsearch.training import optimizer
 
 ADVICE = r"train\.optimizer: adamw_8bit needs torchao; pip install 'tmsearch\[8bit\]'"
 
@@ -20,10 +20,10 @@ def test_without_torchao_it_is_refused_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     config = toy_whisper.config(toy_whisper.whisper_folder(tmp_path), optimizer="adamw_8bit")
     whisper = model.load(config)
-    for refused in (eight_bit.check, lambda config: optimizer.adamw(whisper, config)):
+    for refused in (optimizer.check_installed, lambda config: optimizer.adamw(whisper, config)):
         with pytest.raises(InputError, match=ADVICE):
             refused(config)
-    eight_bit.check(TrainConfig())  # which is not asked for it
+    optimizer.check_installed(TrainConfig())  # which is not asked for it
 
 
 def test_hugging_faces_trainer_has_a_name_for_it():

@@ -8,7 +8,7 @@ import pytest
 from search.execution.messages import CheckJob
 from tmsearch.demo.paths import DEMO
 from tmsearch.errors import InputError
-from tmsearch.evaluation.evaluate import score
+from tmsearch.evaluation.error_rates import score
 from tmsearch.model import whisper
 from tmsearch.trial import jobs
 from tmsearch.trial.check import check

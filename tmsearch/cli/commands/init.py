@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from search.errors import UserError
-from search.execution.launchers.local import gpus
+from search.execution.launchers.gpus import gpus
 from search.exit_codes import DONE
 from search.space import parsing
 from search.space.budget import Budget

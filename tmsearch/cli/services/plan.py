@@ -12,6 +12,7 @@ from search.samplers import repeats
 from search.space.budget import Budget
 from search.space.search_space import Choice, Space
 from search.storage.database import Storage
+from tmsearch.cli.services.disk_plan import disk_line, disk_plan
 from tmsearch.cli.view.format import short_value
 from tmsearch.config import DataConfig, TrainConfig
 from tmsearch.formatting import clock_time
@@ -116,12 +117,7 @@ def print_plan(
     )
     print(f"judged at {space.budget.judged}; strategy {space.budget.strategy}")
     data = DataFacts.from_json(checked.data)
-    print(data_line(space.data["dataset"], data))
-    for row in data.dropped[:10]:
-        print(f"  dropped {row['name']}: {row['reason']}")
-    print(measure_line(space, data))
-    for remark in data.remarks:
-        print(f"  {remark}")
+    _print_data(space, data)
     print(f"searched: {', '.join(space.search)}{_size_remark(space, trials)}")
     for remark in remarks:
         print(remark)
@@ -129,21 +125,40 @@ def print_plan(
     card = _card(needs, gpu_gb)
     rate = checked.flops_per_second
     assert rate is not None  # measured for a plan
-    lines = _cpu_lines(space, needs, rate, trials) if card is None else _gpu_lines(space, data, needs, card, trials)
-    for line in lines.lines:
+    if card is None:
+        estimates = _cpu_estimates(space, needs, rate, trials)
+    else:
+        estimates = _gpu_estimates(space, data, needs, card, trials)
+    for line in estimates.lines:
         print(line)
+    is_gpu = card is not None
+    checkpoint_bytes, step_seconds = estimates.checkpoint_bytes, estimates.step_seconds
+    disk = disk_plan(space.budget, storage.folder, trials, checkpoint_bytes, step_seconds, is_gpu)
+    print(disk_line(disk, space.budget, trials))
     if price is not None:
-        print(f"cost: {dollars(lines.seconds, price)} at {price:g} dollars an hour")
+        print(f"cost: {dollars(estimates.seconds, price)} at {price:g} dollars an hour")
     verb = "continues" if exists else "starts"
     print(f"nothing was written; the same command without --dry-run {verb} the study")
 
 
+def _print_data(space: Space, data: DataFacts) -> None:
+    """Print what the data is, what was dropped of it, and what is minimised on it."""
+    print(data_line(space.data["dataset"], data))
+    for row in data.dropped[:10]:
+        print(f"  dropped {row['name']}: {row['reason']}")
+    print(measure_line(space, data))
+    for remark in data.remarks:
+        print(f"  {remark}")
+
+
 @dataclass(frozen=True)
 class _Estimates:
-    """What is printed of memory, time and disk, and the seconds that the study is expected to take."""
+    """What is printed of memory and time, and what the study and a step and a checkpoint of it take at most."""
 
     lines: list[str]
-    seconds: float
+    seconds: float  # of the whole study, as expected
+    step_seconds: float
+    checkpoint_bytes: int
 
 
 def dollars(seconds: float, price: float) -> str:
@@ -159,7 +174,7 @@ def _card(needs: Mapping[str, ModelNeeds], gpu_gb: float | None) -> Card | None:
     return None if measured is None or gpu_gb == 0 else Card(**measured)
 
 
-def _cpu_lines(space: Space, needs: Mapping[str, ModelNeeds], rate: float, trials: int) -> _Estimates:
+def _cpu_estimates(space: Space, needs: Mapping[str, ModelNeeds], rate: float, trials: int) -> _Estimates:
     """By this machine's matrix rate, in operations a second."""
     lines = []
     longest = 0.0
@@ -176,10 +191,13 @@ def _cpu_lines(space: Space, needs: Mapping[str, ModelNeeds], rate: float, trial
         f"estimate: at most {clock_time(most)} of training on this machine if nothing were pruned "
         f"(from {rate / 1e9:.0f} GFLOP/s measured just now; evaluation comes on top)"
     )
-    return _Estimates(lines, most)
+    largest = max(model.checkpoint_bytes for model in needs.values())
+    return _Estimates(lines, most, longest, largest)
 
 
-def _gpu_lines(space: Space, data: DataFacts, needs: Mapping[str, ModelNeeds], card: Card, trials: int) -> _Estimates:
+def _gpu_estimates(
+    space: Space, data: DataFacts, needs: Mapping[str, ModelNeeds], card: Card, trials: int
+) -> _Estimates:
     """By what the card reaches, for the costliest model of the space."""
     lines = [
         f"predicted for {card.name}, {card.gigabytes:.0f} GB ({card.products:.0f} TFLOP/s, {card.memory:.2g} TB/s):"
@@ -199,9 +217,8 @@ def _gpu_lines(space: Space, data: DataFacts, needs: Mapping[str, ModelNeeds], c
         f"estimate: about {clock_time(share * longest.seconds)} for {trials} trials, if the search trains as much as "
         f"{share:.1f} of them in full; at most {clock_time(trials * longest.seconds)} if nothing were pruned"
     )
-    largest = max(costs, key=lambda cost: cost.checkpoint_bytes)
-    lines.append(f"disk: {largest.checkpoint_bytes / 1e9:.1f} GB for each paused trial whose checkpoint is kept")
-    return _Estimates(lines, share * longest.seconds)
+    largest = max(cost.checkpoint_bytes for cost in costs)
+    return _Estimates(lines, share * longest.seconds, longest.step_seconds, int(largest))
 
 
 def trial_text(cost: TrialCost, config: TrainConfig) -> str:
