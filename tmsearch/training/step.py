@@ -16,9 +16,9 @@ from tmsearch import devices
 from tmsearch.config import TrainConfig
 from tmsearch.model import forward, trainable
 from tmsearch.model.forward import MicroBatch
+from tmsearch.model.token_table import TokenTable
 from tmsearch.model.whisper import Whisper
 from tmsearch.training import optimizer
-from tmsearch.training.token_table import TokenTable
 
 
 @dataclass(frozen=True)

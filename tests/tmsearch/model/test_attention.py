@@ -6,8 +6,8 @@ from tests.support.varlen import clip_by_clip, clip_by_clip_into
 from tmsearch.model import attention, forward, trainable
 from tmsearch.model import whisper as model
 from tmsearch.model.attention import SharedStates
+from tmsearch.model.token_table import TokenTable
 from tmsearch.training.step import Stepper
-from tmsearch.training.token_table import TokenTable
 
 CPU = torch.device("cpu")
 

@@ -9,7 +9,7 @@ from tmsearch.data.splits import Split
 from tmsearch.errors import CheckpointError, InputError
 from tmsearch.model import whisper as model
 from tmsearch.training import checkpoints, saving, train
-from tmsearch.training.state import DivergenceError, fingerprint
+from tmsearch.training.state import DivergenceError, TrainState, fingerprint
 from tmsearch.training.train import ModelCache, TrainingStoppedError
 
 AUGMENTED = {
@@ -379,3 +379,17 @@ def test_the_state_of_another_configuration_or_checkpoint_is_not_resumed(toy, sp
     stretch = toy_whisper.stretch(tmp_path, 3, checkpoint=rung.checkpoint)
     with pytest.raises(CheckpointError, match="made with another config"):
         train.train(toy_whisper.config(toy, seed=4), speech, stretch, quiet, model_cache=cache)
+
+
+def test_no_thread_prepares_a_batch_while_an_evaluation_captures(toy, speech, tmp_path, monkeypatch):
+    events = []
+    scored = train.evaluate.evaluate
+    monkeypatch.setattr(TrainState, "finish_prefetching", lambda state: events.append("drained"))
+    monkeypatch.setattr(
+        train.evaluate,
+        "evaluate",
+        lambda *arguments, **options: events.append("scored") or scored(*arguments, **options),
+    )
+    config = toy_whisper.config(toy)
+    train.train(config, speech, toy_whisper.stretch(tmp_path, 1), lambda metrics: None)
+    assert events == ["drained", "scored"]
