@@ -82,6 +82,23 @@ def measure_line(space: Space, data: DataFacts) -> str:
     return line
 
 
+def _spend_line(space: Space, trials: int) -> str:
+    """What the study may spend, for a person."""
+    config = space.budget.scheduler_config
+    if not config.is_planned:
+        return f"not planned: strategy {config.strategy} decides what is spent"
+    planned = config.planned_trainings(trials)
+    return f"planned: {planned:.1f} trainings in full for {trials} configurations (budget.spend {config.spend})"
+
+
+def _planned_part(space: Space, trials: int, most: float) -> str:
+    """What the plan makes of the estimate of training everything in full, in words."""
+    config = space.budget.scheduler_config
+    if not config.is_planned:
+        return ""
+    return f"{clock_time(most * config.planned_trainings(trials) / trials)} as planned, "
+
+
 def print_plan(
     space: Space, storage: Storage, checked: Checked, trials: int, remarks: Sequence[str] = (), exists: bool = False
 ) -> None:
@@ -113,9 +130,10 @@ def print_plan(
             f"{seconds:.2f} s a step"
         )
     most = longest * space.budget.max_steps * trials
+    print(_spend_line(space, trials))
     print(
-        f"estimate: at most {clock_time(most)} of training on this machine if nothing were pruned "
-        f"(from {rate / 1e9:.0f} GFLOP/s measured just now; evaluation comes on top)"
+        f"estimate: {_planned_part(space, trials, most)}at most {clock_time(most)} of training on this machine if "
+        f"nothing were pruned (from {rate / 1e9:.0f} GFLOP/s measured just now; evaluation comes on top)"
     )
     verb = "continues" if exists else "starts"
     print(f"nothing was written; the same command without --dry-run {verb} the study")
