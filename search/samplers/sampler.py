@@ -44,7 +44,7 @@ class _Request:
     @property
     def trial_seed(self) -> int:
         """An independent seed for each trial."""
-        return _derived_seed(self.seed, self.number)
+        return derived_seed(self.seed, self.number)
 
     def is_repeat(self, drawn: Mapping[str, Any]) -> bool:
         """Whether the study has a trial of these values, those that are given in their places."""
@@ -87,7 +87,7 @@ def draw(
     return repeats.unused(search, fixed, request.is_taken, request.trial_seed) or drawn
 
 
-def _derived_seed(seed: int, number: int) -> int:
+def derived_seed(seed: int, number: int) -> int:
     """32 bits, which is what numpy's generators take."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:4], "big")
 
@@ -99,7 +99,7 @@ def _random(request: _Request) -> dict[str, Any]:
 
 def _quasi_random(request: _Request) -> dict[str, Any]:
     """Point `number` of the seed's own scrambled Halton sequence."""
-    coordinates = halton_point(len(request.search), request.number, _derived_seed(request.seed, -1))
+    coordinates = halton_point(len(request.search), request.number, derived_seed(request.seed, -1))
     return encoding.from_unit_cube(request.search, coordinates)
 
 
@@ -124,7 +124,7 @@ def _tpe(request: _Request) -> dict[str, Any]:
     sampler = optuna.samplers.TPESampler(seed=request.trial_seed)
     with quiet_optuna():
         study = optuna.create_study(sampler=sampler, direction="minimize")
-    worst = _worst_value(request.history)
+    worst = worst_value(request.history)
     for trial in request.history:
         frozen = frozen_trial(trial, distributions, worst, request.last_rung)
         if frozen is not None:
@@ -144,7 +144,8 @@ SAMPLERS: dict[str, Callable[[_Request], dict[str, Any]]] = {
 }
 
 
-def _worst_value(history: Sequence[Configuration]) -> float:
+def worst_value(history: Sequence[Configuration]) -> float:
+    """The highest finite value of any rung; 1 where there is none."""
     values = [rung.value for trial in history for rung in trial.rungs]
     return max(filter(math.isfinite, values), default=1.0)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -87,18 +86,6 @@ def cost_lines(table: BenchmarkTable, methods: Sequence[Method], seeds: Sequence
     for name, cost in summaries.items():
         share = "" if name.startswith(OWN_NAME) else f"{own_median / cost.median:.2f}"
         lines.append(f"{name:44}{cost.median:8.1f}{cost.percentile_90:8.1f}{cost.reached:>6}/{len(seeds)}{share:>13}")
-    return lines
-
-
-def study_lines(table: BenchmarkTable, methods: Sequence[Method], seeds: Sequence[int], trials: int) -> list[str]:
-    """A line a method: how far from the best a study of `trials` configurations ends, and what it costs."""
-    title = f"a study of {trials}, to its end"
-    lines = [f"{title:44}{'off the best':>14}{'p90':>8}{'trainings':>11}"]
-    for method in methods:
-        excesses, costs = simulator.run_to_end(table, method, seeds, trials)
-        percentile_90 = sorted(excesses)[int(0.9 * (len(excesses) - 1))]
-        excess = statistics.median(excesses)
-        lines.append(f"{method.name:44}{excess:>13.1%} {percentile_90:>7.1%}{statistics.median(costs):>11.1f}")
     return lines
 
 
