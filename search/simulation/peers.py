@@ -48,7 +48,7 @@ def _gp(seed: int) -> BaseSampler:
 
 
 def _cma(seed: int) -> BaseSampler:
-    return optuna.samplers.CmaEsSampler(seed=seed)
+    return optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
 
 
 def _optuna(make: Callable[[int], BaseSampler]) -> Draw:
