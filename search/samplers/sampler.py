@@ -25,7 +25,7 @@ from search.samplers.optuna_space import MEMORY_CONSTRAINT, can_hold_all, to_dis
 from search.space import budget, encoding
 from search.space.distributions import Range
 
-GUIDED_FROM = 8  # trials; before them the guided sampler draws quasi-random ones
+GUIDED_FROM = 4  # trials; before them the guided sampler draws quasi-random ones, every other near what was given
 _FLOAT_BITS = 54  # how many bits of a point's coordinate are told apart
 
 
@@ -103,6 +103,19 @@ def _quasi_random(request: _Request) -> dict[str, Any]:
     return encoding.from_unit_cube(request.search, coordinates)
 
 
+def _near_given(request: _Request) -> dict[str, Any] | None:
+    """A quasi-random draw that keeps about half of the knobs of the first `start` entry; None where none was given."""
+    start = next((trial for trial in request.history if trial.origin == "start" and trial.drawn is not None), None)
+    if start is None or set(start.drawn or {}) != set(request.search):
+        return None
+    drawn = _quasi_random(request)
+    keeps = np.random.default_rng(request.trial_seed).random(len(drawn)) < 0.5
+    for name, is_kept in zip(sorted(drawn), keeps, strict=True):
+        if is_kept:
+            drawn[name] = (start.drawn or {})[name]
+    return drawn
+
+
 def _guided(request: _Request) -> dict[str, Any]:
     """Quasi-random draws first; from GUIDED_FROM on a Gaussian process chooses."""
     if request.number >= GUIDED_FROM:
@@ -115,6 +128,10 @@ def _guided(request: _Request) -> dict[str, Any]:
         drawn = gp.draw(request.search, history, request.last_rung, random, request.is_repeat)
         if drawn:
             return drawn
+    elif request.number % 2:
+        near = _near_given(request)
+        if near is not None:
+            return near
     return _quasi_random(request)
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from search.schedulers.scheduler import AUTO
 from search.simulation import simulator
 from search.simulation.benchmark_table import BenchmarkTable
 from search.simulation.simulator import Method
@@ -20,7 +21,7 @@ WORKERS = (1, 2, 4, 8, 16, 32, 64)
 
 def own_method(sampler: str = SAMPLERS[0], name: str = OWN_NAME) -> Method:
     """The method of a space file that leaves the choice to the program."""
-    return Method(name, Budget.strategy, sampler, Budget.eta)
+    return Method(name, Budget.strategy, sampler, Budget.eta, spend=AUTO)
 
 
 def own_variants() -> list[Method]:

@@ -119,7 +119,7 @@ def _spend(given: Mapping[str, Any], raw: Mapping[str, Any], location: Location)
     strategy = given.get("strategy", Budget.strategy)
     others = [key for key in ("eta", "max_full") if key in given]
     if "spend" not in raw:
-        return None
+        return AUTO if strategy == Budget.strategy and not others else None
     if strategy != Budget.strategy:
         raise location.blame("strategy", "spend").error(
             f"budget.spend plans what halving spends, and the strategy is {strategy}; leave one of them out"

@@ -17,7 +17,7 @@ from search.execution.child_process import ChildProcess
 from search.execution.worker import Interrupts
 from tests.support.toy_study import CHILD, SPACE, Watcher, told, toy_space, toy_storage, toy_study, work
 
-PLANNED = SPACE.replace("eta: 2", "spend: auto")
+PLANNED = SPACE.replace("eta: 2, ", "")
 
 
 def fresh(folder: Path, trials: int = 6, strategy: str = "halving", text: str = SPACE):

@@ -27,7 +27,7 @@ def test_a_good_file():
     space = load_text(GOOD)
     assert space.study == "toy"
     assert space.data == {"dataset": "demo", "test": 0.2}
-    assert space.budget == Budget(80, (20, 40, 80))
+    assert space.budget == Budget(80, (20, 40, 80), spend="auto")
     assert space.train == {"adapters": 0}
     assert space.search == {
         "model": Choice(("big", "small")),
@@ -42,7 +42,7 @@ def test_a_good_file():
 @pytest.mark.parametrize(
     ("given", "spend"),
     [
-        ("", None),
+        ("", "auto"),
         ("spend: auto, ", "auto"),
         ("spend: 0.4, ", 0.4),
         ("eta: 4, ", None),
