@@ -57,12 +57,13 @@ class SchedulerConfig:
     def planned_trainings(self, count: int) -> float:
         """Trainings in full that a study of `count` configurations plans to spend.
 
-        Every configuration gets to the first rung and one to the last, whatever the share.
+        Every configuration gets to the first rung and two to the last, whatever the share: the default recipe and
+        another.
         """
         assert self.spend is not None
         share = _AUTO_FACTOR * count ** (_AUTO_POWER - 1.0) if self.spend == AUTO and count else self.spend
         first = self.rungs[0] / self.last_rung
-        least = (count - 1) * first + 1.0
+        least = count * first + 2.0 * (1.0 - first)
         return 0.0 if count == 0 else min(float(count), max(least, float(share) * count))
 
     def affordable(self, total: int) -> int:

@@ -49,7 +49,7 @@ def test_few_are_trained_deeply_and_many_are_not():
     assert AUTO.planned_trainings(0) == 0.0
     share = SchedulerConfig(RUNGS, spend=0.5)
     assert share.planned_trainings(40) == 20.0
-    assert SchedulerConfig(RUNGS, spend=0.0).planned_trainings(9) == 2.0, "all get to the first rung and one to the end"
+    assert SchedulerConfig(RUNGS, spend=0.0).planned_trainings(9) == 2.875, "all get to the first rung, two to the end"
 
 
 def test_the_default_recipe_is_trained_in_full_before_anything_else():
@@ -110,6 +110,12 @@ def test_more_trials_go_on_where_fewer_ended():
 def test_a_study_without_a_result_in_full_gets_one_whatever_the_plan():
     history = [trial(number, {10: 0.5 + number}) for number in range(3)]
     assert chosen(history, 3, SchedulerConfig(RUNGS, spend=0.0)) == NextSegment(0, 10, 20)
+
+
+def test_another_than_the_default_recipe_is_trained_in_full_even_where_the_first_rung_takes_most_of_the_plan():
+    config = SchedulerConfig((20, 40, 80), spend="auto")
+    history = searched(config, 8, lambda number, step: (0.9 if number == 0 else 0.5 + 0.01 * number) + 1.0 / step)
+    assert [trial.number for trial in history if trial.state == "finished"] == [0, 1]
 
 
 def test_time_plans_as_trainings_do():
