@@ -25,7 +25,8 @@ from search.samplers.optuna_space import MEMORY_CONSTRAINT, can_hold_all, to_dis
 from search.space import budget, encoding
 from search.space.distributions import Range
 
-GUIDED_FROM = 4  # trials; before them the guided sampler draws quasi-random ones, every other near what was given
+GUIDED_FROM = 8  # trials; before them the guided sampler draws quasi-random ones
+GUIDED_FROM_GIVEN = 4  # likewise where a recipe was given first, and every other of those before lies near it
 _FLOAT_BITS = 54  # how many bits of a point's coordinate are told apart
 
 
@@ -117,8 +118,9 @@ def _near_given(request: _Request) -> dict[str, Any] | None:
 
 
 def _guided(request: _Request) -> dict[str, Any]:
-    """Quasi-random draws first; from GUIDED_FROM on a Gaussian process chooses."""
-    if request.number >= GUIDED_FROM:
+    """Quasi-random draws first; later a Gaussian process chooses."""
+    near = _near_given(request)
+    if request.number >= (GUIDED_FROM if near is None else GUIDED_FROM_GIVEN):
         distributions = to_distributions(request.search)
         history = []
         for trial in request.history:
@@ -128,10 +130,8 @@ def _guided(request: _Request) -> dict[str, Any]:
         drawn = gp.draw(request.search, history, request.last_rung, random, request.is_repeat)
         if drawn:
             return drawn
-    elif request.number % 2:
-        near = _near_given(request)
-        if near is not None:
-            return near
+    elif near is not None and request.number % 2:
+        return near
     return _quasi_random(request)
 
 
