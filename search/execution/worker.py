@@ -31,7 +31,8 @@ from search.paths import trial_folder
 from search.process_id import ProcessId
 from search.records import CRASHES_ALLOWED, KILLS_ALLOWED, Claim, Configuration
 from search.samplers import repeats, sampler
-from search.schedulers import scheduler
+from search.schedulers import eta, scheduler
+from search.schedulers.scheduler import SchedulerConfig
 from search.space.knobs import Knob
 from search.space.search_space import Space
 from search.storage import ownership
@@ -142,12 +143,13 @@ class Worker:
                 self._ledger.sign_in(self._process_id, self._signed.location, self._version)
                 signed_in = time.monotonic()
             closing = self._is_closing()
-            claim = self._ledger.claim(self._process_id, self._scheduler_config, closing)
+            config = self._config_in_time()
+            claim = self._ledger.claim(self._process_id, config, closing)
             if claim is not None:
                 outcome = self._run_claims(claim)
                 is_wait_announced = False
             else:
-                outcome = self._outcome_without_claim(closing)
+                outcome = self._outcome_without_claim(closing or config.limit < math.inf)
             if outcome is not None:
                 return outcome
             if claim is not None:
@@ -200,13 +202,24 @@ class Worker:
         seconds = scheduler.seconds_to_finish(self._scheduler_config, self._ledger.history())
         return self._deadline - time.monotonic() < seconds
 
+    def _config_in_time(self) -> SchedulerConfig:
+        """The budget, and what the time until the deadline allows of its plan."""
+        config = self._scheduler_config
+        if self._deadline == math.inf or not config.is_planned:
+            return config
+        workers = max(1, sum(worker.alive for worker in self._ledger.ledger.workers()))
+        seconds = self._deadline - time.monotonic()
+        limit = eta.trainings_in_time(config, self._ledger.history(), seconds, workers)
+        return dataclasses.replace(config, limit=limit)
+
     def _outcome_without_claim(self, closing: bool) -> Outcome | None:
         """How the work ended where nothing can be claimed; None while others run what may come back."""
         history, record = self._ledger.snapshot()
         if record.stopping:
             return "stopped"
         if all(trial.ended for trial in history):
-            return "done"
+            is_short = closing and len(without_imported(history)) < record.trials
+            return "timeout" if is_short else "done"
         if closing and not any(trial.state == "running" for trial in history):
             return "timeout"
         return None

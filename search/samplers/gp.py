@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, cast
 
 import numpy as np
@@ -16,13 +15,12 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 
 from search.records import BAD_PARAMETERS, Configuration
+from search.schedulers.extrapolation import final_values
 from search.space import encoding
 from search.space.distributions import Range
 
 Array = NDArray[np.float64]
 
-# Values count by their logarithm, up to this many times the best: how badly a trial fails says nothing.
-_WORST = 3.0
 _WIDE_CANDIDATES = 600
 _NEAR_CANDIDATES = 200
 _BEST_BASES = 5  # trials around which the near candidates lie
@@ -130,58 +128,6 @@ class _Data:
 
 def _features(search: Mapping[str, Range], trials: Sequence[Configuration]) -> Array:
     return np.stack([encoding.features(search, trial.drawn or {}) for trial in trials])  # [n, features]
-
-
-def final_values(trials: Sequence[Configuration], last_rung: int) -> tuple[Array, Array]:
-    """([n], [n]) The logarithm of each trial's value at the last rung, as far as its curve tells, and its variance.
-
-    A curve that ended early is extrapolated rung by rung, by a straight line through the logarithms of those that went
-    further; their distance from the line gives the variance. So an early rung that says little moves nobody far.
-    """
-    steps = sorted({rung.step for trial in trials for rung in trial.rungs} | {last_rung})
-    logs: dict[int, dict[int, float]] = {step: {} for step in steps}
-    for trial in trials:
-        for step, value in trial.curve.items():
-            logs[step][trial.number] = _log(value)
-    lines = {step: _line(logs[step], logs[later]) for step, later in pairwise(steps)}
-    values = []
-    variances = []
-    for trial in trials:
-        value = math.inf
-        if trial.rungs and trial.failure is None:
-            value = _log(trial.rungs[-1].value)
-        variance = 0.0
-        for step in steps[:-1]:
-            if step >= trial.steps and math.isfinite(value):
-                slope, offset, spread = lines[step]
-                value = offset + slope * value
-                variance = slope**2 * variance + spread
-        values.append(value)
-        variances.append(variance)
-    worst = min(values) + math.log(_WORST)
-    return np.minimum(values, worst), np.array(variances)
-
-
-def _line(early: Mapping[int, float], later: Mapping[int, float]) -> tuple[float, float, float]:
-    """(slope, offset, variance) of the later values over the earlier ones, both by trial number.
-
-    Prior: a slope of one, a drop of a tenth, a deviation of a quarter; as firm as two observations.
-    """
-    both = [number for number in later if number in early]
-    if not both:
-        return 1.0, -0.1, 0.25**2
-    x = np.array([early[number] for number in both])
-    y = np.array([later[number] for number in both])
-    centered = x - x.mean()
-    prior = 2 * 0.3**2
-    slope = float((centered @ (y - y.mean()) + prior) / (centered @ centered + prior))
-    residuals = y - y.mean() - slope * centered
-    variance = float((residuals @ residuals + 2 * 0.25**2) / (len(both) + 2))
-    return slope, float(y.mean() - slope * x.mean()), variance
-
-
-def _log(value: float) -> float:
-    return math.log(max(value, 1e-3)) if math.isfinite(value) else 10.0
 
 
 def _candidates(

@@ -26,6 +26,7 @@ from search.space import budget, encoding
 from search.space.distributions import Range
 
 GUIDED_FROM = 8  # trials; before them the guided sampler draws quasi-random ones
+GUIDED_FROM_GIVEN = 4  # likewise where a recipe was given first, and every other of those before lies near it
 _FLOAT_BITS = 54  # how many bits of a point's coordinate are told apart
 
 
@@ -44,7 +45,7 @@ class _Request:
     @property
     def trial_seed(self) -> int:
         """An independent seed for each trial."""
-        return _derived_seed(self.seed, self.number)
+        return derived_seed(self.seed, self.number)
 
     def is_repeat(self, drawn: Mapping[str, Any]) -> bool:
         """Whether the study has a trial of these values, those that are given in their places."""
@@ -87,7 +88,7 @@ def draw(
     return repeats.unused(search, fixed, request.is_taken, request.trial_seed) or drawn
 
 
-def _derived_seed(seed: int, number: int) -> int:
+def derived_seed(seed: int, number: int) -> int:
     """32 bits, which is what numpy's generators take."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:4], "big")
 
@@ -99,13 +100,27 @@ def _random(request: _Request) -> dict[str, Any]:
 
 def _quasi_random(request: _Request) -> dict[str, Any]:
     """Point `number` of the seed's own scrambled Halton sequence."""
-    coordinates = halton_point(len(request.search), request.number, _derived_seed(request.seed, -1))
+    coordinates = halton_point(len(request.search), request.number, derived_seed(request.seed, -1))
     return encoding.from_unit_cube(request.search, coordinates)
 
 
+def _near_given(request: _Request) -> dict[str, Any] | None:
+    """A quasi-random draw that keeps about half of the knobs of the first `start` entry; None where none was given."""
+    start = next((trial for trial in request.history if trial.origin == "start" and trial.drawn is not None), None)
+    if start is None or set(start.drawn or {}) != set(request.search):
+        return None
+    drawn = _quasi_random(request)
+    keeps = np.random.default_rng(request.trial_seed).random(len(drawn)) < 0.5
+    for name, is_kept in zip(sorted(drawn), keeps, strict=True):
+        if is_kept:
+            drawn[name] = (start.drawn or {})[name]
+    return drawn
+
+
 def _guided(request: _Request) -> dict[str, Any]:
-    """Quasi-random draws first; from GUIDED_FROM on a Gaussian process chooses."""
-    if request.number >= GUIDED_FROM:
+    """Quasi-random draws first; later a Gaussian process chooses."""
+    near = _near_given(request)
+    if request.number >= (GUIDED_FROM if near is None else GUIDED_FROM_GIVEN):
         distributions = to_distributions(request.search)
         history = []
         for trial in request.history:
@@ -115,6 +130,8 @@ def _guided(request: _Request) -> dict[str, Any]:
         drawn = gp.draw(request.search, history, request.last_rung, random, request.is_repeat)
         if drawn:
             return drawn
+    elif near is not None and request.number % 2:
+        return near
     return _quasi_random(request)
 
 
@@ -124,7 +141,7 @@ def _tpe(request: _Request) -> dict[str, Any]:
     sampler = optuna.samplers.TPESampler(seed=request.trial_seed)
     with quiet_optuna():
         study = optuna.create_study(sampler=sampler, direction="minimize")
-    worst = _worst_value(request.history)
+    worst = worst_value(request.history)
     for trial in request.history:
         frozen = frozen_trial(trial, distributions, worst, request.last_rung)
         if frozen is not None:
@@ -144,7 +161,8 @@ SAMPLERS: dict[str, Callable[[_Request], dict[str, Any]]] = {
 }
 
 
-def _worst_value(history: Sequence[Configuration]) -> float:
+def worst_value(history: Sequence[Configuration]) -> float:
+    """The highest finite value of any rung; 1 where there is none."""
     values = [rung.value for trial in history for rung in trial.rungs]
     return max(filter(math.isfinite, values), default=1.0)
 

@@ -8,22 +8,16 @@ from collections.abc import Iterator
 
 from search.records import Configuration
 from search.schedulers.paired_test import significantly_worse
-from search.schedulers.scheduler import Policy, SchedulerState, Verdict, value_at
+from search.schedulers.scheduler import Policy, SchedulerState, Verdict, is_waiting, value_at
 
 # Optuna's own pruners stop trials and never promote any; see search.schedulers.optuna_pruners.
 OPTUNA_POLICIES = ("optuna-median", "optuna-halving", "optuna-hyperband")
 
 
-def _is_waiting(trial: Configuration) -> bool:
-    """Whether it is paused at a rung, or was pruned there and can still be promoted."""
-    stopped = trial.state in ("paused", "pruned") and trial.failure is None
-    return stopped and trial.steps > 0 and not trial.unfinished
-
-
 def _waiting_at(rung: int, ranked: list[Configuration]) -> Iterator[Configuration]:
     """Those of the ranked trials that wait at `rung` itself, best first."""
     for trial in ranked:
-        if trial.steps == rung and _is_waiting(trial):
+        if trial.steps == rung and is_waiting(trial):
             yield trial
 
 
@@ -61,11 +55,16 @@ def _promoted(state: SchedulerState, at_least: int) -> Configuration | None:
 
 
 def _halving(state: SchedulerState) -> Configuration | None:
-    """Asynchronous successive halving (Li et al., arXiv:1810.05934, algorithm 2) with a late share and a finish.
+    """By a plan of what the study may spend (planned.py), where `spend` is set; else asynchronous successive halving.
 
+    That is Li et al., arXiv:1810.05934, algorithm 2, with a late share and a finish.
     The finish starts when no new trial may start and no worker is training: the best of each rung goes on whatever
     its share; then, up to `max_full`, trials that the paired test cannot tell from the leader.
     """
+    if state.config.is_planned:
+        from search.schedulers import planned  # numpy: reading a space file must not import it
+
+        return planned.promote(state)
     trial = _promoted(state, 0)
     if trial is None and state.is_full and not state.is_busy:
         trial = _promoted(state, 1) or next(tied_with_leader(state), None)
@@ -102,14 +101,26 @@ def promising(state: SchedulerState) -> list[Configuration]:
     Ordered by rank within their rung. Those beyond a full study's share of the rung come last: they can only be
     called back as ties with the leader.
     """
+    if state.config.is_planned:
+        return _most_expected(state)
     ordered: list[tuple[bool, float, int, int, Configuration]] = []
     within_share = max(1, state.total // state.config.eta)
     for rung in state.config.rungs[:-1]:
         ranked = state.ranked_at(rung)
         for rank, trial in enumerate(ranked):
-            if trial.steps == rung and _is_waiting(trial) and trial.state == "paused":
+            if trial.steps == rung and is_waiting(trial) and trial.state == "paused":
                 ordered.append((rank >= within_share, rank / len(ranked), -rung, len(ordered), trial))
     return [trial for *_, trial in sorted(ordered)]
+
+
+def _most_expected(state: SchedulerState) -> list[Configuration]:
+    """The paused trials in the order in which a plan lets them go on; then those that can hardly win any more."""
+    from search.schedulers import planned
+
+    paused = [trial for trial in state.history if is_waiting(trial) and trial.state == "paused"]
+    numbers = [trial.number for trial in planned.contenders(state)]
+    rank = {number: index for index, number in enumerate(numbers)}
+    return sorted(paused, key=lambda trial: (trial.origin != "start", rank.get(trial.number, len(rank)), trial.number))
 
 
 def _bracket(state: SchedulerState) -> Configuration | None:
@@ -129,7 +140,7 @@ def _bracket(state: SchedulerState) -> Configuration | None:
 
 def _first_paused(state: SchedulerState) -> Configuration | None:
     """The lowest-numbered trial that was not pruned; it goes on at once."""
-    return next((trial for trial in state.history if trial.state == "paused" and _is_waiting(trial)), None)
+    return next((trial for trial in state.history if trial.state == "paused" and is_waiting(trial)), None)
 
 
 def _optuna(name: str, state: SchedulerState, trial: Configuration) -> Verdict:

@@ -65,6 +65,20 @@ def seconds_left(
     return full_cost * (max(parallel / max(1, workers), longest) + serial)
 
 
+def trainings_in_time(
+    config: SchedulerConfig, history: Sequence[Configuration], seconds: float, workers: int = 1
+) -> float:
+    """Trainings in full that `workers` will have spent, with what was spent so far, when `seconds` have passed.
+
+    Infinite before the first result.
+    """
+    trials = without_imported(history)
+    full_cost = _full_training_seconds(config, trials)
+    if not full_cost:
+        return math.inf
+    return sum(map(_last_step, trials)) / config.last_rung + max(0.0, seconds) * workers / full_cost
+
+
 def _last_step(trial: Configuration) -> int:
     """The step that it has reached, by its running segment's progress."""
     if trial.state != "running":
@@ -88,6 +102,8 @@ def _full_training_seconds(config: SchedulerConfig, trials: Sequence[Configurati
 
 def _shared_equivalents(state: SchedulerState) -> float:
     """Full trainings that the whole study takes if each rung's share of trials goes on, failed trials left out."""
+    if state.config.is_planned:
+        return state.config.planned_trainings(state.total)
     policy = ALL_POLICIES[state.config.strategy]
     last = state.config.last_rung
     count = state.total - sum(trial.failure is not None for trial in state.history)
@@ -106,7 +122,7 @@ def _shared_equivalents(state: SchedulerState) -> float:
 def _finish_equivalents(state: SchedulerState, beyond_shares: float) -> float:
     """Full trainings that halving's finish still takes, of which `beyond_shares` were trained already."""
     last = state.config.last_rung
-    if state.config.strategy != "halving":
+    if state.config.strategy != "halving" or state.config.is_planned:
         return 0.0
     if state.is_full and any(last in trial.curve for trial in state.history):
         return sum(last - trial.steps for trial in tied_with_leader(state)) / last

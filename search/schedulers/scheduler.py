@@ -14,21 +14,66 @@ from search.imported import without_imported
 from search.records import Claim, Configuration, Rung, best_configuration
 
 Verdict = Literal["paused", "pruned", "finished"]
+Spend = float | Literal["auto"]
+
+AUTO: Literal["auto"] = "auto"
+# Trainings in full that a study of n configurations plans by itself: this times n to that power, so that few of many
+# are trained deeply and most of few. 7.1 for 20, 12.4 for 40, 45 for 200 (replayed: studies/README.md, 2026-11-29).
+_AUTO_FACTOR = 0.65
+_AUTO_POWER = 0.8
 
 
 @dataclass(frozen=True)
 class SchedulerConfig:
-    """The scheduler's part of a space's budget. `rungs` rise and end at the full budget, in optimizer steps."""
+    """The scheduler's part of a space's budget.
+
+    Attributes:
+        rungs: rising, the last one is the full budget, in optimizer steps.
+        strategy: a name of asha.POLICIES.
+        eta: one in so many goes on past a rung.
+        max_full: so many beside the leader that cannot be told from it are trained in full.
+        spend: what halving may spend, as a share of training every configuration in full. None: as `eta` and
+            `max_full` have it.
+        limit: trainings in full that the time left allows, what was spent included.
+    """
 
     rungs: tuple[int, ...]
     strategy: str = "halving"
     eta: int = 4
     max_full: int = 3
+    spend: Spend | None = None
+    limit: float = math.inf
 
     @property
     def last_rung(self) -> int:
         """The full budget, in optimizer steps."""
         return self.rungs[-1]
+
+    @property
+    def is_planned(self) -> bool:
+        """Whether what a study spends is planned."""
+        return self.strategy == "halving" and self.spend is not None
+
+    def planned_trainings(self, count: int) -> float:
+        """Trainings in full that a study of `count` configurations plans to spend.
+
+        Every configuration gets to the first rung and two to the last, whatever the share: the default recipe and
+        another.
+        """
+        assert self.spend is not None
+        share = _AUTO_FACTOR * count ** (_AUTO_POWER - 1.0) if self.spend == AUTO and count else self.spend
+        first = self.rungs[0] / self.last_rung
+        least = count * first + 2.0 * (1.0 - first)
+        return 0.0 if count == 0 else min(float(count), max(least, float(share) * count))
+
+    def affordable(self, total: int) -> int:
+        """How many of `total` configurations the time allows to begin, so that their plan can be kept to the end."""
+        if not self.is_planned or self.limit == math.inf:
+            return total
+        count = total
+        while count > 1 and self.planned_trainings(count) > self.limit:
+            count -= 1
+        return count
 
 
 @dataclass(frozen=True)
@@ -55,7 +100,12 @@ class SchedulerState:
     @property
     def is_full(self) -> bool:
         """Whether no new trial may start."""
-        return self.closing or len(self.history) >= self.total
+        return self.closing or len(self.history) >= self.config.affordable(self.total)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing but the plan holds trials back, so that those that still wait when no work is left lost."""
+        return not self.closing and self.config.affordable(self.total) >= self.total
 
     @property
     def is_busy(self) -> bool:
@@ -93,6 +143,12 @@ def value_at(trial: Configuration, step: int) -> float:
         return math.inf
     value = trial.curve.get(step, math.inf)
     return value if math.isfinite(value) else math.inf
+
+
+def is_waiting(trial: Configuration) -> bool:
+    """Whether it is paused at a rung, or was pruned there and can still be promoted."""
+    stopped = trial.state in ("paused", "pruned") and trial.failure is None
+    return stopped and trial.steps > 0 and not trial.unfinished
 
 
 def next_rung(config: SchedulerConfig, steps: int) -> int:

@@ -4,7 +4,8 @@ The header tells what was searched and at which rungs the curves were recorded:
 
     {"study": "demo", "rungs": [10, 20, 40, 80], "search": {"learning_rate": {"kind": "float", "low": 1e-05, ...}}}
 
-`search` holds ranges as Space.to_json writes them. Then one line a configuration:
+`search` holds ranges as Space.to_json writes them; `default`, which may be left out, is the default recipe's
+configuration, one of those below. Then one line a configuration:
 
     {"configuration": {"learning_rate": 0.0003}, "seed": 0, "rungs": [
         {"step": 10, "value": 0.91, "seconds": 2.1, "errors": [0, 3, 1]}, ...]}
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from search.errors import UserError
-from search.records import Configuration, Rung
+from search.records import Configuration, Rung, default_configuration
 from search.space import distributions
 from search.space.distributions import Range
 from search.space.search_space import Space
@@ -47,6 +48,7 @@ class BenchmarkTable:
     rungs: tuple[int, ...]
     search: Mapping[str, Range]
     curves: tuple[Curve, ...]
+    default: Mapping[str, Any] | None = None  # the default recipe's configuration
 
     def full_value(self, curve: Curve) -> float:
         """The value of a training in full; infinite if it did not get that far."""
@@ -90,6 +92,9 @@ def read(path: str | Path) -> BenchmarkTable:
         head = parsed[0]
         rungs = tuple(int(step) for step in head["rungs"])
         search = {str(name): distributions.from_json(raw) for name, raw in head["search"].items()}
+        default = head.get("default")
+        if default is not None:
+            default = {name: default[name] for name in search}
         curves = []
         for number, row in enumerate(parsed[1:], start=2):  # noqa: B007
             curves.append(_curve(row, rungs, search))
@@ -97,7 +102,7 @@ def read(path: str | Path) -> BenchmarkTable:
         message = f"no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
         form = "the form of a table is in search/simulation/benchmark_table.py"
         raise UserError(f"{path}: line {number or 1}: {message}; {form}") from None
-    table = BenchmarkTable(str(head.get("study", "table")), rungs, search, tuple(curves))
+    table = BenchmarkTable(str(head.get("study", "table")), rungs, search, tuple(curves), default)
     if not any(math.isfinite(table.full_value(curve)) for curve in curves):
         raise UserError(f"{path}: no curve reaches the last rung, {rungs[-1]}; record at least one in full")
     return table
@@ -122,14 +127,18 @@ def of_study(ledger: Ledger) -> str:
     """A finished study's curves as the text of a table; configurations that have not ended are left out."""
     record = ledger.record()
     space = Space.from_json(dict(record.space))
-    head = {
+    head: dict[str, Any] = {
         "study": record.name,
         "rungs": list(space.budget.rungs),
         "search": {name: distributions.to_json(knob_range) for name, knob_range in space.search.items()},
     }
+    history = ledger.history()
+    default = default_configuration(history)
+    if default is not None and default.ended:
+        head["default"] = dict(default.drawn or {})
     rows = [
         _row(configuration, record.seed)
-        for configuration in ledger.history()
+        for configuration in history
         if configuration.ended and configuration.drawn is not None
     ]
     return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in [head, *rows])

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from search.schedulers.scheduler import AUTO
 from search.simulation import simulator
 from search.simulation.benchmark_table import BenchmarkTable
 from search.simulation.simulator import Method
@@ -21,7 +21,7 @@ WORKERS = (1, 2, 4, 8, 16, 32, 64)
 
 def own_method(sampler: str = SAMPLERS[0], name: str = OWN_NAME) -> Method:
     """The method of a space file that leaves the choice to the program."""
-    return Method(name, Budget.strategy, sampler, Budget.eta)
+    return Method(name, Budget.strategy, sampler, Budget.eta, spend=AUTO)
 
 
 def own_variants() -> list[Method]:
@@ -87,18 +87,6 @@ def cost_lines(table: BenchmarkTable, methods: Sequence[Method], seeds: Sequence
     for name, cost in summaries.items():
         share = "" if name.startswith(OWN_NAME) else f"{own_median / cost.median:.2f}"
         lines.append(f"{name:44}{cost.median:8.1f}{cost.percentile_90:8.1f}{cost.reached:>6}/{len(seeds)}{share:>13}")
-    return lines
-
-
-def study_lines(table: BenchmarkTable, methods: Sequence[Method], seeds: Sequence[int], trials: int) -> list[str]:
-    """A line a method: how far from the best a study of `trials` configurations ends, and what it costs."""
-    title = f"a study of {trials}, to its end"
-    lines = [f"{title:44}{'off the best':>14}{'p90':>8}{'trainings':>11}"]
-    for method in methods:
-        excesses, costs = simulator.run_to_end(table, method, seeds, trials)
-        percentile_90 = sorted(excesses)[int(0.9 * (len(excesses) - 1))]
-        excess = statistics.median(excesses)
-        lines.append(f"{method.name:44}{excess:>13.1%} {percentile_90:>7.1%}{statistics.median(costs):>11.1f}")
     return lines
 
 

@@ -36,7 +36,7 @@ class MemoryLedger:
         policy = POLICIES[config.strategy]
         segment = scheduler.choose(policy, state)
         if segment is None:
-            if not state.is_busy and not closing:
+            if not state.is_busy and state.is_whole:
                 self._prune_paused(config)
             return None
         if segment.number is None:

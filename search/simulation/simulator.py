@@ -5,23 +5,28 @@ from __future__ import annotations
 import heapq
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from search.process_id import ProcessId
-from search.records import Claim, best_configuration
+from search.records import Claim, Configuration, best_configuration
 from search.samplers import sampler as sampling
 from search.schedulers import paired_test
-from search.schedulers.scheduler import SchedulerConfig
+from search.schedulers.scheduler import SchedulerConfig, Spend
 from search.simulation.benchmark_table import BenchmarkTable, Curve
 from search.simulation.memory_ledger import MemoryLedger
 from search.space import encoding
+from search.space.distributions import Range
 
 # A curve is as good as the best if it ends within this share of the best value, or can't be told from it.
 WITHIN = 0.02
+
+
+# (search, history, seed, number, last rung) -> values of every searched knob
+Draw = Callable[[Mapping[str, Range], Sequence[Configuration], int, int, int], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,8 @@ class Method:
     eta: int = SchedulerConfig.eta
     trials: int | None = None
     rungs: tuple[int, ...] | None = None  # None: the table's
+    spend: Spend | None = None
+    draw: Draw | None = None  # of a sampler that no space file can ask for
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,11 @@ class SimulatedSearch:
     """One search on a table, whose curves are used up one by one: the nearest free one to what was sampled.
 
     Args:
-        prior: The configuration that is tried first.
+        prior: The configuration that is tried first, as a `start` entry of a space file.
+
+    Attributes:
+        course: What a person would have had after so many seconds of all workers: (seconds, the leader's value in
+            full), one pair a result.
     """
 
     def __init__(
@@ -83,7 +94,10 @@ class SimulatedSearch:
         self.method = method
         self.seed = seed
         self.workers = workers
-        self.scheduler_config = SchedulerConfig(method.rungs or table.rungs, method.strategy, method.eta)
+        self.scheduler_config = SchedulerConfig(
+            method.rungs or table.rungs, method.strategy, method.eta, spend=method.spend
+        )
+        self.course: list[tuple[float, float]] = []
         self.ledger = MemoryLedger(table.study, min(method.trials or len(table.curves), len(table.curves)))
         self.taken: dict[int, int] = {}  # a configuration's number -> its curve's index
         self.prior = prior
@@ -109,19 +123,25 @@ class SimulatedSearch:
             idle += 1
             spent += self._seconds(claim)
             state = self._commit(claim)
+            # What is running has been paid for up to now.
+            begun = math.fsum(max(0.0, self._seconds(other_claim) - (end - now)) for end, _, other_claim in running)
+            self.course.append((spent + begun, self.leader_value()))
             if state == "finished" and self.taken[number] in good:
-                # What is running has been paid for up to now.
-                spent += sum(max(0.0, self._seconds(other_claim) - (end - now)) for end, _, other_claim in running)
-                return self._result(spent, now, reached=True)
+                return self._result(spent + begun, now, reached=True)
 
     def _extend(self) -> bool:
         """Do what a person does whose search ended without success; False: nothing is left to do.
 
-        First ask for more configurations, then let more of them past each rung.
+        First ask for more configurations, then spend more on them: let more of them past each rung.
         """
         if self.ledger.trials < len(self.table.curves):
             more = self.ledger.trials + (self.method.trials or 0)
             self.ledger.set_trials(min(more, len(self.table.curves)))
+        elif self.scheduler_config.is_planned:
+            share = self.scheduler_config.planned_trainings(self.ledger.trials) / self.ledger.trials
+            # At last what looked hopeless, too.
+            more_spend = min(1.0, 2.0 * share) if share < 1.0 else None
+            self.scheduler_config = replace(self.scheduler_config, spend=more_spend, eta=1)
         elif self.scheduler_config.eta > 1:
             self.scheduler_config = replace(self.scheduler_config, eta=self.scheduler_config.eta - 1)
         else:
@@ -143,21 +163,29 @@ class SimulatedSearch:
         claim = self.ledger.claim(worker, self.scheduler_config)
         if claim is None or claim.params is not None:
             return claim
-        drawn = sampling.draw(
-            self.table.search,
-            claim.history,
-            seed=self.seed,
-            number=claim.number,
-            last_rung=self.scheduler_config.last_rung,
-            sampler=self.method.sampler,
-            given=self.prior if claim.number == 0 else None,
-        )
+        drawn = self._draw(claim)
         index = self._nearest(drawn)
         self.taken[claim.number] = index
         self._free[index] = False
         recorded = dict(self.table.curves[index].drawn)
-        self.ledger.set_params(claim, recorded, recorded, "sampled")
+        is_given = claim.number == 0 and self.prior is not None
+        self.ledger.set_params(claim, recorded, recorded, "start" if is_given else "sampled")
         return replace(claim, drawn=recorded, params=recorded)
+
+    def _draw(self, claim: Claim) -> Mapping[str, Any]:
+        given = self.prior if claim.number == 0 else None
+        last_rung = self.scheduler_config.last_rung
+        if self.method.draw is not None:
+            return given or self.method.draw(self.table.search, claim.history, self.seed, claim.number, last_rung)
+        return sampling.draw(
+            self.table.search,
+            claim.history,
+            seed=self.seed,
+            number=claim.number,
+            last_rung=last_rung,
+            sampler=self.method.sampler,
+            given=given,
+        )
 
     def _nearest(self, drawn: Mapping[str, Any]) -> int:
         distances = ((self._points - encoding.features(self.table.search, drawn)) ** 2).sum(1)  # [curves]
@@ -199,23 +227,6 @@ def simulate(
         for seed in seeds:
             results.append(SimulatedSearch(table, method, seed, workers, prior).run(good))
     return results
-
-
-def run_to_end(
-    table: BenchmarkTable, method: Method, seeds: Sequence[int], trials: int
-) -> tuple[list[float], list[float]]:
-    """Run a study of `trials` configurations to its end with every seed.
-
-    Returns:
-        By seed, the leader's excess over the table's best (0.1: a tenth worse), and the cost in trainings in full.
-    """
-    excesses = []
-    costs = []
-    for seed in seeds:
-        search = SimulatedSearch(table, replace(method, trials=trials), seed, workers=1)
-        costs.append(search.run(frozenset(), once=True).cost / table.training_seconds)
-        excesses.append(search.leader_value() / table.full_value(table.best) - 1.0)
-    return excesses, costs
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from search.schedulers.asha import POLICIES
-from search.schedulers.scheduler import SchedulerConfig
+from search.schedulers.scheduler import AUTO, SchedulerConfig, Spend
 from search.space.errors import Location, shown
 from search.space.knobs import Knob, check, check_keys
 
@@ -26,6 +26,7 @@ _KNOBS = {
     "disk_gb": Knob("disk_gb", (float,), low=0.0, high=1e6, optional=True),
     "max_full": Knob("max_full", (int,), low=0, high=1000),
     "objective": Knob("objective", (str,), choices=OBJECTIVES),
+    "spend": Knob("spend", (float,), low=0.0, high=1.0),
 }
 KEYS = tuple(_KNOBS)
 _DURATION = re.compile(r"\d+(\.\d+)?\s*[smhd]", re.ASCII)
@@ -46,6 +47,8 @@ class Budget:
         sampler: one of SAMPLERS.
         objective: one of OBJECTIVES, which is what trials report and what is minimised.
         disk_gb: what checkpoints of paused trials may take; None: half of the disk's free space.
+        spend: what halving may spend, as a share of training every trial in full; auto: less the more trials there
+            are. None: what `eta` and `max_full` make of it, as in studies of before 0.2.0.
     """
 
     max_steps: int
@@ -56,11 +59,12 @@ class Budget:
     sampler: str = SAMPLERS[0]
     disk_gb: float | None = None
     objective: str = OBJECTIVES[0]
+    spend: Spend | None = None
 
     @property
     def scheduler_config(self) -> SchedulerConfig:
         """The scheduler's part."""
-        return SchedulerConfig(self.rungs, self.strategy, self.eta, self.max_full)
+        return SchedulerConfig(self.rungs, self.strategy, self.eta, self.max_full, self.spend)
 
     @property
     def judged(self) -> str:
@@ -72,6 +76,8 @@ class Budget:
         plain = {**asdict(self), "rungs": list(self.rungs)}
         if self.objective == OBJECTIVES[0]:
             del plain["objective"]  # studies of before 0.2.0 have none, and keep their fingerprint
+        if self.spend is None:
+            del plain["spend"]  # likewise
         return plain
 
     @classmethod
@@ -102,9 +108,38 @@ def parse(raw: Mapping[str, Any], location: Location) -> Budget:
         raise location.at("strategy").error(f"{strategy} was removed; write {_REMOVED[strategy]}")
     given = {}
     for key in KEYS[2:]:
-        if key in raw:
+        if key in raw and key != "spend":
             given[key] = check(_KNOBS[key], raw[key], location.at(key))
+    given["spend"] = _spend(given, raw, location)
     return Budget(max_steps, tuple(_rungs(raw.get("rungs"), max_steps, location)), **given)
+
+
+def _spend(given: Mapping[str, Any], raw: Mapping[str, Any], location: Location) -> Spend | None:
+    """The file's `spend`; without one, a plan unless the file says by other keys how much goes on past a rung."""
+    strategy = given.get("strategy", Budget.strategy)
+    others = [key for key in ("eta", "max_full") if key in given]
+    if "spend" not in raw:
+        return AUTO if strategy == Budget.strategy and not others else None
+    if strategy != Budget.strategy:
+        raise location.blame("strategy", "spend").error(
+            f"budget.spend plans what halving spends, and the strategy is {strategy}; leave one of them out"
+        )
+    if others:
+        raise location.blame(others[0], "spend").error(
+            f"budget.spend and budget.{others[0]} both say how much goes on past a rung; leave one of them out"
+        )
+    return _share(raw["spend"], location.at("spend"))
+
+
+def _share(raw: Any, location: Location) -> Spend:
+    if raw == AUTO:
+        return AUTO
+    if isinstance(raw, str):
+        try:
+            float(raw)
+        except ValueError:
+            raise location.error(f"{shown(raw)} is not a number; give a share of 1, or auto") from None
+    return float(check(_KNOBS["spend"], raw, location))
 
 
 def _rungs(raw: Any, max_steps: int, location: Location) -> list[int]:

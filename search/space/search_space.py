@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from search.errors import UserError
+from search.schedulers.scheduler import AUTO
 from search.space import budget as budgets
 from search.space import distributions, parsing, recommended, yaml_loader
 from search.space.budget import Budget
@@ -77,6 +78,12 @@ class Space:
         """sha256, in hex, of everything that changes what a search does; not of the names of the study and the file."""
         text = json.dumps(_flat(self), sort_keys=True, ensure_ascii=True, allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def with_budget_of(self, kept: Space) -> Space:
+        """This space as the version read it that began the study `kept`: before 0.2.0 nothing was planned."""
+        if kept.budget.spend is not None or self.budget.spend != AUTO:
+            return self
+        return replace(self, budget=replace(self.budget, spend=None))
 
     def resolve(self, drawn: Mapping[str, Any], knobs: Mapping[str, Knob]) -> dict[str, Any]:
         """The fixed and the drawn values by knob, a drawn factor as the absolute value; without `max_steps`.

@@ -57,7 +57,7 @@ def claim_next(
     policy = ALL_POLICIES[config.strategy]
     segment = scheduler.choose(policy, state)
     if segment is None:
-        if not state.is_busy and not closing:
+        if not state.is_busy and state.is_whole:
             _prune_paused(connection, study.id, history, config)
         return None
     lease = {

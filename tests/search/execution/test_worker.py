@@ -17,6 +17,8 @@ from search.execution.child_process import ChildProcess
 from search.execution.worker import Interrupts
 from tests.support.toy_study import CHILD, SPACE, Watcher, told, toy_space, toy_storage, toy_study, work
 
+PLANNED = SPACE.replace("eta: 2, ", "")
+
 
 def fresh(folder: Path, trials: int = 6, strategy: str = "halving", text: str = SPACE):
     folder.mkdir(exist_ok=True)
@@ -63,10 +65,11 @@ def test_no_pruning_trains_all_in_full(tmp_path):
     assert {trial.state for trial in ledger.history()} == {"finished"}
 
 
-def test_interrupt_keeps_everything_and_resumes(tmp_path):
-    unbroken, space, folder = fresh(tmp_path / "a")
+@pytest.mark.parametrize("text", [SPACE, PLANNED])
+def test_interrupt_keeps_everything_and_resumes(tmp_path, text):
+    unbroken, space, folder = fresh(tmp_path / "a", text=text)
     work(unbroken, space, folder)
-    ledger, space, folder = fresh(tmp_path / "b")
+    ledger, space, folder = fresh(tmp_path / "b", text=text)
     for number, step in ((0, 1), (1, 2), (3, 1)):
         interrupts, watcher = Interrupts(), Watcher()
 
@@ -92,6 +95,19 @@ def test_deadline_and_stop_request_leave_work_to_resume(tmp_path):
     ledger.set_trials(6)
     assert work(ledger, space, folder)[0] == "done"
     assert len(ledger.history()) == 6
+
+
+def test_a_planned_study_trains_its_default_first_and_is_cut_short_by_time(tmp_path):
+    ledger, space, folder = fresh(tmp_path, trials=60, text=PLANNED)
+    outcome, watcher = work(ledger, space, folder, deadline=time.monotonic() + 3.0, step_seconds=0.05)
+    assert outcome == "timeout"
+    assert watcher.claims[:3] == [(0, 0, 2), (0, 2, 4), (0, 4, 8)]
+    history = ledger.history()
+    assert len(history) < 60
+    assert "pruned" not in {trial.state for trial in history}, "the plan of 60 goes on with them"
+    ledger.set_trials(len(history))
+    assert work(ledger, space, folder)[0] == "done"
+    assert {trial.state for trial in ledger.history()} <= {"finished", "pruned"}
 
 
 SUPERVISOR = """

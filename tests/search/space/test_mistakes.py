@@ -117,6 +117,10 @@ MISTAKES = [
     ("max_steps: 80, ", "", "budget.max_steps: missing"),
     ("rungs:", "strategy: halvin, rungs:", "halvin is not one of"),
     ("rungs:", "eta: 1, rungs:", "budget.eta: 1 is too low"),
+    ("rungs:", "spend: 2, rungs:", "budget.spend: 2.0 is too high; the most that spend takes is 1"),
+    ("rungs:", "spend: half, rungs:", "budget.spend: half is not a number; give a share of 1, or auto"),
+    ("rungs:", "spend: 0.4, eta: 2, rungs:", "budget.spend and budget.eta both say how much goes on past a rung"),
+    ("rungs:", "spend: 0.4, strategy: none, rungs:", "plans what halving spends, and the strategy is none"),
     # removed
     ("[20, 40, 80]", "[5m, 10m]", "s.yaml: budget.rungs[0]: 5m is a time; give optimizer steps, such as [10, 20, 40"),
     ("[20, 40, 80]", "[20, 1.5 h]", "s.yaml: budget.rungs[1]: 1.5 h is a time; give optimizer steps"),

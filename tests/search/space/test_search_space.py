@@ -27,7 +27,7 @@ def test_a_good_file():
     space = load_text(GOOD)
     assert space.study == "toy"
     assert space.data == {"dataset": "demo", "test": 0.2}
-    assert space.budget == Budget(80, (20, 40, 80))
+    assert space.budget == Budget(80, (20, 40, 80), spend="auto")
     assert space.train == {"adapters": 0}
     assert space.search == {
         "model": Choice(("big", "small")),
@@ -37,6 +37,36 @@ def test_a_good_file():
     }
     assert space.start == ({"model": "big", "learning_rate": 5e-6},)
     assert space.source == "s.yaml"
+
+
+@pytest.mark.parametrize(
+    ("given", "spend"),
+    [
+        ("", "auto"),
+        ("spend: auto, ", "auto"),
+        ("spend: 0.4, ", 0.4),
+        ("eta: 4, ", None),
+        ("max_full: 1, ", None),
+        ("strategy: bracket, ", None),
+    ],
+)
+def test_what_a_study_spends_is_planned_unless_the_file_says_otherwise(given, spend):
+    budget = load_text(GOOD.replace("rungs:", f"{given}rungs:")).budget
+    assert budget.spend == spend
+    assert Budget.from_json(json.loads(json.dumps(budget.to_json())), "toy") == budget
+    assert budget.scheduler_config.is_planned is (spend is not None)
+
+
+def test_a_study_of_an_older_version_goes_on_without_a_plan():
+    space = load_text(GOOD)
+    older = space.to_json()
+    del older["budget"]["spend"]  # as 0.1.0 wrote it
+    kept = search_space.Space.from_json(older)
+    assert kept.budget.spend is None
+    assert space.with_budget_of(kept).fingerprint() == kept.fingerprint()
+    assert space.with_budget_of(space) == space
+    share = load_text(GOOD.replace("rungs:", "spend: 0.4, rungs:"))
+    assert search_space.differences(kept, share.with_budget_of(kept)) == ["budget.spend: was not given, is 0.4"]
 
 
 @pytest.mark.parametrize(

@@ -164,8 +164,9 @@ def _changes(record: StudyRecord, spaces: tuple[Space, Space], seed: int | None)
     """What differs between a study and both forms of a space, as written and with defaults that fit; empty: nothing."""
     changes = []
     kept = by_one_name(Space.from_json(dict(record.space)))
-    if kept.fingerprint() not in [space.fingerprint() for space in spaces]:
-        changes = differences(kept, spaces[1])
+    given = [space.with_budget_of(kept) for space in spaces]
+    if kept.fingerprint() not in [space.fingerprint() for space in given]:
+        changes = differences(kept, given[1])
     if seed is not None and seed != record.seed:
         changes.append(f"--seed: was {record.seed}, is {seed}")
     return changes

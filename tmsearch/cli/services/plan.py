@@ -90,6 +90,23 @@ def measure_line(space: Space, data: DataFacts) -> str:
     return line
 
 
+def _spend_line(space: Space, trials: int) -> str:
+    """What the study may spend, for a person."""
+    config = space.budget.scheduler_config
+    if not config.is_planned:
+        return f"not planned: strategy {config.strategy} decides what is spent"
+    planned = config.planned_trainings(trials)
+    return f"planned: {planned:.1f} trainings in full for {trials} configurations (budget.spend {config.spend})"
+
+
+def _planned_part(space: Space, trials: int, most: float) -> str:
+    """What the plan makes of the estimate of training everything in full, in words."""
+    config = space.budget.scheduler_config
+    if not config.is_planned:
+        return ""
+    return f"{clock_time(most * config.planned_trainings(trials) / trials)} as planned, "
+
+
 def print_plan(
     space: Space,
     storage: Storage,
@@ -129,6 +146,7 @@ def print_plan(
         estimates = _cpu_estimates(space, needs, rate, trials)
     else:
         estimates = _gpu_estimates(space, data, needs, card, trials)
+    print(_spend_line(space, trials))
     for line in estimates.lines:
         print(line)
     is_gpu = card is not None
@@ -188,8 +206,8 @@ def _cpu_estimates(space: Space, needs: Mapping[str, ModelNeeds], rate: float, t
         )
     most = longest * space.budget.max_steps * trials
     lines.append(
-        f"estimate: at most {clock_time(most)} of training on this machine if nothing were pruned "
-        f"(from {rate / 1e9:.0f} GFLOP/s measured just now; evaluation comes on top)"
+        f"estimate: {_planned_part(space, trials, most)}at most {clock_time(most)} of training on this machine if "
+        f"nothing were pruned (from {rate / 1e9:.0f} GFLOP/s measured just now; evaluation comes on top)"
     )
     largest = max(model.checkpoint_bytes for model in needs.values())
     return _Estimates(lines, most, longest, largest)
@@ -232,12 +250,14 @@ def trial_text(cost: TrialCost, config: TrainConfig) -> str:
 
 
 def full_trainings(budget: Budget, trials: int) -> float:
-    """How many trainings in full take as many steps as a search of `trials` is expected to.
+    """How many trainings in full take as many steps as a search of `trials` is expected to: as planned.
 
-    One in eta goes on past a rung, two in three past the last one before the end, as halving has it.
+    Without a plan one in eta goes on past a rung, two in three past the last one before the end, as halving has it.
     """
     if budget.strategy == "none":
         return float(trials)
+    if budget.scheduler_config.is_planned:
+        return budget.scheduler_config.planned_trainings(trials)
     steps = 0
     before = 0
     count = trials

@@ -28,7 +28,9 @@ from search.execution.monitor import Monitor
 from search.execution.worker import Outcome, Worker
 from search.execution.worker_pool import WorkerPool
 from search.exit_codes import DONE, FAILED, INTERRUPTED
+from search.imported import without_imported
 from search.records import StudyRecord
+from search.schedulers.scheduler import SchedulerState
 from search.space.search_space import Choice, Space
 from search.storage import ownership
 from search.storage.database import open_storage
@@ -179,7 +181,7 @@ def run_study(
             launcher = make_launcher(ledger, folder, workers, timeout)
             outcome = _pool(ledger, summary, launcher, workers.count, printer, folder).run(interrupts, deadline)
     summary = study.summarize(ledger)
-    for line in _outcome_lines(outcome, summary.record.name) + last_lines(summary):
+    for line in [*_outcome_lines(outcome, summary.record.name), *_more_lines(outcome, summary), *last_lines(summary)]:
         print(line)
     if ledger.storage.url != open_storage().url:  # the commands just printed need the option
         print(f"each with --storage {shlex.quote(ledger.storage.display_name)}")
@@ -284,6 +286,27 @@ def _outcome_lines(outcome: Outcome, name: str) -> list[str]:
     if outcome == "interrupted":
         return [f"interrupted, everything is kept; the same command, or `tmsearch resume {name}`, continues"]
     return []
+
+
+def _more_lines(outcome: Outcome, summary: Summary) -> list[str]:
+    """What more training would buy, where a plan was spent and trials were left that could still win."""
+    config = Space.from_json(dict(summary.record.space)).budget.scheduler_config
+    if outcome != "done" or not config.is_planned:
+        return []
+    from search.schedulers import planned  # numpy
+
+    total = summary.record.trials
+    state = SchedulerState(config, without_imported(summary.history), total)
+    more = planned.more_would_buy(state)
+    if not more.trials:
+        return []
+    count = len(more.trials)
+    left = "1 pruned trial could still win, with" if count == 1 else f"{count} pruned trials could still win, with"
+    wider = config.planned_trainings(2 * total) - config.planned_trainings(total)
+    return [
+        f"the plan of {config.planned_trainings(total):.1f} trainings in full is spent; {left} {more.trainings:.1f} "
+        f"more; --trials {2 * total} plans {wider:.1f} more, for new ones and these"
+    ]
 
 
 def _exit_code(outcome: Outcome, summary: Summary) -> int:
