@@ -18,7 +18,7 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch):
 def test_set_changes_a_key_of_the_file():
     space = load_text(GOOD, "data.revision=abc", "budget.max_steps=60", "budget.rungs=[20, 60]", "study=other")
     assert space.data["revision"] == "abc"
-    assert space.budget == Budget(60, (20, 60))
+    assert space.budget == Budget(60, (20, 60), spend="auto")
     assert space.study == "other"
     space = load_text(GOOD, "search.learning_rate.low=1e-7", "search.adapters={low: 1, high: 4}", "train.dropout=1e-1")
     assert space.search["learning_rate"] == FloatRange(1e-7, 1e-3, log=True)

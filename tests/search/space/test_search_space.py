@@ -103,7 +103,7 @@ def test_numbers_in_lists_may_be_written_with_an_exponent():
 
 def test_budget_defaults():
     space = load_text(GOOD.replace(", rungs: [20, 40, 80]", "").replace("80", "800"))
-    assert space.budget == Budget(800, (100, 200, 400, 800))
+    assert space.budget == Budget(800, (100, 200, 400, 800), spend="auto")
     assert load_text(GOOD.replace("80, rungs: [20, 40, 80]", "1")).budget.rungs == (1,)
 
 
