@@ -13,14 +13,7 @@ from typing import Any, Literal
 from search.dashboard.annotator import Annotator
 from search.dashboard.background import BackgroundPublisher
 from search.dashboard.publisher import Publisher
-from search.errors import (
-    EngineError,
-    MachineError,
-    RepeatedDrawError,
-    RunError,
-    StorageUnavailableError,
-    UserError,
-)
+from search.errors import EngineError, MachineError, RepeatedDrawError, RunError, StorageUnavailableError, UserError
 from search.execution import checkpoint_gc, lease
 from search.execution.checkpoint_store import CheckpointStore
 from search.execution.child_process import ChildExitError, ChildProcess

@@ -18,6 +18,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from search.schedulers.scheduler import AUTO
 from search.space.budget import Budget
 from tmsearch.cli.services.plan import full_trainings
 from tmsearch.config import TrainConfig
@@ -27,7 +28,7 @@ from tmsearch.model.context import context_rule
 from tmsearch.model.cost import LABEL_TOKENS, Clips, TrialCost
 from tmsearch.model_sizes import dimensions
 
-SPACES = ("tiny", "base", "small", "medium", "distil", "turbo", "large_v3", "sizes")
+SPACES = ("tiny", "base", "small", "medium", "distil", "turbo", "large_v3")
 CARDS = (16, 24, 40, 80)  # GB
 CLIP_SECONDS = 10.0
 VALIDATION = 124  # clips, as the seed has
@@ -54,7 +55,7 @@ def trial(model: str, train: Mapping[str, Any], gigabytes: float, evaluations: i
 def cell(space: Mapping[str, Any], gigabytes: float) -> str:
     """Memory, a trial and TRIALS of them on one card, with the first saving that lets the largest model fit."""
     models = space["search"].get("model", [space["train"].get("model")])
-    budget = Budget(space["budget"]["max_steps"], tuple(space["budget"]["rungs"]))
+    budget = Budget(space["budget"]["max_steps"], tuple(space["budget"]["rungs"]), spend=AUTO)
     for knobs in SAVINGS:
         train = {**space["train"], **knobs}
         costs = [trial(model, train, gigabytes, len(budget.rungs), budget.max_steps) for model in models]
