@@ -143,7 +143,7 @@ class StudyBuilder:
 RANDOM_SPACE = """
 study: made
 data: {dataset: DATASET, validation: VALIDATION, test: 0.1}
-budget: {max_steps: 400, rungs: [50, 100, 200, 400]}
+budget: {max_steps: 400, rungs: [50, 100, 200, 400], eta: 4}
 search:
   model: [openai/whisper-tiny, openai/whisper-small]
   learning_rate: {low: 1e-6, high: 1e-3, log: true}
