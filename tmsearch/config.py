@@ -75,6 +75,14 @@ class TrainConfig:
     speed: float = knob(0.0, "largest relative change of speed", low=0.0, high=0.5)
     level_db: float = knob(0.0, "largest change of level, dB", low=0.0, high=60.0)
     throat_filter: float = knob(0.0, "share of clips passed through a random throat filter", low=0.0, high=1.0)
+    window_share: float = knob(
+        0.0, "share of examples that are windows: several clips in one, as in a long recording", low=0.0, high=1.0
+    )
+    window_times: float = knob(1.0, "share of windows whose texts stand between their times", low=0.0, high=1.0)
+    window_prompts: float = knob(0.4, "share of windows behind the text before them, not learnt", low=0.0, high=1.0)
+    window_gap: float = knob(1.2, "longest pause between the clips of a window, seconds", low=0.2, high=10.0)
+    window_seconds: float = knob(30.0, "longest window, seconds", low=1.0, high=30.0)
+    clip_times: float = knob(0.0, "share of single clips whose text stands between its times", low=0.0, high=1.0)
     context_seconds: float | None = knob(
         None,
         "most audio that the encoder takes, seconds; none: what the longest clip needs",
@@ -107,6 +115,23 @@ class TrainConfig:
         if isinstance(self.normalize_audio, bool):
             return "peak" if self.normalize_audio else "none"
         return self.normalize_audio
+
+
+# Knobs of 0.3.0. Where all are at their defaults, training is as it was before them.
+_USE_KNOBS = ("window_share", "window_times", "window_prompts", "window_gap", "window_seconds", "clip_times")
+
+
+def knob_values(config: TrainConfig) -> dict[str, Any]:
+    """Every knob of `config` by name, as files and fingerprints have it.
+
+    Knobs that came later are left out where they are off: recipes and checkpoints of before keep their text and hash.
+    """
+    values = dataclasses.asdict(config)
+    defaults = dataclasses.asdict(TrainConfig())
+    if all(values[name] == defaults[name] for name in _USE_KNOBS):
+        for name in _USE_KNOBS:
+            del values[name]
+    return values
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ def _peak(config: TrainConfig, speech: Speech, model_cache: ModelCache, device: 
     torch.cuda.reset_peak_memory_stats(device)
     state = TrainState(config, speech, model_cache.whisper(config), device)
     batches = state.batches
-    longest = max(batches.labels.values(), key=len)
+    longest = batches.longest_row()
     frames = 2 * batches.context_rule.max_positions
     mels = torch.zeros(clips, batches.extractor.feature_size, frames, device=device)  # [clips, n_mels, frames]
     inputs = torch.tensor([longest] * clips)  # [clips, positions]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from tmsearch.trial.workbench import Workbench
 if TYPE_CHECKING:
     from tmsearch.data.corpus import Corpus
     from tmsearch.data.splits import Split
+    from tmsearch.model.context import ContextRule
 
 _ROUNDING_SECONDS = 0.01  # a clip may be this much longer than the context
 _BYTES_A_PARAMETER = 3 * 4  # of a checkpoint: the weight and AdamW's two moments in float32; adapters take less
@@ -59,12 +61,30 @@ def _checked_model(corpus: Corpus, split: Split, data: DataConfig, config: Train
     _check_lengths(corpus, rule.seconds, config.model)
     speech = Speech(corpus, split, data.language, data.task, cache=Path())
     speech.label_ids([clip.name for clip in corpus.clips], whisper.outline(config))
-    estimate = cost.estimate(model, config, seconds=rule.mean_seconds(seconds))
+    mean_seconds, label_tokens = _mean_example(config, model.context_seconds, rule, seconds)
+    estimate = cost.estimate(model, config, label_tokens, mean_seconds)
     return {
         **dataclasses.asdict(model),
         **dataclasses.asdict(estimate),
         "checkpoint_bytes": _BYTES_A_PARAMETER * model.parameters,
     }
+
+
+def _mean_example(
+    config: TrainConfig, model_seconds: float, rule: ContextRule, seconds: Sequence[float]
+) -> tuple[float, float]:
+    """Seconds that are encoded of an example on average, and its label tokens, windows included."""
+    from tmsearch.features import windows
+    from tmsearch.model import context, cost
+
+    clip_seconds = rule.mean_seconds(seconds)
+    share = config.window_share
+    if not share:
+        return clip_seconds, cost.LABEL_TOKENS
+    length, clips = windows.mean_window(config, model_seconds, sum(seconds) / len(seconds))
+    window_seconds = context.for_windows(rule, length).mean_seconds([length])
+    tokens = clips * cost.LABEL_TOKENS
+    return (1 - share) * clip_seconds + share * window_seconds, (1 - share) * cost.LABEL_TOKENS + share * tokens
 
 
 def _check_targets(config: TrainConfig) -> None:

@@ -43,7 +43,15 @@ def micro_batch_key(config: TrainConfig, device_name: str) -> str:
     return (
         f"{_MICRO_BATCH}{config.model}@{device_name}: batch {config.batch_size}, context {config.context_seconds} by "
         f"{config.context_step:g}, {trained}, {config.precision}{', low memory' if config.low_memory else ''}"
+        f"{_windows(config)}"
     )
+
+
+def _windows(config: TrainConfig) -> str:
+    """How long examples may be, in a key; empty for single clips, as before there were windows."""
+    if not config.window_share:
+        return ""
+    return f", windows of {config.window_seconds:g}{' with prompts' if config.window_prompts else ''}"
 
 
 def _device_of(key: str) -> str:

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from tests.support import toy_whisper
+from tmsearch.config import knob_values
 from tmsearch.data.splits import Split
 from tmsearch.errors import CheckpointError, InputError
 from tmsearch.model import whisper as model
@@ -78,6 +79,29 @@ def test_a_training_in_pieces_equals_the_unbroken_one_to_the_bit(toy, speech, tm
 
     assert differing(whole.checkpoint, parts.checkpoint) == []
     assert (whole.wer, whole.wer_raw, whole.cer, whole.scores) == (parts.wer, parts.wer_raw, parts.cer, parts.scores)
+
+
+def test_windows_with_times_and_prompts_resume_to_the_bit(speech, tmp_path):
+    config = toy_whisper.config("demo/nano", window_share=0.6, window_prompts=0.5, clip_times=0.5, speed=0.1)
+    whole = train.train(config, speech, toy_whisper.stretch(tmp_path / "whole", 3), quiet)
+    with pytest.raises(TrainingStoppedError) as stopped:
+        train.train(config, speech, toy_whisper.stretch(tmp_path / "parts", 3), quiet, stop=lambda: True)
+    rest = toy_whisper.stretch(tmp_path / "parts", 3, checkpoint=stopped.value.checkpoint)
+    parts = train.train(config, speech, rest, quiet)
+    assert differing(whole.checkpoint, parts.checkpoint) == []
+    plain = toy_whisper.config("demo/nano", speed=0.1)
+    single = train.train(plain, speech, toy_whisper.stretch(tmp_path / "single", 3), quiet)
+    assert differing(whole.checkpoint, single.checkpoint)
+
+
+def test_checkpoints_of_before_there_were_windows_are_still_of_the_same_training():
+    config = toy_whisper.config("demo/nano")
+    knobs = dataclasses.asdict(config)
+    added = [name for name in knobs if name.startswith("window_") or name == "clip_times"]
+    assert not set(added) & set(knob_values(config))
+    windows = dataclasses.replace(config, window_share=0.5)
+    assert set(added) <= set(knob_values(windows))
+    assert fingerprint(windows) != fingerprint(config)
 
 
 def test_the_comparison_above_can_fail(toy, speech, tmp_path):

@@ -19,11 +19,16 @@ from tmsearch.trial.facts import DataFacts, ModelNeeds
 def candidates(space: Space) -> list[dict[str, Any]]:
     """Sets of parameters for a check of each model that the space may train.
 
-    The first of a model is for its cost; the others have the adapters that its trials may have.
+    The first of a model is for its cost, with as many windows and as long ones as trials may have; the others have the
+    adapters that its trials may have.
     """
     candidates = []
+    dearest = {}
+    for name in ("window_share", "window_seconds"):
+        if name in space.search:
+            dearest[name] = max(_possible_values(space, name, None))
     for name in models(space):
-        params = {**space.train, "model": name, "max_steps": space.budget.max_steps}
+        params = {**space.train, **dearest, "model": name, "max_steps": space.budget.max_steps}
         candidates.append(params)
         candidates += [{**params, **adapters} for adapters in _adapters(space)]
     return candidates
