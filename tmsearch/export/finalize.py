@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,7 +11,7 @@ from typing import Any, Protocol
 from tmsearch import devices
 from tmsearch.evaluation import bootstrap, evaluate
 from tmsearch.evaluation.scores import ClipScore, Scores, read_scores, write_scores
-from tmsearch.export import model_card, model_folder
+from tmsearch.export import model_card, model_folder, runtimes
 from tmsearch.features.dataset import Speech
 from tmsearch.files import write_atomically
 from tmsearch.model import whisper as model
@@ -52,8 +53,12 @@ def finish(
     say: PrintLine,
     *,
     card_transcripts: bool,
+    in_runtimes: bool = True,
 ) -> None:
-    """Scores the test split, and writes the model, its card, and last its metrics, which mark it as complete."""
+    """Scores the test split, and writes the model, its card, and last its metrics, which mark it as complete.
+
+    With `in_runtimes` the folder is measured once more where people run it.
+    """
     metrics = {**metrics, "dtype": dtype}
     test_clips: tuple[ClipScore, ...] = ()
     if speech.split.test:
@@ -63,9 +68,23 @@ def finish(
         if card_transcripts:
             test_clips = scores.clips
     model_folder.export(whisper, folder, dtype, language=speech.language, task=speech.task)
+    if in_runtimes:
+        metrics["runtimes"] = _in_runtimes(recipe, speech, folder, dtype, say)
     write_atomically(folder / CARD, model_card.text(recipe, metrics, test_clips, speech, folder.absolute().name))
     write_atomically(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
     say(f"{folder}: the model, its card in {CARD}, its metrics in {METRICS}")
+
+
+def _in_runtimes(recipe: Recipe, speech: Speech, folder: Path, dtype: str, say: PrintLine) -> list[runtimes.Row]:
+    """The written folder beside the untouched checkpoint, written alike, in the runtimes that are installed."""
+    say("hearing clips and long recordings as users of the folder will", passing=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        untouched = Path(scratch) / "untouched"
+        model_folder.export(model.load(recipe.train), untouched, dtype, language=speech.language, task=speech.task)
+        rows = runtimes.measure(folder, untouched, speech)
+    for line in [*runtimes.regressions(rows), *runtimes.lines(rows)]:
+        say(line)
+    return rows
 
 
 def renew_card(recipe: Recipe, folder: Path, say: PrintLine, *, card_transcripts: bool) -> None:

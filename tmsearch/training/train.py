@@ -12,7 +12,8 @@ import torch
 from tmsearch import devices
 from tmsearch.config import TrainConfig
 from tmsearch.errors import TmsearchError
-from tmsearch.evaluation import evaluate
+from tmsearch.evaluation import evaluate, long_form
+from tmsearch.evaluation.long_form import LongScores
 from tmsearch.evaluation.scores import ClipScore, Scores
 from tmsearch.features.dataset import Speech
 from tmsearch.model import trainable
@@ -35,7 +36,7 @@ class Stretch:
     Training resumes from the step of `checkpoint`, or starts where that is None, and ends at `last_step`;
     `first_step` is where this stretch was meant to start. A checkpoint is saved in the folder `save_to` at
     `last_step` and, if `save_seconds` is not 0, whenever that much training could be lost; of the latter only the
-    newest is kept.
+    newest is kept. With `with_long` the validation clips are also scored as long recordings.
     """
 
     first_step: int
@@ -45,6 +46,7 @@ class Stretch:
     checkpoint: Path | None
     save_to: Path
     save_seconds: float = 0.0
+    with_long: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Result:
     eval_seconds: float
     checkpoint: Path
     scores: tuple[ClipScore, ...]
+    long: LongScores | None = None  # where they were asked for, and the model knows times
 
 
 class TrainingStoppedError(TmsearchError):
@@ -175,16 +178,24 @@ def train(
             _advance(state, stretch, writer, report, stop)
             # The checkpoint is written meanwhile; leaving the block waits for it.
             scores, seconds = evaluate.evaluate(state.whisper, speech, speech.split.validation, config, stop=stop)
+        long_scores = None
+        if stretch.with_long:
+            long_scores, long_seconds = long_form.score(
+                state.whisper, speech, speech.split.validation, config, stop=stop
+            )
+            seconds += long_seconds
     except evaluate.EvaluationInterruptedError:
         raise TrainingStoppedError(stretch.last_step, checkpoint) from None
     finally:
         if device.type == "cuda":
             torch.cuda.empty_cache()
     model_cache.keep(state, checkpoint)
-    return _result(state, scores, seconds, checkpoint)
+    return _result(state, scores, long_scores, seconds, checkpoint)
 
 
-def _result(state: TrainState, scores: Scores, eval_seconds: float, checkpoint: Path) -> Result:
+def _result(
+    state: TrainState, scores: Scores, long_scores: LongScores | None, eval_seconds: float, checkpoint: Path
+) -> Result:
     return Result(
         step=state.step,
         wer=scores.wer,
@@ -195,6 +206,7 @@ def _result(state: TrainState, scores: Scores, eval_seconds: float, checkpoint: 
         eval_seconds=eval_seconds,
         checkpoint=checkpoint,
         scores=scores.clips,
+        long=long_scores,
     )
 
 

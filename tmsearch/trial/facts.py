@@ -144,11 +144,14 @@ class Baseline:
     cer: float | None = None
     clips: int | None = None
     errors: tuple[int, ...] | None = None
+    wer_long: float | None = None  # of the validation clips as long recordings, where the objective asks for it
 
     def rate(self, objective: str) -> float:
-        """What the study minimises of it, wer or cer."""
+        """What the study minimises of it, one of search.space.budget.OBJECTIVES."""
         if objective == "cer" and self.cer is not None:
             return self.cer
+        if objective in ("wer_long", "mean") and self.wer_long is not None:
+            return self.wer_long if objective == "wer_long" else (self.wer + self.wer_long) / 2
         return self.wer
 
     def to_json(self) -> dict[str, Any]:
@@ -163,6 +166,7 @@ class Baseline:
             cer=baseline.get("cer"),
             clips=baseline.get("clips"),
             errors=None if errors is None else tuple(errors),
+            wer_long=baseline.get("wer_long"),
         )
 
 

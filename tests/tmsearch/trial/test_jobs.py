@@ -2,20 +2,21 @@
 
 import dataclasses
 import errno
+from pathlib import Path
 
 import pytest
 import torch
 
-from search.execution.messages import Failure, SegmentJob, SegmentResult, SegmentStopped
+from search.execution.messages import Fact, Failure, SegmentJob, SegmentResult, SegmentStopped
 from tmsearch.config import DataConfig
 from tmsearch.data.splits import split
 from tmsearch.errors import InputError, UnavailableError
 from tmsearch.training import checkpoints
 from tmsearch.training.state import DivergenceError
-from tmsearch.training.train import TrainingStoppedError
+from tmsearch.training.train import Result, TrainingStoppedError
 from tmsearch.trial import check, jobs
 from tmsearch.trial.__main__ import answer
-from tmsearch.trial.facts import DataFacts
+from tmsearch.trial.facts import DataFacts, StudyFacts
 from tmsearch.trial.settings import TrialSettings
 from tmsearch.trial.workbench import Workbench
 
@@ -111,3 +112,44 @@ def test_a_checkpoint_that_is_not_this_trainings_is_passed_by(tmp_path, kind):
         weights = dict(list(saved.tensors["weights"].items())[1:])
         checkpoints.save(claim, dataclasses.replace(saved, tensors={**saved.tensors, "weights": weights}))
     assert trained(dataclasses.replace(segment, token=2)) == expected
+
+
+@pytest.mark.parametrize("objective", ["wer", "wer_long", "mean"])
+def test_the_value_is_the_objective_and_its_errors_by_clip_come_to_it(tmp_path, objective):
+    """At the last rung every rate is measured, on validation clips alone; before it what the objective takes."""
+    workbench = Workbench()
+    data = dataclasses.replace(DATA, validation=4)
+    corpus = workbench.corpus(data)
+    facts = check.data_facts(corpus, split(corpus, data))
+    cache = str(tmp_path / "cache")
+    settings = TrialSettings(
+        data=dataclasses.asdict(data),
+        max_steps=2,
+        threads=1,
+        cache=cache,
+        tensorboard=str(tmp_path),
+        objective=objective,
+    )
+    params = {"model": "demo/nano", "batch_size": 2, "warmup_steps": 0, "learning_rate": 1e-3}
+    folder = str(tmp_path / "d" / "trials" / "0000")
+    segment = SegmentJob(0, 1, params, 0, 1, 0, folder, {"data": facts.to_json()}, settings.to_json())
+    events = []
+    first = answer(workbench, segment, events.append, lambda: False)
+    last = answer(workbench, dataclasses.replace(segment, last_step=2, token=2), events.append, lambda: False)
+    known = StudyFacts.from_json({event.key: event.value for event in events if isinstance(event, Fact)})
+    for result in (first, last):
+        assert isinstance(result, SegmentResult), result
+        metrics = result.metrics
+        assert result.value == metrics[objective]
+        assert result.value == pytest.approx(sum(metrics["errors"]) / sum(known.words[0]))
+    assert ("wer_long" in first.metrics) == (objective != "wer")
+    assert last.metrics["mean"] == (last.metrics["wer"] + last.metrics["wer_long"]) / 2
+    baseline = known.baselines["demo/nano"]
+    assert baseline.rate(objective) == pytest.approx(sum(baseline.errors) / sum(known.words[0]))
+    assert (baseline.wer_long is None) == (objective == "wer")
+
+
+def test_an_objective_that_the_model_cannot_be_measured_by_is_refused():
+    scored = Result(1, 0.5, 0.5, 0.4, 0, 1.0, 1.0, Path("x"), ())
+    with pytest.raises(InputError, match=r"^budget\.objective: wer_long: the model knows no times; take wer"):
+        jobs._rates(scored, "wer_long")

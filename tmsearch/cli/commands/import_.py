@@ -176,7 +176,7 @@ def _drawn(space: Space, params: Mapping[str, Any]) -> tuple[dict[str, Any], str
 def _difference(run: HandRun, space: Space, facts: StudyFacts, params: Mapping[str, Any]) -> str:
     """Why the run's values do not compare with the study's; empty where they do, as far as the log says."""
     if space.budget.objective != "wer":
-        return f"its WER is not what the study minimises, {space.budget.objective.upper()}"
+        return f"its WER is not what the study minimises, {space.budget.measure}"
     max_steps = params.get("max_steps")
     if max_steps is None:
         return "the log does not say max_steps, which the schedule depends on; --set max_steps=N does"

@@ -21,7 +21,7 @@ from search.storage.ledger import Ledger
 from search.study import Summary
 from tmsearch.cli.commands.show import configuration_json, noise_lines, print_json
 from tmsearch.cli.view import intervals, terminal
-from tmsearch.cli.view.format import cost_line, rungs, seconds_left, short_value
+from tmsearch.cli.view.format import cost_line, rates_beside, rungs, seconds_left, short_value
 from tmsearch.cli.view.table import MOST_INTERVALS, table, truncate
 from tmsearch.cli.view.terminal import StyledLine
 from tmsearch.formatting import estimated_duration
@@ -128,6 +128,7 @@ def _lines_below(summary: Summary) -> list[str]:
     if summary.best:
         command = f"tmsearch show {summary.record.name} {summary.best.number}"
         lines.append(f"* the best so far; `{command}` tells more")
+        lines.append(f"beside it: {rates_beside(summary.record.objective, summary.best.metrics)}")
     return lines
 
 

@@ -81,8 +81,8 @@ def measure_line(space: Space, data: DataFacts) -> str:
 
     config = DataConfig(**data.normalized(space.data))
     normalizer = text_normalizer.describe(config.text_language, config.normalizer)
-    line = f"minimised: {space.budget.objective.upper()}, after {normalizer}"
-    if space.budget.objective == "wer" and config.text_language in UNSPACED:
+    line = f"minimised: {space.budget.measure}, after {normalizer}"
+    if space.budget.objective != "cer" and config.text_language in UNSPACED:
         line += "; budget.objective: cer minimises CER"
     return line
 
