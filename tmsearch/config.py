@@ -121,6 +121,11 @@ class TrainConfig:
 _USE_KNOBS = ("window_share", "window_times", "window_prompts", "window_gap", "window_seconds", "clip_times")
 
 
+# What a new study trains with where its space says nothing, by measurement (studies/README.md, 2026-11-29). The fields'
+# own defaults are what studies and recipes of before have.
+NEW_STUDIES: Mapping[str, Any] = {"window_share": 0.5, "clip_times": 0.25}
+
+
 def knob_values(config: TrainConfig) -> dict[str, Any]:
     """Every knob of `config` by name, as files and fingerprints have it.
 
@@ -150,6 +155,9 @@ class DataConfig:
     text_column: str | None = knob(None, "none: found by its name")
     group_column: str | None = knob(None, "clips that share its value stay in one split; none: speaker, session")
     max_dropped: float = knob(0.05, "share of unusable clips that a run accepts", low=0.0, high=1.0)
+    keep: str | None = knob(
+        None, "clean or other speech to be scored beside, untouched and tuned: what is forgotten; never trained on"
+    )
     normalizer: str | None = knob(
         None,
         "what texts go through before they are compared; none: whisper, and marks where the language has them",

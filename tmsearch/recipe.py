@@ -60,6 +60,8 @@ def _to_json(recipe: Recipe) -> dict[str, Any]:
     data = dataclasses.asdict(recipe.data)
     if recipe.data.normalizer is None:
         del data["normalizer"]  # recipes of before 0.2.0 have none, and keep their text and hash
+    if recipe.data.keep is None:
+        del data["keep"]  # as above
     fields = {
         "data": data,
         "train": knob_values(recipe.train),

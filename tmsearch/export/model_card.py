@@ -157,6 +157,12 @@ def _long(metrics: Mapping[str, Any]) -> str:
             f"inserted, {long['long_deletions']} deleted, {long['long_substitutions']} substituted of "
             f"{long['long_words']}); {long['long_near']:.0%} of the times are within 0.2 s."
         )
+    keep = metrics.get("keep")
+    if keep:
+        text += (
+            f"\n\nOn other speech, {keep['clips']} clips of `{keep['dataset']}` that were not trained on: WER "
+            f"{keep['wer']:.3f}, untouched {keep['untouched_wer']:.3f}."
+        )
     rows = runtimes.table(metrics.get("runtimes", ()))
     return f"{text}\n\n{rows}" if rows else text
 

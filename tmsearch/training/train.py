@@ -134,6 +134,11 @@ class ModelCache:
             state.load(checkpoint, first_step)
         return state
 
+    @property
+    def trained(self) -> Whisper | None:
+        """The model of the last training that came to its end, unless another one was loaded since."""
+        return self._state.whisper if self._state else None
+
     def keep(self, state: TrainState, checkpoint: Path) -> None:
         """Lets the next call resume from `state`, which is what `checkpoint` holds."""
         self._state = state

@@ -35,6 +35,8 @@ def check(workbench: Workbench, job: CheckJob) -> Checked:
     data = DataConfig(**job.data)
     corpus = workbench.corpus(data)
     split = splits.split(corpus, data)
+    if data.keep is not None:
+        workbench.kept_speech(data, Path())
     models: dict[str, dict[str, Any]] = {}
     for params in job.candidates:
         config = TrainConfig(**params)

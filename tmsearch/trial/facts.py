@@ -21,10 +21,15 @@ _BASELINE = "baseline:"
 _WORDS = "words:"
 _MICRO_BATCH = "micro_batch:"
 _TEST = "test:"
+_KEEP = "keep:"
 
 
 def baseline_key(model: str) -> str:
     return f"{_BASELINE}{model}"
+
+
+def keep_key(model: str) -> str:
+    return f"{_KEEP}{model}"
 
 
 def words_key(fold: int) -> str:
@@ -246,6 +251,7 @@ class StudyFacts:
     micro_batches: Mapping[str, int] = field(default_factory=dict)
     confirms: ConfirmationPlan | None = None
     test_read: str | None = None  # the day on which the test split was read
+    kept: Mapping[str, float] = field(default_factory=dict)  # WERs of untouched models on data.keep
     tests: Mapping[int, TestScores] = field(default_factory=dict)
 
     @classmethod
@@ -254,6 +260,7 @@ class StudyFacts:
         words = {}
         micro_batches = {}
         tests = {}
+        kept = {}
         for key, value in sorted(facts.items()):
             name = key.partition(":")[2]
             if key.startswith(_BASELINE):
@@ -262,6 +269,8 @@ class StudyFacts:
                 words[int(name)] = tuple(value)
             elif key.startswith(_MICRO_BATCH):
                 micro_batches[key] = value
+            elif key.startswith(_KEEP):
+                kept[name] = value
             elif key.startswith(_TEST):
                 tests[int(name)] = TestScores.from_json(value)
         data = facts.get(DATA) or {}
@@ -274,6 +283,7 @@ class StudyFacts:
             micro_batches=micro_batches,
             confirms=ConfirmationPlan.from_json(plan) if plan else None,
             test_read=facts.get(TEST_READ),
+            kept=kept,
             tests=tests,
         )
 

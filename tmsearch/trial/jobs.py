@@ -23,7 +23,7 @@ from search.execution.messages import (
 from tmsearch.config import TrainConfig
 from tmsearch.errors import CheckpointError, InputError
 from tmsearch.recipe import save_recipe, trial_recipe
-from tmsearch.trial.facts import Baseline, StudyFacts, TestScores, baseline_key, micro_batch_key, words_key
+from tmsearch.trial.facts import Baseline, StudyFacts, TestScores, baseline_key, keep_key, micro_batch_key, words_key
 from tmsearch.trial.settings import TrialSettings
 from tmsearch.trial.workbench import Workbench
 
@@ -80,6 +80,7 @@ def run_segment(workbench: Workbench, job: SegmentJob, report: Report, stop: Cal
     beat = _heartbeat(report, stop)
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(trial.cache / "compiled"))
     _report_baseline(workbench, trial, report, beat)
+    _report_kept(workbench, trial, report, beat)
     checkpoint = checkpoints.latest_of_claims(trial.checkpoints, job.last_step, identity(trial.config, trial.speech))
     start = checkpoints.step_of(checkpoint) if checkpoint else 0
     events = Path(trial.settings.tensorboard) / trial.folder.name
@@ -90,7 +91,7 @@ def run_segment(workbench: Workbench, job: SegmentJob, report: Report, stop: Cal
             report(ProgressEvent(**dataclasses.asdict(step)))
 
         result, clips_at_once = _train(workbench, trial, job, add_step, report, beat)
-        rates = _rates(result, objective)
+        rates = _rates(result, objective) | _kept_rates(workbench, trial, result, beat)
         # A segment that ended before its result was committed is repeated from its last checkpoint: its events exist.
         if start < result.step or not scores_file(trial.folder, result.step).is_file():
             trial_log.add_evaluation(result.step, rates, result.scores)
@@ -101,6 +102,45 @@ def run_segment(workbench: Workbench, job: SegmentJob, report: Report, stop: Cal
     if trial.fold not in trial.facts.words:
         report(Fact(words_key(trial.fold), _lengths(result.scores, result.long, objective)))
     return SegmentResult(rates[objective], {**rates, **_metrics(result, clips_at_once, objective)})
+
+
+def _kept_rates(workbench: Workbench, trial: _Trial, result: Result, stop: Callable[[], bool]) -> dict[str, float]:
+    """The WER on data.keep at the end of a full training; nothing where there is no such data."""
+    from tmsearch.evaluation import evaluate, kept
+    from tmsearch.training.train import TrainingStoppedError
+
+    whisper = workbench.model_cache.trained
+    if trial.recipe.data.keep is None or result.step < trial.config.max_steps or whisper is None:
+        return {}
+    speech = workbench.kept_speech(trial.recipe.data, trial.cache)
+    try:
+        return {"wer_keep": kept.wer(whisper, speech, trial.config, stop)}
+    except evaluate.EvaluationInterruptedError:
+        raise TrainingStoppedError(result.step, result.checkpoint) from None
+
+
+def _report_kept(workbench: Workbench, trial: _Trial, report: Report, stop: Callable[[], bool]) -> None:
+    """The WER of the untouched model on data.keep, once for a model and study."""
+    from tmsearch import devices
+    from tmsearch.evaluation import evaluate, kept
+    from tmsearch.training.train import TrainingStoppedError
+
+    config = trial.config
+    if trial.recipe.data.keep is None or config.model in trial.facts.kept:
+        return
+    untrained = _untrained(config)
+    speech = workbench.kept_speech(trial.recipe.data, trial.cache)
+    whisper = workbench.model_cache.whisper(untrained)
+    devices.move(whisper.model, devices.device())
+    try:
+        report(Fact(keep_key(config.model), kept.wer(whisper, speech, untrained, stop)))
+    except evaluate.EvaluationInterruptedError:
+        raise TrainingStoppedError(0, trial.checkpoints) from None
+
+
+def _untrained(config: TrainConfig) -> TrainConfig:
+    """What an untouched model is scored with."""
+    return TrainConfig(model=config.model, model_revision=config.model_revision, eval_batch_size=config.eval_batch_size)
 
 
 def _heartbeat(report: Report, stop: Callable[[], bool]) -> Callable[[], bool]:
@@ -244,9 +284,7 @@ def _report_baseline(workbench: Workbench, trial: _Trial, report: Report, stop: 
     config = trial.config
     if config.model in trial.facts.baselines:
         return
-    untrained = TrainConfig(
-        model=config.model, model_revision=config.model_revision, eval_batch_size=config.eval_batch_size
-    )
+    untrained = _untrained(config)
     objective = trial.settings.objective
     long_scores = None
     try:

@@ -12,7 +12,7 @@ from tmsearch.data.splits import Split
 from tmsearch.export import model_card, model_folder, runtimes
 from tmsearch.features.dataset import Speech
 from tmsearch.model import whisper as model
-from tmsearch.recipe import Recipe
+from tmsearch.recipe import Recipe, recipe_text
 
 LONG = {"insertions": 1, "deletions": 2, "substitutions": 3, "words": 60, "near": 0.8, "time_error": 0.1}
 METRICS = {"dtype": "float32", "validation": {"wer": 0.2, "wer_raw": 0.3, "cer": 0.1, "clips": 3}}
@@ -77,3 +77,12 @@ def test_both_runtimes_hear_clips_and_recordings_of_an_exported_folder(speech, t
         assert {"clips", "recordings"} <= set(answer[runtimes.FASTER_WHISPER]) or answer[runtimes.FASTER_WHISPER][
             "problem"
         ]
+
+
+def test_the_card_says_what_was_forgotten_and_recipes_without_it_keep_their_text(speech):
+    recipe = Recipe(DataConfig(dataset="demo"), TrainConfig(model="demo/nano"), 1)
+    keep = {"dataset": "clean", "clips": 9, "wer": 0.034, "untouched_wer": 0.037}
+    card = model_card.text(recipe, {**METRICS, "keep": keep}, (), speech, "best")
+    assert "9 clips of `clean` that were not trained on: WER 0.034, untouched 0.037." in card
+    assert "keep" not in recipe_text(recipe)
+    assert "keep: clean" in recipe_text(dataclasses.replace(recipe, data=DataConfig(dataset="demo", keep="clean")))

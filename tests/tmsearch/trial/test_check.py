@@ -113,3 +113,8 @@ def test_windows_cost_what_they_take_in_the_plan():
     assert 2 * tokens - clip_tokens == pytest.approx(clip_tokens * 21 / 3.7)
     short = TrainConfig(window_share=0.5, window_seconds=6.0)
     assert clip_seconds < _mean_example(short, 30.0, rule, seconds)[0] < mean_seconds
+
+
+def test_kept_speech_that_is_not_there_is_refused_by_its_key(workbench):
+    with pytest.raises(InputError, match=r"^data\.keep: .*no-such-folder"):
+        checked(workbench, {**DATA, "keep": "no-such-folder/"})

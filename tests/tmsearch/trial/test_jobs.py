@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from search.execution.messages import Fact, Failure, SegmentJob, SegmentResult, SegmentStopped
+from tests.support import toy_whisper
 from tmsearch.config import DataConfig
 from tmsearch.data.splits import split
 from tmsearch.errors import InputError, UnavailableError
@@ -153,3 +154,32 @@ def test_an_objective_that_the_model_cannot_be_measured_by_is_refused():
     scored = Result(1, 0.5, 0.5, 0.4, 0, 1.0, 1.0, Path("x"), ())
     with pytest.raises(InputError, match=r"^budget\.objective: wer_long: the model knows no times; take wer"):
         jobs._rates(scored, "wer_long")
+
+
+def test_what_is_forgotten_is_scored_untouched_and_at_the_end_and_never_chosen_by(tmp_path):
+    keep = toy_whisper.corpus_folder(tmp_path / "clean", toy_whisper.TEXTS[:3])
+    data = dataclasses.replace(DATA, validation=4, keep=str(keep))
+    workbench = Workbench()
+    corpus = workbench.corpus(data)
+    facts = check.data_facts(corpus, split(corpus, data))
+    folders = {"cache": str(tmp_path / "cache"), "tensorboard": str(tmp_path)}
+    settings = TrialSettings(data=dataclasses.asdict(data), max_steps=2, threads=1, **folders)
+    params = {"model": "demo/nano", "batch_size": 2, "warmup_steps": 0, "learning_rate": 1e-3}
+    folder = str(tmp_path / "d" / "trials" / "0000")
+    segment = SegmentJob(0, 1, params, 0, 1, 0, folder, {"data": facts.to_json()}, settings.to_json())
+    events = []
+    first = answer(workbench, segment, events.append, lambda: False)
+    known = {event.key: event.value for event in events if isinstance(event, Fact)}
+    untouched = StudyFacts.from_json(known).kept["demo/nano"]
+    later = dataclasses.replace(segment, last_step=2, token=2, facts={"data": facts.to_json(), **known})
+    events.clear()
+    last = answer(workbench, later, events.append, lambda: False)
+    assert isinstance(last, SegmentResult), last
+    assert untouched > 0
+    assert "wer_keep" not in first.metrics
+    assert last.metrics["wer_keep"] > 0
+    assert not any(isinstance(event, Fact) and event.key.startswith("keep:") for event in events), "once a study"
+    assert last.value == last.metrics["wer"] == pytest.approx(sum(last.metrics["errors"]) / sum(known["words:0"]))
+    plain = dataclasses.replace(settings, data=dataclasses.asdict(dataclasses.replace(data, keep=None)))
+    alone = dataclasses.replace(later, folder=f"{folder}-alone", settings=plain.to_json())
+    assert answer(workbench, alone, events.append, lambda: False).value == last.value

@@ -40,6 +40,7 @@ def configuration_json(trial: Configuration, facts: StudyFacts) -> dict[str, Any
         "cer": trial.metrics.get("cer"),
         "wer_long": trial.metrics.get("wer_long"),
         "mean": trial.metrics.get("mean"),
+        "wer_keep": trial.metrics.get("wer_keep"),
         "train_seconds": trial.total("train_seconds"),
         "eval_seconds": trial.total("eval_seconds"),
         "reason": trial.reason,

@@ -105,7 +105,9 @@ def _lines_above(summary: Summary) -> list[str]:
     for model, baseline in facts.baselines.items():
         interval = intervals.bracketed(intervals.baseline_interval(facts, model))
         rate = baseline.rate(record.objective)
-        lines.append(f"{printable(short_value(model))} untrained (zero-shot): {record.measure} {rate:.3f}{interval}")
+        name = f"{printable(short_value(model))} untrained (zero-shot)"
+        kept = f"; on data.keep WER {facts.kept[model]:.3f}" if model in facts.kept else ""
+        lines.append(f"{name}: {record.measure} {rate:.3f}{interval}{kept}")
     if summary.history:
         lines.append(rungs(summary, best=True))
     return lines

@@ -77,6 +77,9 @@ def _beside(summary: Summary, best: Configuration | None) -> tuple[str, ...]:
     if best is None:
         return ()
     rates = rates_beside(summary.record.objective, best.metrics).replace("  ", ", ")
+    untouched = StudyFacts.from_json(summary.facts).kept.get(model_of(best))
+    if untouched is not None and best.metrics.get("wer_keep") is not None:
+        rates += f", where the untouched checkpoint has {untouched:.3f} on data.keep"
     return (f"Beside its {summary.record.measure}: {rates}.",)
 
 

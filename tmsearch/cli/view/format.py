@@ -84,6 +84,8 @@ def rates_beside(objective: str, metrics: Mapping[str, Any]) -> str:
         value = metrics.get(name)
         if name != objective and (value is not None or name in ("wer", "cer")):
             rates.append(f"{measure_name(name)} {'-' if value is None else format(value, '.3f')}")
+    if metrics.get("wer_keep") is not None:
+        rates.append(f"WER on data.keep {metrics['wer_keep']:.3f}")
     if metrics.get("wer_long") is not None:
         rates.append(_long_edits(metrics))
     return "  ".join(rates)
