@@ -50,15 +50,15 @@ search:
 """
 
 
-def work(url: str, said: argparse.Namespace, ready: Any, told: Any) -> None:
+def work(url: str, options: argparse.Namespace, ready: Any, answers: Any) -> None:
     """One worker: what each claim took."""
     ledger = study.open_study(open_storage(url), "claims")
     space = spaces.Space.from_json(dict(ledger.record().space))
     scheduler_config, me, chance = space.budget.scheduler_config, ProcessId.current(), random.Random(os.getpid())
     took, numbers = [], []
     ready.wait()
-    until = time.monotonic() + said.seconds
-    time.sleep(said.each * chance.random())
+    until = time.monotonic() + options.seconds
+    time.sleep(options.each * chance.random())
     while time.monotonic() < until:
         began = time.perf_counter()
         claim = ledger.claim(me, scheduler_config)
@@ -69,9 +69,9 @@ def work(url: str, said: argparse.Namespace, ready: Any, told: Any) -> None:
         assert ledger.set_params(claim, drawn, drawn, "sampled")
         took.append(time.perf_counter() - began)
         numbers.append(claim.number)
-        time.sleep(said.each * (0.5 + chance.random()))
+        time.sleep(options.each * (0.5 + chance.random()))
         ledger.commit(claim, chance.random(), {"errors": [0] * 124}, scheduler_config)
-    told.put((took, numbers))
+    answers.put((took, numbers))
 
 
 def main() -> None:
@@ -82,38 +82,38 @@ def main() -> None:
     parser.add_argument("--sampler", default="guided")
     parser.add_argument("--storage")
     parser.add_argument("--sqlite", action="store_true")
-    said = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        cluster = None if said.sqlite or said.storage else Cluster(Path(folder) / "pg")
-        url = f"sqlite:///{folder}/db.sqlite" if said.sqlite else said.storage or (cluster.url if cluster else "")
+        cluster = None if options.sqlite or options.storage else Cluster(Path(folder) / "pg")
+        url = f"sqlite:///{folder}/db.sqlite" if options.sqlite else options.storage or (cluster.url if cluster else "")
         try:
-            print(report(url, said, Path(folder)))
+            print(report(url, options, Path(folder)))
         finally:
             if cluster:
                 cluster.stop()
 
 
-def report(url: str, said: argparse.Namespace, folder: Path) -> str:
+def report(url: str, options: argparse.Namespace, folder: Path) -> str:
     file = folder / "claims.yaml"
-    file.write_text(SPACE.replace("SAMPLER", said.sampler))
+    file.write_text(SPACE.replace("SAMPLER", options.sampler))
     space = spaces.load(file, train=KNOBS, data={"dataset": Knob("dataset", (str,))})
     ledger = study.create(open_storage(url), space, seed=0, trials=10**6, version="bench", facts={})
     context = multiprocessing.get_context("fork")  # what is imported is imported once
-    ready, queue = context.Barrier(said.workers), context.Queue()
+    ready, queue = context.Barrier(options.workers), context.Queue()
     ledger.storage.engine.dispose()
-    workers = [context.Process(target=work, args=(url, said, ready, queue)) for _ in range(said.workers)]
+    workers = [context.Process(target=work, args=(url, options, ready, queue)) for _ in range(options.workers)]
     for worker in workers:
         worker.start()
-    told = [queue.get(timeout=said.seconds + 120) for _ in workers]
-    took = sorted(one for each, _ in told for one in each)
-    numbers = [one for _, each in told for one in each]
+    answers = [queue.get(timeout=options.seconds + 120) for _ in workers]
+    took = sorted(seconds for claims, _ in answers for seconds in claims)
+    numbers = [number for _, claimed in answers for number in claimed]
     assert len(numbers) == len(set(numbers)) == len(ledger.history()), "a configuration was given out twice"
     ninth = took[int(0.9 * len(took))]
-    kind = "SQLite" if said.sqlite else "PostgreSQL"
+    kind = "SQLite" if options.sqlite else "PostgreSQL"
     return (
-        f"{said.workers} workers on {kind}, {said.sampler}: {len(took)} claims, {len(took) / said.seconds:.1f} a "
-        f"second; median {statistics.median(took):.3f} s, 90 % within {ninth:.3f} s, longest {took[-1]:.3f} s; "
-        "none twice"
+        f"{options.workers} workers on {kind}, {options.sampler}: "
+        f"{len(took)} claims, {len(took) / options.seconds:.1f} a second; "
+        f"median {statistics.median(took):.3f} s, 90 % within {ninth:.3f} s, longest {took[-1]:.3f} s; none twice"
     )
 
 

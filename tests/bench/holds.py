@@ -50,12 +50,12 @@ CONFIGURATIONS: tuple[dict[str, Any], ...] = (
 def ranks(values: list[float]) -> np.ndarray[Any, np.dtype[np.float64]]:
     """1 for the smallest; equal values share the mean of their ranks."""
     array = np.array(values)
-    return np.array([(array < one).sum() + ((array == one).sum() + 1) / 2 for one in array])
+    return np.array([(array < value).sum() + ((array == value).sum() + 1) / 2 for value in array])
 
 
-def spearman(one: list[float], other: list[float]) -> float:
+def spearman(first: list[float], second: list[float]) -> float:
     """Rank correlation (Spearman 1904), ties by mean rank."""
-    return float(np.corrcoef(ranks(one), ranks(other))[0, 1])
+    return float(np.corrcoef(ranks(first), ranks(second))[0, 1])
 
 
 def scored(work: Workload, config: TrainConfig, steps: int, kept: Path) -> tuple[float, float]:
@@ -74,27 +74,28 @@ def main() -> None:
     parser = arguments(str(__doc__).splitlines()[0])
     parser.add_argument("--steps", type=int, default=40, help="steps of each training (40)")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each context (3); 0: ranks only")
-    said = parser.parse_args()
-    work, kept = workload(said), said.folder / "wer"
+    options = parser.parse_args()
+    work, kept = workload(options), options.folder / "wer"
     kept.mkdir(parents=True, exist_ok=True)
-    if said.seeds:
-        by_context(work, said, kept)
+    if options.seeds:
+        by_context(work, options, kept)
     pairs = []
     for knobs in CONFIGURATIONS:
-        config = work.config(**{"max_steps": said.steps, **knobs})
-        pairs.append(scored(work, config, said.steps, kept))
+        config = work.config(**{"max_steps": options.steps, **knobs})
+        pairs.append(scored(work, config, options.steps, kept))
         print(f"{pairs[-1][0]:.4f} trimmed, {pairs[-1][1]:.4f} at 30 s: {knobs}", flush=True)
     print(f"rank correlation over {len(pairs)} configurations: {spearman(*map(list, zip(*pairs, strict=True))):.3f}")
 
 
-def by_context(work: Workload, said: argparse.Namespace, kept: Path) -> None:
+def by_context(work: Workload, options: argparse.Namespace, kept: Path) -> None:
     """Prints a line of WERs for each way of hearing a clip."""
     print(f"{'context':20} {'WER as the trial has it':>30} {'WER at 30 s':>30}   mean at 30 s (spread)")
     for name, knobs in CONTEXTS.items():
-        configs = [work.config(max_steps=said.steps, seed=seed, **knobs) for seed in range(said.seeds)]
-        found = [scored(work, config, said.steps, kept) for config in configs]
-        trimmed, whole = ([f"{one[index]:.4f}" for one in found] for index in (0, 1))
-        values = [one[1] for one in found]
+        configs = [work.config(max_steps=options.steps, seed=seed, **knobs) for seed in range(options.seeds)]
+        rates = [scored(work, config, options.steps, kept) for config in configs]
+        trimmed = [f"{rate:.4f}" for rate, _ in rates]
+        whole = [f"{rate:.4f}" for _, rate in rates]
+        values = [rate for _, rate in rates]
         print(
             f"{name:20} {' '.join(trimmed):>30} {' '.join(whole):>30}   "
             f"{np.mean(values):.4f} ({np.std(values, ddof=1) if len(values) > 1 else 0:.4f})"

@@ -21,15 +21,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = ("budget.strategy=bracket", "budget.sampler=quasi-random", "budget.eta=2")
+COMPARED = ("number", "state", "params", "steps", "wer")
 
 
-def below(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
     """Every process that `pid` started, and those that they did."""
     try:
-        mine = [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
         return []
-    return [*mine, *(other for one in mine for other in below(one))]
+    return [*children, *(descendant for child in children for descendant in descendants(child))]
 
 
 def command(folder: Path, *words: str) -> list[str]:
@@ -39,16 +40,16 @@ def command(folder: Path, *words: str) -> list[str]:
 
 def search(folder: Path, trials: int, workers: int) -> list[str]:
     words = ["run", "--space", str(ROOT / "spaces" / "demo.yaml"), "--trials", str(trials), "--workers", str(workers)]
-    return command(folder, *words, *(word for one in SETTINGS for word in ("--set", one)))
+    return command(folder, *words, *(word for setting in SETTINGS for word in ("--set", setting)))
 
 
 def came_to(folder: Path) -> list[tuple[object, ...]]:
     status = subprocess.run(command(folder, "status", "demo", "--json"), capture_output=True, check=True)
-    said = json.loads(status.stdout)
-    return [(one["number"], one["state"], one["params"], one["steps"], one["wer"]) for one in said["configurations"]]
+    configurations = json.loads(status.stdout)["configurations"]
+    return [tuple(configuration[key] for key in COMPARED) for configuration in configurations]
 
 
-def under_fire(folder: Path, said: argparse.Namespace, chance: random.Random) -> tuple[dict[str, int], int]:
+def under_fire(folder: Path, options: argparse.Namespace, chance: random.Random) -> tuple[dict[str, int], int]:
     """Kills until there were enough, then leaves it alone; what was killed, and how often the command was started."""
     killed: dict[str, int] = {}
     process, starts = None, 0
@@ -56,13 +57,13 @@ def under_fire(folder: Path, said: argparse.Namespace, chance: random.Random) ->
         if process is None or process.poll() is not None:
             assert starts < 100
             log = (folder / "log").open("ab")
-            process = subprocess.Popen(search(folder, said.trials, said.workers), stdout=log, stderr=log)
+            process = subprocess.Popen(search(folder, options.trials, options.workers), stdout=log, stderr=log)
             starts += 1
         time.sleep(chance.uniform(1.0, 6.0))
-        if sum(killed.values()) >= said.kills or process.poll() is not None:
+        if sum(killed.values()) >= options.kills or process.poll() is not None:
             time.sleep(0.5)
             continue
-        workers = [("worker", pid) for pid in below(process.pid)] if chance.random() > 0.15 else []
+        workers = [("worker", pid) for pid in descendants(process.pid)] if chance.random() > 0.15 else []
         kind, pid = chance.choice(workers or [("command", process.pid)])
         number = chance.choice([signal.SIGKILL, signal.SIGTERM])
         try:
@@ -79,13 +80,13 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=8)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
-    said = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="tmsearch-") as root:
         calm, fire = Path(root) / "calm", Path(root) / "fire"
         calm.mkdir()
         fire.mkdir()
-        subprocess.run(search(calm, said.trials, said.workers), check=True, capture_output=True)
-        killed, starts = under_fire(fire, said, random.Random(said.seed))
+        subprocess.run(search(calm, options.trials, options.workers), check=True, capture_output=True)
+        killed, starts = under_fire(fire, options, random.Random(options.seed))
         if came_to(calm) != came_to(fire):
             print(came_to(calm), came_to(fire), sep="\n")
             sys.exit("not the same")

@@ -222,7 +222,7 @@ def _batch(task: Task, step: int, place: torch.device) -> tuple[torch.Tensor, to
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The peers' own warnings are not part of a table."""
+    """Keeps the peers' warnings out of the table: their recipes are quoted as people run them, causes and all."""
     before = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
     try:

@@ -45,10 +45,10 @@ def tmsearch(folder, *words, colour=False):
     return subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, text=True).stdout
 
 
-def terminal(said, title):
+def terminal(printed, title):
     """An SVG of what a terminal shows; its fonts are the reader's own, so that the picture asks no network."""
     console = Console(record=True, width=80, file=io.StringIO(), force_terminal=True)
-    console.print(Text.from_ansi(said))
+    console.print(Text.from_ansi(printed))
     return re.sub(r"@font-face \{.*?\}", "", console.export_svg(title=title), flags=re.DOTALL)
 
 
@@ -87,10 +87,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--out", type=Path, default=ROOT / "studies" / "pictures")
-    said = parser.parse_args()
-    said.out.mkdir(parents=True, exist_ok=True)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as kept:
-        folder = said.folder or Path(kept)
+        folder = options.folder or Path(kept)
         tmsearch(folder, "run", "--space", str(ROOT / "spaces" / "demo.yaml"), "--trials", "16")
         tmsearch(folder, "confirm", "demo", "--top", "2", "--seeds", "2")
         tmsearch(folder, "report", "demo", "-o", "report.html")
@@ -99,14 +99,14 @@ def main() -> None:
         )
         with chromium(Path(kept) / "profile", WIDTH, HEIGHT) as browser:
             browser.get((folder / "status.svg").absolute().as_uri())
-            keep(browser.find_element("tag name", "svg").screenshot_as_png, said.out / "terminal.png")
+            keep(browser.find_element("tag name", "svg").screenshot_as_png, options.out / "terminal.png")
             page = (folder / "report.html").absolute().as_uri()
-            keep(shot(browser, page), said.out / "report.png")
-            keep(shot(browser, page, script=CLIPS), said.out / "clips.png")
+            keep(shot(browser, page), options.out / "report.png")
+            keep(shot(browser, page, script=CLIPS), options.out / "clips.png")
             with dashboard(folder) as address:
-                keep(shot(browser, f"{address}dashboard/studies/1", wait=4.0), said.out / "dashboard.png")
+                keep(shot(browser, f"{address}dashboard/studies/1", wait=4.0), options.out / "dashboard.png")
                 trial = f"{address}dashboard/studies/1/trials?numbers={best(folder)}"
-                keep(shot(browser, trial, wait=4.0, script=EXHIBITS), said.out / "trial.png")
+                keep(shot(browser, trial, wait=4.0, script=EXHIBITS), options.out / "trial.png")
 
 
 if __name__ == "__main__":

@@ -43,16 +43,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--configurations", type=int, default=200)
     parser.add_argument("--clips", type=int, default=150)
-    said = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as kept:
         folder = Path(kept)
         plan = Plan(
-            configurations=said.configurations, validation=said.clips, clips=round(said.clips * 3.5), seconds=2.6
+            configurations=options.configurations,
+            validation=options.clips,
+            clips=round(options.clips * 3.5),
+            seconds=2.6,
         )
         storage = random_study(folder, plan).storage
         began = time.perf_counter()
         text = page(storage, plan.study)
-        print(f"{said.configurations} configurations, {said.clips} clips: made in {time.perf_counter() - began:.1f} s")
+        print(
+            f"{options.configurations} configurations, {options.clips} clips: "
+            f"made in {time.perf_counter() - began:.1f} s"
+        )
         file = folder / "report.html"
         file.write_text(text, encoding="utf-8")
         print(f"{file.stat().st_size / 1e6:.1f} MB")

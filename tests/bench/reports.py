@@ -55,25 +55,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--sampler", default="guided")
-    said = parser.parse_args()
+    options = parser.parse_args()
     commits: list[float] = []
     real = ledgers.Ledger.commit
 
     def timed(*arguments, **named):  # type: ignore[no-untyped-def]
         began = time.perf_counter()
-        found = real(*arguments, **named)
+        answer = real(*arguments, **named)
         commits.append(time.perf_counter() - began)
-        return found
+        return answer
 
     ledgers.Ledger.commit = timed  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as folder:
-        text = SPACE.replace("strategy: STRATEGY", f"strategy: halving, sampler: {said.sampler}")
+        text = SPACE.replace("strategy: STRATEGY", f"strategy: halving, sampler: {options.sampler}")
         space, child = toy_space(Path(folder), "halving", text), Instant()
-        ledger = toy_study(toy_storage(Path(folder)), space, said.trials)
+        ledger = toy_study(toy_storage(Path(folder)), space, options.trials)
         Worker(ledger, space, KNOBS, child, Path(folder) / "toy", {}, Watcher()).run(Interrupts())
     between = sorted(after - before for before, after in zip(child.answered, child.sent[1:], strict=False))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{said.trials} configurations, {len(between) + 1} reports on SQLite, {said.sampler}")
+    print(f"{options.trials} configurations, {len(between) + 1} reports on SQLite, {options.sampler}")
     for what, times in (("recording a result", sorted(commits)), ("from a result to the next job", between)):
         ninth = times[int(0.9 * len(times))]
         print(f"{what}: median {1e3 * statistics.median(times):.1f} ms, 90 % within {1e3 * ninth:.1f} ms")

@@ -55,41 +55,43 @@ def race(arms: Sequence[np.ndarray], words: np.ndarray) -> tuple[comparison.Verd
             params = {"arm": arm, "seed": place + 1}
             history.append(Configuration(len(history), f"arm {arm}", {}, params, "paused"))
     while due := racing.race_state(history).due:
-        for one in due:
-            errors = numbers[one.number]
+        for trial in due:
+            errors = numbers[trial.number]
             rung = Rung(1, errors.sum() / words.sum(), {"errors": errors.tolist()})
-            history[one.number] = Configuration(one.number, one.origin, {}, one.params, "finished", rungs=(rung,))
+            history[trial.number] = Configuration(
+                trial.number, trial.origin, {}, trial.params, "finished", rungs=(rung,)
+            )
     where = racing.race_state(history)
     recipes = [
         Contender(
             f"arm {place}",
             tuple(
-                Training(one.params["seed"], 0, tuple(numbers[one.number]), tuple(words))
-                for one in arm.replicates
-                if one.rungs
+                Training(trial.params["seed"], 0, tuple(numbers[trial.number]), tuple(words))
+                for trial in arm.replicates
+                if trial.rungs
             ),
             "" if arm.fate == "in the race" else arm.fate,
         )
         for place, arm in enumerate(where.arms)
     ]
-    found = comparison.compare(recipes[0], recipes[1:], racing.level(where.rounds, planned))
-    assert found is not None
-    return found, sum(bool(one.rungs) for one in history)
+    verdict = comparison.compare(recipes[0], recipes[1:], racing.level(where.rounds, planned))
+    assert verdict is not None
+    return verdict, sum(bool(trial.rungs) for trial in history)
 
 
 def searches(
     table: Table, count: int, *, clips: int, seeds: int = 3, leaders: int = 3, gain: float = 0.0, seed: int = 0
 ) -> list[tuple[comparison.Verdict, int]]:
     """`count` simulated confirmations; with `gain`, the first leader truly makes that share of errors fewer."""
-    found = []
+    verdicts = []
     for number in range(count):
         rng = np.random.default_rng((seed, number))
         chosen = rng.choice(table.errors.shape[1], clips)
         words = table.words[chosen]
         arms = drawn(table, rng, chosen, leaders + 1, seeds)
         arms[1] = rng.binomial(arms[1], 1 - gain)
-        found.append(race(arms, words))
-    return found
+        verdicts.append(race(arms, words))
+    return verdicts
 
 
 def drawn(table: Table, rng: np.random.Generator, chosen: np.ndarray, arms: int, seeds: int) -> list[np.ndarray]:
@@ -107,12 +109,12 @@ def drawn(table: Table, rng: np.random.Generator, chosen: np.ndarray, arms: int,
     return list(made.reshape(arms, seeds, len(chosen)))
 
 
-def called(found: Sequence[tuple[comparison.Verdict, int]]) -> float:
-    return sum(verdict.is_significant for verdict, _ in found) / len(found)
+def called(verdicts: Sequence[tuple[comparison.Verdict, int]]) -> float:
+    return sum(verdict.is_significant for verdict, _ in verdicts) / len(verdicts)
 
 
-def trainings(found: Sequence[tuple[comparison.Verdict, int]]) -> float:
-    return float(np.mean([count for _, count in found]))
+def trainings(verdicts: Sequence[tuple[comparison.Verdict, int]]) -> float:
+    return float(np.mean([count for _, count in verdicts]))
 
 
 def coverage(table: Table, sets: int, clips: int, seed: int = 0) -> float:
@@ -122,9 +124,9 @@ def coverage(table: Table, sets: int, clips: int, seed: int = 0) -> float:
         rng = np.random.default_rng((seed, number, clips))
         errors = table.errors[rng.integers(len(table.errors))]
         chosen = rng.choice(len(errors), clips)
-        found = bootstrap.wer_interval(errors[chosen].tolist(), table.words[chosen].tolist())
-        assert found is not None
-        covered += found.low <= errors.sum() / table.words.sum() <= found.high
+        interval = bootstrap.wer_interval(errors[chosen].tolist(), table.words[chosen].tolist())
+        assert interval is not None
+        covered += interval.low <= errors.sum() / table.words.sum() <= interval.high
     return covered / sets
 
 
@@ -139,15 +141,15 @@ def mean_coverage(table: Table, sets: int, clips: int, seeds: int = 3, arms: int
             bootstrap.ErrorCounts(table.errors[rng.choice(len(table.errors), seeds)][:, chosen].astype(float), words)
             for _ in range(arms)
         ]
-        found = bootstrap.mean_interval(runs[0], runs)
-        assert found is not None
-        covered += found.low <= truth <= found.high
+        interval = bootstrap.mean_interval(runs[0], runs)
+        assert interval is not None
+        covered += interval.low <= truth <= interval.high
     return covered / sets
 
 
 def least(rate: Callable[[int], float], candidates: Sequence[int], wanted: float = 0.8) -> int | None:
     """The first of `candidates` with which `rate` reaches `wanted`."""
-    return next((one for one in candidates if rate(one) >= wanted), None)
+    return next((candidate for candidate in candidates if rate(candidate) >= wanted), None)
 
 
 def report(table: Table, count: int, sets: int) -> None:
@@ -191,9 +193,9 @@ def record(url: str, study: str) -> None:
     recipe = {**summary.record.space["train"], "max_steps": summary.record.space["budget"]["max_steps"]}
     recipe["model"] = Path(recipe["model"]).name if recipe["model"].startswith("/") else recipe["model"]
     print(json.dumps({"study": study, "recipe": recipe, "words": summary.facts["words:0"]}))
-    for one in summary.history:
-        if one.state == "finished":
-            print(json.dumps({"seed": one.params["seed"], "errors": one.errors(one.steps)}))
+    for trial in summary.history:
+        if trial.state == "finished":
+            print(json.dumps({"seed": trial.params["seed"], "errors": trial.errors(trial.steps)}))
 
 
 def main() -> None:

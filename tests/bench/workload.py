@@ -71,8 +71,8 @@ def arguments(text: str) -> argparse.ArgumentParser:
     return parser
 
 
-def workload(said: argparse.Namespace) -> Workload:
-    data = DataConfig(dataset=said.dataset, validation=said.validation, test=32)
+def workload(options: argparse.Namespace) -> Workload:
+    data = DataConfig(dataset=options.dataset, validation=options.validation, test=32)
     corpus = clips.load(data)
-    speech = Speech(corpus, splits.split(corpus, data), data.language, data.task, said.folder / "mels")
-    return Workload(said.model, speech, said.folder / "runs", said.batch_size, said.threads)
+    speech = Speech(corpus, splits.split(corpus, data), data.language, data.task, options.folder / "mels")
+    return Workload(options.model, speech, options.folder / "runs", options.batch_size, options.threads)

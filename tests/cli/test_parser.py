@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from tests.support import in_process
 from tests.support.command import ROOT, SPACE, environment, tmsearch
 from tmsearch import __version__
 from tmsearch.cli.parser import COMMANDS, GROUPS, parse
@@ -69,13 +70,13 @@ def one_line(done, *parts):
 )
 def test_a_mistake_is_one_line_and_nothing_is_written(folder, words, parts):
     before = files(folder)
-    one_line(tmsearch(folder, *words, HF_HUB_OFFLINE="1"), *parts)
+    one_line(in_process.tmsearch(folder, *words, HF_HUB_OFFLINE="1"), *parts)
     assert files(folder) == before
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_with_an_example(folder, name):
-    done = tmsearch(folder, name, "--help")
+    done = in_process.tmsearch(folder, name, "--help")
     assert done.returncode == 0
     examples = re.search(r"\nexamples?:\n((?:  .+\n)+)", done.stdout)[1]
     for example in examples.splitlines():
@@ -84,7 +85,7 @@ def test_every_command_has_help_with_an_example(folder, name):
             words = words[1].strip("$()").split()
         assert words[:2] == ["tmsearch", name]
         parse(words[1:])  # each can be typed as it stands
-    assert tmsearch(folder, "help", name).stdout == done.stdout
+    assert in_process.tmsearch(folder, "help", name).stdout == done.stdout
 
 
 def test_help_has_every_command_in_one_group(folder):
@@ -139,7 +140,7 @@ def test_looking_imports_no_torch_and_no_optuna(folder, words):
 
 def test_dry_run_prints_the_plan_and_writes_nothing(folder):
     before = files(folder)
-    done = tmsearch(folder, "run", "--space", "space.yaml", "--trials", "5", "--dry-run")
+    done = in_process.tmsearch(folder, "run", "--space", "space.yaml", "--trials", "5", "--dry-run")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     split = "186 to train, 8 to validate, 6 locked"

@@ -44,20 +44,22 @@ class Killer(threading.Thread):
 
     def run(self):
         while not self.through.wait(self.chance.uniform(0.05, 0.5)) and sum(self.killed.values()) < self.most:
-            self.one()
+            self.kill_something()
 
-    def one(self):
+    def kill_something(self):
         supervisors = [slot.handle.pid for slot in self.pool._slots if slot.handle and slot.handle.poll() is None]
         kind = self.chance.choices(["supervisor", "child", "server"], [5, 5, 1 if self.cluster else 0])[0]
         number = self.chance.choice([signal.SIGKILL, signal.SIGTERM])
         if kind == "server":
             self.cluster.kill(number)
         else:
-            found = supervisors if kind == "supervisor" else [one for each in supervisors for one in children(each)]
-            if not found:
+            victims = supervisors
+            if kind == "child":
+                victims = [child for supervisor in supervisors for child in children(supervisor)]
+            if not victims:
                 return
             try:
-                os.kill(self.chance.choice(found), number)
+                os.kill(self.chance.choice(victims), number)
             except ProcessLookupError:
                 return
         name = f"{kind} -{int(number)}"
@@ -66,24 +68,24 @@ class Killer(threading.Thread):
 
 def children(pid):
     try:
-        return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
         return []
 
 
 def descendants_named(name):
     """Processes of ours that still run."""
-    found = []
+    pids = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             if name.encode() in path.read_bytes():
-                found.append(int(path.parent.name))
+                pids.append(int(path.parent.name))
         except OSError:
             continue
-    return found
+    return pids
 
 
-def one_study(folder, workers, kills, chance, strategy, cluster=None):
+def study_under_fire(folder, workers, kills, chance, strategy, cluster=None):
     """One study under fire; what was killed. Asserts that it came to what it should."""
     folder.mkdir()
     space = toy_space(folder, strategy, TEXT)
@@ -111,28 +113,29 @@ def one_study(folder, workers, kills, chance, strategy, cluster=None):
 def check(ledger, space, folder, strategy):
     """Exactly the asked configurations, each result once, the values of an undisturbed run, nothing left behind."""
     history = ledger.history()
-    assert [one.number for one in history] == list(range(TRIALS))
-    assert all(one.state in ("finished", "pruned") for one in history), [one.state for one in history]
+    states = [configuration.state for configuration in history]
+    assert [configuration.number for configuration in history] == list(range(TRIALS))
+    assert all(state in ("finished", "pruned") for state in states), states
     (folder / "calm").mkdir()
     calm = toy_study(toy_storage(folder / "calm"), space, TRIALS)
     work(calm, space, folder / "calm" / "toy")
     if strategy == "bracket":
         assert told(ledger) == told(calm), "a synchronous ladder comes to the same"
-    for one, other in zip(history, calm.history(), strict=True):
-        assert one.drawn == other.drawn
-        assert all(value == other.curve.get(step, value) for step, value in one.curve.items())
+    for configuration, undisturbed in zip(history, calm.history(), strict=True):
+        assert configuration.drawn == undisturbed.drawn
+        assert all(value == undisturbed.curve.get(step, value) for step, value in configuration.curve.items())
     trials = optuna.load_study(study_name="toy", storage=ledger.storage.optuna).trials
     latest = {trial.user_attrs["configuration"]: trial for trial in trials}
     assert sorted(latest) == list(range(TRIALS))
     assert all(trial.state.is_finished() for trial in trials), "a zombie among Optuna's trials"
-    assert all(latest[one.number].intermediate_values == one.curve for one in history)
+    assert all(latest[configuration.number].intermediate_values == configuration.curve for configuration in history)
     left = [path for path in (folder / "toy").rglob("*") if "checkpoints" in path.parts or ".discarded" in path.name]
     assert not left, f"orphaned: {left}"
     until = time.monotonic() + 10
-    while (there := descendants_named(str(folder / "toy"))) and time.monotonic() < until:
+    while (outliving := descendants_named(str(folder / "toy"))) and time.monotonic() < until:
         time.sleep(0.1)
-    assert not there, f"processes that outlived the study: {there}"
-    assert not [one for one in ledger.workers() if one.alive]
+    assert not outliving, f"processes that outlived the study: {outliving}"
+    assert not [worker for worker in ledger.workers() if worker.alive]
 
 
 def campaign(folder, workers, kills, seed=0, strategy="bracket", cluster=None, say=lambda text: None):
@@ -142,11 +145,12 @@ def campaign(folder, workers, kills, seed=0, strategy="bracket", cluster=None, s
         if cluster and number:  # each begins in a database without the last one
             study.delete(study.open_study(open_storage(cluster.url), "toy"))
         began = time.monotonic()
-        found = one_study(folder / str(number), workers, kills - sum(killed.values()), chance, strategy, cluster)
-        for name, count in found.items():
+        kills_left = kills - sum(killed.values())
+        killed_here = study_under_fire(folder / str(number), workers, kills_left, chance, strategy, cluster)
+        for name, count in killed_here.items():
             killed[name] = killed.get(name, 0) + count
         number += 1
-        say(f"study {number}: {sum(found.values())} kills, {time.monotonic() - began:.0f} s, as it should be")
+        say(f"study {number}: {sum(killed_here.values())} kills, {time.monotonic() - began:.0f} s, as it should be")
     return killed
 
 
@@ -157,16 +161,16 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--strategy", default="bracket")
     parser.add_argument("--postgres", action="store_true")
-    said = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="tmsearch-") as folder:
-        cluster = Cluster(Path(folder) / "pg") if said.postgres else None
+        cluster = Cluster(Path(folder) / "pg") if options.postgres else None
         try:
             killed = campaign(
                 Path(folder),
-                said.workers,
-                said.kills,
-                said.seed,
-                said.strategy,
+                options.workers,
+                options.kills,
+                options.seed,
+                options.strategy,
                 cluster,
                 lambda text: print(text, flush=True),
             )

@@ -11,9 +11,11 @@ from pathlib import Path
 
 def programs():
     """The folder of PostgreSQL's server programs; None where there are none."""
-    there = [Path(one) for one in sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))]
-    found = shutil.which("postgres") or (str(there[-1]) if there else None)
-    return Path(found).resolve().parent if found else None
+    installed = [Path(program) for program in sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))]
+    on_path = shutil.which("postgres")
+    if on_path:
+        installed.append(Path(on_path))
+    return installed[-1].resolve().parent if installed else None
 
 
 def missing():

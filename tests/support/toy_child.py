@@ -36,7 +36,8 @@ def write(claim, step):
 
 
 def saved_steps(folder):
-    return [int(one.name.removeprefix("step-")) for one in folder.glob("claim-*/step-*") if (one / "value").exists()]
+    checkpoints = [path.parent for path in folder.glob("claim-*/step-*/value")]
+    return [int(checkpoint.name.removeprefix("step-")) for checkpoint in checkpoints]
 
 
 def run(job):

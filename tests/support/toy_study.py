@@ -87,7 +87,7 @@ def work(ledger, space, folder: Path, *, interrupts=None, deadline=float("inf"),
 
 def told(ledger):
     """What a study came to, without the times."""
-    return [(one.number, one.drawn, one.state, one.curve) for one in ledger.history()]
+    return [(trial.number, trial.drawn, trial.state, trial.curve) for trial in ledger.history()]
 
 
 def press_once_running(ledger, interrupts, running=1, times=1):
@@ -95,7 +95,7 @@ def press_once_running(ledger, interrupts, running=1, times=1):
 
     def press():
         until = time.monotonic() + 60
-        while sum(one.state == "running" for one in ledger.history()) < running and time.monotonic() < until:
+        while sum(trial.state == "running" for trial in ledger.history()) < running and time.monotonic() < until:
             time.sleep(0.05)
         for _ in range(times):
             interrupts.signal()

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support.command import SPACE, start, tmsearch
+from tests.support.command import SPACE, start
+from tests.support.command import tmsearch as tmsearch_process
+from tests.support.in_process import tmsearch
 from tmsearch.evaluation.comparison import Contender, Training, compare, required_sample_size
 from tmsearch.export import soups
 from tmsearch.export.soups import Ingredient
@@ -23,7 +25,7 @@ def folder(tmp_path_factory):
     here = tmp_path_factory.mktemp("confirm") / "study"
     here.mkdir()
     (here / "space.yaml").write_text(SPACE)
-    done = tmsearch(here, "run", "--space", "space.yaml", "--trials", "4")
+    done = tmsearch_process(here, "run", "--space", "space.yaml", "--trials", "4")
     assert done.returncode == 0, done.stderr
     return here
 
@@ -38,7 +40,7 @@ def confirmed(folder):
     begun.send_signal(signal.SIGKILL)
     begun.wait()
     time.sleep(0.5)
-    again = tmsearch(folder, "confirm", "small")
+    again = tmsearch_process(folder, "confirm", "small")
     assert again.returncode == 0, again.stderr
     assert again.stderr == ""
     return again.stdout
@@ -107,7 +109,7 @@ def test_export_carries_its_evidence_and_train_ends_with_a_card(folder, confirme
     assert recipe_file["split"]["validation"] == 8
     assert recipe_file["evidence"]["confirm"]["sentence"] in confirmed
     assert {"torch", "transformers", "python"} <= set(recipe_file["versions"])
-    done = tmsearch(folder, *FINAL)
+    done = tmsearch_process(folder, *FINAL)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     metrics = json.loads((folder / "best" / "metrics.json").read_text())
@@ -200,10 +202,10 @@ def test_folds_have_validation_sets_of_their_own(tmp_path_factory, folder):
     here = tmp_path_factory.mktemp("folds")
     for name in ("space.yaml",):
         (here / name).write_text(SPACE.replace("[2, 4, 6]", "[6]"))
-    assert tmsearch(here, "run", "--space", "space.yaml", "--trials", "2").returncode == 0
+    assert tmsearch_process(here, "run", "--space", "space.yaml", "--trials", "2").returncode == 0
     refused = tmsearch(here, "confirm", "small", "--folds", "99")
     assert "--folds: 99: the clips beside the test split make" in refused.stderr
-    done = tmsearch(here, "confirm", "small", "--top", "1", "--seeds", "2", "--folds", "2")
+    done = tmsearch_process(here, "confirm", "small", "--top", "1", "--seeds", "2", "--folds", "2")
     assert done.returncode == 0, done.stderr
     configs = sorted(Path(here).glob("studies/small-confirm/trials/*/config.yaml"))
     assert {yaml.safe_load(config.read_text())["data"]["fold"] for config in configs} == {0, 1}

@@ -7,9 +7,10 @@ import pytest
 import yaml
 from datasets import Dataset
 
+from tests.support import command
 from tests.support.audio_files import RecordedClip, struct_table, tone, tone_folder, write_recordings
-from tests.support.command import tmsearch
 from tests.support.hub_server import Hub
+from tests.support.in_process import tmsearch
 from tmsearch.cli.commands.init import study_name
 from tmsearch.cli.services.knobs import load_space
 
@@ -119,8 +120,8 @@ def test_a_hub_dataset_is_pinned_and_its_card_tells_the_language(tmp_path):
     (repo / "README.md").write_text("---\nlanguage:\n- de-DE\n---\n# Kehlkopf\n")
     with Hub({("dataset", "me/throat"): {"main": repo}}, private={"me/throat"}, token="hf_right") as hub:
         token = hub.environment(tmp_path / "home", token="hf_right")
-        done = tmsearch(tmp_path, "init", "me/throat", **token)
-        refused = tmsearch(tmp_path, "init", "me/throat", "-o", "x.yaml", **hub.environment(tmp_path / "none"))
+        done = command.tmsearch(tmp_path, "init", "me/throat", **token)
+        refused = command.tmsearch(tmp_path, "init", "me/throat", "-o", "x.yaml", **hub.environment(tmp_path / "none"))
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "spaces" / "throat.yaml").read_text()
     data = yaml.safe_load(text)["data"]

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from search.storage.schema import studies
 from search.study import summarize
+from tests.support import in_process
 from tests.support.command import status, tmsearch
 from tests.support.study_builder import THIS_PROCESS, claimed_study, commit_made_up
 from tests.support.terminal import Screen, run_in_terminal
@@ -185,16 +186,16 @@ def test_a_study_with_rungs_in_seconds_is_refused_in_one_line(tmp_path):
         connection.execute(sa.insert(studies).values(timed))
     line = "tmsearch: timed: budget.rungs: this study's rungs are in seconds"
     for command in (["status", "timed"], ["best", "timed"], ["resume", "timed"], ["export", "timed", "-o", "a.yaml"]):
-        done = tmsearch(tmp_path, *command)
+        done = in_process.tmsearch(tmp_path, *command)
         assert done.returncode == 2, done.stderr
         assert done.stdout == ""
         assert done.stderr.startswith(line)
         assert len(done.stderr.splitlines()) == 1
-    listed = tmsearch(tmp_path, "list")
+    listed = in_process.tmsearch(tmp_path, "list")
     assert listed.returncode == 0
     assert listed.stdout.split()[0] == "many"
     assert listed.stderr.startswith(line)
-    assert tmsearch(tmp_path, "delete", "timed", "--yes").returncode == 0
+    assert in_process.tmsearch(tmp_path, "delete", "timed", "--yes").returncode == 0
 
 
 def test_a_long_table_has_the_intervals_of_the_leaders_and_says_so(many):

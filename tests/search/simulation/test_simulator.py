@@ -122,9 +122,9 @@ def test_a_search_repeats_and_uses_each_curve_once(table, workers):
 
 
 def test_promotion_and_guidance_beat_training_all_in_full(table):
-    outcomes = simulator.simulate(table, [comparison.own_method(), *comparison.baseline_methods(table)], range(20))
+    outcomes = simulator.simulate(table, [comparison.own_method(), *comparison.baseline_methods(table)], range(8))
     summaries = simulator.costs(table, outcomes)
-    assert summaries["tmsearch"].reached == 20
+    assert summaries["tmsearch"].reached == 8
     assert summaries["tmsearch"].median < summaries["random, in full"].median / 2
 
 

@@ -184,7 +184,7 @@ def assert_none_twice(ledger, given, trials):
     assert all(trial.rungs for trial in ledger.history())
 
 
-@pytest.mark.parametrize(("workers", "queued"), [(16, 200), (8, 0)])
+@pytest.mark.parametrize(("workers", "queued"), [(16, 96), (8, 0)])
 def test_workers_claim_nothing_twice_on_sqlite(tmp_path, workers, queued):
     storage = toy_storage(tmp_path)
     ledger = toy_study(storage, toy_space(tmp_path), queued or 60)
@@ -194,7 +194,7 @@ def test_workers_claim_nothing_twice_on_sqlite(tmp_path, workers, queued):
     assert_none_twice(ledger, claim_with(str(storage.url), workers), queued or 60)
 
 
-@pytest.mark.parametrize(("workers", "queued"), [(64, 200), (8, 0)])
+@pytest.mark.parametrize(("workers", "queued"), [(64, 128), (8, 0)])
 def test_workers_claim_nothing_twice_on_postgresql(tmp_path, postgres, workers, queued):
     storage = open_storage(postgres)
     ledger = toy_study(storage, toy_space(tmp_path), queued or 60)

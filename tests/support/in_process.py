@@ -1,0 +1,73 @@
+"""The command line without a process of its own: as quick as a function call, for what needs no process to be tested.
+
+What a command prints, its exit code and the files that it leaves are those of a real one. Signals, terminals and what
+is imported when are not: tests of those start a process, by `tests.support.command.tmsearch`. So do those that train for
+more than moments: OpenMP's threads sleep while they wait only where a variable said so at the process's start.
+"""
+
+import collections
+import contextlib
+import io
+import os
+import subprocess
+from pathlib import Path
+from unittest import mock
+
+from search.execution import messages, wire
+from tests.support.command import environment
+from tmsearch.cli.main import main
+from tmsearch.cli.services import run_study
+
+
+class InProcessTrial:
+    """The training process's jobs, run at once in this process: what `search.execution.ChildProcess` is asked for."""
+
+    def __init__(self):
+        from tmsearch.trial.workbench import Workbench
+
+        self._workbench = Workbench()
+        self._events = collections.deque()
+        self.silence_seconds = None
+        self.stderr_lines = collections.deque(maxlen=200)
+        self.pid = None
+
+    def log_to(self, log):
+        """Nothing is logged."""
+
+    def send_job(self, job):
+        """Run a job to its end; its messages are kept until they are received, in the form that a process sends."""
+        from tmsearch.trial.__main__ import answer
+
+        job = messages.job_from_json(wire.decode(wire.encode(job.to_json())))
+        for event in [*self._reported(job, answer)]:
+            self._events.append(wire.decode(wire.encode(event.to_json())))
+
+    def _reported(self, job, answer):
+        reported = []
+        last = answer(self._workbench, job, reported.append, lambda: False)
+        return [*reported, last]
+
+    def event(self, timeout):
+        """The next message; None where there is none."""
+        return messages.event_from_json(self._events.popleft()) if self._events else None
+
+    def kill(self):
+        """There is no process to end."""
+
+    close = kill
+
+
+def tmsearch(folder: Path, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as `tests.support.command.tmsearch` does, in this process."""
+    output, errors = io.StringIO(), io.StringIO()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.dict(os.environ, environment(folder, **more), clear=True))
+        stack.enter_context(contextlib.chdir(folder))
+        stack.enter_context(mock.patch.object(run_study, "ChildProcess", lambda *_, **__: InProcessTrial()))
+        stack.enter_context(contextlib.redirect_stdout(output))
+        stack.enter_context(contextlib.redirect_stderr(errors))
+        try:
+            returncode = main(words)
+        except SystemExit as exit:
+            returncode = exit.code or 0
+    return subprocess.CompletedProcess(words, returncode, output.getvalue(), errors.getvalue())
