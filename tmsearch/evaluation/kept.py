@@ -31,13 +31,14 @@ def speech(corpus: Corpus, data: DataConfig, cache: Path) -> Speech:
 
 
 def wer(whisper: Whisper, kept: Speech, config: TrainConfig, stop: Callable[[], bool] = lambda: False) -> float:
-    """WER of a model on the kept speech, each clip padded as its users do.
+    """WER of a model on those clips of the kept speech that it takes whole, each padded as its users do.
 
     Raises:
-        InputError: clips are longer than the model takes, or their texts.
+        InputError: it takes none, or a text is longer than its decoder's.
         EvaluationInterruptedError: `stop` was true.
     """
+    fitting = [clip.name for clip in kept.clips(kept.split.validation) if clip.seconds <= whisper.seconds]
     try:
-        return evaluate.evaluate(whisper, kept, kept.split.validation, config, context="full", stop=stop)[0].wer
+        return evaluate.evaluate(whisper, kept, fitting, config, context="full", stop=stop)[0].wer
     except InputError as error:
         raise InputError(f"data.keep: {error}") from None
