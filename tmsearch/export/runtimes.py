@@ -61,9 +61,7 @@ def measure(folder: Path, untouched: Path, speech: Speech) -> list[Row]:
     A row has `runtime`, `audio`, and either `wer`, `untouched_wer` and what else is known of the first, or `problem`.
     """
     heard = material(speech)
-    answers = []
-    for model in (folder, untouched):
-        answers.append(_run(model, heard))
+    answers = _run((folder, untouched), heard)
     rows = []
     for runtime in (PIPELINE, FASTER_WHISPER):
         tuned, before = (answer.get(runtime) for answer in answers)
@@ -146,31 +144,35 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(head)
 
 
-def write_job(folder: Path, heard: Material, scratch: Path) -> Path:
+def write_job(folders: Sequence[Path], heard: Material, scratch: Path) -> Path:
     """Writes job.json and audio.npz, which `main` reads, and returns the first."""
     speech = heard.speech
     audio: dict[str, Any] = {f"clip{index}": speech.corpus.decode(name) for index, name in enumerate(heard.clips)}
     audio |= {f"recording{index}": recording.samples for index, recording in enumerate(heard.recordings)}
     np.savez(scratch / "audio.npz", **audio)
-    job: Row = {"folder": str(folder), "language": speech.language, "task": speech.task}
+    job: Row = {
+        "folders": [str(folder.absolute()) for folder in folders],
+        "language": speech.language,
+        "task": speech.task,
+    }
     job |= {"clips": len(heard.clips), "recordings": len(heard.recordings)}
     file = scratch / "job.json"
     file.write_text(json.dumps(job), encoding="utf-8")
     return file
 
 
-def _run(folder: Path, heard: Material) -> dict[str, Any]:
-    """What each runtime hears with a folder: its texts and segments, or its problem, by the runtime's name."""
+def _run(folders: Sequence[Path], heard: Material) -> list[dict[str, Any]]:
+    """What each runtime hears with each folder: its texts and segments, or its problem, by the runtime's name."""
     with tempfile.TemporaryDirectory() as scratch:
-        file = write_job(folder.absolute(), heard, Path(scratch))
+        file = write_job(folders, heard, Path(scratch))
         command = [sys.executable, "-m", "tmsearch.export.runtimes", str(file)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     try:
-        answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-        return answer
+        answers: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+        return answers
     except (IndexError, ValueError):
         reason = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-        return {PIPELINE: {"problem": reason[0]}}
+        return [{PIPELINE: {"problem": reason[0]}} for _ in folders]
 
 
 def _hear_with_pipeline(job: Mapping[str, Any], audio: Sequence[Samples], *, times: bool) -> list[Any]:
@@ -194,7 +196,7 @@ def _hear_with_faster_whisper(job: Mapping[str, Any], audio: Sequence[Samples], 
     from ctranslate2.converters import TransformersConverter
     from faster_whisper import WhisperModel
 
-    converted = Path(job["scratch"]) / "ctranslate2"
+    converted = Path(job["converted"])
     if not converted.is_dir():
         copied = [name for name in CONVERTED_FILES if (Path(job["folder"]) / name).is_file()]
         TransformersConverter(job["folder"], copy_files=copied).convert(str(converted))
@@ -221,11 +223,15 @@ def _answer(hear: Callable[..., list[Any]], job: Mapping[str, Any], folder: Path
 
 def main(file: str) -> None:
     """Runs every runtime that is installed, and prints what they hear."""
-    folder = Path(file).parent
-    job = {**json.loads(Path(file).read_text(encoding="utf-8")), "scratch": str(folder)}
-    answers = {PIPELINE: _answer(_hear_with_pipeline, job, folder)}
-    if importlib.util.find_spec("faster_whisper") is not None:
-        answers[FASTER_WHISPER] = _answer(_hear_with_faster_whisper, job, folder)
+    scratch = Path(file).parent
+    job = json.loads(Path(file).read_text(encoding="utf-8"))
+    answers = []
+    for number, folder in enumerate(job["folders"]):
+        of_folder = {**job, "folder": folder, "converted": str(scratch / f"ctranslate2-{number}")}
+        answer = {PIPELINE: _answer(_hear_with_pipeline, of_folder, scratch)}
+        if importlib.util.find_spec("faster_whisper") is not None:
+            answer[FASTER_WHISPER] = _answer(_hear_with_faster_whisper, of_folder, scratch)
+        answers.append(answer)
     print(json.dumps(answers))
 
 

@@ -16,7 +16,18 @@ from tmsearch.evaluation.comparison import Contender, Training, compare, require
 from tmsearch.export import soups
 from tmsearch.export.soups import Ingredient
 
-FINAL = ("train", "best.yaml", "--average", "2", "--soup", "small", "--dtype", "bfloat16", "--card-transcripts")
+FINAL = (
+    "train",
+    "best.yaml",
+    "--average",
+    "2",
+    "--soup",
+    "small",
+    "--dtype",
+    "bfloat16",
+    "--card-transcripts",
+    "--no-runtimes",
+)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from tests.support import toy_whisper
 from tmsearch.config import DataConfig, TrainConfig
 from tmsearch.data import corpus as clips
 from tmsearch.data.splits import Split
-from tmsearch.export import model_card, model_folder, runtimes
+from tmsearch.export import finalize, model_card, model_folder, runtimes
 from tmsearch.features.dataset import Speech
 from tmsearch.model import whisper as model
 from tmsearch.recipe import Recipe, recipe_text
@@ -56,18 +56,10 @@ def test_recordings_are_of_validation_clips_and_single_clips_of_the_test_split(s
 def test_both_runtimes_hear_clips_and_recordings_of_an_exported_folder(speech, tmp_path, capsys):
     nano = model.load(toy_whisper.config("demo/nano"))
     model_folder.export(nano, tmp_path / "nano", language="en", task="transcribe")
-    answers = {}
-
-    def run(folder, heard):
-        """The process's own main, in this one."""
-        capsys.readouterr()
-        runtimes.write_job(folder, heard, tmp_path)
-        runtimes.main(str(tmp_path / "job.json"))
-        answers.update(json.loads(capsys.readouterr().out.splitlines()[-1]))
-        return answers
-
     heard = runtimes.material(speech)
-    answer = run(tmp_path / "nano", heard)
+    capsys.readouterr()
+    runtimes.main(str(runtimes.write_job([tmp_path / "nano"], heard, tmp_path)))  # as the process does
+    [answer] = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert "problem" not in answer[runtimes.PIPELINE], answer
     assert len(answer[runtimes.PIPELINE]["clips"]) == 2
     assert len(answer[runtimes.PIPELINE]["recordings"]) == 1
@@ -86,3 +78,35 @@ def test_the_card_says_what_was_forgotten_and_recipes_without_it_keep_their_text
     assert "9 clips of `clean` that were not trained on: WER 0.034, untouched 0.037." in card
     assert "keep" not in recipe_text(recipe)
     assert "keep: clean" in recipe_text(dataclasses.replace(recipe, data=DataConfig(dataset="demo", keep="clean")))
+
+
+def test_the_final_run_keeps_and_says_the_rows_of_both_folders(speech, tmp_path, monkeypatch):
+    heard = runtimes.material(speech)
+    texts = [clip.text for clip in speech.clips(heard.clips)]
+    right = [[[span.start, span.end, "x"] for span in recording.spans] for recording in heard.recordings]
+    answers = [
+        {runtimes.PIPELINE: {"clips": ["", ""], "recordings": right}},
+        {runtimes.PIPELINE: {"clips": texts, "recordings": right}},
+    ]
+    folders = []
+
+    def run(models, material):
+        folders.extend(models)
+        assert all((folder / "model.safetensors").is_file() for folder in models)
+        return answers
+
+    monkeypatch.setattr(runtimes, "_run", run)
+    nano = model.load(toy_whisper.config("demo/nano"))
+    model_folder.export(nano, tmp_path / "best", language="en", task="transcribe")
+    said = []
+    recipe = Recipe(DataConfig(dataset="demo"), TrainConfig(model="demo/nano"), 1)
+    rows = finalize._in_runtimes(
+        recipe, speech, tmp_path / "best", "float32", lambda line, passing=False: passing or said.append(line)
+    )
+    assert folders[0] == tmp_path / "best" != folders[1]
+    assert [(row["wer"], row["untouched_wer"]) for row in rows[:1]] == [(1.0, 0.0)]
+    assert rows[1]["near"] == 1.0
+    assert said[0].startswith(
+        "Worse than the untouched checkpoint on single clips in transformers' pipeline: WER 1.000"
+    )
+    assert said[1] == "transformers' pipeline, single clips: WER 1.000, untouched 0.000"
