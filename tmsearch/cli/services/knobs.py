@@ -96,6 +96,15 @@ def with_new_defaults(space: Space) -> tuple[Space, list[str]]:
     return dataclasses.replace(space, train=in_order), [line]
 
 
+def without_new_knobs(space: Space) -> Space:
+    """The space without the knobs that came later where it turns them off: as studies without them have it."""
+    train = dict(space.train)
+    for name in NEW_STUDIES:
+        if train.get(name) == TRAIN[name].default:
+            del train[name]
+    return dataclasses.replace(space, train=train)
+
+
 def _unreached(name: str, searched: Range, max_steps: int) -> list[str]:
     most = max(searched.values) if isinstance(searched, Choice) else searched.high
     if most <= max_steps:
