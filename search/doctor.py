@@ -24,7 +24,7 @@ from search.storage.ledger import Ledger
 # Clocks that differ by less are equal enough to read times by; leases use the database's clock in any case.
 SKEW_SECONDS = 5.0
 
-CheckCheckpoint = Callable[[Path], str | None]
+CheckCheckpoint = Callable[[Path, Configuration], str | None]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ class Doctor:
 
     Args:
         folder: The study's folder.
-        check_checkpoint: What is wrong with a checkpoint's folder; None if nothing is.
+        check_checkpoint: Why a trial cannot resume from a checkpoint's folder, which is damaged or of another training;
+            None if it can.
         foreign: Why the folder's files are not the study's; None if they are.
         annotator: Makes the notes and artifacts of what a repair publishes.
     """
@@ -196,9 +197,10 @@ class Doctor:
             message = f"belong to no configuration: {', '.join(path.name for path in orphans)}"
             yield Diagnosis("files", "bad", message, lambda: _remove(orphans))
         leftovers = []
+        has_workers = self._has_workers()
         for configuration in self._history:
             if configuration.state != "running":
-                leftovers += self._leftovers(configuration)
+                leftovers += self._leftovers(configuration, has_workers)
         if leftovers:
             names = ", ".join(str(path.relative_to(self._folder)) for path in leftovers[:5])
             if len(leftovers) > 5:
@@ -207,45 +209,57 @@ class Doctor:
         if not orphans and not leftovers:
             yield Diagnosis("files", "ok", f"{len(folders)} trial folders, none orphaned")
 
-    def _leftovers(self, configuration: Configuration) -> list[Path]:
+    def _leftovers(self, configuration: Configuration, has_workers: bool) -> list[Path]:
         """Files of a configuration that is not running and that nothing will ever read."""
         folder = trial_folder(self._folder, configuration.number)
         checkpoints = folder / CHECKPOINTS
-        paths = [*checkpoint_gc.discarded_folders(folder), *checkpoints.glob(f"**/{PENDING_PREFIX}*")]
+        paths = checkpoint_gc.discarded_folders(folder)
+        if not has_workers:  # one may still be writing the checkpoint of its last segment
+            paths += checkpoints.glob(f"**/{PENDING_PREFIX}*")
         if configuration.ended and checkpoints.exists():
             paths.append(checkpoints)
         return paths
 
     def _checkpoints(self) -> Diagnosis:
-        paused = [trial for trial in self._history if trial.state == "paused" and trial.steps]
+        waiting = [trial for trial in self._history if trial.state in ("paused", "queued")]
         without = []
-        broken = []
+        unusable = []
         problems = []
-        for configuration in paused:
-            checkpoints = saved_checkpoints(trial_folder(self._folder, configuration.number))
-            if not checkpoints:
-                without.append(configuration.number)
+        for trial in waiting:
+            checkpoints = saved_checkpoints(trial_folder(self._folder, trial.number))
+            if trial.state == "paused" and trial.steps and not checkpoints:
+                without.append(trial.number)
             for path in checkpoints:
-                problem = self._check_checkpoint(path)
+                problem = self._check_checkpoint(path, trial)
                 if problem is not None:
-                    broken.append(path)
-                    problems.append(problem)
-        if broken:
-            message = f"broken: {'; '.join(problems[:3])}; what needs them trains again"
-            return Diagnosis("checkpoints", "bad", message, lambda: _remove(broken))
+                    unusable.append(path)
+                    problems.append(f"trial {trial.number}: {path.relative_to(self._folder)}: {problem}")
+        if unusable:
+            more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+            message = (
+                f"unusable: {'; '.join(problems[:3])}{more}; such a trial trains again, from a usable checkpoint or "
+                "from step 0; a repair removes these"
+            )
+            return Diagnosis("checkpoints", "bad", message, lambda: _remove(unusable))
+        paused = sum(trial.state == "paused" and trial.steps > 0 for trial in waiting)
+        message = f"{paused - len(without)} of {paused} paused configurations have one, intact"
         if without:
-            return Diagnosis("checkpoints", "note", f"none of {_listed(without)}: promoted, they train from the start")
-        return Diagnosis("checkpoints", "ok", f"{len(paused)} paused configurations have theirs, intact")
+            message += "; the others train from the start if they are promoted"
+        return Diagnosis("checkpoints", "ok", message)
 
     def _free_disk(self) -> Diagnosis:
         existing = next(path for path in (self._folder, *self._folder.parents) if path.exists())
         free = shutil.disk_usage(existing).free  # bytes
-        largest = 0  # bytes
+        sizes = [0]  # bytes
         for configuration in self._history:
-            folder = trial_folder(self._folder, configuration.number) / CHECKPOINTS
-            if folder.exists():
-                largest = max(largest, checkpoint_gc.size_of(folder))
-        message = f"{free / 1e9:.1f} GB free at {existing}, a checkpoint takes {largest / 1e9:.2f} GB"
+            sizes.append(checkpoint_gc.size_of(trial_folder(self._folder, configuration.number) / CHECKPOINTS))
+        largest = max(sizes)
+        disk_gb = Space.from_json(dict(self._ledger.record().space)).budget.disk_gb
+        budget = checkpoint_gc.disk_budget(self._folder, disk_gb, sum(sizes))
+        message = (
+            f"{free / 1e9:.1f} GB free at {existing}; checkpoints take {sum(sizes) / 1e9:.2f} GB, the largest "
+            f"{largest / 1e9:.2f}, paused configurations' {budget / 1e9:.1f} at most (budget.disk_gb)"
+        )
         return Diagnosis("disk", "bad" if free < 2 * largest else "ok", message)
 
     def _versions(self) -> Diagnosis:

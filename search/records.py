@@ -96,8 +96,20 @@ class Configuration:
 
     @property
     def seconds(self) -> float:
-        """What it cost so far in seconds, training and evaluation."""
-        return self.total("train_seconds") + self.total("eval_seconds")
+        """What it cost so far in seconds: training, what was trained again for want of a checkpoint, evaluation."""
+        return self.total("train_seconds") + self.total("repeated_seconds") + self.total("eval_seconds")
+
+    @property
+    def seconds_a_step(self) -> float:
+        """What a step of it takes that is trained once, its share of the evaluations included; 0 before a result."""
+        if not self.steps:
+            return 0.0
+        return (self.total("train_seconds") + self.total("eval_seconds")) / self.steps
+
+    @property
+    def saved_step(self) -> int:
+        """The step that its training goes on from: of its newest checkpoint, as far as its last result knows."""
+        return int(self.metrics.get("saved_step", self.steps))
 
     @property
     def worker_name(self) -> str | None:

@@ -48,7 +48,17 @@ class Summary:
             for configuration in self.history
             if configuration.ended and configuration.failure is None and 0 < configuration.steps < full
         ]
-        return math.fsum(trial.seconds / trial.steps * (full - trial.steps) for trial in pruned)
+        return math.fsum(trial.seconds_a_step * (full - trial.steps) for trial in pruned)
+
+    @property
+    def total(self) -> int:
+        """How many configurations the study is to have, never fewer than it has; imported ones do not count."""
+        return max(self.record.trials, len(without_imported(self.history)))
+
+    @property
+    def judged(self) -> int:
+        """How many of the study's own configurations have a result: one that waits, or failed before it, has none."""
+        return sum(bool(trial.rungs) for trial in without_imported(self.history))
 
     @property
     def has_ended(self) -> bool:

@@ -102,10 +102,22 @@ class TrainConfig:
     )
     precision: str = knob("auto", "auto: bf16 autocast where the device has it", choices=("auto", "float32", "bf16"))
     low_memory: bool = knob(False, "bf16 weights and moments, rounded at random: half of full training's memory")
+    optimizer: str = knob(
+        "adamw",
+        "adamw_8bit: moments in 8 bits, by torchao (pip install 'tmsearch[8bit]')",
+        choices=("adamw", "adamw_8bit"),
+    )
+    gradient_checkpointing: bool = knob(
+        False, "layers are computed again for their gradients instead of kept: a third more time, far less memory"
+    )
     exact_checkpoints: bool = knob(
         True, "checkpoints hold AdamW's moments exactly; false: in bf16, a third less to write"
     )
-    compile: bool = knob(False, "one compiled graph a step; pays on a GPU, and best with context_step: 0")
+    compile: bool | str = knob(
+        "auto",
+        "layers as compiled kernels on a GPU; auto: in trainings long enough to pay for it",
+        choices=("auto", True, False),
+    )
     eval_batch_size: int = knob(32, "clips decoded together", low=1, high=65_536)
     seed: int = knob(0, "of batch order, dropout and augmentation", low=0, high=2**31 - 1)
 
@@ -117,9 +129,9 @@ class TrainConfig:
         return self.normalize_audio
 
 
-# Knobs of 0.3.0. Where all are at their defaults, training is as it was before them.
+# Knobs that came together, for windows. Where all are at their defaults, training is as it was before them.
 _USE_KNOBS = ("window_share", "window_times", "window_prompts", "window_gap", "window_seconds", "clip_times")
-
+_MEMORY_KNOBS = ("optimizer", "gradient_checkpointing")  # each by itself
 
 # What a new study trains with where its space says nothing, by measurement (studies/README.md, 2026-11-29). The fields'
 # own defaults are what studies and recipes of before have.
@@ -135,6 +147,9 @@ def knob_values(config: TrainConfig) -> dict[str, Any]:
     defaults = dataclasses.asdict(TrainConfig())
     if all(values[name] == defaults[name] for name in _USE_KNOBS):
         for name in _USE_KNOBS:
+            del values[name]
+    for name in _MEMORY_KNOBS:
+        if values[name] == defaults[name]:
             del values[name]
     return values
 

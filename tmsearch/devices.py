@@ -1,10 +1,14 @@
-"""Where a fine-tune runs: device, threads and number format."""
+"""Where a fine-tune runs: device, threads, number format, and memory that runs out."""
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import gc
+import importlib.util
 import math
+import os
+import shutil
 import sys
 import time
 
@@ -19,9 +23,15 @@ from tmsearch.errors import InputError
 # another, whose processor reports the same instructions, tiny takes 1.5 times as long. So it is measured, once.
 CPU_BF16_WIDTH = 384
 CPU_BF16_GAIN = 1.3  # speed of a matrix product over float32; below it conversions cost more than is gained
+# Compiling the two kinds of layers is taken to last a minute. What it can join are the kernels between the products: 25
+# of the 105 ms of a step of large-v3, by the sums of tests/bench/gpu_model.py (2026-11-29; neither was measured on a
+# GPU). If half of that is saved, it pays from this many steps on.
+AUTO_COMPILE_STEPS = 5_000
 # glibc, malloc.h
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_MAX = -4
+# What torch, cuBLAS and cuDNN say where memory is lacking and the error has no class of its own.
+_LACKING_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
 
 
 def device() -> torch.device:
@@ -66,6 +76,29 @@ def move(module: nn.Module, device: torch.device, dtype: torch.dtype | None = No
     nn.Module.to(module, device, dtype)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory is what was lacking, in this error or in the one that it was raised over.
+
+    A CUDA graph whose recording runs out of memory ends in a second error, which only says that the recording failed.
+    """
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in _LACKING_MEMORY):
+        return True
+    earlier = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return earlier is not None and is_out_of_memory(earlier)
+
+
+def free_memory() -> None:
+    """Gives back what a failed attempt still holds; call it outside the `except` block, whose error holds tensors."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def halve(clips: int) -> int:
+    """Half of `clips`, rounded up."""
+    return max(1, math.ceil(clips / 2))
+
+
 def uses_bf16(config: TrainConfig, device: torch.device, width: int) -> bool:
     """Whether the matrix products of a model of `width` (d_model) run in bfloat16 on `device`.
 
@@ -90,9 +123,25 @@ def autocast(config: TrainConfig, device: torch.device, width: int) -> torch.aut
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=uses_bf16(config, device, width))
 
 
+def has_compiler(device: torch.device) -> bool:
+    """Whether small kernels can be compiled for `device`: a GPU, Triton, and the C compiler that Triton calls."""
+    if device.type != "cuda" or importlib.util.find_spec("triton") is None:
+        return False
+    return any(shutil.which(name) for name in (os.environ.get("CC") or "cc", "gcc", "clang"))
+
+
 def uses_compile(config: TrainConfig, device: torch.device) -> bool:
-    """Whether a step runs as a compiled graph on `device`."""
-    return config.compile and device.type == "cuda"
+    """Whether a model's layers run as compiled kernels on `device`.
+
+    Raises InputError for `compile: true` on a GPU that nothing can be compiled for.
+    """
+    if device.type != "cuda" or config.compile is False:
+        return False
+    if config.compile is True:
+        if not has_compiler(device):
+            raise InputError("compile: true: needs Triton and a C compiler; install them, or set compile: auto")
+        return True
+    return has_compiler(device) and config.max_steps >= AUTO_COMPILE_STEPS
 
 
 @functools.cache

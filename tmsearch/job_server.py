@@ -25,6 +25,7 @@ def _die_with_parent() -> None:
 def serve(
     requests: Callable[[BinaryIO, Write, Callable[[], None]], Iterator[Request]],
     answer: Callable[[Request, Write, Callable[[], bool]], bytes],
+    finish: Callable[[], None] | None = None,
 ) -> None:
     """Answer jobs from standard input until `requests` ends; does not return.
 
@@ -33,6 +34,7 @@ def serve(
             is to stop.
         answer: gets a job, a function that writes a line on the way, and one that says whether to stop; returns the
             last line.
+        finish: called at the end, in another thread than the jobs; it must not take long.
     """
     _die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -51,6 +53,8 @@ def serve(
     def listen() -> None:
         for request in requests(sys.stdin.buffer, write, stop.set):
             jobs.put(request)
+        if finish is not None:
+            finish()
         os._exit(0)  # the supervisor is gone or done; what was reached is on disk
 
     threading.Thread(target=listen, daemon=True).start()

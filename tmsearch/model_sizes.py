@@ -23,6 +23,26 @@ class ModelSize:
     d_model: int | None = None
 
 
+@dataclass(frozen=True)
+class Dimensions:
+    """Of a published Whisper, as its config.json on the hub has them; the fields are those of ModelInfo."""
+
+    parameters: int
+    d_model: int
+    encoder_layers: int
+    decoder_layers: int
+    n_mels: int
+    vocab_size: int
+
+    @property
+    def encoder_ffn_dim(self) -> int:
+        return 4 * self.d_model
+
+    @property
+    def decoder_ffn_dim(self) -> int:
+        return 4 * self.d_model
+
+
 # A model is of the first size whose name its own contains. Parameters are from the checkpoints' own pages on the hub.
 # Rates are 1/40 of the pre-training rate, the centre that fine-tuning recipes for Whisper agree on; large-v2 and
 # large-v3 were pre-trained longer and take 5e-6.
@@ -42,6 +62,16 @@ MODEL_SIZES = (
     ModelSize("demo/micro", 1.351296, 4e-4),
     ModelSize("demo/nano", 0.3904, 1e-3),
 )
+# By the names of MODEL_SIZES; parameters as counted in the weights.
+DIMENSIONS = {
+    "distil-large-v3": Dimensions(756_405_760, 1280, 32, 2, 128, 51_866),
+    "turbo": Dimensions(808_878_080, 1280, 32, 4, 128, 51_866),
+    "large-v3": Dimensions(1_543_490_560, 1280, 32, 32, 128, 51_866),
+    "medium": Dimensions(763_857_920, 1024, 24, 24, 80, 51_865),
+    "small": Dimensions(241_734_912, 768, 12, 12, 80, 51_865),
+    "base": Dimensions(72_593_920, 512, 6, 6, 80, 51_865),
+    "tiny": Dimensions(37_760_640, 384, 4, 4, 80, 51_865),
+}
 # The sizes that a first space file chooses from, smallest first.
 BASIC_SIZES = tuple(size for size in reversed(MODEL_SIZES) if size.d_model is not None)
 # The middle, on a log scale, of the range that LoRA recipes use: 5e-5 to 2e-3.
@@ -57,6 +87,11 @@ def millions_of_parameters(model: str) -> float | None:
         return counted / 1e6
     matching = _matching(model)
     return matching[0].millions if matching else None
+
+
+def dimensions(model: str) -> Dimensions | None:
+    """Of a published checkpoint, by its name; None: unknown."""
+    return next((shape for name, shape in DIMENSIONS.items() if name in model.lower()), None)
 
 
 def recommended_learning_rate(params: Mapping[str, Any]) -> float:

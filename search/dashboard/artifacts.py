@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,23 +50,37 @@ class ArtifactFolder:
         self._storage = storage
         self._study = record.name
         self._folder = artifacts_folder(storage)
+        self._earlier: dict[int, list[Path]] | None = None
         # A study of the same name that is made later, or in another database of this folder, has another prefix.
         self._study_prefix = _digest(record.name, repr(record.created), record.fingerprint)[:12]
 
-    def upload(self, trial_id: int, attachments: Sequence[Attachment]) -> None:
-        """Upload a trial's attachments; the trial must still be running in Optuna."""
-        attributes = self._storage.optuna.get_trial_system_attrs(trial_id)
-        keys = set(attributes)
+    def upload(self, trial_id: int, attachments: Sequence[Attachment], attributes: Mapping[str, Any]) -> dict[str, str]:
+        """Write a trial's attachments; returns the system attributes that name them, where `attributes` lacks them."""
+        names = {}
         for artifact_id, attachment in self.with_ids(trial_id, attachments):
             self.put(artifact_id, attachment.content)
             key = PREFIX + artifact_id
             if key not in attributes:
                 meta = ArtifactMeta(artifact_id, attachment.name, attachment.mimetype, None)
-                self._storage.optuna.set_trial_system_attr(trial_id, key, json.dumps(dataclasses.asdict(meta)))
-            keys.add(key)
-        for path in self._files(f"{self._study_prefix}-{trial_id:08d}-"):
-            if PREFIX + path.name not in keys:  # left by an upload that was killed, of content that has changed since
-                path.unlink(missing_ok=True)
+                names[key] = json.dumps(dataclasses.asdict(meta))
+        for path in self._earlier_files().get(trial_id, ()):
+            if PREFIX + path.name not in {*attributes, *names}:
+                path.unlink(missing_ok=True)  # left by an upload that was killed, of content that has changed since
+        return names
+
+    def _earlier_files(self) -> Mapping[int, Sequence[Path]]:
+        """The files that were there at this object's first upload, by Optuna's id of their trial.
+
+        The folder holds every trial's files: looked through for each of them it would take the square of their number.
+        """
+        if self._earlier is None:
+            self._earlier = {}
+            named = re.compile(rf"\.?{re.escape(self._study_prefix)}-(\d{{8,}})-")
+            for path in self._files(self._study_prefix):
+                match = named.match(path.name)
+                if match:
+                    self._earlier.setdefault(int(match[1]), []).append(path)
+        return self._earlier
 
     def with_ids(self, trial_id: int, attachments: Sequence[Attachment]) -> Iterator[tuple[str, Attachment]]:
         """Each attachment with its id: hexadecimal, as the dashboard's addresses need it, in the order of display."""

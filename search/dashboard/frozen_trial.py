@@ -55,6 +55,8 @@ def attributes(configuration: Configuration) -> Mapping[str, Any]:
             shown[key] = value
     for cost in ("train_seconds", "eval_seconds"):
         shown[cost] = round(configuration.total(cost), 3)
+    if configuration.total("repeated_seconds"):
+        shown["repeated_seconds"] = round(configuration.total("repeated_seconds"), 3)
     if configuration.ended and configuration.reason:
         shown["reason"] = configuration.reason
     return shown

@@ -5,9 +5,10 @@ PED-ANOVA: Watanabe et al., 2023, arXiv 2304.10255.
 
 from __future__ import annotations
 
+import copy
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import optuna
 from numpy.typing import NDArray
 from optuna.importance import PedAnovaImportanceEvaluator
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.dashboard.frozen_trial import published_name
@@ -181,9 +183,29 @@ def _divergences(
     trials: Sequence[FrozenTrial], values: NDArray[np.float64], names: Sequence[str], top_share: float
 ) -> NDArray[np.float64]:
     """How far the best lie from all, by knob [knobs], with `values` [trials] in place of the trials' own."""
-    revalued = [
-        create_trial(value=float(value), params=trial.params, distributions=trial.distributions)
-        for trial, value in zip(trials, values, strict=True)
-    ]
-    by_name = PedAnovaImportanceEvaluator(target_quantile=top_share).evaluate(_study(revalued))
+    revalued = []
+    for number, (trial, value) in enumerate(zip(trials, values.tolist(), strict=True)):
+        revalued_trial = copy.copy(trial)
+        revalued_trial.value = value
+        revalued_trial.number = number
+        revalued_trial._trial_id = number
+        revalued.append(revalued_trial)
+    by_name = PedAnovaImportanceEvaluator(target_quantile=top_share).evaluate(_TrialsAsStudy(revalued))
     return np.array([by_name.get(name, 0.0) for name in names])
+
+
+class _TrialsAsStudy(optuna.Study):
+    """What an importance evaluator reads of a study, without a storage.
+
+    A storage copies every trial whole, 81 times for one report: of 2,000 trials that took half of its time.
+    """
+
+    def __init__(self, trials: list[FrozenTrial]) -> None:
+        self._trials = trials  # all of them complete
+
+    @property
+    def directions(self) -> list[StudyDirection]:
+        return [StudyDirection.MINIMIZE]
+
+    def get_trials(self, deepcopy: bool = True, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
+        return self._trials

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import optuna
 
@@ -19,13 +19,36 @@ _BASIS = re.compile(r"\n\[//\]: # \(tmsearch: (\d+) (.*)\)\n")
 _PIECE = re.compile(r"dashboard:(\d+):note_str:(\d+)")
 
 
-def set_value_name(study: optuna.Study, name: str) -> None:
+class AttributeStorage(Protocol):
+    """What notes need of Optuna's storage."""
+
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]: ...
+    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None: ...
+
+
+class NoteOwner:
+    """A study, or one of its trials, with the attributes by which optuna-dashboard finds a note.
+
+    Args:
+        storage: of the study's attributes.
+        study_id: Optuna's.
+        trial_id: Optuna's; None for the study itself.
+    """
+
+    def __init__(self, storage: AttributeStorage, study_id: int, trial_id: int | None = None) -> None:
+        self.storage = self._storage = storage
+        self._study_id = study_id
+        self._trial_id = trial_id
+        self.study = self
+
+
+def set_value_name(study: NoteOwner, name: str) -> None:
     """Set what the value of a trial is called in the dashboard."""
     if study._storage.get_study_system_attrs(study._study_id).get(METRIC_NAMES) != [name]:
         study._storage.set_study_system_attr(study._study_id, METRIC_NAMES, [name])
 
 
-def write_study_note(study: optuna.Study, note: str) -> None:
+def write_study_note(study: NoteOwner, note: str) -> None:
     """Write the study's note, if that was never done."""
     if study._storage.get_study_system_attrs(study._study_id).get(WRITTEN):
         return
@@ -38,7 +61,7 @@ def with_basis(note: str, basis: str) -> str:
     return f"{note}\n[//]: # (tmsearch: {len(note)} {basis})\n"
 
 
-def bases(study: optuna.Study) -> Mapping[int, str]:
+def bases(study: NoteOwner) -> Mapping[int, str]:
     """The basis of each trial's note, by Optuna's id of the trial; not of notes without one."""
     pieces: dict[int, dict[int, str]] = {}
     attributes: Mapping[str, Any] = study._storage.get_study_system_attrs(study._study_id)
@@ -54,7 +77,7 @@ def bases(study: optuna.Study) -> Mapping[int, str]:
     return known
 
 
-def replace_note(trial: optuna.Trial, note: str, basis: str) -> None:
+def replace_note(trial: NoteOwner, note: str, basis: str) -> None:
     """Put a note in the place of the one that `with_basis` made; a person's words around it stay."""
     from optuna_dashboard import get_note, save_note
 
@@ -67,7 +90,7 @@ def replace_note(trial: optuna.Trial, note: str, basis: str) -> None:
     save_note(trial, text[:start] + with_basis(note, basis) + text[line.end() :])
 
 
-def write_note(owner: optuna.Study | optuna.Trial, note: str) -> None:
+def write_note(owner: NoteOwner | optuna.Study | optuna.Trial, note: str) -> None:
     """Write a note below what a person wrote; an earlier writing of it, whole or cut short, is replaced."""
     from optuna_dashboard import get_note, save_note
 

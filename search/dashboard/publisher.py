@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import optuna
-import sqlalchemy as sa
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -17,26 +16,25 @@ from search.dashboard.annotator import Annotator, UpdatingAnnotator
 from search.dashboard.artifacts import ArtifactFolder
 from search.dashboard.frozen_trial import attributes, constraints, curve, final_state, published_name
 from search.dashboard.notes import bases, replace_note, set_value_name, with_basis, write_note, write_study_note
+from search.dashboard.optuna_batch import OptunaBatch, PublishedTrial
+from search.dashboard.publisher_lease import RENEWED_AFTER, PublisherLease, marks
 from search.errors import StorageUnavailableError, UserError, first_line
 from search.imported import compares
 from search.optuna_logging import quiet_optuna
-from search.process_id import ProcessId
-from search.records import IMPORTED, Configuration
+from search.records import IMPORTED, Configuration, StudyRecord
 from search.samplers.optuna_space import can_hold, to_distributions
 from search.space.search_space import Space
 from search.storage.database import Storage
 from search.storage.ledger import Ledger
-from search.storage.reader import LEASE_SECONDS, is_current, study_row
-from search.storage.schema import configurations, studies
+from search.storage.postgres import DEFERRED
 
 # The user attribute that ties a trial to its configuration. Optuna's own number may differ: a trial that a person
 # deleted or finished in the dashboard gets a successor.
 CONFIGURATION = "configuration"
 MARK = "tmsearch"  # the user attribute of a study that tmsearch published: the version that made it
 SUCCEEDS = "succeeds_trial"
-MARKED_AT_ONCE = 20  # configurations; what a kill leaves unmarked is compared again, and not written again
-MARKED_AFTER = 2.0  # seconds at the latest
-RENEWED_AFTER = LEASE_SECONDS / 4
+AT_ONCE = 20  # configurations that are read and written together
+WRITTEN_AFTER = 2.0  # seconds at the latest: a person who edits a note meanwhile is overwritten
 MANY = 20  # trials to annotate at once: it takes long enough to tell a person
 T = TypeVar("T")
 
@@ -56,9 +54,12 @@ class Publisher:
         self._space = space
         self._notice = notice
         self._annotator = annotator
-        self._process = ProcessId.current()
         self._is_delay_reported = False
-        self._created: int | None = None  # Optuna's id of the trial that was made last
+        self._is_study_noted = False
+        # Over a connection of its own: a claim never waits for what is published.
+        self._beside = ledger.beside()
+        self._lease = PublisherLease(self._beside)
+        self._artifacts = ArtifactFolder(ledger.storage, ledger.record())  # of one round of publishing
 
     def report_delay(self, error: OSError) -> None:
         """Tell once that files of the published study cannot be written: publishing waits, training does not."""
@@ -70,80 +71,116 @@ class Publisher:
 
     def publish(self) -> bool:
         """Publish every configuration that changed. False: some may remain, as another worker is publishing."""
-        history = self._ledger.history()
-        due = [
-            configuration
-            for configuration in history
-            if configuration.published < configuration.revision and configuration.drawn is not None
-        ]
-        if not due:
+        is_due, is_taken = self._lease.look(self._ledger)
+        if not is_due:
             return True
-        if not self._lease(LEASE_SECONDS):
+        if is_taken or not self._lease.take():
             return False
         try:
-            study, trials = self._study()
+            history, record = self._beside.snapshot()
+            self._artifacts = ArtifactFolder(self._ledger.storage, record)
+            due = [
+                configuration
+                for configuration in history
+                if configuration.published < configuration.revision and configuration.drawn is not None
+            ]
             if self._annotator is not None:
                 self._annotator.open(history)
                 ended = sum(configuration.ended for configuration in due)
                 if ended >= MANY:
                     self._notice(f"making notes, pictures and sounds of {ended} trials")
-                self._write_study_note(study, self._annotator)
-            if not self._update_notes(study, trials, history):
+            batch = self._open(record)
+            if not self._update_notes(batch, history):
                 return False
-            if not self._publish_trials(study, trials, due):
+            if not self._publish_trials(batch, due):
                 return False
         finally:
             if self._annotator is not None:
                 self._annotator.close()
-            self._lease(0.0)
-            self._ledger.storage.close_optuna()
+            self._lease.take(0.0)
+            self._beside.storage.close_beside()
         return True
 
-    def _publish_trials(
-        self, study: optuna.Study, trials: Mapping[int, FrozenTrial], due: Sequence[Configuration]
-    ) -> bool:
-        """Publish them, and record it a batch at a time: each record is a transaction. False: some remain."""
-        renewed = marked = time.monotonic()
-        batch: list[Configuration] = []
-        for configuration in due:
+    def _publish_trials(self, batch: OptunaBatch, due: Sequence[Configuration]) -> bool:
+        """Publish them, some at a time: each time is a few transactions. False: some remain."""
+        renewed = time.monotonic()
+        for start in range(0, len(due), AT_ONCE):
             if time.monotonic() - renewed > RENEWED_AFTER:
-                if not self._lease(LEASE_SECONDS):
+                if not self._lease.take():
                     return False  # it took so long that another worker publishes now
                 renewed = time.monotonic()
+            some = due[start : start + AT_ONCE]
             try:
-                self._publish_trial(study, trials.get(configuration.number), configuration)
+                self._publish_some(batch, some)
             except optuna.exceptions.UpdateFinishedTrialError:
-                self._mark_published(batch)
                 return False  # a person finished it in the dashboard meanwhile: the next call makes a successor
-            batch.append(configuration)
-            if len(batch) >= MARKED_AT_ONCE or time.monotonic() - marked > MARKED_AFTER:
-                self._mark_published(batch)
-                batch = []
-                marked = time.monotonic()
-        self._mark_published(batch)
         return True
 
-    def _update_notes(
-        self, study: optuna.Study, trials: Mapping[int, FrozenTrial], history: Sequence[Configuration]
-    ) -> bool:
+    def _publish_some(self, batch: OptunaBatch, due: Sequence[Configuration]) -> None:
+        latest = batch.latest()
+        batch.load([latest[configuration.number] for configuration in due if configuration.number in latest])
+        if self._annotator is not None and not self._is_study_noted:
+            self._write_study_note(batch, self._annotator)
+        trials = self._trials_to_write(batch, due)
+        written = time.monotonic()
+        done: dict[int, int] = {}
+        for configuration in due:
+            trial = trials.get(configuration.number)
+            if trial is not None:
+                self._publish_trial(batch, trial, configuration)
+            done[configuration.number] = configuration.revision
+            if time.monotonic() - written > WRITTEN_AFTER:
+                batch.write(marks(self._ledger.study, done))
+                done = {}
+                written = time.monotonic()
+        batch.write(marks(self._ledger.study, done))
+        self._is_study_noted = True
+
+    def _trials_to_write(self, batch: OptunaBatch, due: Sequence[Configuration]) -> dict[int, PublishedTrial]:
+        """By configuration, the running trial that stands for it, made if need be; none where nothing is to be done."""
+        latest = batch.latest()
+        trials = {}
+        templates = []
+        for configuration in due:
+            trial = latest.get(configuration.number)
+            if trial is None:
+                templates.append(self._template(configuration, succeeds=None))
+            elif not trial.state.is_finished():
+                trials[configuration.number] = trial
+            elif trial.state == final_state(configuration) and trial.intermediate_values == curve(configuration):
+                continue
+            elif configuration.origin != IMPORTED:  # else by an older version, with values that do not compare
+                templates.append(self._template(configuration, succeeds=trial.number))
+        for trial in batch.create(templates, CONFIGURATION):
+            trials[trial.user_attrs[CONFIGURATION]] = trial
+        return trials
+
+    def _update_notes(self, batch: OptunaBatch, history: Sequence[Configuration]) -> bool:
         """Once all have ended, bring their notes up to what the study knows now. False: another worker publishes."""
         annotator = self._annotator
         if not isinstance(annotator, UpdatingAnnotator) or not all(trial.ended for trial in history):
             return True
-        known = bases(study)
+        batch.load([], all_notes=True)
+        known = bases(batch.owner())
+        latest = batch.latest()
+        renewed = time.monotonic()
         for configuration in history:
-            trial = trials.get(configuration.number)
+            trial = latest.get(configuration.number)
             if trial is None or configuration.published < configuration.revision:
                 continue
             basis = annotator.basis(configuration)
-            if known.get(trial._trial_id, basis) == basis:
+            if known.get(trial.trial_id, basis) == basis:
                 continue
-            if not self._lease(LEASE_SECONDS):
-                return False
             make = functools.partial(annotator.annotate, configuration)
             annotation = self._try_to_make(f"trial {configuration.number}", make)
             if annotation is not None:
-                replace_note(optuna.Trial(study, trial._trial_id), annotation.note, basis)
+                replace_note(batch.owner(trial), annotation.note, basis)
+            if time.monotonic() - renewed > WRITTEN_AFTER:
+                batch.write()
+                if not self._lease.take():
+                    return False
+                renewed = time.monotonic()
+        batch.write()
         return True
 
     def finish(self) -> None:
@@ -158,25 +195,28 @@ class Publisher:
 
         False: another worker is publishing, and checks itself.
         """
-        history = [configuration for configuration in self._ledger.history() if configuration.published]
+        history = [configuration for configuration in self._beside.history() if configuration.published]
         if not history:
             return True
-        if not self._lease(LEASE_SECONDS):
+        if not self._lease.take():
             return False
         try:
             changed = self._changed(history)
-            if changed:
-                self._set_published(dict.fromkeys(changed, 0))
+            with self._beside.storage.write() as connection:
+                for statement in marks(self._ledger.study, dict.fromkeys(changed, 0)):
+                    connection.execute(statement, execution_options={DEFERRED: True})
         finally:
-            self._lease(0.0)
+            self._lease.take(0.0)
+            self._beside.storage.close_beside()
         return True
 
     def _changed(self, history: list[Configuration]) -> list[int]:
         """The published configurations that Optuna no longer has, or has in another state."""
-        if self._ledger.study not in optuna.get_all_study_names(self._ledger.storage.optuna):
+        batch = OptunaBatch.open(self._beside.storage, self._ledger.study, CONFIGURATION)
+        if batch is None:
             self._notice("the published study was deleted in the dashboard; it is published again from the ledger")
             return [configuration.number for configuration in history]
-        _, trials = self._study()
+        trials = batch.latest()
         deleted = []
         finished_by_hand = []
         for configuration in history:
@@ -197,134 +237,77 @@ class Publisher:
             self._notice(f"finished in the dashboard, continued from the ledger in a successor trial: {numbers}")
         return deleted + finished_by_hand
 
-    def _mark_published(self, batch: Sequence[Configuration]) -> None:
-        self._set_published({configuration.number: configuration.revision for configuration in batch})
-
-    def _set_published(self, revisions: Mapping[int, int]) -> None:
-        """Record which revision of these configurations, by number, Optuna has; 0: none."""
-        if not revisions:
-            return
-        study_id = sa.select(studies.c.id).where(studies.c.name == self._ledger.study).scalar_subquery()
-        is_configuration = configurations.c.number == sa.bindparam("of_number")
-        update = (
-            sa.update(configurations)
-            .where(configurations.c.study_id == study_id, is_configuration)
-            .values(published=sa.bindparam("to_revision"))
-        )
-        rows = [{"of_number": number, "to_revision": revision} for number, revision in revisions.items()]
-        with self._ledger.storage.write() as connection:
-            connection.execute(update, rows)
-
-    def _lease(self, seconds: float) -> bool:
-        """Become the study's only publisher for some seconds, or (0) stop being it. False: another worker is."""
-        with self._ledger.storage.read() as connection:
-            if self._is_taken(
-                study_row(connection, self._ledger.study)
-            ):  # most times, with many workers: no writer waits for this
-                return False
-        with self._ledger.storage.write() as connection:
-            row = study_row(connection, self._ledger.study, lock=True)
-            if self._is_taken(row):
-                return False
-            publisher = str(self._process) if seconds else None
-            until = float(row.now) + seconds
-            connection.execute(
-                sa.update(studies)
-                .where(studies.c.name == self._ledger.study)
-                .values(publisher=publisher, publisher_until=until)
-            )
-            return True
-
-    def _is_taken(self, row: sa.Row[Any]) -> bool:
-        """Whether another live worker is the publisher, by the study's row."""
-        holder = ProcessId.parse(row.publisher or "")
-        if not holder or holder == self._process or not is_current(row.publisher_until, float(row.now)):
-            return False
-        return not holder.known_dead()
-
-    def _study(self) -> tuple[optuna.Study, dict[int, FrozenTrial]]:
-        """The published study and, by configuration, its latest trial."""
-        with quiet_optuna():
-            study = optuna.create_study(
-                storage=self._ledger.storage.optuna,
-                study_name=self._ledger.study,
-                direction="minimize",
-                load_if_exists=True,
-            )
-        record = self._ledger.record()
-        wanted = {MARK: record.version, "space": dict(record.space), "fingerprint": record.fingerprint}
-        current = study.user_attrs
-        if not _is_own(study):
+    def _open(self, record: StudyRecord) -> OptunaBatch:
+        """The published study, made if need be."""
+        batch = OptunaBatch.open(self._beside.storage, record.name, CONFIGURATION)
+        if batch is None:
+            with quiet_optuna():
+                optuna.create_study(
+                    storage=self._ledger.storage.optuna,
+                    study_name=record.name,
+                    direction="minimize",
+                    load_if_exists=True,
+                )
+            self._ledger.storage.close_optuna()
+            self._is_study_noted = False
+            batch = OptunaBatch.open(self._beside.storage, record.name, CONFIGURATION)
+            assert batch is not None
+        if not _is_own(batch.user_attrs, bool(batch.trials)):
             raise UserError(
                 f"{record.name}: an Optuna study of this name that tmsearch did not make is in "
                 f"{self._ledger.storage.display_name}; rename or delete it, then `tmsearch resume {record.name}`"
             )
+        wanted = {MARK: record.version, "space": dict(record.space), "fingerprint": record.fingerprint}
         for key, value in wanted.items():
-            if current.get(key) != value:
-                study.set_user_attr(key, value)
-        trials = {}
-        for trial in study.get_trials(deepcopy=False):
-            number = trial.user_attrs.get(CONFIGURATION)
-            if isinstance(number, int):
-                trials[number] = trial
-        return study, trials
+            if batch.user_attrs.get(key) != value:
+                batch.set_study_user_attr(key, value)
+        batch.write()  # a trial of a study without the mark would be taken for a person's
+        return batch
 
-    def _publish_trial(self, study: optuna.Study, trial: FrozenTrial | None, configuration: Configuration) -> None:
-        """Create the configuration's trial or bring it to what the ledger says; a finished one gets a successor."""
+    def _publish_trial(self, batch: OptunaBatch, trial: PublishedTrial, configuration: Configuration) -> None:
+        """Bring a running trial to what the ledger says."""
+        self._write_attributes(batch, trial, configuration)
         target_state = final_state(configuration)
-        if trial is None:
-            trial_id = self._create(study, configuration, succeeds=None)
-        elif not trial.state.is_finished():
-            trial_id = trial._trial_id
-        elif trial.state == target_state and trial.intermediate_values == curve(configuration):
-            return
-        elif configuration.origin == IMPORTED:
-            return  # published by an older version, with values that do not compare
-        else:
-            trial_id = self._create(study, configuration, succeeds=trial.number)
-        self._write_attributes(trial_id, configuration)
         if target_state is None:
             return
         if self._annotator is not None:
-            self._annotate(study, trial_id, configuration, self._annotator)
-        value = configuration.value
-        values = None if value is None or target_state == TrialState.FAIL else [value]
+            self._annotate(batch, trial, configuration, self._annotator)
+        value = None if target_state == TrialState.FAIL else configuration.value
         if configuration.rungs and not compares(configuration, configuration.rungs[-1]):
-            values = None
-        self._ledger.storage.optuna.set_trial_state_values(trial_id, target_state, values)
+            value = None
+        batch.finish(trial, target_state, value)
 
-    def _write_attributes(self, trial_id: int, configuration: Configuration) -> None:
-        """Write the values, attributes and constraints that the trial lacks: one made just now has all of them."""
-        if trial_id == self._created:
-            self._created = None  # what changes from now on is to be written
-            return
-        storage = self._ledger.storage.optuna
-        trial = storage.get_trial(trial_id)
+    def _write_attributes(self, batch: OptunaBatch, trial: PublishedTrial, configuration: Configuration) -> None:
+        """Write the values, attributes and constraints that the trial lacks."""
         for step, value in curve(configuration).items():
             if step not in trial.intermediate_values:
-                storage.set_trial_intermediate_value(trial_id, step, value)
+                batch.set_intermediate_value(trial, step, value)
         for key, attribute in attributes(configuration).items():
             if trial.user_attrs.get(key) != attribute:
-                storage.set_trial_user_attr(trial_id, key, attribute)
+                batch.set_user_attr(trial, key, attribute)
         for key, constraint in constraints(configuration).items():
             if key not in trial.system_attrs:
-                storage.set_trial_system_attr(trial_id, key, constraint)
+                batch.set_system_attr(trial, key, constraint)
 
-    def _write_study_note(self, study: optuna.Study, annotator: Annotator) -> None:
-        set_value_name(study, annotator.value_name)
+    def _write_study_note(self, batch: OptunaBatch, annotator: Annotator) -> None:
+        set_value_name(batch.owner(), annotator.value_name)
         note = self._try_to_make(f"study {self._ledger.study}", annotator.study_note)
         if note is not None:
-            write_study_note(study, note)
+            write_study_note(batch.owner(), note)
 
-    def _annotate(self, study: optuna.Study, trial_id: int, configuration: Configuration, annotator: Annotator) -> None:
+    def _annotate(
+        self, batch: OptunaBatch, trial: PublishedTrial, configuration: Configuration, annotator: Annotator
+    ) -> None:
         """Write note and artifacts before the trial is finished: after that it takes none."""
         annotation = self._try_to_make(f"trial {configuration.number}", lambda: annotator.annotate(configuration))
         if annotation is not None:
-            ArtifactFolder(self._ledger.storage, self._ledger.record()).upload(trial_id, annotation.attachments)
+            names = self._artifacts.upload(trial.trial_id, annotation.attachments, trial.system_attrs)
+            for key, meta in names.items():
+                batch.set_system_attr(trial, key, meta)
             note = annotation.note
             if isinstance(annotator, UpdatingAnnotator):
                 note = with_basis(note, annotator.basis(configuration))
-            write_note(optuna.Trial(study, trial_id), note)
+            write_note(batch.owner(trial), note)
 
     def _try_to_make(self, subject: str, make: Callable[[], T]) -> T | None:
         """What the annotator made; None, and a notice, where it failed: a search must not end for want of a picture."""
@@ -336,14 +319,13 @@ class Publisher:
             self._notice(f"{subject} is published without its note: {type(error).__name__}: {error}")
             return None
 
-    def _create(self, study: optuna.Study, configuration: Configuration, *, succeeds: int | None) -> int:
-        """Create a running trial; returns Optuna's id of it."""
+    def _template(self, configuration: Configuration, *, succeeds: int | None) -> FrozenTrial:
+        """A running trial that stands for the configuration."""
         params, ranges = self._params(configuration)
-        # Its number is written in the transaction that makes the trial: a kill leaves no trial without it.
         user_attrs: dict[str, Any] = {CONFIGURATION: configuration.number, **attributes(configuration)}
         if succeeds is not None:
             user_attrs[SUCCEEDS] = succeeds
-        template = create_trial(
+        return create_trial(
             state=TrialState.RUNNING,
             params=params,
             distributions=ranges,
@@ -351,8 +333,6 @@ class Publisher:
             intermediate_values=curve(configuration),
             system_attrs=dict(constraints(configuration)),
         )
-        self._created = self._ledger.storage.optuna.create_new_trial(study._study_id, template_trial=template)
-        return self._created
 
     def _params(self, configuration: Configuration) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
         """Searched values and their ranges, by the names that the published study has for them."""
@@ -374,7 +354,8 @@ def is_own(storage: Storage, name: str) -> bool:
         study = optuna.load_study(study_name=name, storage=storage.optuna)
     except KeyError:
         return True
-    return _is_own(study) and all(CONFIGURATION in trial.user_attrs for trial in study.get_trials(deepcopy=False))
+    trials = study.get_trials(deepcopy=False)
+    return _is_own(study.user_attrs, bool(trials)) and all(CONFIGURATION in trial.user_attrs for trial in trials)
 
 
 def delete_published(storage: Storage, name: str) -> list[str]:
@@ -386,10 +367,9 @@ def delete_published(storage: Storage, name: str) -> list[str]:
     return []
 
 
-def _is_own(study: optuna.Study) -> bool:
+def _is_own(attributes: Mapping[str, Any], has_trials: bool) -> bool:
     """Whether tmsearch made this study: it bears its mark, or is as empty as a kill after its creation leaves it."""
-    attributes = study.user_attrs
-    return MARK in attributes or not (set(attributes) - {"space", "fingerprint"} or study.get_trials(deepcopy=False))
+    return MARK in attributes or not (set(attributes) - {"space", "fingerprint"} or has_trials)
 
 
 def _listed(numbers: list[int]) -> str:

@@ -24,6 +24,7 @@ from search.execution.messages import (
 )
 from search.execution.watchdog import Watchdog, minutes
 from search.records import Claim
+from search.storage.claims import SignIn
 from search.storage.reader import LEASE_SECONDS
 from search.storage.retry import RetryingLedger
 
@@ -92,7 +93,7 @@ class ClaimedSegment:
         ledger: the study.
         child: the training process.
         listener: gets progress, facts and notices.
-        sign_in: called with every renewal: the worker itself is still alive.
+        signed: the worker, which signs in with every renewal: it is still alive.
     """
 
     def __init__(
@@ -101,17 +102,25 @@ class ClaimedSegment:
         ledger: RetryingLedger,
         child: ChildProcess,
         listener: Listener,
-        sign_in: Callable[[], None],
+        signed: SignIn,
     ) -> None:
         self._claim = claim
         self._ledger = ledger
         self._child = child
         self._listener = listener
-        self._sign_in = sign_in
+        self._signed = signed
         self._progress: ProgressEvent | None = None
 
-    def run(self, job: SegmentJob, interrupts: Interrupts, deadline: float) -> JobAnswer:
-        """Run the segment and return the training process's answer; it is stopped at time.monotonic() `deadline`.
+    def run(
+        self, job: SegmentJob, interrupts: Interrupts, deadline: float, meanwhile: Callable[[], object]
+    ) -> JobAnswer:
+        """Run the segment and return the training process's answer.
+
+        Args:
+            job: the segment.
+            interrupts: of a person.
+            deadline: the segment is stopped when time.monotonic() passes it.
+            meanwhile: called once the training process has the job, so that no training waits for it.
 
         Raises:
             LeaseLostError: another worker holds the claim now.
@@ -120,6 +129,7 @@ class ClaimedSegment:
         failure = self._child.send_job(job)
         if failure:
             return failure
+        meanwhile()
         is_progress_recorded = False
         is_stopping = False
         renewed = time.monotonic()
@@ -204,9 +214,7 @@ class ClaimedSegment:
         """Renew the lease; whether the study is asked to stop. Raises LeaseLostError."""
         progress = self._progress.to_json() if self._progress else {}
         try:
-            is_held, is_stop_requested = self._ledger.ledger.renew(self._claim, progress)
-            if is_held:
-                self._sign_in()
+            is_held, is_stop_requested = self._ledger.ledger.renew(self._claim, progress, self._signed)
         except StorageUnavailableError as error:
             self._ledger.retry.report_outage(error)
             return False

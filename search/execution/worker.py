@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from search.dashboard.annotator import Annotator
 from search.dashboard.background import BackgroundPublisher
 from search.dashboard.publisher import Publisher
-from search.errors import MachineError, RepeatedDrawError, RunError, StorageUnavailableError, UserError
+from search.errors import (
+    EngineError,
+    MachineError,
+    RepeatedDrawError,
+    RunError,
+    StorageUnavailableError,
+    UserError,
+)
 from search.execution import checkpoint_gc, lease
 from search.execution.checkpoint_store import CheckpointStore
 from search.execution.child_process import ChildExitError, ChildProcess
@@ -28,12 +35,12 @@ from search.schedulers import scheduler
 from search.space.knobs import Knob
 from search.space.search_space import Space
 from search.storage import ownership
+from search.storage.claims import SegmentOutcome, SignIn
 from search.storage.ledger import Ledger
 from search.storage.retry import Retry, RetryingLedger
 
 POLL_SECONDS = 1.0  # how often a worker with nothing to claim looks again
 _SLEEP_SECONDS = 0.05  # between looks at interrupts meanwhile
-_REMOVE_SECONDS = 60.0  # for the removal of checkpoints from the store
 _FETCH = "copying its checkpoint from TMSEARCH_CHECKPOINTS"
 _STORE = "copying its checkpoint to TMSEARCH_CHECKPOINTS"
 _MACHINE_FAILURES = ("disk", "machine")  # concern this machine alone
@@ -83,15 +90,16 @@ class Worker:
         self._owner = ownership.read_owner(folder)
         self._settings = settings
         self._listener = listener
-        self._location = location
         self._version = version
         self._checkpoint_store = checkpoint_store
         self._scheduler_config = space.budget.scheduler_config
         self._process_id = ProcessId.current()
+        self._signed = SignIn(self._process_id, location, version)
         self._background_publisher = BackgroundPublisher(Publisher(ledger, space, listener.notice, annotator))
         self._seed = ledger.record().seed
         self._has_machine_failed = False  # in the last segment
-        self._removed_from_store: set[int] = set()  # numbers of ended trials
+        disk_gb = space.budget.disk_gb
+        self._sweeper = checkpoint_gc.Sweeper(ledger, self._scheduler_config, folder, disk_gb, checkpoint_store)
 
     def run(self, interrupts: Interrupts, deadline: float = math.inf) -> Outcome:
         """Work until nothing is left, a stop is requested, or time.monotonic() passes `deadline`.
@@ -114,9 +122,6 @@ class Worker:
             finally:
                 self._sign_out()
 
-    def _sign_in(self) -> None:
-        self._ledger.sign_in(self._process_id, self._location, self._version)
-
     def _sign_out(self) -> None:
         try:
             self._ledger.ledger.sign_out(self._process_id)
@@ -130,26 +135,58 @@ class Worker:
             self._background_publisher.wake()
             ownership.keep_claimed(self._folder, self._owner)
             self._remove_checkpoints()
-            if self._interrupts.stop:
-                return "interrupted"
-            if time.monotonic() >= self._deadline:
-                return "timeout"
+            outcome = self._outcome_of_waiting()
+            if outcome is not None:
+                return outcome
             if time.monotonic() - signed_in > lease.RENEW_SECONDS:
-                self._sign_in()
+                self._ledger.sign_in(self._process_id, self._signed.location, self._version)
                 signed_in = time.monotonic()
             closing = self._is_closing()
             claim = self._ledger.claim(self._process_id, self._scheduler_config, closing)
             if claim is not None:
-                self._run_claim(claim)
+                outcome = self._run_claims(claim)
                 is_wait_announced = False
-                continue
-            outcome = self._outcome_without_claim(closing)
+            else:
+                outcome = self._outcome_without_claim(closing)
             if outcome is not None:
                 return outcome
+            if claim is not None:
+                continue
             if not is_wait_announced:
                 self._listener.notice("idle: what is left runs in other workers of this study")
                 is_wait_announced = True
             self._pause()
+
+    def _outcome_of_waiting(self) -> Outcome | None:
+        """How the work ends for want of time or by a person's wish; None if it goes on."""
+        if self._interrupts.stop:
+            return "interrupted"
+        return "timeout" if time.monotonic() >= self._deadline else None
+
+    def _run_claims(self, first: Claim) -> Outcome | None:
+        """Run a claimed segment, and those that were claimed as the one before was committed."""
+        claim: Claim | None = first
+        while claim is not None:
+            with self._released_on_error(claim):
+                self._background_publisher.wake()
+                ownership.keep_claimed(self._folder, self._owner)
+                outcome = self._outcome_of_waiting()
+                if outcome is not None:
+                    self._ledger.release(claim)
+                    return outcome
+                next_claim = self._run_claim(claim)
+            claim = next_claim
+        return None
+
+    @contextlib.contextmanager
+    def _released_on_error(self, claim: Claim) -> Iterator[None]:
+        """Give the claim back, unless that was done, where the worker leaves with an error."""
+        try:
+            yield
+        except Exception:
+            with contextlib.suppress(EngineError):
+                self._ledger.ledger.release(claim)
+            raise
 
     def _pause(self) -> None:
         until = min(time.monotonic() + POLL_SECONDS, self._deadline)
@@ -165,9 +202,9 @@ class Worker:
 
     def _outcome_without_claim(self, closing: bool) -> Outcome | None:
         """How the work ended where nothing can be claimed; None while others run what may come back."""
-        if self._ledger.record().stopping:
+        history, record = self._ledger.snapshot()
+        if record.stopping:
             return "stopped"
-        history = self._ledger.history()
         if all(trial.ended for trial in history):
             return "done"
         if closing and not any(trial.state == "running" for trial in history):
@@ -176,27 +213,16 @@ class Worker:
 
     def _remove_checkpoints(self) -> None:
         """Remove checkpoints that nothing needs or that exceed the disk budget, here and in the store."""
-        disk_gb = self._space.budget.disk_gb
-        removed = self._ledger.retry.call(
-            lambda again: checkpoint_gc.sweep(self._ledger.ledger, self._scheduler_config, self._folder, disk_gb)
-        )
-        if self._checkpoint_store is not None:
-            ended = {trial.number for trial in self._ledger.history() if trial.ended}
-            ended -= self._removed_from_store
-            self._removed_from_store |= ended
-            self._remove_from_store(self._checkpoint_store, ended | set(removed))
+        self._ledger.retry.call(lambda again: self._sweeper.sweep())
+        self._sweeper.wait(lambda: self._interrupts.leave)
 
-    def _remove_from_store(self, store: CheckpointStore, numbers: set[int]) -> None:
-        """In a thread: a store that does not answer holds nobody up."""
-        if not numbers:
-            return
-        thread = threading.Thread(target=store.remove, args=(numbers,), daemon=True)
-        thread.start()
-        until = time.monotonic() + _REMOVE_SECONDS
-        while thread.is_alive() and time.monotonic() < until and not self._interrupts.leave:
-            thread.join(_SLEEP_SECONDS)
+    def _remove_checkpoints_once(self) -> None:
+        """The same while a segment trains: what does not answer now is tried again after it."""
+        with contextlib.suppress(StorageUnavailableError):
+            self._sweeper.sweep()
 
-    def _run_claim(self, claim: Claim) -> None:
+    def _run_claim(self, claim: Claim) -> Claim | None:
+        """Run one segment; returns the next one, where it was claimed as the result was committed."""
         try:
             claim = self._with_params(claim)
             self._background_publisher.wake()
@@ -209,13 +235,14 @@ class Worker:
             self._child.kill()
             self._handle_lost_lease(claim, "another worker continues it")
         else:
-            self._handle_answer(claim, answer)
+            return self._handle_answer(claim, answer)
+        return None
 
     def _train(self, claim: Claim, params: Mapping[str, Any]) -> JobAnswer:
         """The training process's answer; before and after, checkpoints come from the store and go there."""
         folder = trial_folder(self._folder, claim.number)
         store = self._checkpoint_store
-        segment = ClaimedSegment(claim, self._ledger, self._child, self._listener, self._sign_in)
+        segment = ClaimedSegment(claim, self._ledger, self._child, self._listener, self._signed)
         if store is not None and claim.token > 1:
             segment.run_beside(lambda: store.fetch(claim.number, folder), _FETCH, self._interrupts)
             if self._interrupts.stop:
@@ -231,7 +258,7 @@ class Worker:
             facts=self._ledger.facts(),
             settings=self._settings,
         )
-        answer = segment.run(job, self._interrupts, self._deadline)
+        answer = segment.run(job, self._interrupts, self._deadline, self._remove_checkpoints_once)
         if store is not None and claim.last_step < self._scheduler_config.rungs[-1]:
             segment.run_beside(lambda: store.store(claim.number, folder, claim.token), _STORE, self._interrupts)
         return answer
@@ -309,26 +336,33 @@ class Worker:
         if original is not None:
             self._listener.notice(f"trial {claim.number}: {repeats.reason(self._space.search, original)}")
 
-    def _handle_answer(self, claim: Claim, answer: JobAnswer) -> None:
+    def _handle_answer(self, claim: Claim, answer: JobAnswer) -> Claim | None:
         if not (isinstance(answer, Failure) and answer.failure in _MACHINE_FAILURES):
             self._has_machine_failed = False
         if isinstance(answer, SegmentStopped):
             self._ledger.release(claim)
         elif isinstance(answer, SegmentResult):
-            self._commit(claim, answer)
+            return self._commit(claim, answer)
         elif isinstance(answer, Failure) and answer.failure in ("diverged", "oom"):
             self._fail(claim, answer)
         elif isinstance(answer, Failure):
             self._give_up(claim, answer)
         else:
             self._give_up(claim, Failure("bug", f"unexpected answer {answer}"))
+        return None
 
-    def _commit(self, claim: Claim, result: SegmentResult) -> None:
-        state = self._ledger.commit(claim, result.value, result.metrics, self._scheduler_config, version=self._version)
+    def _commit(self, claim: Claim, result: SegmentResult) -> Claim | None:
+        """Record the result, and claim the next segment unless the work is to end."""
+        config = self._scheduler_config
+        outcome = SegmentOutcome(result.value, result.metrics, self._version)
+        worker = None if self._outcome_of_waiting() else self._process_id
+        seconds_left = self._deadline - time.monotonic()
+        state, next_claim = self._ledger.commit_and_claim(claim, outcome, config, worker, seconds_left)
         if state is None:
             self._handle_lost_lease(claim, "its result was not recorded")
         else:
             self._listener.rung(claim.number, claim.last_step, result.value, result.metrics, state)
+        return next_claim
 
     def _fail(self, claim: Claim, failure: Failure) -> None:
         if self._ledger.fail(claim, failure.failure, failure.reason):

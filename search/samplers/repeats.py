@@ -7,11 +7,8 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from search.imported import without_imported
 from search.records import Configuration, drawn_key
-from search.space import encoding
 from search.space.distributions import Choice, FloatRange, Range
 
 Drawn = dict[str, Any]
@@ -84,6 +81,10 @@ def unused(search: Mapping[str, Range], given: Mapping[str, Any], is_taken: IsTa
         is_taken: whether the study has a configuration of these values.
         seed: equal seeds give equal values.
     """
+    import numpy as np  # `status` counts repeats, and starts faster without it
+
+    from search.space import encoding
+
     random = np.random.default_rng([seed, 1])  # not the sampler's own numbers again
     for _ in range(_REDRAWS):
         drawn = {**encoding.from_unit_cube(search, random.random(len(search))), **given}

@@ -82,8 +82,11 @@ def tied_with_leader(state: SchedulerState) -> Iterator[Configuration]:
     if not finished:
         return
     leader = finished[0]
-    tied = sum(not significantly_worse(leader, trial, last) for trial in finished[1:])
-    room = state.config.max_full - tied
+    room = state.config.max_full
+    for trial in finished[1:]:
+        if room <= 0:  # the errors by clip of a long study's others need not be read
+            return
+        room -= not significantly_worse(leader, trial, last)
     for rung in reversed(state.config.rungs[:-1]):
         if rung not in leader.curve:
             continue

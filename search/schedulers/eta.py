@@ -80,7 +80,8 @@ def _full_training_seconds(config: SchedulerConfig, trials: Sequence[Configurati
     step_seconds = 0.0
     evaluation_seconds = 0.0
     for trial in trained:
-        step_seconds += trial.total("train_seconds") / trial.steps
+        # What was trained again for want of a checkpoint will be needed of the others, too.
+        step_seconds += (trial.total("train_seconds") + trial.total("repeated_seconds")) / trial.steps
         evaluation_seconds += trial.total("eval_seconds") / len(trial.rungs)
     return (step_seconds * config.last_rung + evaluation_seconds * len(config.rungs)) / len(trained)
 

@@ -157,8 +157,11 @@ def pruning_reason(config: SchedulerConfig, trial: Configuration) -> str:
 
 
 def seconds_to_finish(config: SchedulerConfig, history: Sequence[Configuration]) -> float:
-    """Seconds to bring the best trial to the last rung, by its own cost so far; 0 if it is there or none exists."""
+    """Seconds to bring the best trial from its newest checkpoint to the last rung, by its own cost so far.
+
+    0 if it is there or none exists.
+    """
     leader = best_configuration(tuple(history))
     if leader is None or leader.steps >= config.last_rung:
         return 0.0
-    return leader.seconds / leader.steps * (config.last_rung - leader.steps)
+    return leader.seconds_a_step * (config.last_rung - leader.saved_step)

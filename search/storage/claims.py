@@ -6,20 +6,26 @@ token, so a worker that lost its lease changes nothing (fencing). `Ledger` opens
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from search.imported import without_imported
 from search.process_id import ProcessId
-from search.records import IMPORTED, Claim, Configuration, drawn_key
+from search.records import IMPORTED, Claim, Configuration, Rung, drawn_key
 from search.schedulers import scheduler
 from search.schedulers.asha import ALL_POLICIES
 from search.schedulers.scheduler import SchedulerConfig
-from search.storage.reader import LEASE_SECONDS
-from search.storage.schema import configurations, segments, studies
+from search.storage.postgres import DEFERRED
+from search.storage.reader import LEASE_SECONDS, StoredMetrics, clock_sql
+from search.storage.schema import configurations, segments, studies, workers
 
+_UNREAD = {DEFERRED: True}  # it travels with the next statement, see postgres.py
 _HELD = {"state": "running", "progress": None, "reason": None}
 
 
@@ -62,8 +68,9 @@ def claim_next(
     }
     configuration = None if segment.number is None else history[segment.number]
     number = configuration.number if configuration else len(history)
+    token = configuration.token + 1 if configuration else 1
     write_lease = _lease_again if configuration else _lease_new
-    token = write_lease(connection, study.id, number, lease)
+    write_lease(connection, study.id, number, {**lease, "token": token})
     return Claim(
         study=study.name,
         number=number,
@@ -77,24 +84,17 @@ def claim_next(
     )
 
 
-def _lease_new(connection: sa.Connection, study_id: int, number: int, lease: Mapping[str, Any]) -> int:
-    """Add a configuration, to be sampled by the worker that leases it; returns its token."""
-    token = 1
-    connection.execute(
-        sa.insert(configurations).values(study_id=study_id, number=number, origin="sampled", token=token, **lease)
-    )
-    return token
+def _lease_new(connection: sa.Connection, study_id: int, number: int, lease: Mapping[str, Any]) -> None:
+    """Add a configuration, to be sampled by the worker that leases it."""
+    insert = sa.insert(configurations).inline()
+    values = {"study_id": study_id, "number": number, "origin": "sampled", **lease}
+    connection.execute(insert.values(**values), execution_options=_UNREAD)
 
 
-def _lease_again(connection: sa.Connection, study_id: int, number: int, lease: Mapping[str, Any]) -> int:
-    """Lease a configuration that exists; returns its new token."""
-    is_configuration = _is_configuration(study_id, number)
-    connection.execute(
-        sa.update(configurations)
-        .where(is_configuration)
-        .values(token=configurations.c.token + 1, revision=configurations.c.revision + 1, **lease)
-    )
-    return int(connection.execute(sa.select(configurations.c.token).where(is_configuration)).scalar_one())
+def _lease_again(connection: sa.Connection, study_id: int, number: int, lease: Mapping[str, Any]) -> None:
+    """Lease a configuration that exists."""
+    update = sa.update(configurations).where(_is_configuration(study_id, number))
+    connection.execute(update.values(revision=configurations.c.revision + 1, **lease), execution_options=_UNREAD)
 
 
 def _prune_paused(
@@ -105,7 +105,8 @@ def _prune_paused(
             connection.execute(
                 sa.update(configurations)
                 .where(_is_configuration(study_id, configuration.number))
-                .values(**released("pruned", scheduler.pruning_reason(config, configuration)))
+                .values(**released("pruned", scheduler.pruning_reason(config, configuration))),
+                execution_options=_UNREAD,
             )
 
 
@@ -122,18 +123,44 @@ def release_all(connection: sa.Connection, study_id: int, worker: ProcessId) -> 
     )
 
 
-def is_drawn_meanwhile(connection: sa.Connection, study_id: int, claim: Claim, drawn: Mapping[str, Any]) -> bool:
-    """Whether a configuration has these values that had none in the claim's history, or was not in it."""
+def study_lock(name: str) -> sa.Select[Any]:
+    """A statement that keeps every other transaction that needs the study's lock waiting until its own one ends."""
+    return sa.select(studies.c.id).where(studies.c.name == name).with_for_update()
+
+
+def record_drawn(
+    connection: sa.Connection, claim: Claim, drawn: Mapping[str, Any], params: Mapping[str, Any], origin: str
+) -> tuple[bool, bool]:
+    """Record the claimed configuration's parameters; (the claim is held, another configuration has these values).
+
+    Nothing is recorded where another one has them that had none in the claim's history, or was not in it. The study
+    must be locked.
+    """
     known = [trial.number for trial in claim.history if trial.drawn is not None]
     rows = connection.execute(
-        sa.select(configurations.c.drawn).where(
-            configurations.c.study_id == study_id,
-            configurations.c.number.not_in([*known, claim.number]),
-            configurations.c.origin != IMPORTED,
+        sa.select(
+            configurations.c.number,
+            configurations.c.drawn,
+            configurations.c.origin,
+            configurations.c.token,
+            configurations.c.state,
         )
-    )
+        .join(studies, studies.c.id == configurations.c.study_id)
+        .where(studies.c.name == claim.study, configurations.c.number.not_in(known))
+    ).all()
     key = drawn_key(drawn)
-    return any(row.drawn is not None and drawn_key(row.drawn) == key for row in rows)
+    is_held = False
+    is_repeated = False
+    for row in rows:
+        if row.number == claim.number:
+            is_held = row.token == claim.token and row.state == "running"
+        elif row.origin != IMPORTED and row.drawn is not None and drawn_key(row.drawn) == key:
+            is_repeated = origin == "sampled"
+    if is_held and not is_repeated:
+        values = {"drawn": dict(drawn), "params": dict(params), "origin": origin}
+        update = _update_held(claim).values(revision=configurations.c.revision + 1, **values)
+        connection.execute(update, execution_options=_UNREAD)
+    return is_held, is_repeated
 
 
 def update_if_held(connection: sa.Connection, claim: Claim, **values: Any) -> bool:
@@ -141,18 +168,63 @@ def update_if_held(connection: sa.Connection, claim: Claim, **values: Any) -> bo
 
     This locks the row alone and not the study, so no other worker's claim waits for it.
     """
+    return connection.execute(_update_held(claim).values(**values)).rowcount == 1
+
+
+def _update_held(claim: Claim) -> sa.Update:
+    """An update of the claimed configuration that changes nothing if its token is not the last any more."""
+    return sa.update(configurations).where(*_conditions_held(claim))
+
+
+def _conditions_held(claim: Claim) -> tuple[sa.ColumnElement[bool], ...]:
     study_id = sa.select(studies.c.id).where(studies.c.name == claim.study).scalar_subquery()
-    updated = connection.execute(
-        sa.update(configurations)
-        .where(
-            configurations.c.study_id == study_id,
-            configurations.c.number == claim.number,
-            configurations.c.token == claim.token,
-            configurations.c.state == "running",
-        )
-        .values(**values)
+    return (
+        configurations.c.study_id == study_id,
+        configurations.c.number == claim.number,
+        configurations.c.token == claim.token,
+        configurations.c.state == "running",
     )
-    return updated.rowcount == 1
+
+
+@dataclass(frozen=True)
+class SegmentOutcome:
+    """What a claimed segment came to: the value at its last step, what else was measured, and the code's version."""
+
+    value: float
+    metrics: Mapping[str, Any]
+    version: str | None = None
+
+
+@dataclass(frozen=True)
+class SignIn:
+    """A worker that is alive: where it runs, in words, and the version of its code."""
+
+    worker: ProcessId
+    location: str
+    version: str
+
+
+def sign_in(connection: sa.Connection, study: str, signed: SignIn) -> None:
+    """Record that a worker is alive."""
+    now = clock_sql(connection)
+    insert_into: Any = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[connection.dialect.name]
+    texts = (str(signed.worker), signed.location[:255], signed.version)
+    row = sa.select(studies.c.id, *map(sa.literal, texts), now, now).where(studies.c.name == study)
+    insert = insert_into(workers).from_select(["study_id", "worker", "place", "version", "since", "seen"], row)
+    upsert = insert.on_conflict_do_update(
+        index_elements=[workers.c.study_id, workers.c.worker], set_={"seen": insert.excluded.seen}
+    )
+    connection.execute(upsert, execution_options=_UNREAD)
+
+
+def renew(connection: sa.Connection, claim: Claim, progress: Mapping[str, Any]) -> tuple[bool, bool]:
+    """Extend the lease; (the claim is held, the study is asked to stop)."""
+    lease_until = clock_sql(connection) + LEASE_SECONDS
+    lease = _update_held(claim).values(lease_until=lease_until, progress=dict(progress))
+    connection.execute(lease, execution_options=_UNREAD)
+    is_held = sa.exists(sa.select(configurations.c.id).where(*_conditions_held(claim)))
+    row = connection.execute(sa.select(is_held, studies.c.stopping).where(studies.c.name == claim.study)).first()
+    return (bool(row[0]), bool(row[1])) if row is not None else (False, False)
 
 
 def commit(
@@ -160,34 +232,43 @@ def commit(
     study: sa.Row[Any],
     history: Sequence[Configuration],
     claim: Claim,
-    value: float,
-    metrics: Mapping[str, Any],
+    result: SegmentOutcome,
     config: SchedulerConfig,
-    version: str | None,
-) -> str | None:
-    """Record a segment's result and decide what becomes of its configuration; returns its state, None if not held.
+) -> Configuration | None:
+    """Record a segment's result and decide what becomes of its configuration.
 
-    The study's row must be locked.
+    The study's row must be locked: nobody else changes the configuration then.
+
+    Returns:
+        The configuration as it is now; None if the claim is not held.
     """
-    policy = ALL_POLICIES[config.strategy]
-    state, reason = scheduler.decide(policy, config, history, study.trials, claim, value, metrics)
-    if not update_if_held(connection, claim, **released(state, reason), steps=claim.last_step, crashes=0):
+    before = history[claim.number]
+    if (before.token, before.worker) != (claim.token, claim.worker):
         return None
-    is_configuration = _is_configuration(study.id, claim.number)
+    policy = ALL_POLICIES[config.strategy]
+    state, reason = scheduler.decide(policy, config, history, study.trials, claim, result.value, result.metrics)
     connection.execute(
-        sa.insert(segments).values(
-            configuration_id=connection.execute(sa.select(configurations.c.id).where(is_configuration)).scalar_one(),
+        sa.insert(segments)
+        .inline()
+        .values(
+            configuration_id=sa.select(configurations.c.id).where(*_conditions_held(claim)).scalar_subquery(),
             first_step=claim.first_step,
             step=claim.last_step,
-            value=value,
-            metrics=dict(metrics),
+            value=result.value,
+            metrics=dict(result.metrics),
             worker=claim.worker,
             token=claim.token,
             committed=float(study.now),
-            version=version,
-        )
+            version=result.version,
+        ),
+        execution_options=_UNREAD,
     )
-    return state
+    update = _update_held(claim).values(**released(state, reason), steps=claim.last_step, crashes=0)
+    connection.execute(update, execution_options=_UNREAD)
+    metrics = StoredMetrics(json.dumps(dict(result.metrics)))
+    rung = Rung(claim.last_step, result.value, metrics, result.version, claim.worker)
+    rungs = (*before.rungs, rung)
+    return dataclasses.replace(before, rungs=rungs, state=state, reason=reason, worker=None, progress={})
 
 
 def committed_state(connection: sa.Connection, study_id: int, claim: Claim) -> str | None:

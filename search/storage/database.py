@@ -22,7 +22,7 @@ from sqlalchemy import event
 from search.errors import RunError, StorageUnavailableError, UserError, first_line
 from search.paths import DEFAULT_URL
 from search.storage import postgres
-from search.storage.postgres import Patience
+from search.storage.postgres import READS, Patience
 from search.storage.sqlite_file import SqliteFile
 from search.storage.storage_url import parse, shown
 
@@ -83,7 +83,7 @@ def _lock_at_begin(engine: sa.Engine, is_read_only: bool) -> None:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
-        reads = is_read_only or connection.get_execution_options().get("tmsearch_reads", False)
+        reads = is_read_only or connection.get_execution_options().get(READS, False)
         connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
 
@@ -191,7 +191,7 @@ class Storage:
             _lock_at_begin(engine, self.is_read_only)
             return engine
         try:
-            return sa.create_engine(self.url, **postgres.arguments(self.url, self._patience))
+            return postgres.create_engine(self.url, self._patience)
         except ModuleNotFoundError:
             raise UserError("--storage: PostgreSQL needs its driver: pip install 'tmsearch[postgres]'") from None
 
@@ -237,6 +237,20 @@ class Storage:
     def _patience(self) -> Patience:
         return Patience()
 
+    @cached_property
+    def beside(self) -> Storage:
+        """The same database over a connection of its own; in SQLite this very one, which has several."""
+        if self.is_sqlite:
+            return self
+        storage = Storage(self.url)
+        storage.__dict__["_patience"] = self._patience
+        return storage
+
+    def close_beside(self) -> None:
+        """Close the connection of a storage that is `beside` another one: 64 workers have one each to spare."""
+        if not self.is_sqlite:
+            self.engine.dispose()
+
     def hurry(self) -> None:
         """Wait for no server any more: a person wants to leave at once."""
         self._patience.hurry()
@@ -250,9 +264,9 @@ class Storage:
             with _locked_folder(self.file.parent):
                 yield
             return
-        engine = sa.create_engine(self.url, **{**postgres.arguments(self.url, self._patience), "pool_size": 1})
-        with _errors_in_one_line(self), engine.connect() as connection:
-            connection.execution_options(isolation_level="AUTOCOMMIT")
+        engine = postgres.create_engine(self.url, self._patience)
+        with _errors_in_one_line(self), engine.connect() as plain:
+            connection = plain.execution_options(**{READS: True})  # a transaction that waits would be ended
             deadline = time.monotonic() + MAKING_SECONDS
             while not connection.execute(sa.select(sa.func.pg_try_advisory_lock(_MAKING_LOCK))).scalar():
                 if time.monotonic() > deadline:
@@ -276,9 +290,12 @@ class Storage:
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
-        """One transaction that sees one state of the database and blocks no writer; raises as `write` does."""
+        """A connection that blocks no writer; raises as `write` does.
+
+        In SQLite its statements see one state of the database, in PostgreSQL each the one of its moment.
+        """
         with _errors_in_one_line(self), self.engine.connect() as plain:
-            connection = plain.execution_options(tmsearch_reads=True)
+            connection = plain.execution_options(**{READS: True})
             with connection.begin():
                 yield connection
 
@@ -299,12 +316,14 @@ class Storage:
             storage.engine.dispose()  # connections made before the listeners were there
             return storage
         # Optuna sends a query while it reads the answer to another.
-        engine_kwargs = {**postgres.arguments(self.url, self._patience), "max_overflow": 2, "pool_pre_ping": True}
+        engine_kwargs = {**postgres.arguments(self.url, self._patience), "max_overflow": 2}
         with _errors_in_one_line(self):
-            return RDBStorage(url, engine_kwargs=engine_kwargs)
+            storage = RDBStorage(url, engine_kwargs=engine_kwargs)
+        postgres.ping_idle(storage.engine)
+        return storage
 
     def close_optuna(self) -> None:
-        """Close Optuna's connections to a server: 64 workers have one each for the ledger, and no more to spare."""
+        """Close Optuna's connections to a server; as for `close_beside`."""
         if not self.is_sqlite and "optuna" in self.__dict__:
             self.optuna.engine.dispose()
 

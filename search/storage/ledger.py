@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,9 +14,12 @@ from search.errors import RepeatedDrawError, RunError
 from search.imported import without_imported
 from search.process_id import ProcessId
 from search.records import CRASHES_ALLOWED, Claim, Configuration, StudyRecord, WorkerRecord
+from search.schedulers import scheduler
 from search.schedulers.scheduler import SchedulerConfig
 from search.storage import claims
+from search.storage.claims import SegmentOutcome, SignIn
 from search.storage.database import Storage
+from search.storage.postgres import DEFERRED
 from search.storage.reader import LEASE_SECONDS, HistoryReader, clock, is_current, limit_leases, study_row
 from search.storage.schema import configurations, facts, studies, workers
 
@@ -33,30 +38,34 @@ class Ledger:
         self._history = HistoryReader()
         self._created: float | None = None  # when the study was made that this object has read
 
+    def beside(self) -> Ledger:
+        """The same ledger over a connection of its own, for what must not hold up this one."""
+        ledger = Ledger(self.storage.beside, self.study)
+        ledger._history = self._history
+        return ledger
+
     # The study: its record, its history, and what people ask of it.
 
     def record(self) -> StudyRecord:
         """The study's own row."""
         with self.storage.read() as connection:
-            row = study_row(connection, self.study)
-        if self._created is None:
-            self._created = row.created
-        return StudyRecord(
-            name=row.name,
-            space=row.space,
-            fingerprint=row.fingerprint,
-            seed=row.seed,
-            trials=row.trials,
-            stopping=row.stopping,
-            version=row.version,
-            created=row.created,
-            stop_reason=row.stop_reason,
-        )
+            return self._record(study_row(connection, self.study))
 
     def history(self) -> tuple[Configuration, ...]:
         """Every configuration, by number."""
+        return self.snapshot()[0]
+
+    def snapshot(self) -> tuple[tuple[Configuration, ...], StudyRecord]:
+        """Every configuration, by number, and the study's own row."""
         with self.storage.read() as connection:
-            return self._history.read(connection, study_row(connection, self.study))
+            row = study_row(connection, self.study)
+            return self._history.read(connection, row), self._record(row)
+
+    def _record(self, row: sa.Row[Any]) -> StudyRecord:
+        if self._created is None:
+            self._created = row.created
+        values = {field.name: getattr(row, field.name) for field in dataclasses.fields(StudyRecord)}
+        return StudyRecord(**values)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[tuple[tuple[Configuration, ...], int]]:
@@ -139,8 +148,10 @@ class Ledger:
     def facts(self) -> dict[str, Any]:
         """Every fact by its key."""
         with self.storage.read() as connection:
-            study = study_row(connection, self.study)
-            rows = connection.execute(sa.select(facts.c.key, facts.c.value).where(facts.c.study_id == study.id))
+            of_study = sa.select(facts.c.key, facts.c.value).join(studies, studies.c.id == facts.c.study_id)
+            rows = connection.execute(of_study.where(studies.c.name == self.study)).all()
+            if not rows:
+                study_row(connection, self.study)  # there may be no such study
             return {row.key: row.value for row in rows}
 
     def add_fact(self, key: str, value: Any) -> None:
@@ -223,21 +234,16 @@ class Ledger:
     def sign_in(self, worker: ProcessId, location: str, version: str) -> None:
         """Record that this worker is alive. `location`: where it runs, in words; `version`: of its code."""
         with self.storage.write() as connection:
-            study = study_row(connection, self.study)
-            now = float(study.now)
-            is_worker = (workers.c.study_id == study.id) & (workers.c.worker == str(worker))
-            updated = connection.execute(sa.update(workers).where(is_worker).values(seen=now))
-            if not updated.rowcount:
-                values = {"place": location[:255], "version": version, "since": now, "seen": now}
-                connection.execute(sa.insert(workers).values(study_id=study.id, worker=str(worker), **values))
+            claims.sign_in(connection, self.study, SignIn(worker, location, version))
 
     def sign_out(self, worker: ProcessId) -> None:
         """Record that this worker leaves, and remove the dead ones."""
         dead = [record.identity for record in self.workers() if not record.alive]
         with self.storage.write() as connection:
-            study = study_row(connection, self.study)
+            study_id = sa.select(studies.c.id).where(studies.c.name == self.study).scalar_subquery()
             leaving = workers.c.worker.in_([str(worker), *dead[:90]])  # SQLite limits how many values a query takes
-            connection.execute(sa.delete(workers).where(workers.c.study_id == study.id, leaving))
+            delete = sa.delete(workers).where(workers.c.study_id == study_id, leaving)
+            connection.execute(delete, execution_options={DEFERRED: True})
 
     def workers(self) -> tuple[WorkerRecord, ...]:
         """The workers that signed in and did not sign out, the earliest first."""
@@ -271,19 +277,24 @@ class Ledger:
             self.history()  # a worker's first reading of a long study, while no other worker waits for the lock
         with self.storage.write() as connection:
             study = study_row(connection, self.study, lock=True)
-            if self._created not in (None, study.created):
-                raise RunError(f"{self.study}: the study was deleted and made again while this program worked on it")
+            self._check_same(study)
             if study.stopping:
                 return None
-            reader = self._history
             if again:
                 claims.release_all(connection, study.id, worker)
-                # The shared reader must not remember a change that may yet be rolled back.
-                reader = HistoryReader()
-            claim = claims.claim_next(connection, study, reader.read(connection, study), worker, config, closing)
+            history = self._reader(again).read(connection, study)
+            claim = claims.claim_next(connection, study, history, worker, config, closing)
             if claim is None:
                 limit_leases(connection, study)
             return claim
+
+    def _check_same(self, study: sa.Row[Any]) -> None:
+        if self._created not in (None, study.created):
+            raise RunError(f"{self.study}: the study was deleted and made again while this program worked on it")
+
+    def _reader(self, again: bool) -> HistoryReader:
+        # The shared reader must not remember a change that may yet be rolled back.
+        return HistoryReader() if again else self._history
 
     def set_params(self, claim: Claim, drawn: Mapping[str, Any], params: Mapping[str, Any], origin: str) -> bool:
         """Record what was sampled, before anything is trained with it. False: the claim was lost.
@@ -292,28 +303,23 @@ class Ledger:
             RepeatedDrawError: a configuration has these values that the claim's history does not know them of.
         """
         with self.storage.write() as connection:
-            study = study_row(connection, self.study, lock=True)
-            if origin == "sampled" and claims.is_drawn_meanwhile(connection, study.id, claim, drawn):
-                raise RepeatedDrawError(f"trial {claim.number}: drawn by another worker just now")
-            return claims.update_if_held(
-                connection,
-                claim,
-                drawn=dict(drawn),
-                params=dict(params),
-                origin=origin,
-                revision=configurations.c.revision + 1,
-            )
+            connection.execute(claims.study_lock(self.study), execution_options={DEFERRED: True})
+            is_held, is_repeated = claims.record_drawn(connection, claim, drawn, params, origin)
+        if is_held and is_repeated:
+            raise RepeatedDrawError(f"trial {claim.number}: drawn by another worker just now")
+        return is_held
 
-    def renew(self, claim: Claim, progress: Mapping[str, Any]) -> tuple[bool, bool]:
+    def renew(self, claim: Claim, progress: Mapping[str, Any], signed: SignIn | None = None) -> tuple[bool, bool]:
         """Extend the lease; returns (the claim is still held, the study is asked to stop).
 
-        `progress` is what `status` shows of a running configuration.
+        Args:
+            progress: What `status` shows of a running configuration.
+            signed: The worker, to sign in as well.
         """
         with self.storage.write() as connection:
-            study = study_row(connection, self.study)
-            lease_until = float(study.now) + LEASE_SECONDS
-            held = claims.update_if_held(connection, claim, lease_until=lease_until, progress=dict(progress))
-            return held, bool(study.stopping)
+            if signed is not None:
+                claims.sign_in(connection, self.study, signed)
+            return claims.renew(connection, claim, progress)
 
     def commit(
         self,
@@ -333,14 +339,42 @@ class Ledger:
             version: Of the code that trained it.
             again: The answer to an earlier call got lost, so return its state if it was recorded.
         """
+        result = SegmentOutcome(value, metrics, version)
+        return self.commit_and_claim(claim, result, config, None, again=again)[0]
+
+    def commit_and_claim(
+        self,
+        claim: Claim,
+        result: SegmentOutcome,
+        config: SchedulerConfig,
+        worker: ProcessId | None,
+        seconds_left: float = math.inf,
+        *,
+        again: bool = False,
+    ) -> tuple[str | None, Claim | None]:
+        """As `commit`, then as `claim`, in one transaction; returns the state and the next claim.
+
+        Args:
+            worker: That claims; None: nothing is claimed.
+            seconds_left: Start nothing new if the leader takes longer (see `SchedulerState.closing`).
+            again: The answer to an earlier call got lost.
+        """
         with self.storage.write() as connection:
             study = study_row(connection, self.study, lock=True)
-            if again:
-                state = claims.committed_state(connection, study.id, claim)
-                if state is not None:
-                    return state
-            history = self._history.read(connection, study)
-            return claims.commit(connection, study, history, claim, value, metrics, config, version)
+            state = claims.committed_state(connection, study.id, claim) if again else None
+            if state is not None and worker is not None:
+                claims.release_all(connection, study.id, worker)  # what that call may have claimed
+            history = self._reader(again).read(connection, study)
+            if state is None:
+                trial = claims.commit(connection, study, history, claim, result, config)
+                if trial is None:
+                    return None, None
+                state = trial.state
+                history = (*history[: trial.number], trial, *history[trial.number + 1 :])
+            if worker is None or study.stopping:
+                return state, None
+            closing = scheduler.seconds_to_finish(config, history) > seconds_left
+            return state, claims.claim_next(connection, study, history, worker, config, closing)
 
     def fail(self, claim: Claim, failure: str, reason: str) -> bool:
         """End the configuration as failed, for `failure`: diverged, oom or crashed. False: the claim was lost."""

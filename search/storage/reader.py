@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from search.errors import UserError
 from search.process_id import ProcessId
 from search.records import Configuration, Rung, State
+from search.storage.postgres import DEFERRED
 from search.storage.schema import configurations, segments, studies
 
 # A supervisor renews every few seconds; a machine that swaps or a database that restarts gets a minute.
@@ -28,22 +29,26 @@ _CLOCKS = {
 
 def clock(connection: sa.Connection) -> float:
     """Seconds since 1970 by the database's clock."""
-    return float(connection.exec_driver_sql(f"SELECT {_CLOCKS[connection.dialect.name][0]}").scalar_one())
+    return float(connection.execute(sa.select(clock_sql(connection))).scalar_one())
 
 
-def study_row(connection: sa.Connection, name: str, *, lock: bool = False) -> sa.Row[Any]:
+def clock_sql(connection: sa.Connection) -> sa.ColumnElement[float]:
+    """The database's clock within a statement, in seconds since 1970."""
+    return sa.literal_column(_CLOCKS[connection.dialect.name][0], sa.Float)
+
+
+def study_row(connection: sa.Connection, name: str, *more: Any, lock: bool = False) -> sa.Row[Any]:
     """The study's row, with `now`, the database's clock, and `started`, when its server started.
 
     Args:
+        more: Further columns.
         lock: Keep the row for this transaction (SQLite has one writer at a time anyway).
 
     Raises:
         UserError: There is no such study; the error names those that exist.
     """
-    now_sql, started_sql = _CLOCKS[connection.dialect.name]
-    now = sa.literal_column(now_sql, sa.Float).label("now")
-    started = sa.literal_column(started_sql, sa.Float).label("started")
-    query = sa.select(studies, now, started).where(studies.c.name == name)
+    started = sa.literal_column(_CLOCKS[connection.dialect.name][1], sa.Float).label("started")
+    query = sa.select(studies, clock_sql(connection).label("now"), started, *more).where(studies.c.name == name)
     row = connection.execute(query.with_for_update() if lock else query).first()
     if row is None:
         names = connection.execute(sa.select(studies.c.name).order_by(studies.c.name)).scalars().all()
@@ -95,7 +100,8 @@ def limit_leases(connection: sa.Connection, study: sa.Row[Any]) -> None:
             configurations.c.state == "running",
             configurations.c.lease_until > latest + CLOCK_SLACK_SECONDS,
         )
-        .values(lease_until=latest)
+        .values(lease_until=latest),
+        execution_options={DEFERRED: True},
     )
 
 
@@ -116,30 +122,46 @@ _ERRORS = '"errors": ['
 
 
 class StoredMetrics(Mapping[str, Any]):
-    """The metrics of a committed result; its errors by clip stay text until they are asked for.
+    """The metrics of a committed result: text until they are asked for, and the errors by clip for longer.
 
-    A study of thousands of results has millions of them, and most commands read those of a few.
+    A study of thousands of results has millions of errors, and most commands read those of a few.
     """
 
-    __slots__ = ("_errors", "_fields")
+    __slots__ = ("_errors", "_text", "_values")
 
     def __init__(self, text: str) -> None:
+        self._text = text
+        self._values: dict[str, Any] | None = None  # once they were asked for
+        self._errors: str | None = None  # from then on, the counts as they stand between the brackets
+
+    @property
+    def _fields(self) -> dict[str, Any]:
+        if self._values is None:
+            self._parse()
+        assert self._values is not None
+        return self._values
+
+    def _parse(self) -> None:
+        """Read the text, without the errors where they are an array of the result's own."""
+        text = self._text
+        if not text:  # another thread asked just now
+            return
         start = text.find(_ERRORS)
         end = text.find("]", start)
-        counts = text[start + len(_ERRORS) : end]
-        self._errors: bytes | None = None
-        self._fields: dict[str, Any] = {}
-        if start >= 0 and end > start and counts.isascii() and counts.replace(", ", "").isdigit():
-            self._errors = counts.encode()
-            self._fields = json.loads(f'{text[:start]}"errors": null{text[end + 1 :]}')
-        if "errors" not in self._fields:  # none, or within something else
-            self._errors = None
-            self._fields = json.loads(text)
+        first = start + len(_ERRORS)
+        values = _parsed(f"{text[: first - 1]}null{text[end + 1 :]}") if start >= 0 else None
+        if values is not None and values.get("errors", 0) is None:
+            self._errors = text[first:end]
+        else:  # there are none, or they are within something else
+            values = json.loads(text)
+        self._values = values
+        self._text = ""
 
     def __getitem__(self, key: str) -> Any:
+        value = self._fields[key]
         if key == "errors" and self._errors is not None:
-            return [int(count) for count in self._errors.split(b", ")]
-        return self._fields[key]
+            return json.loads(f"[{self._errors}]")
+        return value
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._fields)
@@ -149,13 +171,22 @@ class StoredMetrics(Mapping[str, Any]):
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, StoredMetrics):
-            return self._errors == other._errors and self._fields == other._fields
+            return self._fields == other._fields and self._errors == other._errors
         return super().__eq__(other)
 
     __hash__ = None  # type: ignore[assignment]  # as a dict has none
 
     def __repr__(self) -> str:
         return repr(dict(self))
+
+
+def _parsed(text: str) -> dict[str, Any] | None:
+    """A JSON object; None where the text is none."""
+    try:
+        values: dict[str, Any] = json.loads(text)
+    except ValueError:
+        return None
+    return values
 
 
 class HistoryReader:
@@ -223,12 +254,13 @@ def _read_configurations(connection: sa.Connection, study_id: int, numbers: Sequ
         )
         .join(configurations, configurations.c.id == segments.c.configuration_id)
         .where(wanted)
-        .order_by(segments.c.step)
     )
     rows = connection.execute(sa.select(configurations).where(wanted)).all()
     for result in connection.execute(results):
         rung = Rung(result.step, result.value, StoredMetrics(result.metrics), result.version, result.worker)
         rungs.setdefault(result.number, []).append(rung)
+    for of_configuration in rungs.values():  # here, since a database sorts all of them with all their clips
+        of_configuration.sort(key=lambda rung: rung.step)
     return {row.number: _configuration(row, rungs.get(row.number, [])) for row in rows}
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec, TypeVar
 
 from search.errors import StorageUnavailableError
 from search.process_id import ProcessId
 from search.records import Claim
 from search.schedulers.scheduler import SchedulerConfig
+from search.storage.claims import SegmentOutcome
 from search.storage.ledger import Ledger
 
 P = ParamSpec("P")
@@ -95,6 +96,7 @@ class RetryingLedger:
 
     record = _retried(Ledger.record)
     history = _retried(Ledger.history)
+    snapshot = _retried(Ledger.snapshot)
     request_stop = _retried(Ledger.request_stop)
     facts = _retried(Ledger.facts)
     add_fact = _retried(Ledger.add_fact)
@@ -108,18 +110,17 @@ class RetryingLedger:
         """See `Ledger.claim`."""
         return self.retry.call(lambda again: self.ledger.claim(worker, config, closing, again=again))
 
-    def commit(
+    def commit_and_claim(
         self,
         claim: Claim,
-        value: float,
-        metrics: Mapping[str, Any],
+        result: SegmentOutcome,
         config: SchedulerConfig,
-        *,
-        version: str | None = None,
-    ) -> str | None:
-        """See `Ledger.commit`."""
+        worker: ProcessId | None,
+        seconds_left: float,
+    ) -> tuple[str | None, Claim | None]:
+        """See `Ledger.commit_and_claim`."""
         return self.retry.call(
-            lambda again: self.ledger.commit(claim, value, metrics, config, version=version, again=again)
+            lambda again: self.ledger.commit_and_claim(claim, result, config, worker, seconds_left, again=again)
         )
 
     def fail(self, claim: Claim, failure: str, reason: str) -> bool:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from search.process_id import ProcessId
 from search.records import IMPORTED
 from search.storage.ledger import Ledger
+from search.storage.reader import StoredMetrics
 from search.storage.schema import configurations, segments, studies
 
 
@@ -35,20 +36,32 @@ def recorded_results(ledger: Ledger) -> tuple[RecordedResult, ...]:
     Imported trainings took nothing of this study's time and are left out.
     """
     query = (
-        sa.select(segments, configurations.c.number)
+        sa.select(
+            segments.c.step,
+            segments.c.value,
+            sa.cast(segments.c.metrics, sa.Text).label("metrics"),
+            segments.c.worker,
+            segments.c.committed,
+            configurations.c.number,
+        )
         .join(configurations, configurations.c.id == segments.c.configuration_id)
         .join(studies, studies.c.id == configurations.c.study_id)
         .where(studies.c.name == ledger.study, configurations.c.origin != IMPORTED)
         .order_by(segments.c.id)  # the clock may have been stepped back
     )
-    with ledger.storage.read() as connection:
-        rows = connection.execute(query).all()
     results = []
     spent = 0.0
-    for row in rows:
-        spent += float(row.metrics.get("train_seconds") or 0.0) + float(row.metrics.get("eval_seconds") or 0.0)
-        if math.isfinite(row.value):
-            process = ProcessId.parse(row.worker)
-            host = process.host if process else row.worker
+    hosts: dict[str, str] = {}
+    with ledger.storage.read() as connection:
+        for row in connection.execute(query):
+            metrics = StoredMetrics(row.metrics)  # not the errors by clip, of which there may be millions
+            for cost in ("train_seconds", "repeated_seconds", "eval_seconds"):
+                spent += float(metrics.get(cost) or 0.0)
+            if not math.isfinite(row.value):
+                continue
+            if row.worker not in hosts:
+                process = ProcessId.parse(row.worker)
+                hosts[row.worker] = process.host if process else row.worker
+            host = hosts[row.worker]
             results.append(RecordedResult(row.committed, host, row.number, row.step, row.value, spent))
     return tuple(results)

@@ -54,13 +54,13 @@ def main() -> None:
         )
         storage = random_study(folder, plan).storage
         began = time.perf_counter()
-        text = page(storage, plan.study)
+        content = page(storage, plan.study)
         print(
             f"{options.configurations} configurations, {options.clips} clips: "
             f"made in {time.perf_counter() - began:.1f} s"
         )
         file = folder / "report.html"
-        file.write_text(text, encoding="utf-8")
+        file.write_bytes(content)
         print(f"{file.stat().st_size / 1e6:.1f} MB")
         for kind, width in (("desk", 1280), ("telephone", 380)):
             with chromium(folder / kind, width) as browser:

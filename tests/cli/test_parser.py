@@ -109,28 +109,35 @@ def fastest(folder, *words):
     return min(times)
 
 
-def test_help_and_status_answer_fast(folder):
+def waiting_study(folder):
+    """A study of 50 configurations that wait."""
     from search import study
     from search.space import search_space
     from search.storage import database
     from tmsearch.cli.services.knobs import DATA, TRAIN
 
-    assert fastest(folder, "--help") < 0.5
     space = search_space.load(folder / "space.yaml", train=TRAIN, data=DATA)
     storage = database.open_storage(f"sqlite:///{folder}/studies/tmsearch.db")
     ledger = study.create(storage, space, seed=0, trials=50, version="test", facts={})
     for number in range(50):
         ledger.append("added", {}, {"learning_rate": 1e-4 * number, "normalize_audio": True})
+
+
+def test_help_and_status_answer_fast(folder):
+    assert fastest(folder, "--help") < 0.5
+    waiting_study(folder)
     assert fastest(folder, "status", "small") < 1.0
 
 
 @pytest.mark.parametrize("words", [["--help"], ["status", "small"], ["list"]])
-def test_looking_imports_no_torch_and_no_optuna(folder, words):
+def test_looking_imports_no_torch_no_optuna_and_no_numpy(folder, words):
+    waiting_study(folder)
     program = (
         "import sys; from tmsearch.cli.main import main\n"
         "try: main(sys.argv[1:])\n"
         "except SystemExit: pass\n"
-        "print([name for name in ('torch', 'transformers', 'datasets', 'optuna') if name in sys.modules])"
+        "slow = ('torch', 'transformers', 'datasets', 'optuna', 'scipy', 'numpy')\n"
+        "print([name for name in slow if name in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, *words], cwd=folder, env=environment(folder), capture_output=True, text=True

@@ -4,6 +4,7 @@ import pytest
 
 from search.doctor import Doctor
 from search.execution.lease import Interrupts
+from search.paths import trial_folder
 from search.process_id import ProcessId
 from search.records import IMPORTED, Rung, code_versions
 from search.storage import entries
@@ -11,7 +12,7 @@ from search.storage.entries import Entry
 from tests.support.toy_study import Watcher, told, toy_space, toy_storage, toy_study, work
 
 
-def check_checkpoint(path):
+def check_checkpoint(path, trial):
     return None if (path / "value").exists() else f"{path.name}: cut short"
 
 
@@ -35,6 +36,9 @@ def half(tmp_path):
 
 def test_a_well_study_has_nothing(half):
     assert diagnoses(*half) == {}
+    ledger, folder = half
+    disk = [diagnosis for diagnosis in Doctor(ledger, folder, check_checkpoint).examine() if diagnosis.name == "disk"]
+    assert disk[0].message.endswith("at most (budget.disk_gb)")
 
 
 def test_a_fresh_import_is_not_bad(tmp_path):
@@ -81,9 +85,46 @@ def test_who_is_at_work_is_left_alone(half, tmp_path):
     ledger.sign_in(ProcessId.current(), "here", "1")
     pending = folder / "trials" / f"{claim.number:04d}" / "checkpoints" / f"claim-{claim.token:06d}" / ".pending-1"
     pending.mkdir(parents=True)
+    # A worker goes on to the next segment while the checkpoint of its last one is being written.
+    rested = next(configuration for configuration in ledger.history() if configuration.state == "paused")
+    beside = folder / "trials" / f"{rested.number:04d}" / "checkpoints" / "claim-000001" / ".pending-1"
+    beside.mkdir(parents=True)
     assert diagnoses(ledger, folder) == {}
     assert ledger.release_stale() == []
     assert ledger.history()[claim.number].state == "running"
+
+
+def test_a_checkpoint_of_another_training_is_named_and_its_trial_trains_again(half, tmp_path):
+    ledger, folder = half
+    trial = next(trial for trial in ledger.history() if trial.state == "paused")
+    checkpoint = trial_folder(folder, trial.number) / "checkpoints" / "claim-000001" / "step-000099"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "value").write_text("99")
+
+    def check(path, of_trial):
+        return "made with another config" if (path, of_trial.number) == (checkpoint, trial.number) else None
+
+    def diagnosis():
+        return next(found for found in Doctor(ledger, folder, check).examine() if found.name == "checkpoints")
+
+    name = checkpoint.relative_to(folder)
+    assert diagnosis().state == "bad"
+    assert f"trial {trial.number}: {name}: made with another config" in diagnosis().message
+    assert "trains again" in diagnosis().message
+    diagnosis().repair()
+    assert not checkpoint.exists()
+    assert diagnosis().state != "bad"
+
+
+def test_checkpoints_of_what_never_reached_a_rung_are_checked_too(tmp_path):
+    space, folder = toy_space(tmp_path), tmp_path / "toy"
+    ledger = toy_study(toy_storage(tmp_path), space, 2)
+    claim = ledger.claim(ProcessId.current(), space.budget.scheduler_config)
+    ledger.set_params(claim, {"x": 1.0, "kind": "plain"}, {"x": 1.0, "kind": "plain"}, "sampled")
+    ledger.release(claim)
+    (trial_folder(folder, 0) / "checkpoints" / "claim-000001" / "step-000001").mkdir(parents=True)
+    found = diagnoses(ledger, folder)["checkpoints"]
+    assert (found.state, "trial 0: " in found.message) == ("bad", True)
 
 
 def test_a_code_that_changed_midway_is_noted(half, tmp_path):

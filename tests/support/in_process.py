@@ -1,8 +1,8 @@
 """The command line without a process of its own: as quick as a function call, for what needs no process to be tested.
 
 What a command prints, its exit code and the files that it leaves are those of a real one. Signals, terminals and what
-is imported when are not: tests of those start a process, by `tests.support.command.tmsearch`. So do those that train for
-more than moments: OpenMP's threads sleep while they wait only where a variable said so at the process's start.
+is imported when are not: tests of those start a process, by `tests.support.command.tmsearch`. So do those that train
+for more than moments: OpenMP's threads sleep while they wait only where a variable said so at the process's start.
 """
 
 import collections
@@ -63,7 +63,7 @@ def tmsearch(folder: Path, *words: str, **more: str) -> subprocess.CompletedProc
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.dict(os.environ, environment(folder, **more), clear=True))
         stack.enter_context(contextlib.chdir(folder))
-        stack.enter_context(mock.patch.object(run_study, "ChildProcess", lambda *_, **__: InProcessTrial()))
+        stack.enter_context(mock.patch.object(run_study, "ChildProcess", return_value=InProcessTrial()))
         stack.enter_context(contextlib.redirect_stdout(output))
         stack.enter_context(contextlib.redirect_stderr(errors))
         try:

@@ -3,6 +3,7 @@ import torch
 
 from tmsearch import devices
 from tmsearch.config import TrainConfig
+from tmsearch.errors import InputError
 
 CPU = torch.device("cpu")
 
@@ -52,3 +53,73 @@ def test_looking_up_positions_has_one_gradient():
         table[positions].backward(gradient)
         sums.add(table.grad.numpy().tobytes())
     assert len(sums) == 1
+
+
+def raised(action):
+    with pytest.raises((RuntimeError, InputError)) as caught:
+        action()
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"),
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+)
+def test_lack_of_memory_by_its_many_names(error):
+    assert devices.is_out_of_memory(error)
+
+
+def test_a_graph_that_could_not_be_recorded_for_lack_of_memory():
+    """Recording ends with an error of its own, raised over the first one."""
+
+    def record():
+        try:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+        finally:
+            raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
+
+    assert devices.is_out_of_memory(raised(record))
+
+
+def test_other_errors_are_not_lack_of_memory():
+    def refuse():
+        try:
+            raise MemoryError
+        except MemoryError:
+            raise InputError("clips: too long") from None
+
+    assert not devices.is_out_of_memory(RuntimeError("shapes do not match"))
+    assert not devices.is_out_of_memory(raised(refuse))
+
+
+def test_halves_end_at_one():
+    assert [devices.halve(clips) for clips in (16, 5, 2, 1)] == [8, 3, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("compile_layers", "steps", "has_compiler", "expected"),
+    [
+        ("auto", 10_000, True, True),
+        ("auto", 800, True, False),
+        ("auto", 10_000, False, False),
+        (True, 800, True, True),
+        (False, 10_000, True, False),
+    ],
+)
+def test_layers_are_compiled_where_it_pays_or_is_asked_for(monkeypatch, compile_layers, steps, has_compiler, expected):
+    monkeypatch.setattr(devices, "has_compiler", lambda device: has_compiler)
+    config = TrainConfig(compile=compile_layers, max_steps=steps)
+    assert devices.uses_compile(config, torch.device("cuda")) is expected
+    assert devices.uses_compile(config, CPU) is False
+
+
+def test_compiling_that_is_asked_for_and_cannot_be_is_one_line(monkeypatch):
+    monkeypatch.setattr(devices, "has_compiler", lambda device: False)
+    with pytest.raises(InputError, match="compile: true: needs Triton and a C compiler"):
+        devices.uses_compile(TrainConfig(compile=True), torch.device("cuda"))

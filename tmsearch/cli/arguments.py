@@ -49,6 +49,13 @@ def gigabytes(text: str) -> float:
     return float(text)
 
 
+def dollars(text: str) -> float:
+    """A price in dollars."""
+    if not re.fullmatch(r"\d+(\.\d+)?", text) or float(text) > 100_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a price in dollars; write 2.50")
+    return float(text)
+
+
 def data(parser: ArgumentParser) -> None:
     parser.add_argument("source", metavar="PATH_OR_SPACE", help="a dataset as in data.dataset, or a space file")
     as_json(parser)
@@ -67,6 +74,7 @@ def init(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--gpu", type=gigabytes, metavar="GB", help="memory of the GPU that will train (this machine's)"
     )
+    price(parser)
     key_values(parser, "--set", "KEY=VALUE", "of the data: data.text_column=transcript")
     parser.add_argument("--force", action="store_true", help="overwrite an existing file")
 
@@ -80,6 +88,12 @@ def run(parser: ArgumentParser) -> None:
     parser.add_argument("--seed", type=number, metavar="N", help="of sampling and training (new study: 0)")
     key_values(parser, "--set", "KEY=VALUE", "change the space: train.batch_size=8")
     parser.add_argument("--dry-run", action="store_true", help="check space, data, models and disk; print the plan")
+    parser.add_argument("--gpu", type=gigabytes, metavar="GB", help="with --dry-run: plan for a GPU of this memory")
+    price(parser)
+
+
+def price(parser: ArgumentParser) -> None:
+    parser.add_argument("--price", type=dollars, metavar="PER_HOUR", help="of the machine, in dollars: say the cost")
 
 
 def resume(parser: ArgumentParser) -> None:

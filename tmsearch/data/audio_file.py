@@ -9,17 +9,18 @@ import io
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-import soundfile
-import soxr
 
 from tmsearch.data.declared_length import held_share
 from tmsearch.errors import TmsearchError
 from tmsearch.foreign import plain_files
 from tmsearch.foreign.plain_files import ForeignFileError
+
+if TYPE_CHECKING:
+    import soundfile
 
 Samples = npt.NDArray[np.float32]
 
@@ -77,6 +78,8 @@ def read_file(path: Path) -> bytes:
 
 def open_sound(stream: BinaryIO) -> soundfile.SoundFile:
     """A recording, opened at its start; raises UnusableAudioError that says what the file is instead."""
+    import soundfile
+
     head = stream.read(32)
     stream.seek(0)
     try:
@@ -98,6 +101,8 @@ def decode(encoded: bytes) -> tuple[Samples, int]:
         UnusableAudioError: libsndfile cannot read it, it is cut short, holds NaN or infinities, or is longer than
             MAX_SECONDS.
     """
+    import soundfile
+
     held = held_share(encoded)
     if held < 1:
         raise UnusableAudioError(f"cut short: the file holds {held:.0%} of the audio that its header declares")
@@ -145,6 +150,8 @@ def mono(samples: Samples, rate: int) -> Samples:
     mixed = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
     if rate == SAMPLE_RATE:
         return np.ascontiguousarray(mixed)
+    import soxr
+
     resampled: Samples = soxr.resample(mixed, rate, SAMPLE_RATE)
     return resampled
 

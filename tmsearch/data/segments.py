@@ -13,15 +13,16 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
-
-import soundfile
+from typing import TYPE_CHECKING, BinaryIO
 
 from tmsearch.data import audio_file
 from tmsearch.data.audio_file import MAX_SECONDS, UnusableAudioError
 from tmsearch.data.columns import DURATION_NAME, OFFSET_NAME, describe_cell
 from tmsearch.foreign import plain_files
 from tmsearch.foreign.plain_files import ForeignFileError
+
+if TYPE_CHECKING:
+    import soundfile
 
 _CLOCK = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:\.\d+)?)\Z")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
@@ -123,6 +124,8 @@ def read_recording(source: Path | bytes, segment: Segment | None) -> bytes:
 
 def _part(file: soundfile.SoundFile, start: float, end: float) -> bytes:
     """Samples from `start` to `end` as a WAV of its own."""
+    import soundfile
+
     first = round(start * file.samplerate)
     try:
         file.seek(first)

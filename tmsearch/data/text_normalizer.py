@@ -6,9 +6,6 @@ import unicodedata
 from collections.abc import Callable
 from functools import lru_cache
 
-from whisper_normalizer.basic import BasicTextNormalizer
-from whisper_normalizer.english import EnglishTextNormalizer
-
 from tmsearch.languages import UNSPACED, code_if_known, usual_normalizer
 
 # How an apostrophe is typed cannot be heard. Whisper's rules for contractions match the plain one only, so a
@@ -24,6 +21,9 @@ def normalizer(language: str, rule: str | None = None) -> Callable[[str], str]:
         language: any name of the texts' language.
         rule: one of config.NORMALIZERS; None: the one usual for the language.
     """
+    from whisper_normalizer.basic import BasicTextNormalizer
+    from whisper_normalizer.english import EnglishTextNormalizer
+
     code = code_if_known(language)
     if code == "en":
         english = _trimmed(EnglishTextNormalizer())

@@ -16,20 +16,16 @@ import yaml
 from tmsearch.config import DataConfig
 from tmsearch.data.corpus import Corpus
 from tmsearch.data.splits import Split
+from tmsearch.data_quality import suggest_models
+from tmsearch.data_quality.suggest_models import CONTEXTS, ProposedSetting, TrialPlan, sentence
 from tmsearch.errors import InputError
 from tmsearch.model.context import context_needed
-from tmsearch.model_sizes import BASIC_SIZES, recommended_learning_rate
+from tmsearch.model_sizes import recommended_learning_rate
 
 WIDTH = 110  # columns of a comment in the file
 # The seed of this project, github.com/pauljunsukhan/whisper_finetuning: 14 passes over 884 clips to 26 over 480.
 PASSES = 20  # over the training clips
 STEPS = (40, 2000)
-CONTEXTS = (1.0, 30.0)  # seconds: the least that the knob takes, and the context of every released Whisper
-# A full fine-tune holds weights, gradients and AdamW's two moments in float32.
-STATE_BYTES = 16  # a parameter
-ACTIVATIONS_GB = 2.0
-# openai/whisper's README: English-only models tend to do better, above all these two.
-BETTER_IN_ENGLISH = ("tiny", "base")
 SPREAD_DB = 6.0  # a factor of two in level between quiet and loud clips, which a model would have to learn
 # In the seed's runs 124 validation clips left a standard error of .016 to .020 in WER.
 ERROR_OF_124 = 0.018
@@ -47,21 +43,6 @@ MORE_KNOBS = (
 
 
 @dataclass(frozen=True)
-class ProposedSetting:
-    """One key of the file, its value and the reason for it; `assumption` is printed by `tmsearch init`."""
-
-    key: str
-    value: Any
-    why: str = ""
-    assumption: str = ""
-
-    @property
-    def is_searched(self) -> bool:
-        """Whether a knob's value is a list or a range to choose from."""
-        return isinstance(self.value, list | dict)
-
-
-@dataclass(frozen=True)
 class Proposal:
     """A space file in its sections."""
 
@@ -69,6 +50,7 @@ class Proposal:
     about: str
     sections: Mapping[str, tuple[ProposedSetting, ...]]
     start: tuple[Mapping[str, Any], ...]
+    trial_seconds: float | None = None  # of the costliest model's, trained in full on the GPU; None: unknown
 
     def text(self) -> str:
         """The file. Every text from the user is a YAML scalar that reads back unchanged."""
@@ -115,14 +97,16 @@ def propose(
     `models` are those that the user asked for; without them two are chosen that fit `gpu_gb`, the memory in GB of the
     GPU that trains (0: none). `language_why` and `gpu_why` say how language and memory are known.
     """
-    names, names_why = (list(models), "as asked for") if models else _models(config, gpu_gb, gpu_why)
     clips = len(split.train)
     steps, budget = _budget(clips)
+    plan = TrialPlan(corpus, split, _batch(clips), steps, gpu_gb)
+    names, names_why = (list(models), "as asked for") if models else suggest_models.models(config, plan, gpu_why)
     rate, centre = _rate(names)
     warmup = _warmup(steps)
     knobs = [_batch_setting(clips), _model(names, names_why), rate, warmup, _normalization(corpus)]
     if config.dataset != "demo":  # whose models have a shorter context
         knobs.insert(1, _context(corpus))
+    knobs += suggest_models.savings(names, plan)
     search = tuple(knob for knob in knobs if knob.is_searched)
     sections = {
         "data": tuple(_data(corpus, config, split, language_why)),
@@ -135,7 +119,7 @@ def propose(
         f"Written by `tmsearch init` after looking at {len(corpus.clips)} clips, {minutes:.1f} min. Each value "
         "says where it comes from: change what you know better."
     )
-    return Proposal(study, about, sections, (_start(search, names[-1], centre, warmup),))
+    return Proposal(study, about, sections, (_start(search, names[-1], centre, warmup),), plan.longest(names))
 
 
 def _start(
@@ -163,7 +147,7 @@ def _data(corpus: Corpus, config: DataConfig, split: Split, language_why: str) -
         settings.append(ProposedSetting("revision", revision, why))
     settings.append(
         ProposedSetting(
-            "language", config.language, _sentence(language_why), f"language {config.language}: {language_why}"
+            "language", config.language, sentence(language_why), f"language {config.language}: {language_why}"
         )
     )
     settings.append(_validation(corpus, config, split))
@@ -242,27 +226,7 @@ def _budget(clips: int) -> tuple[int, tuple[ProposedSetting, ...]]:
 
 def _model(names: Sequence[str], why: str) -> ProposedSetting:
     value = list(names) if len(names) > 1 else names[0]
-    return ProposedSetting("model", value, _sentence(why), f"{', '.join(names)}: {why}")
-
-
-def _models(config: DataConfig, gpu_gb: float, gpu_why: str) -> tuple[list[str], str]:
-    """Two sizes for the search to choose from, and why these."""
-    if config.dataset == "demo":
-        return ["demo/nano", "demo/micro"], "embedded, so that the demo needs no network"
-    if not gpu_gb:
-        names = [_hub_name(size, config) for size in ("tiny", "base")]
-        return names, f"{gpu_why}; larger ones take hours on a CPU"
-    needed_gb = {size.name: STATE_BYTES * size.millions / 1e3 + ACTIVATIONS_GB for size in BASIC_SIZES}
-    fitting = [name for name, gigabytes in needed_gb.items() if gigabytes <= 0.9 * gpu_gb] or ["tiny"]
-    largest = fitting[-1]
-    sizes = ["small", largest] if largest in ("medium", "large-v3") else fitting[-2:]
-    why = f"{gpu_why}; full training of {largest} takes about {needed_gb[largest]:.0f} GB"
-    return [_hub_name(size, config) for size in sizes], why
-
-
-def _hub_name(size: str, config: DataConfig) -> str:
-    name = f"openai/whisper-{size}"
-    return f"{name}.en" if config.language == "en" and size in BETTER_IN_ENGLISH else name
+    return ProposedSetting("model", value, sentence(why), f"{', '.join(names)}: {why}")
 
 
 def _rate(models: Sequence[str]) -> tuple[ProposedSetting, float | None]:
@@ -307,10 +271,6 @@ def _normalization(corpus: Corpus) -> ProposedSetting:
         return ProposedSetting("normalize_audio", [True, False], f"{measured}. True: peak.", assumption)
     why = f"Not searched: {measured}, too little for normalization to matter."
     return ProposedSetting("normalize_audio", False, why, f"normalize_audio false: {measured}")
-
-
-def _sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}."
 
 
 def _comment(text: str, indent: str) -> list[str]:

@@ -9,9 +9,13 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tmsearch.evaluation import student
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
@@ -19,7 +23,11 @@ ALPHA = 1 - CONFIDENCE
 # No error in n words: the exact upper limit is 1 - 0.025^(1/n), about 3.69 / n (Clopper and Pearson 1934). A bootstrap
 # of nothing but zeros would be sure of zero.
 _NO_ERRORS = 3.69
+_ROWS_AT_ONCE = 500  # resamples of which there are floating-point copies
+_INTERVALS_AT_ONCE = 50  # 4 MB each array of them
+_EXACT = 2.0**24  # whole numbers below it are exact in float32
 Floats = NDArray[np.float64]
+_Counts = NDArray[np.uint16] | NDArray[np.uint32]
 
 
 @dataclass(frozen=True)
@@ -67,17 +75,37 @@ class Difference:
 
 
 @functools.lru_cache(maxsize=8)
-def _weights(clips: int, resamples: int = RESAMPLES) -> Floats:
-    """How often each resample draws each clip; the same for every recipe, which pairs them."""
+def _weights(clips: int, resamples: int = RESAMPLES) -> _Counts:
+    """How often each resample draws each clip [resamples, clips]; the same for every recipe, which pairs them."""
     rng = np.random.default_rng(clips)
-    counts = rng.multinomial(clips, np.full(clips, 1 / clips), size=resamples)  # [resamples, clips]
-    return counts.astype(np.float64)
+    shares = np.full(clips, 1 / clips)
+    counts = np.empty((resamples, clips), np.uint16 if clips < 2**16 else np.uint32)
+    for start in range(0, resamples, _ROWS_AT_ONCE):  # numpy draws 8 bytes a count
+        rows = counts[start : start + _ROWS_AT_ONCE]
+        rows[:] = rng.multinomial(clips, shares, size=len(rows))
+    return counts
+
+
+def _resampled(counts: Floats) -> Floats:
+    """The sums over each resample's clips [rows, resamples] of `counts` [rows, clips], which are whole numbers."""
+    clips = counts.shape[1]
+    weights = _weights(clips)
+    # Half the memory to go through; a sum of whole numbers below 2 ** 24 is exact in either.
+    is_exact = clips * float(np.abs(counts).max(initial=0.0)) < _EXACT
+    dtype = np.float32 if is_exact else np.float64
+    factors: NDArray[Any] = counts.astype(dtype).T  # [clips, rows]
+    sums = np.empty((len(counts), len(weights)))
+    for start in range(0, len(weights), _ROWS_AT_ONCE):
+        resamples = slice(start, start + _ROWS_AT_ONCE)
+        drawn: NDArray[Any] = weights[resamples].astype(dtype)
+        sums[:, resamples] = (drawn @ factors).T
+    return sums
 
 
 @functools.lru_cache(maxsize=8)
 def _resampled_words(words: tuple[float, ...]) -> Floats:
     """The reference words of each resample [resamples], NaN for none; a study's results have the same."""
-    resampled = _weights(len(words)) @ np.asarray(words)
+    resampled = _resampled(np.asarray(words, float)[None])[0]
     return np.where(resampled, resampled, np.nan)
 
 
@@ -91,12 +119,30 @@ def wer_interval(errors: Sequence[int], words: Sequence[int]) -> Interval | None
         errors: word errors of each clip.
         words: reference words of each clip.
     """
+    return wer_intervals([errors], words)[0]
+
+
+def wer_intervals(rows: Sequence[Sequence[int]], words: Sequence[int]) -> list[Interval | None]:
+    """`wer_interval` of each of `rows`, errors of the same clips: many at once take a fraction of the time."""
     total = float(sum(words))
-    if len(errors) != len(words) or len(words) < 2 or not total:
-        return None
-    if not any(errors):
-        return Interval(0.0, min(1.0, _NO_ERRORS / total))
-    return _percentiles(np.asarray(errors, float), np.asarray(words, float))
+    intervals: list[Interval | None] = [None] * len(rows)
+    if len(words) < 2 or not total:
+        return intervals
+    resampled = []
+    for index, errors in enumerate(rows):
+        if len(errors) != len(words):
+            continue
+        if any(errors):
+            resampled.append(index)
+        else:
+            intervals[index] = Interval(0.0, min(1.0, _NO_ERRORS / total))
+    clip_words = np.asarray(words, float)  # [clips]
+    for start in range(0, len(resampled), _INTERVALS_AT_ONCE):
+        batch = resampled[start : start + _INTERVALS_AT_ONCE]
+        errors_by_clip = np.array([rows[index] for index in batch], float)  # [batch, clips]
+        for index, interval in zip(batch, _percentiles(errors_by_clip, clip_words), strict=True):
+            intervals[index] = interval
+    return intervals
 
 
 def paired_interval(first: Sequence[int], second: Sequence[int], words: Sequence[int]) -> Interval | None:
@@ -107,18 +153,24 @@ def paired_interval(first: Sequence[int], second: Sequence[int], words: Sequence
     """
     if not len(first) == len(second) == len(words) or len(words) < 2 or not sum(words):
         return None
-    return _percentiles(np.asarray(first, float) - np.asarray(second, float), np.asarray(words, float))
+    differences = np.asarray(first, float) - np.asarray(second, float)  # [clips]
+    return _percentiles(differences[None], np.asarray(words, float))[0]
 
 
-def _percentiles(errors: Floats, words: Floats) -> Interval:
-    """The expanded percentile interval of `errors` over `words`, both [clips], resampled over clips."""
-    from scipy.special import ndtr, stdtrit
+def _percentiles(errors: Floats, words: Floats) -> list[Interval]:
+    """The expanded percentile interval of each row of `errors` [rows, clips] over `words` [clips], over clips."""
+    share = _tail(len(words))
+    rates = _resampled(errors) / _resampled_words(tuple(words.tolist()))  # [rows, resamples]
+    has_words = ~np.isnan(rates[0])
+    lows, highs = np.quantile(rates[:, has_words], [share, 1 - share], axis=1)
+    return [Interval(float(low), float(high)) for low, high in zip(lows, highs, strict=True)]
 
-    clips = len(words)
-    rates = _weights(clips) @ errors / _resampled_words(tuple(words.tolist()))
-    share = float(ndtr(math.sqrt(clips / (clips - 1)) * stdtrit(clips - 1, (1 - CONFIDENCE) / 2)))
-    low, high = np.nanquantile(rates, [share, 1 - share])
-    return Interval(float(low), float(high))
+
+@functools.lru_cache(maxsize=8)
+def _tail(clips: int) -> float:
+    """The share of resamples below an interval's lower end, for so many clips."""
+    low = student.quantile((1 - CONFIDENCE) / 2, clips - 1)
+    return NormalDist().cdf(math.sqrt(clips / (clips - 1)) * low)
 
 
 def mean_interval(counts: ErrorCounts, arms: Sequence[ErrorCounts]) -> Interval | None:
@@ -193,9 +245,8 @@ def wilcoxon(first: ErrorCounts, second: ErrorCounts) -> float:
 
 def _resampled_rates(counts: ErrorCounts) -> Floats:
     """Each training's rate on each resample [resamples, trainings]."""
-    weights = _weights(counts.errors.shape[1])
-    words = weights @ counts.words.T
-    rates: Floats = weights @ counts.errors.T / np.where(words, words, np.inf)
+    words = _resampled(counts.words).T
+    rates: Floats = _resampled(counts.errors).T / np.where(words, words, np.inf)
     return rates
 
 

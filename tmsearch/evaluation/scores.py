@@ -48,6 +48,7 @@ class Scores:
     cer: float
     clips: tuple[ClipScore, ...]
     loops: int = 0  # clips whose hypothesis repeated itself without end, counted with all its words
+    eval_batch: int = 0  # clips decoded together, in the end: fewer than asked for where memory ran out
     wer_long: float | None = None  # of the same clips as long recordings, where they were heard so
 
     def rate(self, objective: str) -> float:

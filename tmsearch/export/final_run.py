@@ -25,8 +25,9 @@ from tmsearch.files import write_atomically
 from tmsearch.model import trainable
 from tmsearch.model.whisper import Whisper
 from tmsearch.recipe import Recipe, recipe_text, split_facts
-from tmsearch.training import checkpoints, micro_batch
+from tmsearch.training import checkpoints, optimizer
 from tmsearch.training import train as training
+from tmsearch.training.saving import SAVE_SECONDS
 from tmsearch.training.state import DivergenceError, StepMetrics
 from tmsearch.training.tensorboard import TrialLog
 
@@ -69,6 +70,7 @@ def train(
         say(f"{folder}: already trained, validation WER {metrics['validation']['wer']:.3f}; see {METRICS}")
         renew_card(recipe, folder, say, card_transcripts=options.card_transcripts)
         return "done"
+    optimizer.check_installed(recipe.train)
     speech = _speech(recipe, options, cache)
     write_atomically(folder / OPTIONS, _options_text(options))
     write_atomically(folder / RECIPE, recipe_text(recipe))
@@ -82,7 +84,7 @@ def train(
         say(f"failed: {error}; a lower train.learning_rate may help")
         return "failed"
     except (RuntimeError, MemoryError) as error:
-        if not micro_batch.is_out_of_memory(error):
+        if not devices.is_out_of_memory(error):
             raise
         say("failed: out of memory; lower train.micro_batch_size in the recipe, or set train.low_memory")
         return "failed"
@@ -210,7 +212,7 @@ def _trained(
                 micro_batch=config.micro_batch_size or config.batch_size,
                 checkpoint=checkpoints.latest(save_to, at_most=step),
                 save_to=save_to,
-                save_seconds=training.SAVE_SECONDS,
+                save_seconds=SAVE_SECONDS,
                 with_long=step == steps[-1],
             )
             result = training.train(config, speech, stretch, report, stop=stop, model_cache=model_cache)
@@ -239,7 +241,7 @@ def _chosen(
         points.append(Ingredient(f"step {step}", weight_files.read(weights[step] / weight_files.WEIGHTS)))
     last = points[-1].weights
     long_wer = result.long.wer if result.long else None
-    last_scores = Scores(result.wer, result.wer_raw, result.cer, result.scores, result.loops, long_wer)
+    last_scores = Scores(result.wer, result.wer_raw, result.cer, result.scores, result.loops, wer_long=long_wer)
     objective = str(recipe.evidence.get("objective", "wer"))
     candidates = [SoupCandidate(LAST_WEIGHTS, last, last_scores)]
     if options.on_all or (len(points) == 1 and not options.soup):

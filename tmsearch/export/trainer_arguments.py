@@ -11,6 +11,7 @@ from tmsearch.config import TrainConfig
 
 # Our schedules' names there. Ours holds its rate after the warmup, as theirs does under another name.
 _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
+_OPTIMIZERS = {"adamw": "adamw_torch", "adamw_8bit": "adamw_torch_8bit"}  # the second by torchao, there too
 _SAME_NAME = ("max_steps", "learning_rate", "warmup_steps", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon")
 _COVERED = {
     *_SAME_NAME,
@@ -21,6 +22,8 @@ _COVERED = {
     "max_grad_norm",
     "seed",
     "compile",
+    "optimizer",
+    "gradient_checkpointing",
 }
 # Knobs of our own loop that change no result worth naming.
 _OWN = {"exact_checkpoints"}
@@ -40,11 +43,12 @@ def arguments(config: TrainConfig) -> dict[str, Any]:
         "per_device_eval_batch_size": config.eval_batch_size,
         "lr_scheduler_type": _SCHEDULES[config.schedule],
         "max_grad_norm": config.max_grad_norm,
-        "optim": "adamw_torch",
+        "optim": _OPTIMIZERS[config.optimizer],
+        "gradient_checkpointing": config.gradient_checkpointing,
         "seed": config.seed,
         "data_seed": config.seed,
         "bf16": config.precision == "bf16",
-        "torch_compile": config.compile,
+        "torch_compile": config.compile is True,
         "predict_with_generate": True,
         "remove_unused_columns": False,
     }

@@ -21,6 +21,7 @@ from tmsearch.files import replacing
 from tmsearch.model import trainable
 from tmsearch.model import whisper as model
 from tmsearch.model.whisper import Whisper
+from tmsearch.training import tensor_file
 
 WEIGHTS = "weights.safetensors"
 
@@ -32,6 +33,12 @@ def keep(checkpoint: Path, folder: Path) -> None:
             os.link(checkpoint / WEIGHTS, scratch)
         except OSError:  # a file system without hard links
             shutil.copyfile(checkpoint / WEIGHTS, scratch)
+
+
+def keep_trained(weights: Mapping[str, torch.Tensor], folder: Path) -> None:
+    """Keeps trained weights, which lie on the CPU, as `keep` does those of a checkpoint."""
+    with replacing(folder / WEIGHTS) as scratch:
+        tensor_file.write(scratch, weights)
 
 
 def read(file: Path) -> Mapping[str, torch.Tensor]:

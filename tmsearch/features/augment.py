@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import soxr
 import torch
 
 from tmsearch.config import TrainConfig
@@ -51,6 +50,8 @@ def waveform(samples: Samples, config: TrainConfig, step: int, index: int, longe
         return None
     changed = samples
     if config.speed:
+        import soxr
+
         # The input's rate is declared higher than it is by `speed`, so that the output is shorter by it.
         slowest = len(samples) / (longest * SAMPLE_RATE)
         changed = soxr.resample(samples, SAMPLE_RATE * max(speed, slowest), SAMPLE_RATE)

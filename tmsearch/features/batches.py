@@ -102,8 +102,8 @@ class Batches:
         self.filler = special_id(whisper, "<|endoftext|>")
         speech.check_lengths(self.names, self.clip_rule.seconds)
         self.labels = speech.label_ids(self.names, whisper)
-        # A compiled graph has one length; otherwise a batch is as long as its own longest label.
-        self.min_tokens = max(map(len, self.labels.values())) if config.compile else 0
+        # Where compiling is asked for, graphs of one length; otherwise a batch is as long as its own longest label.
+        self.min_tokens = max(map(len, self.labels.values())) if config.compile is True else 0
         self.mels = speech.mels(self.names, whisper, config).to(device)
         self.seconds = dict(zip(self.names, speech.seconds(self.names), strict=True))
         self.windows = None

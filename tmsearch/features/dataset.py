@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import torch
 
 from tmsearch.config import TrainConfig
 from tmsearch.data.corpus import Clip, Corpus
@@ -16,6 +18,7 @@ from tmsearch.model import tokens
 from tmsearch.model.context import ContextRule, context_rule
 from tmsearch.model.whisper import Whisper
 
+_KEPT = 4  # sets of log-mels: two ways to normalize, two splits
 _NAMED = 3  # clips that an error names before it counts the others
 
 
@@ -29,6 +32,8 @@ class Speech:
     task: str  # transcribe or translate
     cache: Path  # folder where log-mels are kept between trials
     normalizer: str | None = None  # one of config.NORMALIZERS; None: by the language
+    # What `kept_mels` keeps, by cache file and device; whoever makes one Speech after another may hand it on.
+    kept: dict[tuple[str, torch.device], LogMels] = field(default_factory=dict, compare=False, repr=False)
 
     def clips(self, names: Sequence[str]) -> list[Clip]:
         """The clips of `names`, in that order."""
@@ -46,6 +51,17 @@ class Speech:
     def mels(self, names: Sequence[str], whisper: Whisper, config: TrainConfig) -> LogMels:
         """The log-mels of `names` by the checkpoint's own feature extractor, from the cache where it has them."""
         return log_mel.log_mels(self.corpus, names, whisper.extractor, config.normalization, self.cache)
+
+    def kept_mels(self, names: Sequence[str], whisper: Whisper, config: TrainConfig, device: torch.device) -> LogMels:
+        """The same on `device`, kept there for the next evaluation: the newest few sets of clips."""
+        key = (log_mel.cache_key(self.corpus, names, whisper.extractor, config.normalization), device)
+        mels = self.kept.pop(key, None)
+        if mels is None:
+            mels = self.mels(names, whisper, config).to(device)
+        self.kept[key] = mels  # behind the others
+        while len(self.kept) > _KEPT:
+            del self.kept[next(iter(self.kept))]
+        return mels
 
     def label_ids(self, names: Sequence[str], whisper: Whisper) -> dict[str, list[int]]:
         """Label ids by clip name; raises InputError for texts longer than the decoder has positions."""

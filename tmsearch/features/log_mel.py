@@ -156,7 +156,7 @@ def log_mels(
     """
     assert extractor.dither == 0.0, "dithered features are random: they can neither be cached nor trimmed"
     wanted = sorted(set(names))
-    path = cache / f"mels-{_key(corpus, wanted, extractor, normalization)}.safetensors"
+    path = cache / f"mels-{cache_key(corpus, wanted, extractor, normalization)}.safetensors"
     cached = _read(path, wanted, extractor)
     if cached is None:
         cached = {}
@@ -209,14 +209,15 @@ def _trim(mel: Samples) -> tuple[Samples, float]:
     return np.ascontiguousarray(mel[:, :frames]), float(last)
 
 
-def _key(corpus: Corpus, names: Sequence[str], extractor: WhisperFeatureExtractor, normalization: str) -> str:
+def cache_key(corpus: Corpus, names: Sequence[str], extractor: WhisperFeatureExtractor, normalization: str) -> str:
+    """What cached log-mels are known by: a digest of all that they are made of, whatever the order of `names`."""
     settings = {name: value for name, value in extractor.to_dict().items() if name != "mel_filters"}
     levels = [normalization, PEAK_DBFS, RMS_DBFS, LOUDNESS_LUFS]
     inputs = {
         "format": _FORMAT,
         "versions": [torch.__version__, transformers.__version__],
         "corpus": corpus.fingerprint,
-        "names": list(names),
+        "names": sorted(set(names)),
         "extractor": settings,
         "filters": hashlib.sha256(np.ascontiguousarray(extractor.mel_filters).tobytes()).hexdigest(),
         "normalisation": normalization if normalization == "none" else levels,

@@ -1,1 +1,1 @@
-"""Whisper: loaded, adapted, run forward, decoded. Read whisper.py first, then forward.py."""
+"""Whisper: loaded, adapted, run forward, decoded. Read whisper.py first, then forward.py and attention.py."""

@@ -1,10 +1,16 @@
-"""What a fine-tune will take: memory and arithmetic, from a model's settings alone."""
+"""What a fine-tune will take, from a model's settings alone: on a CPU its memory and arithmetic, on a GPU its time too.
+
+The formulas for a GPU count what must be: products, weights, gradients, moments. What a layer keeps for its backward
+pass, and what it moves besides its products, are figures fitted to the played GPU of tests/bench (`gpu_model.py costs`
+prints them beside these), which counts both on this project's own step. Nothing of that was measured on a GPU.
+"""
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from tmsearch.config import TrainConfig
 from tmsearch.model.context import POSITIONS_PER_SECOND
@@ -21,6 +27,54 @@ BF16_BYTES = 2
 ENCODER_ACTIVATIONS = 17
 DECODER_ACTIVATIONS = 25
 BACKWARD = 2  # times the forward pass: one product for the inputs, one for the weights
+GIGA = 1e9
+TERA = 1e12
+SHARE_OF_PRODUCTS = 0.76  # that a step's products reach, of the rate of a product of large square matrices
+SAFE_SHARE = 0.85  # of a card's memory: the rest is for fragments, CUDA itself, and an evaluation
+CHECKPOINT_SHARE = 0.05  # of a training, that its checkpoints may cost
+
+# Bytes that a layer keeps for its backward pass, for each number of its states [rows, d_model].
+ENCODER_KEPT = 38.6  # a row being a position
+DECODER_KEPT = 16.3  # a row being a token
+CROSS_KEPT = 8.0  # of the decoder, a row being a position that it attends to
+# Bytes that a layer moves in both passes besides its products and its weights, for each such number.
+ENCODER_MOVED = 406.0
+CROSS_MOVED = 30.0  # of a decoder layer, a row being a position that it attends to
+# Of a decoder layer in both passes of a micro-batch: with so few tokens its kernels are the shortest there are.
+DECODER_SECONDS = 2.8e-4
+LOGITS_KEPT = 6  # bytes a logit: bfloat16, and the float32 copy that its gradient is made in
+LOGITS_MOVED = 40
+EIGHT_BIT_BYTES = 1 + 4 / 256  # a moment in 8 bits, and a float32 scale for each 256 (torchao)
+# Bytes moved a trained parameter by clipping and AdamW.
+ADAMW_MOVED = 40
+ROUNDING_MOVED = 24
+# Bytes moved a parameter by a micro-batch: weights cast to bfloat16 and their gradients cast back and added.
+CASTS_MOVED = 12
+SUMS_MOVED = 6  # of bfloat16 weights, which are not cast: their gradients are added
+TOKEN_LAYER_SECONDS = 8.9e-5  # of a decoder layer for the next token of a batch
+DECODED_TOKENS = 40  # until the last clip of a batch has ended
+BATCH_SECONDS = 0.0165  # of a batch of clips that are decoded: its prompt, and the capture of its graph
+
+
+class Model(Protocol):
+    """The dimensions of a Whisper: whisper.ModelInfo, or model_sizes.Dimensions of a published one."""
+
+    @property
+    def parameters(self) -> int: ...
+    @property
+    def d_model(self) -> int: ...
+    @property
+    def encoder_layers(self) -> int: ...
+    @property
+    def decoder_layers(self) -> int: ...
+    @property
+    def encoder_ffn_dim(self) -> int: ...
+    @property
+    def decoder_ffn_dim(self) -> int: ...
+    @property
+    def vocab_size(self) -> int: ...
+    @property
+    def n_mels(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -44,9 +98,7 @@ def estimate(
     """
     seconds = min(seconds or config.context_seconds or model.context_seconds, model.context_seconds)
     positions = round(seconds * POSITIONS_PER_SECOND)
-    encoder, decoder = _forward_flops(model, positions, label_tokens)
-    trained_encoder = encoder * _trained_share(model, config)
-    flops = encoder + decoder + BACKWARD * (trained_encoder + decoder)
+    flops = step_flops(model, config, positions, label_tokens)
     number_bytes = BF16_BYTES if config.low_memory else FLOAT_BYTES
     states = model.parameters + 3 * trained_parameters(model, config)  # weights; gradients, two moments
     clips = min(config.micro_batch_size or config.batch_size, config.batch_size)
@@ -83,38 +135,228 @@ def matmul_rate(threads: int, seconds: float = 0.1, bf16: bool = False) -> float
         rounds += 1
 
 
-def _forward_flops(model: ModelInfo, positions: int, tokens: float) -> tuple[float, float]:
-    """Of encoder and decoder for one clip; a multiply and an add are two."""
+def copy_rate(rounds: int = 20, megabytes: int = 256) -> float:
+    """Bytes a second, read and written, of a copy on the device that trains."""
+    import torch
+
+    from tmsearch import devices
+
+    source = torch.ones(megabytes * 250_000, device=devices.device())
+    target = torch.empty_like(source)
+    target.copy_(source)
+    float(target[0])  # reading a number waits for the device
+    started = time.perf_counter()
+    for _ in range(rounds):
+        target.copy_(source)
+    float(target[0])
+    return 2 * FLOAT_BYTES * len(source) * rounds / (time.perf_counter() - started)
+
+
+def step_flops(model: Model, config: TrainConfig, positions: float, tokens: float) -> float:
+    """Of training on one clip, forward and backward; a multiply and an add are two.
+
+    With adapters the backward pass makes no gradients of the weights, which are half of its products; with
+    gradient checkpointing the forward pass is made twice.
+    """
+    encoder = encoder_flops(model, positions)
+    decoder, logits = _decoder_flops(model, positions, tokens)
+    backward = BACKWARD / 2 if config.lora_r else BACKWARD
+    again = 1 if config.gradient_checkpointing else 0
+    share = trained_share(model, config)
+    return (1 + (backward + again) * share) * encoder + (1 + backward + again) * decoder + (1 + backward) * logits
+
+
+def encoder_flops(model: Model, positions: float) -> float:
+    """Of the encoder's forward pass for one clip."""
     width = model.d_model
     convolutions = 2 * 3 * positions * width * (2 * model.n_mels + width)
     attention = 8 * width**2 + 4 * positions * width  # four projections, two products with the others' positions
-    encoder = model.encoder_layers * positions * (attention + 4 * width * model.encoder_ffn_dim)
+    return convolutions + model.encoder_layers * positions * (attention + 4 * width * model.encoder_ffn_dim)
+
+
+def _decoder_flops(model: Model, positions: float, tokens: float) -> tuple[float, float]:
+    """Of the decoder's layers, and of the logits, for one clip's forward pass."""
+    width = model.d_model
     self_attention = 8 * width**2 + 4 * tokens * width
     cross_attention = 4 * width**2 + 4 * positions * width
     cross_keys = 4 * width**2 * positions  # keys and values of the encoder's output, once a layer
     token = self_attention + cross_attention + 4 * width * model.decoder_ffn_dim
     decoder = model.decoder_layers * (tokens * token + cross_keys)
-    return convolutions + encoder, decoder + 2 * tokens * width * model.vocab_size
+    return decoder, 2 * tokens * width * model.vocab_size
 
 
-def _trained_share(model: ModelInfo, config: TrainConfig) -> float:
+def trained_share(model: Model, config: TrainConfig) -> float:
     """The part of the encoder that the backward pass goes through."""
     if config.freeze_encoder:
         return 0.0
     return 1 - min(config.freeze_encoder_layers, model.encoder_layers) / max(1, model.encoder_layers)
 
 
-def trained_parameters(model: ModelInfo, config: TrainConfig) -> int:
+def trained_parameters(model: Model, config: TrainConfig) -> int:
     """How many weights are trained, adapters or the model's own."""
     if config.lora_r:
         modules = len(config.lora_targets.split(","))
         return 2 * config.lora_r * model.d_model * modules * (model.encoder_layers + 2 * model.decoder_layers)
     layer = 4 * model.d_model**2 + 2 * model.d_model * model.encoder_ffn_dim
-    return model.parameters - round((1 - _trained_share(model, config)) * model.encoder_layers * layer)
+    return model.parameters - round((1 - trained_share(model, config)) * model.encoder_layers * layer)
 
 
-def activations(model: ModelInfo, config: TrainConfig, positions: int, tokens: float) -> float:
+def activations(model: Model, config: TrainConfig, positions: int, tokens: float) -> float:
     """Numbers that a clip's forward pass keeps for the backward pass."""
-    encoder = _trained_share(model, config) * model.encoder_layers * positions * ENCODER_ACTIVATIONS
+    encoder = trained_share(model, config) * model.encoder_layers * positions * ENCODER_ACTIVATIONS
     decoder = model.decoder_layers * (tokens * DECODER_ACTIVATIONS + 2 * positions)
     return (encoder + decoder) * model.d_model + tokens * model.vocab_size  # the logits become their own gradient
+
+
+@dataclass(frozen=True)
+class Card:
+    """A GPU: its memory in GB, products of a step's shapes in bf16 in TFLOP/s, elementwise kernels in TB/s."""
+
+    name: str
+    gigabytes: float
+    products: float
+    memory: float
+
+
+# The last two as tests/bench/gpu_player/rates.py assumes them; the others have the same shares of their makers' figures
+# (dense bf16 products that are summed in float32; memory): .57 of the first, .82 of the second.
+CARDS = (
+    Card("an RTX 4080", 16, 55, 0.59),
+    Card("an RTX 4090", 24, 94, 0.83),
+    Card("an A100 of 40 GB", 40, 178, 1.27),
+    Card("an H100", 80, 560, 2.75),
+    Card("an H200", 141, 600, 3.8),
+)
+
+
+@dataclass(frozen=True)
+class Clips:
+    """What is trained on and scored: mean context of a clip in seconds, thinned silence included, and counts."""
+
+    context_seconds: float
+    label_tokens: float
+    validation: int
+
+
+@dataclass(frozen=True)
+class TrialCost:
+    """One trial, trained in full."""
+
+    micro_batch: int  # clips a forward pass
+    memory_bytes: float
+    fits: bool  # in SAFE_SHARE of the card
+    step_seconds: float
+    evaluation_seconds: float
+    seconds: float  # steps, evaluations, and what checkpoints may cost
+    checkpoint_bytes: float
+
+
+def card_of(gigabytes: float) -> Card:
+    """The listed card with so much memory: the smallest that has it, with the memory that was given."""
+    listed = next((card for card in CARDS if card.gigabytes >= 0.97 * gigabytes), CARDS[-1])
+    return Card(listed.name, gigabytes, listed.products, listed.memory)
+
+
+def trial_cost(model: Model, config: TrainConfig, clips: Clips, card: Card, evaluations: int) -> TrialCost:
+    """What training `config` in full takes on `card`, with the largest micro-batch that fits, as fitting halves it."""
+    limit = SAFE_SHARE * GIGA * card.gigabytes
+    micro_batch = min(config.micro_batch_size or config.batch_size, config.batch_size)
+    while micro_batch > 1 and memory_bytes(model, config, clips, micro_batch) > limit:
+        micro_batch = math.ceil(micro_batch / 2)
+    memory = memory_bytes(model, config, clips, micro_batch)
+    step = step_seconds(model, config, clips, card, micro_batch)
+    evaluation = evaluation_seconds(model, config, clips, card)
+    training = config.max_steps * step * (1 + CHECKPOINT_SHARE)
+    return TrialCost(
+        micro_batch=micro_batch,
+        memory_bytes=memory,
+        fits=memory <= limit,
+        step_seconds=step,
+        evaluation_seconds=evaluation,
+        seconds=training + evaluations * evaluation,
+        checkpoint_bytes=checkpoint_bytes(model, config),
+    )
+
+
+def moment_bytes(config: TrainConfig) -> float:
+    """Of one of AdamW's two moments, a trained parameter."""
+    if config.optimizer == "adamw_8bit":
+        return EIGHT_BIT_BYTES
+    return BF16_BYTES if config.low_memory else FLOAT_BYTES
+
+
+def checkpoint_bytes(model: Model, config: TrainConfig) -> float:
+    """Of the trained weights and both moments, in their formats."""
+    trained = trained_parameters(model, config)
+    weight = BF16_BYTES if config.low_memory else FLOAT_BYTES
+    moment = moment_bytes(config)
+    if not config.exact_checkpoints:
+        moment = min(moment, BF16_BYTES)
+    return float(trained * (weight + 2 * moment))
+
+
+def memory_bytes(model: Model, config: TrainConfig, clips: Clips, micro_batch: int) -> float:
+    """Peak of a step with `micro_batch` clips a forward pass, of the bytes that tensors take."""
+    trained = trained_parameters(model, config)
+    number = BF16_BYTES if config.low_memory else FLOAT_BYTES
+    weights = model.parameters * number
+    moments = 2 * trained * moment_bytes(config)
+    gradients = trained * number
+    casts = 0 if config.low_memory else BF16_BYTES * model.parameters  # autocast keeps them for the backward pass
+    kept = _kept_bytes(model, config, clips, micro_batch)
+    logits = LOGITS_KEPT * micro_batch * clips.label_tokens * model.vocab_size
+    # Layers that are computed again keep no cast weights: the casts go as the forward pass ends.
+    forward = max(casts, kept) + logits if config.gradient_checkpointing else casts + kept + logits
+    if micro_batch < config.batch_size:  # the gradients of the micro-batches before are there
+        return float(weights + moments + gradients + forward)
+    # The gradients grow as what was kept for them goes: the peak is before, or after.
+    return float(weights + moments + max(forward, gradients + logits))
+
+
+def _kept_bytes(model: Model, config: TrainConfig, clips: Clips, micro_batch: int) -> float:
+    """What the layers keep of one micro-batch for its backward pass."""
+    positions = micro_batch * clips.context_seconds * POSITIONS_PER_SECOND * model.d_model
+    tokens = micro_batch * clips.label_tokens * model.d_model
+    encoder = positions * ENCODER_KEPT
+    decoder = tokens * DECODER_KEPT + positions * CROSS_KEPT
+    trained_encoder = model.encoder_layers * trained_share(model, config)
+    if config.gradient_checkpointing:  # what each layer is given, and all of the one that is computed again
+        given = (model.decoder_layers * tokens + trained_encoder * positions) * FLOAT_BYTES
+        return given + max(encoder, decoder)
+    return trained_encoder * encoder + model.decoder_layers * decoder
+
+
+def step_seconds(model: Model, config: TrainConfig, clips: Clips, card: Card, micro_batch: int) -> float:
+    """Of the device, for one optimizer step."""
+    batch = config.batch_size
+    passes = math.ceil(batch / micro_batch)
+    arithmetic = step_flops(model, config, clips.context_seconds * POSITIONS_PER_SECOND, clips.label_tokens)
+    moved = batch * _moved_bytes(model, config, clips)
+    trained = trained_parameters(model, config)
+    moved += trained * (ROUNDING_MOVED if config.low_memory else ADAMW_MOVED)
+    moved += passes * (SUMS_MOVED * trained if config.low_memory else CASTS_MOVED * model.parameters)
+    launching = passes * model.decoder_layers * DECODER_SECONDS
+    return batch * arithmetic / (card.products * TERA) + moved / (card.memory * TERA) + launching
+
+
+def _moved_bytes(model: Model, config: TrainConfig, clips: Clips) -> float:
+    """Of one clip in all passes, besides its products."""
+    positions = clips.context_seconds * POSITIONS_PER_SECOND * model.d_model
+    encoder = model.encoder_layers * positions * ENCODER_MOVED
+    encoder *= (1 + BACKWARD * trained_share(model, config)) / (1 + BACKWARD)
+    decoder = model.decoder_layers * positions * CROSS_MOVED
+    logits = clips.label_tokens * model.vocab_size * LOGITS_MOVED
+    again = 1 + 1 / (1 + BACKWARD) if config.gradient_checkpointing else 1.0
+    return again * (encoder + decoder) + logits
+
+
+def evaluation_seconds(model: Model, config: TrainConfig, clips: Clips, card: Card) -> float:
+    """Of transcribing the validation clips once."""
+    batches = math.ceil(clips.validation / config.eval_batch_size)
+    positions = clips.context_seconds * POSITIONS_PER_SECOND
+    arithmetic = encoder_flops(model, positions)
+    moved = model.encoder_layers * positions * model.d_model * ENCODER_MOVED / (1 + BACKWARD)
+    encoding = clips.validation * (arithmetic / (card.products * TERA) + moved / (card.memory * TERA))
+    weights = BF16_BYTES * (model.decoder_layers * 14 * model.d_model**2) / (card.memory * TERA)
+    token = max(model.decoder_layers * TOKEN_LAYER_SECONDS, weights)
+    return encoding + batches * (BATCH_SECONDS + DECODED_TOKENS * token)

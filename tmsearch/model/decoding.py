@@ -1,5 +1,8 @@
 """Batched greedy decoding with a key-value cache; the same tokens as transformers' generate.
 
+On a GPU the step from one token to the next is a CUDA graph: captured once and, where attention is packed, replayed for
+every batch that is no larger than the first. So the batch of the longest clips is best given first.
+
 Dimension words in shape comments: clips, frames (mel, 10 ms), length (prompt, generated tokens and a spare),
 vocabulary.
 """
@@ -13,7 +16,9 @@ import torch
 from transformers import GenerationConfig
 
 from tmsearch.model import forward, trainable
-from tmsearch.model.kv_cache import KVCache, TokenStep
+from tmsearch.model.attention import Layout
+from tmsearch.model.forward import Encoded
+from tmsearch.model.kv_cache import CrossCache, GroupedCrossCache, PackedCrossCache, SelfCache, TokenStep
 from tmsearch.model.tokens import special_id
 from tmsearch.model.whisper import Whisper
 
@@ -57,10 +62,13 @@ def transcribe(
     """
     decoder = Decoder(whisper)
     texts = []
-    for mels in batches:
-        for hypothesis in decoder.greedy(mels, prompt, max_tokens, silence):
-            text = str(whisper.tokenizer.decode(hypothesis.ids, skip_special_tokens=True)).strip()
-            texts.append((text, hypothesis.is_loop))
+    try:
+        for mels in batches:
+            for hypothesis in decoder.greedy(mels, prompt, max_tokens, silence):
+                text = str(whisper.tokenizer.decode(hypothesis.ids, skip_special_tokens=True)).strip()
+                texts.append((text, hypothesis.is_loop))
+    finally:
+        decoder.release()
     return texts
 
 
@@ -77,6 +85,11 @@ class Decoder:
         self.step = TokenStep(self.model, dtype)
         self.end = special_id(whisper, "<|endoftext|>")
         self.first_bias, self.later_bias = suppression(whisper)
+        self._captured: _CapturedBatch | None = None  # the last one
+
+    def release(self) -> None:
+        """Lets go of the last batch: each refers to the other, and the next training would find their memory taken."""
+        self._captured = None
 
     @torch.no_grad()
     def greedy(
@@ -86,71 +99,76 @@ class Decoder:
         encoded = forward.encode(self.model, [mel.to(self.device) for mel in mels], silence)
         max_tokens = min(max_tokens, len(self.step.positions) - len(prompt))
         with torch.autocast(self.device.type, enabled=False):
-            cache = KVCache(self.step, encoded, len(prompt) + max_tokens)
-            batch = _Batch(self, cache, prompt, max_tokens)
-            return batch.run_captured() if self.device.type == "cuda" else batch.run()
+            if self.device.type == "cuda":
+                return self._captured_batch(encoded, prompt, max_tokens).run(encoded)
+            cross_cache = GroupedCrossCache(self.step, encoded)
+            return _Batch(self, cross_cache, encoded.layout.clip_count, prompt, max_tokens).run()
+
+    def _captured_batch(self, encoded: Encoded, prompt: Sequence[int], max_tokens: int) -> _CapturedBatch:
+        """The last one, if `encoded` fits into it, or a new one."""
+        captured = self._captured
+        if captured is None or not captured.fits(encoded.layout, prompt, max_tokens):
+            self._captured = None  # its memory is needed for the next one
+            captured = _CapturedBatch(self, encoded, prompt, max_tokens)
+            self._captured = captured
+        return captured
 
 
 class _Batch:
     """Clips that are decoded together, and their tokens so far."""
 
-    def __init__(self, decoder: Decoder, cache: KVCache, prompt: Sequence[int], max_tokens: int) -> None:
+    def __init__(
+        self, decoder: Decoder, cross_cache: CrossCache, clips: int, prompt: Sequence[int], max_tokens: int
+    ) -> None:
         self.decoder = decoder
-        self.cache = cache
+        self.cross_cache = cross_cache
         self.prompt = list(prompt)
         self.max_tokens = max_tokens
-        clips = cache.clip_count
         device = decoder.device
-        self.ids = torch.full((clips,), prompt[0], device=device)  # [clips], the last token of each
-        self.position = torch.zeros(1, dtype=torch.long, device=device)  # [1], of the last tokens
+        self.self_cache = SelfCache(decoder.step, clips, len(prompt) + max_tokens, device)
+        self.prompt_ids = torch.tensor(self.prompt, device=device)  # [tokens]
+        self.ids = torch.empty(clips, dtype=torch.long, device=device)  # [clips], the last token of each
+        self.position = torch.empty(1, dtype=torch.long, device=device)  # [1], of the last tokens
         length = len(prompt) + max_tokens + 1
-        self.tokens = torch.full((clips, length), decoder.end, device=device)  # [clips, length]
-        self.tokens[:, : len(prompt)] = torch.tensor(self.prompt, device=device)
-        self.done = torch.zeros(clips, dtype=torch.bool, device=device)  # [clips]
+        self.tokens = torch.empty(clips, length, dtype=torch.long, device=device)  # [clips, length]
+        self.done = torch.empty(clips, dtype=torch.bool, device=device)  # [clips]
+        self.start(clips)
+
+    def start(self, clips: int) -> None:
+        """Begins with the first `clips` rows anew; there are no clips in the others."""
+        self.self_cache.restart()
+        self.position.fill_(len(self.prompt) - 1)
+        self.tokens.fill_(self.decoder.end)
+        self.done.fill_(False)
+        self.done[clips:] = True
         self.clip_indices = list(range(clips))  # into the hypotheses, by row of the batch
         self.hypotheses = [Hypothesis([], False)] * clips
 
     def run(self) -> list[Hypothesis]:
         """Token by token; finished clips leave the batch."""
-        self._decode_first()
+        self.decode_prompt()
         for count in range(1, self.max_tokens):
-            self._remove(self._finished(count), count)
+            self._remove(self.finished(count), count)
             if not self.clip_indices:
                 return self.hypotheses
-            self._decode_next(self.decoder.later_bias)
-        self._collect([True] * len(self.clip_indices), self.max_tokens)
+            self.decode_next()
+        self.collect([True] * len(self.clip_indices), self.max_tokens)
         return self.hypotheses
 
-    def run_captured(self) -> list[Hypothesis]:
-        """The same with the step from one token to the next as a CUDA graph; the batch keeps its size."""
-        self._decode_first()
-        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):  # the second token, so that libraries do their first-call setup outside the graph
-            self._decode_next(self.decoder.later_bias)
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):  # records the step without running it
-            self._decode_next(self.decoder.later_bias)
-        count = 2
-        while count < self.max_tokens and not all(self._finished(count)):
-            for _ in range(min(_CHECK_EVERY, self.max_tokens - count)):
-                graph.replay()
-            count = min(count + _CHECK_EVERY, self.max_tokens)
-        self._collect([True] * len(self.clip_indices), self.max_tokens)
-        return self.hypotheses
+    def decode_prompt(self) -> None:
+        """The prompt, in one pass, and the first token after it."""
+        positions = torch.arange(len(self.prompt), device=self.decoder.device)
+        ids = self.prompt_ids.expand(len(self.ids), -1)  # [clips, tokens]
+        self._append(self.decoder.step(ids, positions, self.self_cache, self.cross_cache), self.decoder.first_bias)
 
-    def _decode_first(self) -> None:
-        """The prompt, and the first token after it."""
-        for _ in self.prompt[:-1]:
-            self.decoder.step(self.ids, self.position, self.cache)
-            self.position += 1
-            self.ids.copy_(self.tokens.index_select(1, self.position)[:, 0])
-        self._decode_next(self.decoder.first_bias)
+    def decode_next(self) -> None:
+        """One more token for each clip, on the device alone and in place."""
+        ids = self.ids[:, None]  # [clips, 1]
+        logits = self.decoder.step(ids, self.position, self.self_cache, self.cross_cache)
+        self._append(logits, self.decoder.later_bias)
 
-    def _decode_next(self, bias: torch.Tensor) -> None:
-        """One more token for each clip, on the device alone and in place; `bias` [vocabulary] suppresses tokens."""
-        logits = self.decoder.step(self.ids, self.position, self.cache)  # [clips, vocabulary]
+    def _append(self, logits: torch.Tensor, bias: torch.Tensor) -> None:
+        """The likeliest tokens by `logits` [clips, vocabulary]; `bias` [vocabulary] suppresses tokens."""
         best = torch.where(self.done, self.decoder.end, (logits + bias).argmax(-1))  # [clips]
         self.position += 1
         self.tokens.index_copy_(1, self.position, best[:, None])
@@ -162,7 +180,7 @@ class _Batch:
         tokens: list[list[int]] = self.tokens[:, len(self.prompt) : len(self.prompt) + count].tolist()
         return tokens
 
-    def _finished(self, count: int) -> list[bool]:
+    def finished(self, count: int) -> list[bool]:
         """Rows that have ended or loop after `count` tokens."""
         finished: list[bool] = self.done.tolist()
         if count < LOOP_TOKENS:
@@ -173,7 +191,8 @@ class _Batch:
         """Collects what is finished and shrinks the batch, where that is worth a copy of the rest."""
         if sum(finished) < max(1, _SHRINK_AT * len(finished)):
             return
-        self._collect(finished, count)
+        self.collect(finished, count)
+        assert isinstance(self.cross_cache, GroupedCrossCache)  # a captured batch keeps its size
         rows = [row for row, done in enumerate(finished) if not done]
         self.clip_indices = [self.clip_indices[row] for row in rows]
         if rows:
@@ -181,9 +200,10 @@ class _Batch:
             self.ids = self.ids[remaining]
             self.tokens = self.tokens[remaining]
             self.done = self.done[remaining]
-            self.cache.keep(rows)
+            self.self_cache.keep(remaining)
+            self.cross_cache.keep(rows)
 
-    def _collect(self, finished: Sequence[bool], count: int) -> None:
+    def collect(self, finished: Sequence[bool], count: int) -> None:
         tokens = self._new_tokens(count)
         for row, done in enumerate(finished):
             if done:
@@ -201,6 +221,57 @@ class _Batch:
                 repeated = phrase * (missing // period + 1)
                 return Hypothesis(ids[:length] + repeated[:missing], True)
         return Hypothesis(ids, False)
+
+
+class _CapturedBatch:
+    """A batch of one size, whose step from one token to the next is a CUDA graph; later batches may use both."""
+
+    def __init__(self, decoder: Decoder, encoded: Encoded, prompt: Sequence[int], max_tokens: int) -> None:
+        is_packed = encoded.layout.packed is not None
+        self._cross_cache = (PackedCrossCache if is_packed else GroupedCrossCache)(decoder.step, encoded)
+        self._batch = _Batch(decoder, self._cross_cache, encoded.layout.clip_count, prompt, max_tokens)
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    def fits(self, layout: Layout, prompt: Sequence[int], max_tokens: int) -> bool:
+        """Whether clips of this layout can be decoded with the memory and the graph of this one."""
+        if not isinstance(self._cross_cache, PackedCrossCache) or not self._cross_cache.fits(layout):
+            return False
+        return self._batch.prompt == list(prompt) and self._batch.max_tokens == max_tokens
+
+    def run(self, encoded: Encoded) -> list[Hypothesis]:
+        """The hypotheses of the clips of `encoded`."""
+        self.prepare(encoded)
+        batch = self._batch
+        count = 1
+        if self._graph is None:
+            self._graph = self._capture()
+            count = 2
+        while count < batch.max_tokens and not all(batch.finished(count)):
+            for _ in range(min(_CHECK_EVERY, batch.max_tokens - count)):
+                self._graph.replay()
+            count = min(count + _CHECK_EVERY, batch.max_tokens)
+        batch.collect([True] * len(batch.clip_indices), batch.max_tokens)
+        return batch.hypotheses
+
+    def prepare(self, encoded: Encoded) -> None:
+        """Puts the clips in, and decodes the prompt and the first token."""
+        if isinstance(self._cross_cache, PackedCrossCache):
+            self._cross_cache.load(encoded)
+        self._batch.start(encoded.layout.clip_count)
+        self._batch.decode_prompt()
+
+    def _capture(self) -> torch.cuda.CUDAGraph:
+        """Decodes one token, and records the step to the next without running it."""
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):  # so that libraries do their first-call setup outside the graph
+            self._batch.decode_next()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        # Another thread may allocate memory meanwhile, as the one that prepares the next batch of a training does.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            self._batch.decode_next()
+        return graph
 
 
 def loop_period(ids: Sequence[int]) -> int:

@@ -2,7 +2,7 @@
 
 The weights and modules are transformers' own, adapters among them. What is not: an encoder that takes 30 s or nothing,
 and a decoder that cannot be told where a clip's encoded positions end. Here all positions of a batch stand in one
-row, which passes each linear layer once; only attention is computed by group, a group being clips of equal length.
+row, which passes each linear layer once; attention.py says how clips attend to themselves alone.
 
 Whisper was trained with silence up to 30 s behind every clip, and relies on it: with it cut off, an untuned tiny.en
 loses .23 nats a token. So the silence is encoded, but thinned (context.thinned): one position stands for several, and
@@ -14,27 +14,30 @@ batch, clip after clip), tokens (decoder), labels (tokens with a label, all clip
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 from transformers import WhisperForConditionalGeneration
 from transformers.models.whisper.modeling_whisper import (
-    WhisperAttention,
     WhisperDecoderLayer,
     WhisperEncoder,
     WhisperEncoderLayer,
 )
 
+from tmsearch.model import attention
+from tmsearch.model.attention import Layout, Packed, SharedStates
 from tmsearch.model.context import FRAMES_PER_POSITION, thinned
 
-# A CPU's fused attention takes 2.0 to 2.3 times as long, forward and backward, as three products at a clip's few
-# hundred positions (2 cores with AVX512-BF16, 2026-11-24); above this, what the products keep for the backward pass
-# grows too large.
-EXPLICIT_POSITIONS = 1024
+Indices = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
 _SILENT_FRAMES = 4  # behind a group's own, as far as the convolutions of its first silent position reach
 
 
@@ -50,30 +53,27 @@ class MicroBatch:
 
 
 @dataclass(frozen=True)
-class Group:
-    """Clips of equal length in an encoded batch, and where they are found in it."""
-
-    clips: slice  # of the batch's clips
-    rows: slice  # of Encoded.states
-    positions: int  # of each clip
-    # [positions], added to the attention's logits: log of how many positions each stands for; None: all for one.
-    log_counts: torch.Tensor | None
-
-    def split(self, states: torch.Tensor) -> torch.Tensor:
-        """The group's part of `states` [rows, d_model], by clip."""
-        clips = self.clips.stop - self.clips.start
-        return states[self.rows].view(clips, self.positions, -1)  # [clips, positions, d_model]
-
-
-@dataclass(frozen=True)
 class Encoded:
     """The encoder's output for a batch."""
 
     states: torch.Tensor  # [rows, d_model]
-    groups: tuple[Group, ...]
+    layout: Layout
 
 
-def encode(model: WhisperForConditionalGeneration, mels: Sequence[torch.Tensor], silence: bool = False) -> Encoded:
+@dataclass(frozen=True)
+class Layers:
+    """How one layer of either stack is run."""
+
+    encoder: Callable[[WhisperEncoderLayer, torch.Tensor, Layout], torch.Tensor]
+    decoder: Callable[[WhisperDecoderLayer, torch.Tensor, SharedStates, Layout, torch.Tensor | None], torch.Tensor]
+
+
+def encode(
+    model: WhisperForConditionalGeneration,
+    mels: Sequence[torch.Tensor],
+    silence: bool = False,
+    layers: Layers | None = None,
+) -> Encoded:
     """The encoder on groups of log-mels.
 
     Equal, up to rounding, to transformers' encoder with its positions cut to each group's own; with `silence` close
@@ -83,24 +83,33 @@ def encode(model: WhisperForConditionalGeneration, mels: Sequence[torch.Tensor],
         model: The Whisper whose encoder runs, in training or evaluation mode.
         mels: A tensor for each group of clips of equal length, [clips, n_mels, frames]; two frames make a position.
         silence: Whether the silence behind each clip is encoded, thinned.
+        layers: How layers are run; None: as they are.
     """
+    layers = layers or EAGER
     encoder = model.model.encoder
-    groups: list[Group] = []
-    parts = []
-    clip = row = 0
-    for mel in mels:
-        embedded, log_counts = _embed_mels(encoder, mel, silence)
-        clips, positions, _ = embedded.shape
-        rows = clips * positions
-        groups.append(Group(slice(clip, clip + clips), slice(row, row + rows), positions, log_counts))
-        parts.append(embedded.flatten(0, 1))  # [rows of the group, d_model]
-        clip += clips
-        row += rows
-    states = _dropout(_concatenate(parts), encoder)  # [rows, d_model]
+    if attention.is_packed(encoder.layers[0].self_attn, mels[0].device):
+        states, layout = _embed_together(encoder, mels, silence)
+    else:
+        states, layout = _embed_by_group(encoder, mels, silence)
+    states = _dropout(states, encoder)  # [rows, d_model]
     for layer in encoder.layers:
         if not _is_skipped(encoder):
-            states = _encoder_layer(layer, states, groups)
-    return Encoded(encoder.layer_norm(states), tuple(groups))
+            states = layers.encoder(layer, states, layout)
+    return Encoded(encoder.layer_norm(states), layout)
+
+
+def _embed_by_group(
+    encoder: WhisperEncoder, mels: Sequence[torch.Tensor], silence: bool
+) -> tuple[torch.Tensor, Layout]:
+    """The first layer's input [rows, d_model], without padding."""
+    parts = [_embed_mels(encoder, mel, silence) for mel in mels]
+    layout = Layout(
+        clips=tuple(len(embedded) for embedded, _ in parts),
+        positions=tuple(embedded.shape[1] for embedded, _ in parts),
+        log_counts=tuple(log_counts for _, log_counts in parts),
+    )
+    rows = [embedded.flatten(0, 1) for embedded, _ in parts]  # of each group [rows, d_model]
+    return rows[0] if len(rows) == 1 else torch.cat(rows), layout
 
 
 def _embed_mels(encoder: WhisperEncoder, mel: torch.Tensor, silence: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -109,22 +118,114 @@ def _embed_mels(encoder: WhisperEncoder, mel: torch.Tensor, silence: bool) -> tu
     own = mel.shape[2] // FRAMES_PER_POSITION
     stretches = thinned(len(table) - own) if silence else ()
     if stretches:
-        # The extractor raises silence to 8 (2 after scaling) below the loudest: a clip's lowest value is its silence.
-        quiet = mel.amin(dim=(1, 2), keepdim=True).expand(-1, mel.shape[1], _SILENT_FRAMES)
+        quiet = _quiet(mel).expand(-1, mel.shape[1], _SILENT_FRAMES)
         mel = torch.cat([mel, quiet], dim=2)
     convolved = functional.gelu(encoder.conv1(mel))
     convolved = functional.gelu(encoder.conv2(convolved)).transpose(1, 2)  # [clips, positions, d_model]
     if not stretches:
         return convolved + table[:own], None
     # Before its position is added, silence gives the same states wherever it stands.
-    offsets = [own + offset for offset, _ in stretches]
+    offsets, log_counts = _silence(own, len(table))
     speech = convolved[:, :own] + table[:own]
-    silent = convolved[:, own : own + 1] + table[torch.tensor(offsets, device=mel.device)]
-    log_counts = [0.0] * own + [math.log(count) for _, count in stretches]
-    return torch.cat([speech, silent], dim=1), torch.tensor(log_counts, device=mel.device)
+    silent = convolved[:, own : own + 1] + table[torch.from_numpy(offsets).to(mel.device, non_blocking=True)]
+    in_group = np.concatenate([np.zeros(own, np.float32), log_counts])
+    return torch.cat([speech, silent], dim=1), torch.from_numpy(in_group).to(mel.device, non_blocking=True)
 
 
-def decode(model: WhisperForConditionalGeneration, embedded: torch.Tensor, encoded: Encoded) -> torch.Tensor:
+def _embed_together(
+    encoder: WhisperEncoder, mels: Sequence[torch.Tensor], silence: bool
+) -> tuple[torch.Tensor, Layout]:
+    """The first layer's input [rows, d_model] by one convolution over all clips, padded; the same but for rounding.
+
+    No position's convolution reaches the padding: behind the silence of its clip or, without silence, where the
+    convolution of the clip alone would find its own padding.
+    """
+    table = encoder.embed_positions.weight  # [most positions, d_model]
+    longest = max(mel.shape[2] for mel in mels) + _SILENT_FRAMES
+    clips = sum(len(mel) for mel in mels)
+    padded = mels[0].new_zeros(clips, mels[0].shape[1], longest)  # [clips, n_mels, frames]
+    first = 0
+    for mel in mels:
+        frames = mel.shape[2]
+        padded[first : first + len(mel), :, :frames] = mel
+        if silence and frames < FRAMES_PER_POSITION * len(table):
+            padded[first : first + len(mel), :, frames : frames + _SILENT_FRAMES] = _quiet(mel)
+        first += len(mel)
+    convolved = functional.gelu(encoder.conv1(padded))
+    convolved = functional.gelu(encoder.conv2(convolved))  # [clips, d_model, positions]
+    # At least as float32, in which the gradients of a clip's many silent positions are summed.
+    dtype = torch.promote_types(convolved.dtype, torch.float32)
+    columns = convolved.transpose(1, 2).flatten(0, 1).to(dtype)  # [clips * positions, d_model]
+    owns = [mel.shape[2] // FRAMES_PER_POSITION for mel in mels]
+    sizes = [len(mel) for mel in mels]
+    sources, places, log_counts = _rows(sizes, owns, convolved.shape[2], len(table), silence)
+    taken = torch.from_numpy(np.stack([sources, places])).to(table.device, non_blocking=True)  # [2, rows]
+    states = columns.index_select(0, taken[0]) + table.index_select(0, taken[1])
+    positions = [own + len(thinned(len(table) - own)) if silence else own for own in owns]
+    return states, _packed_layout(encoder, sizes, positions, log_counts if silence else None)
+
+
+def _packed_layout(
+    encoder: WhisperEncoder, sizes: Sequence[int], positions: Sequence[int], log_counts: Floats | None
+) -> Layout:
+    """Of groups of `sizes` clips with `positions` each; `log_counts` [rows]."""
+    weight = encoder.conv2.weight
+    lengths = np.repeat(positions, sizes)  # [clips]
+    ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    channels = None
+    if log_counts is not None:
+        head_dim = len(weight) // encoder.config.encoder_attention_heads
+        on_device = torch.from_numpy(log_counts).to(weight.device, non_blocking=True)
+        channels = attention.count_channels(on_device, head_dim, attention.products_dtype(weight))
+    packed = Packed(
+        lengths=tuple(lengths.tolist()),
+        longest=max(positions),
+        ends=torch.from_numpy(ends).to(weight.device, non_blocking=True),
+        channels=channels,
+        no_bias=weight.new_zeros(len(weight)),
+    )
+    return Layout(tuple(sizes), tuple(positions), (None,) * len(sizes), packed)
+
+
+def _quiet(mel: torch.Tensor) -> torch.Tensor:
+    """The value of silence in each clip of `mel` [clips, n_mels, frames], [clips, 1, 1].
+
+    The extractor raises silence to 8 (2 after scaling) below the loudest: a clip's lowest value is its silence.
+    """
+    return mel.amin(dim=(1, 2), keepdim=True)
+
+
+@functools.cache
+def _silence(own: int, full: int) -> tuple[Indices, Floats]:
+    """The thinned positions behind a clip of `own`, and the logarithms of how many of `full` each stands for."""
+    stretches = thinned(full - own)
+    places = np.array([own + offset for offset, _ in stretches], dtype=np.int64)
+    return places, np.array([math.log(count) for _, count in stretches], dtype=np.float32)
+
+
+def _rows(
+    sizes: Sequence[int], owns: Sequence[int], columns: int, full: int, silence: bool
+) -> tuple[Indices, Indices, Floats]:
+    """Of each row of a batch: which convolved column it takes, `columns` a clip; its place; its log_count."""
+    sources = []
+    places = []
+    logs = []
+    first = 0
+    for size, own in zip(sizes, owns, strict=True):
+        silent, log_counts = _silence(own, full) if silence else (np.empty(0, np.int64), np.empty(0, np.float32))
+        speech = np.arange(own)
+        in_clip = np.concatenate([speech, np.full(len(silent), own)])
+        clips = np.arange(first, first + size)
+        sources.append((columns * clips[:, None] + in_clip).ravel())
+        places.append(np.tile(np.concatenate([speech, silent]), size))
+        logs.append(np.tile(np.concatenate([np.zeros(own, np.float32), log_counts]), size))
+        first += size
+    return np.concatenate(sources), np.concatenate(places), np.concatenate(logs)
+
+
+def decode(
+    model: WhisperForConditionalGeneration, embedded: torch.Tensor, encoded: Encoded, layers: Layers | None = None
+) -> torch.Tensor:
     """The decoder's last states, each token attending to itself and those before it.
 
     Equal to transformers' decoder, up to rounding.
@@ -133,105 +234,78 @@ def decode(model: WhisperForConditionalGeneration, embedded: torch.Tensor, encod
         model: The Whisper whose decoder runs.
         embedded: Rows of the token table for the input tokens, [clips, tokens, d_model], clips ordered as in `encoded`.
         encoded: The encoder's output for the same clips.
+        layers: How layers are run; None: as they are.
 
     Returns:
         States after the final layer norm, [clips, tokens, d_model].
     """
+    layers = layers or EAGER
     decoder = model.model.decoder
+    clips, tokens, _ = embedded.shape
     # Positions by slicing: the gradient of an indexed lookup is summed by all threads at once on a CPU.
-    states = embedded + decoder.embed_positions.weight[: embedded.shape[1]]
+    states = embedded + decoder.embed_positions.weight[:tokens]
     states = _dropout(states, decoder)
+    shared = SharedStates(encoded.states)
+    token_ends = None
+    if encoded.layout.packed is not None:
+        token_ends = torch.arange(0, (clips + 1) * tokens, tokens, dtype=torch.int32, device=states.device)
     for layer in decoder.layers:
         if not _is_skipped(decoder):
-            states = _decoder_layer(layer, states, encoded)
+            states = layers.decoder(layer, states, shared, encoded.layout, token_ends)
     hidden: torch.Tensor = decoder.layer_norm(states)
     return hidden
 
 
-def _encoder_layer(layer: WhisperEncoderLayer, states: torch.Tensor, groups: Sequence[Group]) -> torch.Tensor:
+def _encoder_layer(layer: WhisperEncoderLayer, states: torch.Tensor, layout: Layout) -> torch.Tensor:
     """`states` [rows, d_model] after one layer."""
-    attention = layer.self_attn
-    normed = layer.self_attn_layer_norm(states)
-    query = attention.q_proj(normed)
-    key = attention.k_proj(normed)
-    value = attention.v_proj(normed)
-    attended = []
-    for group in groups:
-        context = _attend(attention, group.split(query), group.split(key), group.split(value), group.log_counts)
-        attended.append(context.flatten(0, 1))
-    states = states + _dropout(attention.out_proj(_concatenate(attended)), layer)
+    attended = attention.self_attention(layer.self_attn, layer.self_attn_layer_norm(states), layout)
+    states = states + _dropout(layer.self_attn.out_proj(attended), layer)
     return _feed_forward(layer, states)
 
 
-def _decoder_layer(layer: WhisperDecoderLayer, states: torch.Tensor, encoded: Encoded) -> torch.Tensor:
+def _decoder_layer(
+    layer: WhisperDecoderLayer,
+    states: torch.Tensor,
+    encoded: SharedStates,
+    layout: Layout,
+    token_ends: torch.Tensor | None,
+) -> torch.Tensor:
     """`states` [clips, tokens, d_model] after one layer."""
-    attention = layer.self_attn
-    normed = layer.self_attn_layer_norm(states)
-    query = attention.q_proj(normed)
-    key = attention.k_proj(normed)
-    value = attention.v_proj(normed)
-    states = states + _dropout(attention.out_proj(_attend(attention, query, key, value, causal=True)), layer)
+    attended = attention.causal_attention(layer.self_attn, layer.self_attn_layer_norm(states), layout)
+    states = states + _dropout(layer.self_attn.out_proj(attended), layer)
     cross = layer.encoder_attn
-    query = cross.q_proj(layer.encoder_attn_layer_norm(states))
-    key = cross.k_proj(encoded.states)  # [rows, d_model]
-    value = cross.v_proj(encoded.states)
-    attended = []
-    for group in encoded.groups:
-        attended.append(_attend(cross, query[group.clips], group.split(key), group.split(value), group.log_counts))
-    states = states + _dropout(cross.out_proj(_concatenate(attended)), layer)
+    normed = layer.encoder_attn_layer_norm(states)
+    attended = attention.cross_attention(cross, normed, encoded, layout, token_ends)
+    states = states + _dropout(cross.out_proj(attended), layer)
     return _feed_forward(layer, states)
+
+
+EAGER = Layers(_encoder_layer, _decoder_layer)
+
+
+@functools.cache
+def compiled_layers() -> Layers:
+    """One graph for all layers of a kind and batches of all lengths, since a layer is given sizes as arguments.
+
+    As a whole, a step was compiled anew for each combination of lengths: 8 graphs, and then eager for good.
+    """
+    return Layers(torch.compile(_encoder_layer, dynamic=True), torch.compile(_decoder_layer, dynamic=True))
+
+
+def recomputed(layers: Layers = EAGER, draws: bool = True) -> Layers:
+    """Layers that keep only what they are given, and run again for their gradients (Chen et al. 2016).
+
+    Args:
+        layers: How each is run, both times.
+        draws: Whether they draw random numbers, as dropout does: the second run then draws those of the first.
+    """
+    run = functools.partial(checkpoint, use_reentrant=False, preserve_rng_state=draws)
+    return Layers(functools.partial(run, layers.encoder), functools.partial(run, layers.decoder))
 
 
 def _feed_forward(layer: WhisperEncoderLayer | WhisperDecoderLayer, states: torch.Tensor) -> torch.Tensor:
     wide = functional.gelu(layer.fc1(layer.final_layer_norm(states)))  # [..., ffn_dim]
     return states + _dropout(layer.fc2(wide), layer)
-
-
-def _attend(
-    attention: WhisperAttention,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    log_counts: torch.Tensor | None = None,
-    causal: bool = False,
-) -> torch.Tensor:
-    """Attention of query [clips, tokens, d_model] to key and value [clips, positions, d_model]; shaped as the query."""
-    query = _split_heads(attention, query)
-    key = _split_heads(attention, key)
-    value = _split_heads(attention, value)
-    dropout = attention.dropout if attention.training else 0.0
-    mask = None
-    if log_counts is not None:
-        mask = log_counts.to(query.dtype).expand(1, 1, query.shape[2], -1)  # [1, 1, tokens, positions]
-    if query.device.type == "cpu" and not causal and key.shape[2] <= EXPLICIT_POSITIONS:
-        attended = _explicit_attention(query, key, value, mask, dropout)
-    else:
-        attended = functional.scaled_dot_product_attention(query, key, value, mask, dropout, causal)
-    return attended.transpose(1, 2).flatten(2)
-
-
-def _split_heads(attention: WhisperAttention, states: torch.Tensor) -> torch.Tensor:
-    by_head = states.view(*states.shape[:2], attention.num_heads, attention.head_dim)
-    return by_head.transpose(1, 2)  # [clips, heads, positions, head_dim]
-
-
-def _explicit_attention(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, dropout: float
-) -> torch.Tensor:
-    """The formula of functional.scaled_dot_product_attention, in the format that its inputs have."""
-    with torch.autocast(query.device.type, enabled=False):
-        logits = (query * query.shape[3] ** -0.5) @ key.transpose(2, 3)  # [clips, heads, tokens, positions]
-        if mask is not None:
-            logits = logits + mask
-        weights = logits.softmax(-1)
-        if dropout:
-            weights = functional.dropout(weights, dropout)
-        attended: torch.Tensor = weights @ value  # [clips, heads, tokens, head_dim]
-        return attended
-
-
-def _concatenate(parts: Sequence[torch.Tensor]) -> torch.Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 def _dropout(states: torch.Tensor, block: nn.Module) -> torch.Tensor:
@@ -242,107 +316,3 @@ def _is_skipped(stack: nn.Module) -> bool:
     """Stochastic depth (Huang et al. 2016), drawn on the CPU, whose generator every checkpoint saves."""
     rate = float(stack.layerdrop)  # type: ignore[arg-type]
     return stack.training and rate > 0 and bool(torch.rand([]) < rate)
-
-
-class TokenTable:
-    """The decoder's input and output layer, outside of autograd; the two may share one table.
-
-    In Whisper tiny the table is half of all weights. Left to autograd, every update makes and adds two copies of it
-    as gradients (80 MB each), one of them zeros but for a hundred rows; here both layers write into one that is
-    reused. Call `embed`, then `loss`, then, with the gradient that reached the embedded tokens, `add_gradient`.
-    """
-
-    def __init__(self, model: WhisperForConditionalGeneration) -> None:
-        self.inputs: torch.Tensor = model.model.decoder.embed_tokens.weight  # [vocabulary, d_model]
-        self.outputs: torch.Tensor = model.proj_out.weight  # [vocabulary, d_model]
-        self._gradients: dict[int, torch.Tensor] = {}  # by parameter's id; optimizers drop theirs
-        self._scratch: dict[str, torch.Tensor] = {}
-
-    def embed(self, ids: torch.Tensor) -> torch.Tensor:
-        """[..., d_model] for ids [...]: a leaf, which collects the gradient for `add_gradient`."""
-        embedded = functional.embedding(ids, self.inputs.detach())
-        return embedded.requires_grad_(self.inputs.requires_grad)
-
-    @torch.no_grad()
-    def loss(
-        self, hidden: torch.Tensor, labels: torch.Tensor, label_count: int, smoothing: float = 0.0
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cross-entropy with label smoothing, equal to functional.cross_entropy; adds to the output table's gradient.
-
-        Args:
-            hidden: Decoder states that predict the labels, [labels, d_model].
-            labels: Token ids, [labels].
-            label_count: Labels in the whole batch, so that the shares of its micro-batches add up.
-            smoothing: Probability mass spread evenly over the vocabulary (Szegedy et al. 2016, section 7).
-
-        Returns:
-            The batch loss's share of these labels in nats, [], and its gradient with respect to `hidden`.
-        """
-        device_type = hidden.device.type
-        given_dtype = hidden.dtype
-        if torch.is_autocast_enabled(device_type):
-            hidden = hidden.to(torch.get_autocast_dtype(device_type))
-        table = self.outputs.to(hidden.dtype)
-        with torch.autocast(device_type, enabled=False):
-            logits = torch.mm(hidden, table.t(), out=self._buffer("logits", len(hidden), len(table), hidden.dtype))
-            total, gradient = self._cross_entropy(logits, labels, label_count, smoothing)
-            if logits.dtype != gradient.dtype:
-                gradient = logits.copy_(gradient)
-            if self.outputs.requires_grad:
-                self._add_product(self.outputs, gradient.t(), hidden)
-            return total, (gradient @ table).to(given_dtype)  # [labels, d_model]
-
-    def _cross_entropy(
-        self, logits: torch.Tensor, labels: torch.Tensor, label_count: int, smoothing: float
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The loss [] and its gradient by the logits, float32 [labels, vocabulary]; overwrites float32 logits."""
-        shares = logits
-        if logits.dtype != torch.float32:
-            shares = self._buffer("shares", len(logits), logits.shape[1], torch.float32).copy_(logits)
-        right = shares.gather(1, labels[:, None])[:, 0]  # [labels]
-        mean = shares.mean(-1) if smoothing else right
-        highest = shares.amax(-1, keepdim=True)  # [labels, 1]
-        sums = shares.sub_(highest).exp_().sum(-1, keepdim=True)
-        log_normalizer = (highest + sums.log())[:, 0]
-        total = (log_normalizer - (1 - smoothing) * right - smoothing * mean).sum() / label_count
-        # Softmax minus target, scaled as the loss is.
-        gradient = shares.div_(sums * label_count)
-        if smoothing:
-            gradient.sub_(smoothing / gradient.shape[1] / label_count)
-        target = gradient.new_full((len(labels), 1), (smoothing - 1) / label_count)
-        gradient.scatter_add_(1, labels[:, None], target)
-        return total, gradient
-
-    @torch.no_grad()
-    def add_gradient(self, ids: torch.Tensor, embedded: torch.Tensor) -> None:
-        """Adds the gradient that reached `embedded` to the rows of the input table that `ids` name."""
-        if embedded.grad is None:
-            return
-        if self.inputs.grad is None:
-            self.inputs.grad = self._gradient_buffer(self.inputs).zero_()
-        self.inputs.grad.index_add_(0, ids.flatten(), embedded.grad.flatten(0, -2))
-
-    def _add_product(self, table: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> None:
-        """table.grad += rows @ columns, in one pass where the formats are the same."""
-        is_first = table.grad is None
-        if is_first:
-            table.grad = self._gradient_buffer(table)
-        assert table.grad is not None
-        if rows.dtype != table.grad.dtype:
-            product = torch.mm(rows, columns, out=self._buffer("product", len(table), table.shape[1], rows.dtype))
-            table.grad.copy_(product) if is_first else table.grad.add_(product)
-        elif is_first:
-            torch.mm(rows, columns, out=table.grad)
-        else:
-            table.grad.addmm_(rows, columns)
-
-    def _gradient_buffer(self, table: torch.Tensor) -> torch.Tensor:
-        return self._gradients.setdefault(id(table), torch.empty_like(table, requires_grad=False))
-
-    def _buffer(self, name: str, rows: int, columns: int, dtype: torch.dtype) -> torch.Tensor:
-        """[rows, columns] in memory reused from update to update: in a CPU's fresh memory each page costs a fault."""
-        buffer = self._scratch.get(name)
-        if buffer is None or len(buffer) < rows * columns or buffer.dtype != dtype:
-            buffer = torch.empty(rows * columns, dtype=dtype, device=self.outputs.device)
-            self._scratch[name] = buffer
-        return buffer[: rows * columns].view(rows, columns)

@@ -1,16 +1,19 @@
-"""One token through a Whisper's decoder, for every clip of a batch, with the keys and values of earlier ones cached.
+"""One step of a Whisper's decoder for every clip of a batch, with the keys and values of earlier tokens cached.
 
 Weights are cast once, the cache has one size from the first token on, and nothing reads what it computes on the host:
-so a CUDA graph can hold the step.
+so a CUDA graph can hold the step. Where attention is packed (attention.py) the graph serves any later batch that is no
+larger, since the kernel reads on the device how long each clip is.
 
-Dimension words in shape comments: clips, heads, tokens (as many as the cache has room for), positions (encoder),
-rows (all encoder positions of a batch), vocabulary.
+Dimension words in shape comments: clips, heads, tokens (that are decoded together: the prompt's, then one), length (as
+many tokens as the cache has room for), positions (encoder), rows (all encoder positions of a batch), vocabulary.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -18,71 +21,186 @@ from torch.nn import functional
 from transformers import WhisperForConditionalGeneration
 from transformers.models.whisper.modeling_whisper import WhisperDecoderLayer
 
+from tmsearch.model import attention
+from tmsearch.model.attention import Layout
 from tmsearch.model.forward import Encoded
 
 Linear = tuple[torch.Tensor, torch.Tensor | None]  # weight [outputs, inputs] and bias [outputs]
+# CUDA's kernel for a biased attention reads whole eights; a bias of another length is copied each time.
+_ALIGNED_LENGTH = 8
 
 
-@dataclass(frozen=True)
-class KeysAndValues:
-    """Of one layer and one group of clips."""
+class SelfCache:
+    """Keys and values of the tokens so far, by layer."""
 
-    keys: torch.Tensor  # [clips, heads, tokens or positions, head_dim]
-    values: torch.Tensor  # as keys
-
-    def select(self, clips: torch.Tensor) -> KeysAndValues:
-        """Those of `clips`, indices [remaining clips]."""
-        return KeysAndValues(self.keys[clips], self.values[clips])
-
-
-class KVCache:
-    """Keys and values by layer: cross-attention's of the encoder's output, self-attention's of the tokens so far."""
-
-    def __init__(self, step: TokenStep, encoded: Encoded, length: int) -> None:
-        """Room for `length` tokens behind the encoder's output for a batch of clips."""
-        self.cross_kv = [layer.cross_keys_and_values(encoded) for layer in step.layers]  # by layer, then by group
-        self.clips = [group.clips for group in encoded.groups]  # of the batch, by group
-        self.log_counts: list[torch.Tensor | None] = []  # [1, 1, 1, positions], by group
-        for group in encoded.groups:
-            counts = group.log_counts
-            self.log_counts.append(None if counts is None else counts.to(step.dtype).expand(1, 1, 1, -1))
+    def __init__(self, step: TokenStep, clips: int, length: int, device: torch.device) -> None:
+        if device.type == "cuda":
+            length = math.ceil(length / _ALIGNED_LENGTH) * _ALIGNED_LENGTH
         heads = step.layers[0].heads
-        shape = (self.clip_count, heads, length, encoded.states.shape[1] // heads)  # [clips, heads, tokens, head_dim]
-        device = encoded.states.device
-        self.self_kv: list[KeysAndValues] = []  # by layer
-        for _ in step.layers:
-            keys = torch.zeros(shape, dtype=step.dtype, device=device)
-            self.self_kv.append(KeysAndValues(keys, torch.zeros_like(keys)))
-        # Which tokens exist; [1, 1, 1, tokens].
-        self.attention_mask = torch.zeros(1, 1, 1, length, dtype=torch.bool, device=device)
+        head_dim = step.layers[0].head_dim
+        shape = (clips, 2, heads, length, head_dim)  # keys, then values
+        self.by_layer = [torch.zeros(shape, dtype=step.dtype, device=device) for _ in step.layers]
+        # Added to the logits: minus infinity for tokens that do not exist yet; [1, 1, 1, length].
+        self.bias = torch.full((1, 1, 1, length), -torch.inf, dtype=step.dtype, device=device)
 
-    @property
-    def clip_count(self) -> int:
-        """Clips in the batch."""
-        return int(self.clips[-1].stop)
+    def restart(self) -> None:
+        """Forgets all tokens."""
+        self.bias.fill_(-torch.inf)
+
+    def allow(self, positions: torch.Tensor) -> torch.Tensor:
+        """Makes the tokens at `positions` [tokens] exist; returns the bias of their logits [1, 1, tokens, length].
+
+        Several tokens are the first ones: each sees itself and those before it.
+        """
+        self.bias.index_fill_(3, positions, 0.0)
+        if len(positions) == 1:
+            return self.bias
+        hidden = torch.full((len(positions), self.bias.shape[3]), -torch.inf, device=positions.device)
+        return hidden.triu(1).to(self.bias.dtype)[None, None]
+
+    def attend(self, projected: torch.Tensor, positions: torch.Tensor, bias: torch.Tensor, index: int) -> torch.Tensor:
+        """Attention of tokens to those so far, [clips, tokens, d_model], in layer `index`.
+
+        `projected` [clips, tokens, 3, heads, head_dim] are the tokens' queries, keys and values.
+        """
+        by_part = projected.permute(0, 2, 3, 1, 4)  # [clips, 3, heads, tokens, head_dim]
+        cached = self.by_layer[index]
+        cached.index_copy_(3, positions, by_part[:, 1:])
+        attended = functional.scaled_dot_product_attention(by_part[:, 0], cached[:, 0], cached[:, 1], attn_mask=bias)
+        return attended.transpose(1, 2).flatten(2)
+
+    def keep(self, clips: torch.Tensor) -> None:
+        """Drops all clips but `clips`, indices [remaining clips]."""
+        self.by_layer = [cached[clips] for cached in self.by_layer]
+
+
+class CrossCache(Protocol):
+    """Keys and values of the encoder's output, by layer."""
+
+    def attend(self, normed: torch.Tensor, index: int) -> torch.Tensor:
+        """Cross-attention of tokens, `normed` [clips, tokens, d_model], in layer `index`, with the output's product."""
+
+
+class GroupedCrossCache:
+    """By group of clips of equal length."""
+
+    def __init__(self, step: TokenStep, encoded: Encoded) -> None:
+        self._layers = step.layers
+        self.clips = list(encoded.layout.clips)  # of each group
+        self.log_counts: list[torch.Tensor | None] = []  # [1, 1, 1, positions], by group
+        for counts in encoded.layout.log_counts:
+            self.log_counts.append(None if counts is None else counts.to(step.dtype).expand(1, 1, 1, -1))
+        states = encoded.states.to(step.dtype)  # [rows, d_model]
+        # By layer, then by group: keys and values [clips, heads, positions, head_dim].
+        self.by_layer = [layer.cross_keys_and_values(states, encoded.layout) for layer in step.layers]
+
+    def attend(self, normed: torch.Tensor, index: int) -> torch.Tensor:
+        layer = self._layers[index]
+        query = functional.linear(normed, *layer.cross_query)
+        attended = []
+        groups = zip(torch.split(query, self.clips), self.by_layer[index], self.log_counts, strict=True)
+        for group_query, (keys, values), log_counts in groups:
+            clips, tokens, _ = group_query.shape
+            by_head = group_query.view(clips, tokens, keys.shape[1], -1).transpose(1, 2)
+            context = functional.scaled_dot_product_attention(by_head, keys, values, attn_mask=log_counts)
+            attended.append(context.transpose(1, 2).flatten(2))
+        return functional.linear(torch.cat(attended), *layer.cross_out)
 
     def keep(self, clips: Sequence[int]) -> None:
         """Drops all other clips; `clips` are ascending indices into the batch and move up."""
-        device = self.attention_mask.device
-        remaining = torch.tensor(clips, device=device)
-        self.self_kv = [cached.select(remaining) for cached in self.self_kv]
-        cross_kv: list[list[KeysAndValues]] = [[] for _ in self.cross_kv]
+        by_layer: list[list[tuple[torch.Tensor, torch.Tensor]]] = [[] for _ in self.by_layer]
         log_counts = []
-        ranges: list[slice] = []
+        sizes = []
         first = 0
-        for index, group in enumerate(self.clips):
-            in_group = [clip - group.start for clip in clips if group.start <= clip < group.stop]
+        for group, size in enumerate(self.clips):
+            in_group = [clip - first for clip in clips if first <= clip < first + size]
+            first += size
             if not in_group:
                 continue
-            selected = torch.tensor(in_group, device=device)
-            for layer, cached in zip(cross_kv, self.cross_kv, strict=True):
-                layer.append(cached[index].select(selected))
-            log_counts.append(self.log_counts[index])
-            ranges.append(slice(first, first + len(in_group)))
-            first += len(in_group)
-        self.cross_kv = cross_kv
+            for layer, cached in zip(by_layer, self.by_layer, strict=True):
+                keys, values = cached[group]
+                selected = torch.tensor(in_group, device=keys.device)
+                layer.append((keys[selected], values[selected]))
+            log_counts.append(self.log_counts[group])
+            sizes.append(len(in_group))
+        self.by_layer = by_layer
         self.log_counts = log_counts
-        self.clips = ranges
+        self.clips = sizes
+
+
+class PackedCrossCache:
+    """Of all clips in one row, in memory that later batches reuse.
+
+    The weights around the attention are widened here, so that products make and take heads with their channels.
+    """
+
+    def __init__(self, step: TokenStep, encoded: Encoded) -> None:
+        """Room for the clips and rows of `encoded`, which `load` puts in."""
+        packed = encoded.layout.packed
+        assert packed is not None
+        layer = step.layers[0]
+        self._heads = layer.heads
+        self._head_dim = layer.head_dim
+        self._channels = 0 if packed.channels is None else attention.COUNT_CHANNELS
+        shape = (len(encoded.states), 2, layer.heads, layer.head_dim + self._channels)  # keys, then values
+        device = encoded.states.device
+        self._by_layer = [torch.empty(shape, dtype=step.dtype, device=device) for _ in step.layers]
+        self._queries = [self._widened_query(layer) for layer in step.layers]
+        self._keys_and_values = [self._widened(*layer.cross_kv, 2) for layer in step.layers]
+        self._outs = [self._widened_out(layer) for layer in step.layers]
+        self._token_ends = torch.arange(len(packed.ends), dtype=torch.int32, device=device)  # [clips + 1]
+        self._packed = dataclasses.replace(packed, ends=torch.empty_like(packed.ends), channels=None)
+
+    def _widened(self, weight: torch.Tensor, bias: torch.Tensor, parts: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weight [parts * d_model, d_model] and bias of a product that makes heads, with channels of zeros."""
+        by_head = weight.view(parts * self._heads, self._head_dim, -1)
+        wide_weight = functional.pad(by_head, (0, 0, 0, self._channels)).flatten(0, 1)
+        wide_bias = functional.pad(bias.view(parts * self._heads, self._head_dim), (0, self._channels))
+        return wide_weight, wide_bias.flatten()
+
+    def _widened_query(self, layer: _Layer) -> Linear:
+        weight, bias = layer.cross_query
+        assert bias is not None
+        wide_weight, wide_bias = self._widened(weight, bias, 1)
+        if self._channels:
+            attention.set_query_channels(wide_bias.view(self._heads, -1)[:, self._head_dim :])
+        return wide_weight, wide_bias
+
+    def _widened_out(self, layer: _Layer) -> Linear:
+        weight, bias = layer.cross_out
+        by_head = weight.view(len(weight), self._heads, self._head_dim)
+        return functional.pad(by_head, (0, self._channels)).flatten(1), bias
+
+    def fits(self, layout: Layout) -> bool:
+        """Whether a batch of this layout can be loaded."""
+        packed = layout.packed
+        if packed is None or (packed.channels is None) != (self._channels == 0):
+            return False
+        clips = len(self._token_ends) - 1
+        rows = len(self._by_layer[0])
+        return layout.clip_count <= clips and sum(packed.lengths) <= rows and packed.longest <= self._packed.longest
+
+    def load(self, encoded: Encoded) -> None:
+        """Puts in the batch `encoded`; where it has fewer clips, the last ones have no positions."""
+        packed = encoded.layout.packed
+        assert packed is not None
+        rows = len(encoded.states)
+        states = encoded.states.to(self._by_layer[0].dtype)  # [rows, d_model]
+        for cached, (weight, bias) in zip(self._by_layer, self._keys_and_values, strict=True):
+            torch.addmm(bias, states, weight.t(), out=cached[:rows].view(rows, -1))
+            if packed.channels is not None:
+                cached[:rows, 0, :, self._head_dim :] = packed.channels[:, 1]
+        self._packed.ends[: len(packed.ends)] = packed.ends
+        self._packed.ends[len(packed.ends) :] = rows
+        self._packed = dataclasses.replace(self._packed, lengths=packed.lengths)
+
+    def attend(self, normed: torch.Tensor, index: int) -> torch.Tensor:
+        clips, tokens, _ = normed.shape
+        query = functional.linear(normed, *self._queries[index]).view(clips * tokens, self._heads, -1)
+        keys, values = self._by_layer[index].unbind(1)
+        token_ends = self._token_ends if tokens == 1 else self._token_ends * tokens
+        attended = attention.varlen(self._head_dim, query, keys, values, token_ends, tokens, self._packed)
+        return functional.linear(attended.view(clips, tokens, -1), *self._outs[index])
 
 
 class TokenStep:
@@ -99,80 +217,68 @@ class TokenStep:
         self._inputs = decoder.embed_tokens.weight  # [vocabulary, d_model]
         self._outputs = model.proj_out.weight.to(dtype)  # [vocabulary, d_model]
 
-    def __call__(self, ids: torch.Tensor, position: torch.Tensor, cache: KVCache) -> torch.Tensor:
-        """Logits for the next token, float32 [clips, vocabulary].
+    def __call__(
+        self, ids: torch.Tensor, positions: torch.Tensor, self_cache: SelfCache, cross_cache: CrossCache
+    ) -> torch.Tensor:
+        """Logits for the token after the last, float32 [clips, vocabulary].
 
-        `ids` [clips] are the last tokens, which stand at `position` [1]; their keys and values go into `cache`.
+        `ids` [clips, tokens] are the last tokens, which stand at `positions` [tokens]; their keys and values go into
+        `self_cache`. Several at once are the first ones, the prompt.
         """
-        cache.attention_mask.index_fill_(3, position, True)
-        states = self._inputs[ids].float() + self.positions[position].float()  # [clips, d_model]
+        bias = self_cache.allow(positions)
+        states = self._inputs[ids].float() + self.positions[positions].float()  # [clips, tokens, d_model]
         for index, layer in enumerate(self.layers):
-            states = layer(states, position, cache, index)
-        return functional.linear(_layer_norm(self._norm, states, self.dtype), self._outputs).float()
+            normed = layer.normed(layer.self_norm, states)
+            attended = self_cache.attend(layer.self_projected(normed), positions, bias, index)
+            states = states + functional.linear(attended, *layer.self_out)
+            states = states + cross_cache.attend(layer.normed(layer.cross_norm, states), index)
+            states = states + layer.feed_forward(states)
+        last = _layer_norm(self._norm, states[:, -1], self.dtype)  # [clips, d_model]
+        return functional.linear(last, self._outputs).float()
 
 
 class _Layer:
-    """One decoder layer; self-attention's three products are one."""
+    """One decoder layer; self-attention's three products are one, and so are cross-attention's keys and values."""
 
     def __init__(self, layer: WhisperDecoderLayer, dtype: torch.dtype) -> None:
-        attention = layer.self_attn
+        own = layer.self_attn
         cross = layer.encoder_attn
-        self.layer = layer
         self.dtype = dtype
-        self.heads = attention.num_heads
-        no_bias = torch.zeros_like(attention.q_proj.bias)
-        weights = [attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight]
-        biases = [attention.q_proj.bias, no_bias, attention.v_proj.bias]
-        self._self_qkv: Linear = (torch.cat(weights).to(dtype), torch.cat(biases).to(dtype))
-        self._self_out = _cast(attention.out_proj, dtype)
-        self._cross_query = _cast(cross.q_proj, dtype)
-        self._cross_key = _cast(cross.k_proj, dtype)
-        self._cross_value = _cast(cross.v_proj, dtype)
-        self._cross_out = _cast(cross.out_proj, dtype)
+        self.heads = own.num_heads
+        self.head_dim = own.head_dim
+        self.self_norm = layer.self_attn_layer_norm
+        self.cross_norm = layer.encoder_attn_layer_norm
+        self._final_norm = layer.final_layer_norm
+        self._self_qkv = _cast_together((own.q_proj, own.k_proj, own.v_proj), dtype)
+        self.self_out = _cast(own.out_proj, dtype)
+        self.cross_query = _cast(cross.q_proj, dtype)
+        self.cross_kv = _cast_together((cross.k_proj, cross.v_proj), dtype)
+        self.cross_out = _cast(cross.out_proj, dtype)
         self._fc1 = _cast(layer.fc1, dtype)
         self._fc2 = _cast(layer.fc2, dtype)
 
-    def cross_keys_and_values(self, encoded: Encoded) -> list[KeysAndValues]:
-        """Of the encoder's output, by group."""
-        states = encoded.states.to(self.dtype)  # [rows, d_model]
-        key = functional.linear(states, *self._cross_key)
-        value = functional.linear(states, *self._cross_value)
-        cached = []
-        for group in encoded.groups:
-            cached.append(KeysAndValues(self._split_heads(group.split(key)), self._split_heads(group.split(value))))
-        return cached
+    def normed(self, norm: nn.LayerNorm, states: torch.Tensor) -> torch.Tensor:
+        """In the products' format."""
+        return _layer_norm(norm, states, self.dtype)
 
-    def __call__(self, states: torch.Tensor, position: torch.Tensor, cache: KVCache, index: int) -> torch.Tensor:
-        """`states` [clips, d_model] after this layer, the `index`th."""
-        states = states + self._self_attention(states, position, cache, index)
-        states = states + self._cross_attention(states, cache, index)
-        normed = _layer_norm(self.layer.final_layer_norm, states, self.dtype)
-        wide = functional.gelu(functional.linear(normed, *self._fc1))  # [clips, ffn_dim]
-        return states + functional.linear(wide, *self._fc2)
+    def self_projected(self, normed: torch.Tensor) -> torch.Tensor:
+        """Queries, keys and values of `normed` [clips, tokens, d_model]: [clips, tokens, 3, heads, head_dim]."""
+        clips, tokens, _ = normed.shape
+        return functional.linear(normed, *self._self_qkv).view(clips, tokens, 3, self.heads, self.head_dim)
 
-    def _self_attention(self, states: torch.Tensor, position: torch.Tensor, cache: KVCache, index: int) -> torch.Tensor:
-        normed = _layer_norm(self.layer.self_attn_layer_norm, states, self.dtype)
-        projected = functional.linear(normed, *self._self_qkv).view(len(states), 3, self.heads, -1)
-        query, key, value = projected.unbind(1)  # each [clips, heads, head_dim]
-        cached = cache.self_kv[index]
-        cached.keys.index_copy_(2, position, key[:, :, None])
-        cached.values.index_copy_(2, position, value[:, :, None])
-        attended = functional.scaled_dot_product_attention(
-            query[:, :, None], cached.keys, cached.values, attn_mask=cache.attention_mask
-        )  # [clips, heads, 1, head_dim]
-        return functional.linear(attended.flatten(1), *self._self_out)
+    def cross_keys_and_values(self, states: torch.Tensor, layout: Layout) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Of the encoder's output [rows, d_model], by group: each [clips, heads, positions, head_dim]."""
+        weight, bias = self.cross_kv
+        width = len(weight) // 2
+        keys = layout.split(functional.linear(states, weight[:width]))
+        values = layout.split(functional.linear(states, weight[width:], bias[width:]))
+        return [(self._split_heads(key), self._split_heads(value)) for key, value in zip(keys, values, strict=True)]
 
-    def _cross_attention(self, states: torch.Tensor, cache: KVCache, index: int) -> torch.Tensor:
-        normed = _layer_norm(self.layer.encoder_attn_layer_norm, states, self.dtype)
-        query = functional.linear(normed, *self._cross_query)
-        query = query.view(len(states), self.heads, 1, -1)  # [clips, heads, 1, head_dim]
-        attended = []
-        for clips, cached, log_counts in zip(cache.clips, cache.cross_kv[index], cache.log_counts, strict=True):
-            context = functional.scaled_dot_product_attention(
-                query[clips], cached.keys, cached.values, attn_mask=log_counts
-            )
-            attended.append(context.flatten(1))
-        return functional.linear(torch.cat(attended), *self._cross_out)
+    def feed_forward(self, states: torch.Tensor) -> torch.Tensor:
+        """What the layer adds last to `states` [clips, tokens, d_model]."""
+        normed = self.normed(self._final_norm, states)
+        wide = functional.gelu(functional.linear(normed, *self._fc1))  # [clips, tokens, ffn_dim]
+        return functional.linear(wide, *self._fc2)
 
     def _split_heads(self, states: torch.Tensor) -> torch.Tensor:
         by_head = states.view(*states.shape[:2], self.heads, -1).transpose(1, 2)
@@ -181,6 +287,16 @@ class _Layer:
 
 def _cast(linear: nn.Linear, dtype: torch.dtype) -> Linear:
     return linear.weight.to(dtype), None if linear.bias is None else linear.bias.to(dtype)
+
+
+def _cast_together(linears: Sequence[nn.Linear], dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """The weights and biases of one product that is all of theirs; Whisper's keys have no bias."""
+    weights: list[torch.Tensor] = []
+    biases: list[torch.Tensor] = []
+    for linear in linears:
+        weights.append(linear.weight)
+        biases.append(torch.zeros_like(linear.weight[:, 0]) if linear.bias is None else linear.bias)
+    return torch.cat(weights).to(dtype), torch.cat(biases).to(dtype)
 
 
 def _layer_norm(norm: nn.LayerNorm, states: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

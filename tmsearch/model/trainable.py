@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 def prepare(whisper: Whisper, config: TrainConfig) -> None:
     """Freezes or adapts a freshly loaded checkpoint as `config` says, and sets its dropouts, in place.
 
-    New adapters draw from torch's global generator, so seed it first. Raises InputError for unknown `lora_targets`.
+    New adapters draw from torch's global generator, so seed it first. Gradients that it still holds are dropped.
+    Raises InputError for unknown `lora_targets`.
     """
+    whisper.model.zero_grad(set_to_none=True)
     _set_dropout(whisper, config)
     _freeze(whisper, config)
     if config.lora_r:
@@ -42,7 +44,10 @@ def trainable_parameters(whisper: Whisper) -> dict[str, nn.Parameter]:
 
 
 def set_weights(whisper: Whisper, saved: Mapping[str, torch.Tensor]) -> None:
-    """Puts trained weights into a prepared model; raises CheckpointError where they are not those that it trains."""
+    """Puts trained weights into a prepared model and drops its gradients, which were those of other weights.
+
+    Raises CheckpointError where the weights are not those that it trains.
+    """
     weights = trainable_parameters(whisper)
     expected = {name: weight.shape for name, weight in weights.items()}
     if {name: weight.shape for name, weight in saved.items()} != expected:
@@ -50,6 +55,7 @@ def set_weights(whisper: Whisper, saved: Mapping[str, torch.Tensor]) -> None:
     with torch.no_grad():
         for name, weight in weights.items():
             weight.copy_(saved[name])
+            weight.grad = None
 
 
 def merge_adapters(whisper: Whisper) -> Whisper:

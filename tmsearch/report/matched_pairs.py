@@ -85,9 +85,9 @@ def match_pairs(
     differences = np.array([np.subtract(first.errors, second.errors) for first, second in couples], float)
     clip_words = np.asarray(words, float)  # [clips]
     resampled, low, high = _bootstrap(differences, clip_words)
-    bounds = np.quantile(resampled, [0.025, 0.975], axis=0)  # [2, pairs]
     pairs = []
-    for (first, second), errors, pair_low, pair_high in zip(couples, differences, *bounds, strict=True):
+    for (first, second), errors, rates in zip(couples, differences, resampled.T, strict=True):
+        pair_low, pair_high = np.quantile(rates, [0.025, 0.975])  # one by one: of all at once it makes copies
         rate = float(errors.sum() / clip_words.sum())
         factor = _rate_factor(first, second)
         pairs.append(MatchedPair(first.number, second.number, rate, float(pair_low), float(pair_high), factor))
@@ -112,9 +112,11 @@ def _bootstrap(differences: Floats, words: Floats) -> tuple[Floats, float, float
     pairs, clips = differences.shape
     rng = np.random.default_rng(pairs)
     clip_counts = rng.multinomial(clips, np.full(clips, 1 / clips), size=_RESAMPLES).astype(float)
-    resampled = (clip_counts @ differences.T) / np.maximum(clip_counts @ words, 1.0)[:, None]  # [resamples, pairs]
-    pair_weights = rng.multinomial(pairs, np.full(pairs, 1 / pairs), size=_RESAMPLES) / pairs  # [resamples, pairs]
-    low, high = np.quantile((resampled * pair_weights).sum(axis=1), [0.025, 0.975])
+    resampled = clip_counts @ differences.T  # [resamples, pairs]
+    resampled /= np.maximum(clip_counts @ words, 1.0)[:, None]
+    shares = np.full(pairs, 1 / pairs)
+    means = [float(row @ rng.multinomial(pairs, shares)) / pairs for row in resampled]
+    low, high = np.quantile(means, [0.025, 0.975])
     return resampled, float(low), float(high)
 
 
@@ -125,7 +127,7 @@ def _match(candidates: Sequence[MatchCandidate], usable: Sequence[MatchCandidate
     if not firsts or not seconds:
         return []
     ranges = _ranges(usable)
-    costs = np.array([[_distance(first, second, ranges) for second in seconds] for first in firsts])
+    costs = _distances(firsts, seconds, ranges)
     couples = []
     for row, column in zip(*linear_sum_assignment(costs), strict=True):
         if costs[row, column] < _NO_PAIR:
@@ -165,19 +167,43 @@ def _factor(first: Any, second: Any) -> float:
     return math.exp(abs(math.log(first / second)))
 
 
-def _distance(first: MatchCandidate, second: MatchCandidate, ranges: Mapping[str, float]) -> float:
-    """In units of a knob's range; learning rates apart by MAX_FACTOR count 1. What must not be a pair costs more."""
-    total = 0.0
-    for name, value in first.knobs.items():
-        partner_value: Any = second.knobs.get(name)
-        factor = _factor(value, partner_value)
-        if factor >= MAX_FACTOR:
-            total += _NO_PAIR
-        elif name == "learning_rate":
-            total += math.log(factor) / math.log(MAX_FACTOR)
+def _distances(
+    firsts: Sequence[MatchCandidate], seconds: Sequence[MatchCandidate], ranges: Mapping[str, float]
+) -> Floats:
+    """[firsts, seconds] In units of a knob's range; learning rates apart by MAX_FACTOR count 1.
+
+    What must not be a pair costs more. A knob that the first of a pair lacks does not count.
+    """
+    total = np.zeros((len(firsts), len(seconds)))
+    for name in dict.fromkeys(name for candidate in firsts for name in candidate.knobs):
+        first_numbers, first_texts = _columns(firsts, name)
+        second_numbers, second_texts = _columns(seconds, name)
+        factors = _factors(first_numbers[:, None], second_numbers[None])
+        is_same = (first_texts[:, None] == second_texts[None]) & (first_texts != "")[:, None]
+        factors = np.where(is_same, 1.0, factors)
+        apart = np.zeros_like(total)
+        if name == "learning_rate":
+            apart = np.log(factors) / math.log(MAX_FACTOR)
         elif name in ranges:
-            total += abs(float(value) - float(partner_value)) / ranges[name]
+            apart = np.abs(first_numbers[:, None] - second_numbers[None]) / ranges[name]
+        has_knob = np.array([name in candidate.knobs for candidate in firsts])  # [firsts]
+        total += np.where(has_knob[:, None], np.where(factors >= MAX_FACTOR, _NO_PAIR, apart), 0.0)
     return total
+
+
+def _columns(candidates: Sequence[MatchCandidate], name: str) -> tuple[Floats, npt.NDArray[np.object_]]:
+    """A knob's values [candidates] as numbers, NaN for others, and as texts, empty for numbers."""
+    values: list[Any] = [candidate.knobs.get(name) for candidate in candidates]
+    numbers = [float(value) if _is_number(value) else math.nan for value in values]
+    texts = ["" if _is_number(value) else f"{type(value).__name__} {value}" for value in values]
+    return np.array(numbers), np.array(texts, object)
+
+
+def _factors(first: Floats, second: Floats) -> Floats:
+    """`_factor` of every pair of numbers; infinite where one is NaN."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        factors = np.where(first * second > 0, np.exp(np.abs(np.log(first / second))), np.inf)
+    return np.where(first == second, 1.0, factors)
 
 
 def _method(knob: str, pairs: Sequence[MatchedPair], couples: Sequence[Couple]) -> str:

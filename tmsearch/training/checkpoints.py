@@ -12,10 +12,8 @@ import hashlib
 import json
 import os
 import shutil
-import time
 import uuid
 from collections.abc import Collection, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -23,10 +21,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from tmsearch import files
 from tmsearch.errors import CheckpointError
+from tmsearch.training import tensor_file
 
 _STEP = "step-"
 _CLAIM = "claim-"
@@ -59,13 +57,46 @@ def step_of(folder: Path) -> int:
     return int(number)
 
 
-def save(save_to: Path, checkpoint: Checkpoint) -> Path:
+class VerifiedCheckpoints:
+    """The checkpoints that this process wrote, or compared with their checksums: once is enough.
+
+    One whose files were changed since, by name, size, time or inode, counts as not verified.
+    """
+
+    def __init__(self) -> None:
+        self._signatures: dict[Path, tuple[tuple[object, ...], ...]] = {}
+
+    def add(self, folder: Path) -> None:
+        """Remembers the files of `folder` as they are now."""
+        self._signatures[folder] = _signature(folder)
+
+    def __contains__(self, folder: Path) -> bool:
+        known = self._signatures.get(folder)
+        return known is not None and known == _signature(folder)
+
+
+def _signature(folder: Path) -> tuple[tuple[object, ...], ...]:
+    """Name, size in bytes, time of change in nanoseconds and inode of every file; empty where the folder is gone."""
+    signature = []
+    with contextlib.suppress(OSError):
+        for path in sorted(folder.iterdir()):
+            status = path.stat()
+            signature.append((path.name, status.st_size, status.st_mtime_ns, status.st_ino))
+    return tuple(signature)
+
+
+def save(save_to: Path, checkpoint: Checkpoint, verified: VerifiedCheckpoints | None = None) -> Path:
     """Writes a checkpoint into the folder `save_to` and returns the checkpoint's own folder.
 
     A process killed at any point leaves either no `step-` folder or a complete one: everything is written and synced
-    under another name, then renamed.
+    under another name, then renamed. Every byte is hashed as it is written. The new checkpoint counts as `verified`.
     """
     save_to.mkdir(parents=True, exist_ok=True)
+    return save_into(save_to, checkpoint, verified)
+
+
+def save_into(save_to: Path, checkpoint: Checkpoint, verified: VerifiedCheckpoints | None = None) -> Path:
+    """As `save`, into a folder that must exist: raises FileNotFoundError where it was removed meanwhile."""
     pending = save_to / f"{_PENDING}{folder_name(checkpoint.step)}-{uuid.uuid4().hex}"
     try:
         _write(pending, checkpoint)
@@ -77,76 +108,31 @@ def save(save_to: Path, checkpoint: Checkpoint) -> Path:
         discard(save_to, checkpoint.step)
     pending.rename(target)
     _sync(save_to)
+    if verified is not None:
+        verified.add(target)
     return target
 
 
 def _write(folder: Path, checkpoint: Checkpoint) -> None:
     """Writes the files of a checkpoint and waits until they are on the disk; raises OSError."""
     folder.mkdir()
+    sums = {}
     for group, tensors in checkpoint.tensors.items():
-        file = folder / f"{group}{_SUFFIX}"
-        try:
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file)
-        except SafetensorError as error:
-            raise files.as_os_error(error, file) from error
-    files.follow_umask(*folder.iterdir())
-    (folder / _STATE).write_text(json.dumps({**checkpoint.state, "step": checkpoint.step}), encoding="utf-8")
-    sums = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
+        sums[f"{group}{_SUFFIX}"] = tensor_file.write(folder / f"{group}{_SUFFIX}", tensors)
+    state = json.dumps({**checkpoint.state, "step": checkpoint.step}).encode()
+    (folder / _STATE).write_bytes(state)
+    sums[_STATE] = hashlib.sha256(state).hexdigest()
     (folder / _MANIFEST).write_text(json.dumps(sums, indent=1), encoding="utf-8")
     for path in (*folder.iterdir(), folder):
         _sync(path)
 
 
-class CheckpointWriter:
-    """Saves checkpoints in a thread, one at a time, while training continues; leaving the `with` block waits for the
-    last one."""
+def load(folder: Path, verified: VerifiedCheckpoints | None = None) -> Checkpoint:
+    """Reads a checkpoint after checking every file against its checksum, unless it is `verified` already.
 
-    def __init__(self, save_to: Path) -> None:
-        self._save_to = save_to
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-        self._writing: Future[Path] | None = None
-        self.last_seconds = 0.0  # that the last copy and write took
-
-    def __enter__(self) -> CheckpointWriter:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        self._thread.shutdown(wait=True)
-        if kind is None or issubclass(kind, OSError):
-            self.wait()
-
-    def write(self, checkpoint: Checkpoint, instead_of: int | None = None) -> None:
-        """Copies the tensors, so that training may change them, and saves the copy; then discards step `instead_of`.
-
-        Raises what writing the checkpoint before it raised.
-        """
-        self.wait()
-        started = time.monotonic()
-        copies = {
-            group: {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
-            for group, tensors in checkpoint.tensors.items()
-        }
-
-        def write() -> Path:
-            folder = save(self._save_to, Checkpoint(checkpoint.step, copies, checkpoint.state))
-            if instead_of is not None and instead_of != checkpoint.step:
-                discard(self._save_to, instead_of)
-            self.last_seconds = time.monotonic() - started
-            return folder
-
-        self._writing = self._thread.submit(write)
-
-    def wait(self) -> None:
-        """Returns when the last checkpoint is on the disk; raises what writing it raised."""
-        writing = self._writing
-        self._writing = None
-        if writing is not None:
-            writing.result()
-
-
-def load(folder: Path) -> Checkpoint:
-    """Reads a checkpoint after checking every file against its checksum; raises CheckpointError."""
-    sums = _checked(folder)
+    Raises CheckpointError.
+    """
+    sums = _checked(folder, verified)
     try:
         state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
         tensors = {}
@@ -167,6 +153,7 @@ def latest(
     at_most: int | None = None,
     identity: Mapping[str, str] = MappingProxyType({}),
     unusable: Collection[Path] = (),
+    verified: VerifiedCheckpoints | None = None,
 ) -> Path | None:
     """The newest intact checkpoint in `save_to`; damaged ones and those of another training are passed by.
 
@@ -175,13 +162,14 @@ def latest(
         at_most: its step, or an earlier one.
         identity: of the training, as its state says it; empty: any.
         unusable: checkpoints that were found to be so.
+        verified: checkpoints that need not be read to see whether they are intact; takes those that were.
     """
     for step in sorted(_steps(save_to), reverse=True):
         folder = save_to / folder_name(step)
         if (at_most is not None and step > at_most) or folder in unusable:
             continue
         with contextlib.suppress(CheckpointError):
-            _checked(folder)
+            _checked(folder, verified)
             _check_identity(folder, identity)
             return folder
     return None
@@ -218,15 +206,15 @@ def discard(save_to: Path, step: int) -> None:
     shutil.rmtree(doomed, ignore_errors=True)
 
 
-def check(folder: Path) -> None:
-    """Raises CheckpointError where a checkpoint is gone; its content is not read."""
-    if not (folder / _MANIFEST).is_file():
-        raise CheckpointError(f"{folder}: gone")
+def verify(folder: Path, identity: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Raises CheckpointError where a file does not match its checksum, or the checkpoint is of another training.
 
-
-def verify(folder: Path) -> None:
-    """Raises CheckpointError where a file of the checkpoint does not match its checksum."""
+    Args:
+        folder: the checkpoint's own.
+        identity: of the training; empty: any.
+    """
     _checked(folder)
+    _check_identity(folder, identity)
 
 
 def claim_folder(trial_checkpoints: Path, token: int) -> Path:
@@ -239,26 +227,30 @@ def latest_of_claims(
     at_most: int,
     identity: Mapping[str, str] = MappingProxyType({}),
     unusable: Collection[Path] = (),
+    verified: VerifiedCheckpoints | None = None,
 ) -> Path | None:
     """The newest usable checkpoint of a trial, whichever claim wrote it; arguments as `latest` has them."""
     newest: Path | None = None
     for folder in (trial_checkpoints, *sorted(trial_checkpoints.glob(f"{_CLAIM}*"))):
-        checkpoint = latest(folder, at_most, identity, unusable)
+        checkpoint = latest(folder, at_most, identity, unusable, verified)
         if checkpoint is not None and (newest is None or step_of(checkpoint) > step_of(newest)):
             newest = checkpoint
     return newest
 
 
-def keep_only_claimed(trial_checkpoints: Path, token: int, step: int) -> None:
-    """Keeps the checkpoint of `step` of the claim with this token, and deletes its others and those of earlier claims.
+def keep_only_newest(trial_checkpoints: Path, token: int, newest: Path | None) -> None:
+    """Keeps the checkpoint `newest`, if there is one, and deletes all others of the claim `token` and of earlier ones.
 
     Later claims belong to another process and are left alone.
     """
     claimed = claim_folder(trial_checkpoints, token)
-    keep_only(claimed, [step])
     keep_only(trial_checkpoints, [])  # written by a version without claims
     for folder in trial_checkpoints.glob(f"{_CLAIM}*"):
-        if folder.name < claimed.name:
+        if newest is not None and folder == newest.parent:
+            keep_only(folder, [step_of(newest)])
+        elif folder == claimed:
+            keep_only(folder, [])
+        elif folder.name < claimed.name:
             with contextlib.suppress(FileNotFoundError):
                 folder.rename(trial_checkpoints / f"{_PENDING}{folder.name}-{uuid.uuid4().hex}")
     _delete_pending(trial_checkpoints)
@@ -278,17 +270,20 @@ def _steps(save_to: Path) -> list[int]:
     return steps
 
 
-def _checked(folder: Path) -> dict[str, str]:
+def _checked(folder: Path, verified: VerifiedCheckpoints | None = None) -> dict[str, str]:
     """The manifest, once every file agrees with it; raises CheckpointError."""
+    is_verified = verified is not None and folder in verified
     try:
         sums = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
         for name, expected in sums.items():
-            if _sha256(folder / name) != expected:
+            if not is_verified and _sha256(folder / name) != expected:
                 raise CheckpointError(f"{folder}: {name} does not match its checksum")
     except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{folder}: {error}") from error
     if _STATE not in sums:
         raise CheckpointError(f"{folder}: no {_STATE}")
+    if verified is not None and not is_verified:
+        verified.add(folder)
     return dict(sums)
 
 

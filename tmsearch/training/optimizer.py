@@ -1,19 +1,28 @@
-"""AdamW: its parameter groups, its learning rate at every step, and a variant for bfloat16 weights."""
+"""AdamW: its parameter groups, its learning rate at every step, its moments for a checkpoint.
+
+Its moments take eight bytes a parameter, or two by torchao's AdamW in 8 bits (Dettmers et al. 2021).
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
+from tmsearch import devices
 from tmsearch.config import TrainConfig
+from tmsearch.errors import InputError
 from tmsearch.model import trainable
 from tmsearch.model.whisper import Whisper
+from tmsearch.training.stochastic_rounding import StochasticRoundingAdamW
 
-_DROPPED_BITS = 16  # low bits of a float32 that a bfloat16 lacks
+# What an 8-bit moment consists of, besides a table that is always the same: codes like the weight, and a scale for each
+# block of them.
+_PARTS = ("codes", "scale")
 
 
 def rate_factor(config: TrainConfig, step: int) -> float:
@@ -62,9 +71,12 @@ def adamw(whisper: Whisper, config: TrainConfig) -> torch.optim.Optimizer:
         decay = config.weight_decay if weight.ndim > 1 else 0.0
         groups.setdefault((scale, decay), []).append(weight)
     named = [{"params": weights, "scale": scale, "weight_decay": decay} for (scale, decay), weights in groups.items()]
+    if config.optimizer == "adamw_8bit":
+        return _eight_bit_adamw(named, config)
     betas = (config.adam_beta1, config.adam_beta2)
     if config.low_memory:
-        return StochasticRoundingAdamW(named, config.learning_rate, betas, config.adam_epsilon)
+        is_compiled = config.compile is not False and devices.has_compiler(whisper.model.device)
+        return StochasticRoundingAdamW(named, config.learning_rate, betas, config.adam_epsilon, is_compiled)
     # Fused: one pass over each weight; bit-equal from run to run, as the tests hold.
     return torch.optim.AdamW(named, lr=config.learning_rate, betas=betas, eps=config.adam_epsilon, fused=True)
 
@@ -73,7 +85,11 @@ def set_rates(optimizer: torch.optim.Optimizer, config: TrainConfig, step: int) 
     """Gives every group its learning rate for optimizer step `step`; returns the rate of the layers at the output."""
     peak = config.learning_rate * rate_factor(config, step)
     for group in optimizer.param_groups:
-        group["lr"] = peak * group["scale"]
+        rate = peak * group["scale"]
+        if isinstance(group["lr"], torch.Tensor):  # torchao's, which are on the CPU
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
     return peak
 
 
@@ -87,7 +103,9 @@ def moments(
     state = {}
     for name, weight in weights.items():
         for key, value in optimizer.state.get(weight, {}).items():
-            state[f"{key}/{name}"] = value if exact or value.ndim == 0 else value.bfloat16()
+            for suffix, part in _stored_parts(value):
+                is_kept = exact or part.ndim == 0 or suffix
+                state[f"{key}{suffix}/{name}"] = part if is_kept else part.bfloat16()
     return state
 
 
@@ -98,6 +116,9 @@ def set_moments(
     for key_and_name, value in saved.items():
         key, name = key_and_name.split("/", 1)
         weight = weights[name]
+        if _is_eight_bit(optimizer):
+            _set_part(optimizer, weight, key, value)
+            continue
         if value.ndim and value.shape != weight.shape:
             raise ValueError(f"{key_and_name} has shape {list(value.shape)}, its weight {list(weight.shape)}")
         # The step count lies on the weight's device where AdamW is fused, on the CPU in StochasticRoundingAdamW.
@@ -107,47 +128,58 @@ def set_moments(
         optimizer.state[weight][key] = value.to(device, dtype)
 
 
-def round_stochastically(exact: torch.Tensor, rounded: torch.Tensor) -> None:
-    """Writes float32 `exact` into bfloat16 `rounded`: to one of its two neighbours, the nearer one more often."""
-    bits = exact.view(torch.int32)
-    noise = torch.randint(0, 1 << _DROPPED_BITS, bits.shape, dtype=torch.int32, device=bits.device)
-    rounded.copy_(noise.add_(bits).bitwise_and_(-1 << _DROPPED_BITS).view(torch.float32))
+def check_installed(config: TrainConfig) -> None:
+    """Raises InputError, in one line, where `config` wants 8-bit moments and torchao is not installed."""
+    if config.optimizer == "adamw_8bit" and importlib.util.find_spec("torchao") is None:
+        raise InputError("train.optimizer: adamw_8bit needs torchao; pip install 'tmsearch[8bit]', or set it to adamw")
 
 
-class StochasticRoundingAdamW(torch.optim.Optimizer):
-    """torch.optim.AdamW's rule (Loshchilov and Hutter 2019) in float32, stored in bfloat16, moments included.
+def _eight_bit_adamw(groups: Sequence[dict[str, Any]], config: TrainConfig) -> torch.optim.Optimizer:
+    """torchao's AdamW over `groups`; updates of bfloat16 weights are rounded at random. Raises InputError without it.
 
-    Rounded to nearest, an update smaller than 1/256 of its weight is lost each time; rounded up or down at random it
-    survives on average (Gupta et al. 2015, arXiv:1502.02551; for fine-tuning in bf16, Zamirai et al. 2020,
-    arXiv:2010.06192). Weights, gradients and both moments take 8 bytes a parameter instead of 16.
+    Moments of fewer than 4,096 numbers, or of such as blocks of 256 do not divide, stay in the weight's format.
     """
+    check_installed(config)
+    from torchao.optim import AdamW8bit
 
-    def __init__(self, groups: Iterable[dict[str, Any]], lr: float, betas: tuple[float, float], eps: float) -> None:
-        super().__init__(groups, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0})
+    optimizer: torch.optim.Optimizer = AdamW8bit(
+        list(groups),
+        lr=config.learning_rate,
+        betas=(config.adam_beta1, config.adam_beta2),
+        eps=config.adam_epsilon,
+        bf16_stochastic_round=config.low_memory,
+    )
+    return optimizer
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is not None:
-                    self._update(weight, group)
 
-    def _update(self, weight: torch.Tensor, group: dict[str, Any]) -> None:
-        state = self.state[weight]
-        if not state:
-            state["step"] = torch.zeros((), dtype=torch.float32)
-            state["exp_avg"] = torch.zeros_like(weight)
-            state["exp_avg_sq"] = torch.zeros_like(weight)
-        state["step"] += 1
-        count = float(state["step"])
-        beta1, beta2 = group["betas"]
-        gradient = weight.grad.float()  # type: ignore[union-attr]
-        exact = weight.float()
-        mean = state["exp_avg"].float().lerp_(gradient, 1 - beta1)
-        square = state["exp_avg_sq"].float().mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-        round_stochastically(mean, state["exp_avg"])
-        round_stochastically(square, state["exp_avg_sq"])
-        exact.mul_(1 - group["lr"] * group["weight_decay"])
-        scale = square.sqrt_().div_(math.sqrt(1 - beta2**count)).add_(group["eps"])
-        exact.addcdiv_(mean, scale, value=-group["lr"] / (1 - beta1**count))
-        round_stochastically(exact, weight)
+def _is_eight_bit(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether `optimizer` is torchao's."""
+    return type(optimizer).__module__.startswith("torchao.")
+
+
+def _stored_parts(moment: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+    """What a checkpoint keeps of a moment: ("", itself), or its parts in 8 bits (".codes", ...)."""
+    if not hasattr(moment, "codes"):
+        yield "", moment
+        return
+    for name in _PARTS:
+        yield f".{name}", getattr(moment, name)
+
+
+def _set_part(optimizer: Any, weight: nn.Parameter, key: str, value: torch.Tensor) -> None:
+    """Puts back what `_stored_parts` gave: `key` as exp_avg, exp_avg_sq.codes or step.
+
+    Raises ValueError where a shape is not what the weight's has.
+    """
+    name, _, part = key.partition(".")
+    state = optimizer.state[weight]
+    if name == "step":
+        state[name] = value.clone()
+        return
+    if name not in state:
+        state[name] = optimizer._new_buffer(weight, name == "exp_avg")
+    place = getattr(state[name], part) if part else state[name]
+    if place.shape != value.shape:
+        raise ValueError(f"{key} has shape {list(value.shape)}, its place {list(place.shape)}")
+    with torch.no_grad():
+        place.copy_(value)

@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections.abc import Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from tmsearch.model import trainable
 from tmsearch.model.forward import MicroBatch
 from tmsearch.model.whisper import Whisper
 from tmsearch.training import checkpoints, optimizer
-from tmsearch.training.checkpoints import Checkpoint
+from tmsearch.training.checkpoints import Checkpoint, VerifiedCheckpoints
 from tmsearch.training.step import PendingStep, Stepper
 
 # A training has diverged when the mean of its last losses is above both of these: three times the first loss, and
@@ -63,7 +63,12 @@ def fingerprint(config: TrainConfig) -> str:
 
 def identity(config: TrainConfig, speech: Speech) -> dict[str, str]:
     """What makes a training that training: its checkpoints say it."""
-    return {"config": fingerprint(config), "corpus": speech.corpus.fingerprint}
+    return identity_on(config, speech.corpus.fingerprint)
+
+
+def identity_on(config: TrainConfig, corpus_fingerprint: str) -> dict[str, str]:
+    """The identity of a training on the corpus with this fingerprint."""
+    return {"config": fingerprint(config), "corpus": corpus_fingerprint}
 
 
 class DivergenceMonitor:
@@ -119,7 +124,10 @@ class TrainState:
         self.monitor = DivergenceMonitor(whisper.model.config.vocab_size)
         self.random = self._random_states()
         self.step = 0
+        self.saved: Path | None = None  # the last checkpoint that was made of this training, or that it was read from
+        self.first_step = 0  # of the stretch
         self.seconds = 0.0  # of training since the stretch began
+        self.repeated_seconds = 0.0  # of training up to where the stretch began, which an earlier one did already
         self._mark = 0.0  # perf_counter() up to which `seconds` counts
         self._pending: list[PendingStep] = []
         prefetches = device.type == "cuda" and (augment.changes_waveform(config) or config.window_share > 0)
@@ -147,6 +155,11 @@ class TrainState:
         self._prefetched = {(step + 1, micro_batch): next_batch}
         return ready.result() if ready is not None else self.batches.micro_batches(step, micro_batch)
 
+    def finish_prefetching(self) -> None:
+        """Waits until no thread prepares a batch: it would take memory from a GPU whose work is being captured."""
+        for next_batch in self._prefetched.values():
+            wait([next_batch])
+
     def synchronize(self, leave: int = 0) -> list[StepMetrics]:
         """Waits for all launched steps but the last `leave`, and returns their metrics. Raises DivergenceError."""
         metrics = []
@@ -156,22 +169,58 @@ class TrainState:
             self.monitor.add(pending.step, loss, norm)
             now = time.perf_counter()
             metrics.append(StepMetrics(pending.step, loss, pending.learning_rate, norm, now - self._mark))
-            self.seconds += now - self._mark
+            if pending.step > self.first_step:
+                self.seconds += now - self._mark
+            else:
+                self.repeated_seconds += now - self._mark
             self._mark = now
         return metrics
 
-    def checkpoint(self, first_step: int) -> Checkpoint:
-        """The state after the last step, which must be synchronized; `first_step` is where its stretch began."""
+    @property
+    def unsaved_steps(self) -> int:
+        """Steps that are trained again if the process ends now."""
+        if self.saved is None or not self.saved.is_dir():
+            return self.step
+        return self.step - checkpoints.step_of(self.saved)
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """What a checkpoint takes; 0 before the first step, when there are no moments yet."""
+        moments = 0
+        for values in self.stepper.optimizer.state.values():
+            for value in values.values():
+                width = value.element_size() if self.config.exact_checkpoints else torch.bfloat16.itemsize
+                moments += value.numel() * width
+        if not moments:
+            return 0
+        return moments + sum(weight.numel() * weight.element_size() for weight in self.stepper.weights.values())
+
+    def begin(self, first_step: int) -> None:
+        """Starts to count the seconds of a stretch."""
+        self.first_step = first_step
+        self.seconds = 0.0
+        self.repeated_seconds = 0.0
+
+    def checkpoint(self) -> Checkpoint:
+        """The state after the last step, which must be synchronized; its tensors are those that training changes."""
         state: dict[str, Any] = {
             **self.identity,
             "losses": self.monitor.to_json(),
             "clips_seen": self.step * self.config.batch_size,
-            "stretch": {"first_step": first_step, "seconds": self.seconds},
+            "stretch": {
+                "first_step": self.first_step,
+                "seconds": self.seconds,
+                "repeated_seconds": self.repeated_seconds,
+            },
         }
         weights = self.stepper.weights
         moments = optimizer.moments(self.stepper.optimizer, weights, exact=self.config.exact_checkpoints)
-        self.random = self._random_states()
+        self.keep_random_state()
         return Checkpoint(self.step, {"weights": weights, "moments": moments, "random": self.random}, state)
+
+    def keep_random_state(self) -> None:
+        """Notes where torch's generators are, for `restore_random_state`."""
+        self.random = self._random_states()
 
     def _random_states(self) -> dict[str, torch.Tensor]:
         """The states of torch's generators, by device."""
@@ -181,23 +230,27 @@ class TrainState:
         return states
 
     def restore_random_state(self) -> None:
-        """Sets torch's generators to where they were at the last checkpoint, whatever was drawn since."""
+        """Sets torch's generators to where they were when they were noted, whatever was drawn since."""
         torch.set_rng_state(self.random["cpu"])
         if self.device.type == "cuda" and "cuda" in self.random:
             torch.cuda.set_rng_state(self.random["cuda"], self.device)
 
-    def load(self, folder: Path, first_step: int) -> None:
-        """Restores what `checkpoint` gave; raises CheckpointError for a damaged one or one of another training."""
-        saved = checkpoints.load(folder)
+    def load(self, folder: Path, verified: VerifiedCheckpoints) -> None:
+        """Restores what `checkpoint` gave, in the stretch that was begun.
+
+        Raises CheckpointError for a damaged one or one of another training.
+        """
+        saved = checkpoints.load(folder, verified)
         for key, value in self.identity.items():
             if saved.state.get(key) != value:
                 raise CheckpointError(f"{folder}: made with another {key}")
         try:
-            self._restore(saved, first_step)
+            self._restore(saved)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(f"{folder}: of another version ({error!r:.120})") from error
+        self.saved = folder
 
-    def _restore(self, saved: Checkpoint, first_step: int) -> None:
+    def _restore(self, saved: Checkpoint) -> None:
         """Raises CheckpointError, or KeyError and the like where something is not as this version writes it."""
         clips_seen = saved.state["clips_seen"]
         if clips_seen != saved.step * self.config.batch_size:
@@ -209,4 +262,6 @@ class TrainState:
         self.restore_random_state()
         self.step = saved.step
         stretch = saved.state["stretch"]
-        self.seconds = stretch["seconds"] if stretch["first_step"] == first_step else 0.0
+        if stretch["first_step"] == self.first_step:
+            self.seconds = stretch["seconds"]
+            self.repeated_seconds = stretch.get("repeated_seconds", 0.0)  # earlier checkpoints have none

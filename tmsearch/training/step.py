@@ -6,19 +6,19 @@ Dimension words in shape comments: clips, tokens (decoder inputs), labels.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import nn
-from transformers import WhisperForConditionalGeneration
 
 from tmsearch import devices
 from tmsearch.config import TrainConfig
 from tmsearch.model import forward, trainable
-from tmsearch.model.forward import MicroBatch, TokenTable
+from tmsearch.model.forward import MicroBatch
 from tmsearch.model.whisper import Whisper
 from tmsearch.training import optimizer
+from tmsearch.training.token_table import TokenTable
 
 
 @dataclass(frozen=True)
@@ -40,16 +40,23 @@ class Stepper:
         self.weights = trainable.trainable_parameters(whisper)
         self.optimizer = optimizer.adamw(whisper, config)
         self.token_table = TokenTable(whisper.model)
-        self._hidden = torch.compile(_hidden, dynamic=False) if devices.uses_compile(config, device) else _hidden
+        self.before_update: Callable[[], None] | None = None  # waits until a checkpoint's tensors may be changed
+        self._layers = forward.compiled_layers() if devices.uses_compile(config, device) else forward.EAGER
+        if config.gradient_checkpointing:
+            draws = config.dropout or config.attention_dropout or (config.lora_r and config.lora_dropout)
+            self._layers = forward.recomputed(self._layers, draws=bool(draws))
 
     def launch(self, step: int, batch: Iterable[MicroBatch]) -> PendingStep:
         """Launches optimizer step `step`, counted from 1, over the micro-batches of one batch."""
         self.model.train()
+        self.optimizer.zero_grad(set_to_none=True)  # of a step that was abandoned, as where memory ran out
         learning_rate = optimizer.set_rates(self.optimizer, self.config, step)
         loss = torch.zeros((), device=self.device)
         for micro_batch in batch:
             loss += self.backward(micro_batch)
         norm = nn.utils.clip_grad_norm_(self.weights.values(), self.config.max_grad_norm or math.inf)
+        if self.before_update is not None:
+            self.before_update()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return PendingStep(step, learning_rate, torch.stack([loss, norm.float()]))
@@ -60,7 +67,8 @@ class Stepper:
         embedded = self.token_table.embed(inputs)  # [clips, tokens, d_model]
         with devices.autocast(self.config, self.device, self.model.config.d_model):
             mels = [mels.to(self.device, non_blocking=True) for mels in micro_batch.mels]
-            states = self._hidden(self.model, mels, embedded, self.config.context_silence)
+            encoded = forward.encode(self.model, mels, self.config.context_silence, self._layers)
+            states = forward.decode(self.model, embedded, encoded, self._layers)  # [clips, tokens, d_model]
             labelled = micro_batch.label_positions.to(self.device, non_blocking=True)
             hidden = states.flatten(0, 1).index_select(0, labelled)  # [labels, d_model]
             labels = micro_batch.labels.to(self.device, non_blocking=True)
@@ -71,10 +79,3 @@ class Stepper:
             hidden.backward(gradient)  # type: ignore[no-untyped-call]
         self.token_table.add_gradient(inputs, embedded)
         return loss
-
-
-def _hidden(
-    model: WhisperForConditionalGeneration, mels: list[torch.Tensor], embedded: torch.Tensor, silence: bool
-) -> torch.Tensor:
-    """The decoder's last states [clips, tokens, d_model]: all between log-mels and token table, which is one graph."""
-    return forward.decode(model, embedded, forward.encode(model, mels, silence))

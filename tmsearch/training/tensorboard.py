@@ -84,6 +84,11 @@ class TrialLog:
         self._writer.close()
 
 
+def has_events(folder: Path) -> bool:
+    """Whether a trial's log was begun here."""
+    return any(folder.glob("events.out.tfevents.*"))
+
+
 def drop_events_after(folder: Path, step: int) -> None:
     """Takes the events of later steps out of a trial's event files; for step 0 the files are deleted."""
     from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,14 +20,11 @@ from tmsearch.features.dataset import Speech
 from tmsearch.model import trainable
 from tmsearch.model import whisper as model
 from tmsearch.model.whisper import Whisper
-from tmsearch.training import checkpoints
-from tmsearch.training.checkpoints import CheckpointWriter
-from tmsearch.training.state import StepMetrics, TrainState
-from tmsearch.training.state import identity as training_identity
-
-# A kill costs at most a minute of training, unless saving takes so long that it would cost more than this share.
-SAVE_SECONDS = 60.0
-SAVE_SHARE = 0.05
+from tmsearch.training import checkpoint_writer, saving
+from tmsearch.training.checkpoint_writer import CheckpointWriter, CopyLane
+from tmsearch.training.checkpoints import VerifiedCheckpoints, step_of
+from tmsearch.training.kept_models import KeptModels, ModelKey, untouched_copy
+from tmsearch.training.state import StepMetrics, TrainState, identity
 
 
 @dataclass(frozen=True)
@@ -37,6 +35,9 @@ class Stretch:
     `first_step` is where this stretch was meant to start. A checkpoint is saved in the folder `save_to` at
     `last_step` and, if `save_seconds` is not 0, whenever that much training could be lost; of the latter only the
     newest is kept. With `with_long` the validation clips are also scored as long recordings.
+
+    `is_thrifty`: a checkpoint is saved only where going back to it is cheaper than training again, and none at the end
+    of the whole training. On a GPU it may still be being written when `train` returns.
     """
 
     first_step: int
@@ -46,12 +47,18 @@ class Stretch:
     checkpoint: Path | None
     save_to: Path
     save_seconds: float = 0.0
+    is_thrifty: bool = False
+    eval_batch: int | None = None  # clips decoded together; None: as the config says
     with_long: bool = False
 
 
 @dataclass(frozen=True)
 class Result:
-    """The validation scores at `step`. `train_seconds` counts this stretch only, interrupted parts included."""
+    """The validation scores at `step`, and what they cost.
+
+    `train_seconds` counts this stretch only, interrupted parts included; `repeated_seconds` are those of steps before
+    it, which were trained again for want of a checkpoint.
+    """
 
     step: int
     wer: float
@@ -59,79 +66,117 @@ class Result:
     cer: float
     loops: int  # clips whose hypothesis repeated itself without end
     train_seconds: float
+    repeated_seconds: float
     eval_seconds: float
-    checkpoint: Path
+    saved: Path | None  # the newest checkpoint of the training; it may be of an earlier step
     scores: tuple[ClipScore, ...]
+    eval_batch: int  # clips decoded together: fewer than asked for where memory ran out
     long: LongScores | None = None  # where they were asked for, and the model knows times
+
+    @property
+    def saved_step(self) -> int:
+        """The step of `saved`; 0 without one."""
+        return step_of(self.saved) if self.saved is not None else 0
+
+    @property
+    def checkpoint(self) -> Path:
+        """The checkpoint of `step` itself, of a stretch that is not thrifty; raises ValueError where it has none."""
+        if self.saved is None or step_of(self.saved) != self.step:
+            raise ValueError(f"step {self.step} was not saved")
+        return self.saved
 
 
 class TrainingStoppedError(TmsearchError):
-    """The caller's `stop` became true: `step` was finished, and `checkpoint` saved there."""
+    """The caller's `stop` became true: `step` was finished. `saved` is the newest checkpoint, perhaps of an earlier."""
 
-    def __init__(self, step: int, checkpoint: Path) -> None:
+    def __init__(self, step: int, saved: Path | None) -> None:
         super().__init__(f"stopped at step {step}")
         self.step = step
-        self.checkpoint = checkpoint
+        self.saved = saved
 
 
 class ModelCache:
     """What a process keeps from one call of `train` to the next: the last model with an untouched copy of its weights,
-    and the state that its last checkpoint was made of.
+    those before it as far as memory allows, the state that it was trained to, and what writes its checkpoints.
 
     No training depends on an earlier one: results are bit-equal with and without the cache.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, lane: CopyLane | None = None) -> None:
+        self.verified = VerifiedCheckpoints()
+        self._lane = lane
+        self._writer: CheckpointWriter | None = None
+        self._kept = KeptModels()
         self.clear()
 
     def clear(self) -> None:
-        """Drops everything, as when memory ran out."""
-        self._loaded: tuple[str, str | None] | None = None  # name and revision of the model
+        """Drops models and states, as when memory ran out."""
+        self._kept.clear()
+        self._drop_current()
+
+    def _drop_current(self) -> None:
+        self._loaded: ModelKey | None = None
         self._whisper: Whisper | None = None
         self._untouched: dict[str, torch.Tensor] = {}
         self._state: TrainState | None = None
-        self._checkpoint: Path | None = None
+
+    def writer(self) -> CheckpointWriter:
+        """What writes the checkpoints of this process, one at a time."""
+        if self._writer is None:
+            lane = self._lane or checkpoint_writer.lane_for(devices.device())
+            self._writer = CheckpointWriter(lane, self.verified)
+        return self._writer
 
     def whisper(self, config: TrainConfig) -> Whisper:
         """`config.model` as it was loaded, on whatever device it is now. Invalidates the model returned before."""
         self._state = None
+        if self._writer is not None:
+            self._writer.before_update()
         wanted = (config.model, config.model_revision)
         if self._whisper is None or wanted != self._loaded:
-            self.clear()  # before the next model needs the memory
-            self._whisper = model.load(config)
+            self._whisper = self._changed_to(config, wanted)
             self._loaded = wanted
-            weights = self._whisper.model.state_dict()
-            self._untouched = {name: weight.detach().clone() for name, weight in weights.items()}
             return self._whisper
+        self._whisper.model.zero_grad(set_to_none=True)  # of a probe, or of a step that was abandoned
         trainable.remove_adapters(self._whisper)
         devices.move(self._whisper.model, self._whisper.model.device, torch.float32)
         self._whisper.model.load_state_dict(self._untouched)
         return self._whisper
 
-    def state(
-        self, config: TrainConfig, speech: Speech, device: torch.device, checkpoint: Path | None, first_step: int
-    ) -> TrainState:
-        """The state of `config` at `checkpoint`, or before the first step: kept, loaded or new.
+    def _changed_to(self, config: TrainConfig, wanted: ModelKey) -> Whisper:
+        """Another model than the last, kept or read from its files."""
+        if self._whisper is not None and self._loaded is not None:
+            self._kept.put(self._loaded, self._whisper, self._untouched)
+        self._drop_current()  # before the next model needs the memory
+        kept = self._kept.take(wanted, devices.device())
+        if kept is not None:
+            self._untouched = kept[1]
+            return kept[0]
+        whisper = model.load(config)
+        self._kept.make_room()
+        self._untouched = untouched_copy(whisper)
+        return whisper
+
+    def holds(self, config: TrainConfig, speech: Speech, step: int) -> bool:
+        """Whether the last training was this one and has just come to `step`: it goes on without a checkpoint."""
+        state = self._state
+        return state is not None and step > 0 and state.step == step and state.identity == identity(config, speech)
+
+    def state(self, config: TrainConfig, speech: Speech, device: torch.device, stretch: Stretch) -> TrainState:
+        """The state of `config` at the stretch's first step or checkpoint, or before the first step: kept, loaded, new.
 
         Raises CheckpointError for a checkpoint that is damaged or of another training.
         """
-        state = self._state
-        self._state = None
-        identity = training_identity(config, speech)
-        if (
-            state is not None
-            and state.identity == identity
-            and checkpoint is not None
-            and checkpoint == self._checkpoint
-        ):
-            checkpoints.check(checkpoint)
-            state.seconds = 0.0
+        if self.holds(config, speech, stretch.first_step):
+            state = self._taken()
+            state.begin(stretch.first_step)
             state.restore_random_state()
             return state
-        del state  # its memory is needed for the next one
+        self._state = None  # its memory is needed for the next one
         state = TrainState(config, speech, self.whisper(config), device)
-        if checkpoint is not None:
-            state.load(checkpoint, first_step)
+        state.begin(stretch.first_step)
+        if stretch.checkpoint is not None:
+            state.load(stretch.checkpoint, self.verified)
         return state
 
     @property
@@ -139,10 +184,21 @@ class ModelCache:
         """The model of the last training that came to its end, unless another one was loaded since."""
         return self._state.whisper if self._state else None
 
-    def keep(self, state: TrainState, checkpoint: Path) -> None:
-        """Lets the next call resume from `state`, which is what `checkpoint` holds."""
+    def _taken(self) -> TrainState:
+        """The kept state, which is no longer kept: training may fail in the midst of a step."""
+        state = self._state
+        self._state = None
+        assert state is not None
+        return state
+
+    def trained_weights(self) -> dict[str, torch.Tensor]:
+        """What the last training changed, on the CPU."""
+        assert self._state is not None
+        return {name: weight.detach().cpu() for name, weight in self._state.stepper.weights.items()}
+
+    def keep(self, state: TrainState) -> None:
+        """Lets the next call resume from `state`."""
         self._state = state
-        self._checkpoint = checkpoint
 
 
 def never() -> bool:
@@ -170,37 +226,44 @@ def train(
 
     Raises:
         DivergenceError: the loss or its gradient is not finite, or has run away.
-        TrainingStoppedError: `stop` was true; a checkpoint of the step reached is on the disk.
+        TrainingStoppedError: `stop` was true; a checkpoint of the step reached is on the disk, or not worth it.
         InputError: the model or the clips do not fit the configuration.
         CheckpointError: the checkpoint is damaged or of another training.
+        OSError: a checkpoint cannot be written.
     """
     device = devices.configure_device(stretch.threads)
     model_cache = model_cache or ModelCache()
-    checkpoint = stretch.save_to / checkpoints.folder_name(stretch.last_step)
+    writer = model_cache.writer()
     try:
-        state = model_cache.state(config, speech, device, stretch.checkpoint, stretch.first_step)
-        with CheckpointWriter(stretch.save_to) as writer:
-            _advance(state, stretch, writer, report, stop)
-            # The checkpoint is written meanwhile; leaving the block waits for it.
-            scores, seconds = evaluate.evaluate(state.whisper, speech, speech.split.validation, config, stop=stop)
+        state = model_cache.state(config, speech, device, stretch)
+        state.stepper.before_update = writer.before_update
+        saver = _Saver(state, stretch, writer, config)
+        _advance(state, stretch, saver, report, stop)
+        # The checkpoint is written meanwhile.
+        names = speech.split.validation
+        scores, seconds = evaluate.evaluate(
+            state.whisper, speech, names, config, eval_batch=stretch.eval_batch, stop=stop
+        )
         long_scores = None
         if stretch.with_long:
-            long_scores, long_seconds = long_form.score(
-                state.whisper, speech, speech.split.validation, config, stop=stop
-            )
+            long_scores, long_seconds = long_form.score(state.whisper, speech, names, config, stop=stop)
             seconds += long_seconds
+        if not (stretch.is_thrifty and writer.is_beside):
+            writer.wait()
     except evaluate.EvaluationInterruptedError:
-        raise TrainingStoppedError(stretch.last_step, checkpoint) from None
+        saver.save_for_stop()
+        raise TrainingStoppedError(stretch.last_step, state.saved) from None
+    except BaseException:
+        writer.settle()
+        raise
     finally:
         if device.type == "cuda":
             torch.cuda.empty_cache()
-    model_cache.keep(state, checkpoint)
-    return _result(state, scores, long_scores, seconds, checkpoint)
+    model_cache.keep(state)
+    return _result(state, scores, long_scores, seconds)
 
 
-def _result(
-    state: TrainState, scores: Scores, long_scores: LongScores | None, eval_seconds: float, checkpoint: Path
-) -> Result:
+def _result(state: TrainState, scores: Scores, long_scores: LongScores | None, eval_seconds: float) -> Result:
     return Result(
         step=state.step,
         wer=scores.wer,
@@ -208,37 +271,96 @@ def _result(
         cer=scores.cer,
         loops=scores.loops,
         train_seconds=state.seconds,
+        repeated_seconds=state.repeated_seconds,
         eval_seconds=eval_seconds,
-        checkpoint=checkpoint,
+        saved=state.saved,
         scores=scores.clips,
+        eval_batch=scores.eval_batch,
         long=long_scores,
     )
+
+
+class _Saver:
+    """Saves the checkpoints of one stretch: which of them, its `is_thrifty` decides by what this machine measured."""
+
+    def __init__(self, state: TrainState, stretch: Stretch, writer: CheckpointWriter, config: TrainConfig) -> None:
+        self._state = state
+        self._stretch = stretch
+        self._writer = writer
+        self._is_last = stretch.last_step == config.max_steps
+        self._first_step = state.step
+        self._seconds_before = state.seconds + state.repeated_seconds
+        self._on_the_way: int | None = None  # step of the last checkpoint that this call wrote
+        self._saved_at = time.monotonic()
+
+    def is_due(self) -> bool:
+        """Whether too much would be lost by a kill."""
+        interval = self._stretch.save_seconds
+        elapsed = time.monotonic() - self._saved_at
+        if not interval or elapsed < interval:
+            return False
+        return saving.is_due(elapsed, interval, self._size, self._writer.rates)
+
+    @functools.cached_property
+    def _size(self) -> int:
+        """Bytes of a checkpoint, first asked for after a step; adding them up takes milliseconds for large-v3."""
+        return self._state.checkpoint_bytes
+
+    def save(self) -> None:
+        """Saves the state, which must be synchronized, in place of the last one on the way."""
+        state = self._state
+        state.saved = self._writer.write(self._stretch.save_to, state.checkpoint(), instead_of=self._on_the_way)
+        self._on_the_way = state.step
+        self._saved_at = time.monotonic()
+
+    def save_at_rung(self) -> None:
+        """Saves where the stretch has ended, unless that is not worth it."""
+        if self._state.unsaved_steps and (not self._stretch.is_thrifty or self._is_worthwhile()):
+            self.save()
+
+    def save_for_stop(self) -> None:
+        """Saves where training was stopped, unless it is sooner trained again; returns when that is on the disk."""
+        state = self._state
+        is_cheaper = saving.is_cheaper(state.unsaved_steps, self._step_seconds(), self._size, self._writer.rates)
+        if state.unsaved_steps and (not self._stretch.is_thrifty or is_cheaper):
+            self.save()
+        self._writer.wait()
+
+    def _is_worthwhile(self) -> bool:
+        steps = self._state.unsaved_steps
+        return not self._is_last and saving.is_worthwhile(steps, self._step_seconds(), self._size, self._writer.rates)
+
+    def _step_seconds(self) -> float:
+        """The mean of this call's steps."""
+        state = self._state
+        seconds = state.seconds + state.repeated_seconds - self._seconds_before
+        return seconds / max(1, state.step - self._first_step)
 
 
 def _advance(
     state: TrainState,
     stretch: Stretch,
-    writer: CheckpointWriter,
+    saver: _Saver,
     report: Callable[[StepMetrics], None],
     stop: Callable[[], bool],
 ) -> None:
     """Trains and saves until the stretch's last step."""
     if state.step > stretch.last_step:
         raise ValueError(f"{stretch.checkpoint}: is past step {stretch.last_step}, where the stretch ends")
-    saved_step: int | None = None  # of the last checkpoint that this call wrote on the way
-    saved_at = time.monotonic()
     while state.step < stretch.last_step:
         for metrics in state.update(stretch.micro_batch):
             report(metrics)
         stopping = stop()
-        interval = max(stretch.save_seconds, writer.last_seconds / SAVE_SHARE)
-        due = stretch.save_seconds and time.monotonic() - saved_at >= interval
-        if stopping or due or state.step == stretch.last_step:
+        is_at_rung = state.step == stretch.last_step
+        is_due = saver.is_due()
+        if stopping or is_at_rung or is_due:
             for metrics in state.synchronize():
                 report(metrics)
-            writer.write(state.checkpoint(stretch.first_step), instead_of=saved_step)
-            saved_step = state.step
-            saved_at = time.monotonic()
+            state.keep_random_state()
         if stopping:
-            writer.wait()
-            raise TrainingStoppedError(state.step, stretch.save_to / checkpoints.folder_name(state.step))
+            saver.save_for_stop()
+            raise TrainingStoppedError(state.step, state.saved)
+        if is_at_rung:
+            saver.save_at_rung()
+        elif is_due:
+            saver.save()

@@ -30,7 +30,7 @@ _MEMORY_ADVICE = "low_memory needs half, a smaller micro_batch_size or context_s
 
 def answer(workbench: Workbench, job: Job, report: Callable[[Event], None], stop: Callable[[], bool]) -> JobAnswer:
     """Run a job and return its answer; whatever goes wrong becomes a Failure of its kind."""
-    from tmsearch.training import micro_batch
+    from tmsearch import devices
     from tmsearch.training.state import DivergenceError
     from tmsearch.training.train import TrainingStoppedError
 
@@ -49,7 +49,7 @@ def answer(workbench: Workbench, job: Job, report: Callable[[Event], None], stop
     except InputError as error:
         return Failure("input", str(error))
     except Exception as error:
-        if micro_batch.is_out_of_memory(error):
+        if devices.is_out_of_memory(error):
             return Failure("oom", f"out of memory: {first_line(error)}; {_MEMORY_ADVICE}")
         traceback.print_exc()
         return _failure(error)
@@ -99,7 +99,7 @@ def main() -> None:
     def run(job: Job, write: job_server.Write, stop: Callable[[], bool]) -> bytes:
         return _encode_answer(answer(workbench, job, lambda event: write(wire.encode(event.to_json())), stop))
 
-    job_server.serve(read_jobs, run)
+    job_server.serve(read_jobs, run, workbench.close)
 
 
 if __name__ == "__main__":

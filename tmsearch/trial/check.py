@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from tmsearch.model.context import ContextRule
 
 _ROUNDING_SECONDS = 0.01  # a clip may be this much longer than the context
-_BYTES_A_PARAMETER = 3 * 4  # of a checkpoint: the weight and AdamW's two moments in float32; adapters take less
 
 
 def check(workbench: Workbench, job: CheckJob) -> Checked:
@@ -31,17 +30,20 @@ def check(workbench: Workbench, job: CheckJob) -> Checked:
     The first candidate of a model is what the estimate is of. Raises InputError.
     """
     from tmsearch.data import splits
+    from tmsearch.training import optimizer
 
     data = DataConfig(**job.data)
     corpus = workbench.corpus(data)
     split = splits.split(corpus, data)
     if data.keep is not None:
         workbench.kept_speech(data, Path())
+    card = _measured_card() if job.measure else None
     models: dict[str, dict[str, Any]] = {}
     for params in job.candidates:
         config = TrainConfig(**params)
         if config.model not in models:
-            models[config.model] = _checked_model(corpus, split, data, config)
+            models[config.model] = {**_checked_model(corpus, split, data, config), "card": card}
+        optimizer.check_installed(config)
         _check_targets(config)
     rate = None
     if job.measure:
@@ -50,6 +52,24 @@ def check(workbench: Workbench, job: CheckJob) -> Checked:
         rate = cost.matmul_rate(len(os.sched_getaffinity(0)))
     normalizer = data.normalizer or usual_normalizer(data.text_language)
     return Checked(data_facts(corpus, split, normalizer).to_json(), models, rate)
+
+
+def _measured_card() -> dict[str, Any] | None:
+    """This machine's GPU as cost.Card has it, as JSON: products and copies are measured; None without one."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    from tmsearch.model import cost
+
+    products = cost.SHARE_OF_PRODUCTS * cost.matmul_rate(1, bf16=True)
+    card = cost.Card(
+        name=torch.cuda.get_device_name(),
+        gigabytes=torch.cuda.get_device_properties(0).total_memory / cost.GIGA,
+        products=products / cost.TERA,
+        memory=cost.copy_rate() / cost.TERA,
+    )
+    return dataclasses.asdict(card)
 
 
 def _checked_model(corpus: Corpus, split: Split, data: DataConfig, config: TrainConfig) -> dict[str, Any]:
@@ -63,12 +83,13 @@ def _checked_model(corpus: Corpus, split: Split, data: DataConfig, config: Train
     _check_lengths(corpus, rule.seconds, config.model)
     speech = Speech(corpus, split, data.language, data.task, cache=Path())
     speech.label_ids([clip.name for clip in corpus.clips], whisper.outline(config))
-    mean_seconds, label_tokens = _mean_example(config, model.context_seconds, rule, seconds)
-    estimate = cost.estimate(model, config, label_tokens, mean_seconds)
+    heard_seconds, label_tokens = _mean_example(config, model.context_seconds, rule, seconds)
+    estimate = cost.estimate(model, config, label_tokens, heard_seconds)
     return {
         **dataclasses.asdict(model),
         **dataclasses.asdict(estimate),
-        "checkpoint_bytes": _BYTES_A_PARAMETER * model.parameters,
+        "checkpoint_bytes": cost.checkpoint_bytes(model, config),
+        "heard_seconds": heard_seconds,
     }
 
 

@@ -20,6 +20,7 @@ TEST_READ = "test_read"
 _BASELINE = "baseline:"
 _WORDS = "words:"
 _MICRO_BATCH = "micro_batch:"
+_EVAL_BATCH = "eval_batch:"
 _TEST = "test:"
 _KEEP = "keep:"
 
@@ -42,14 +43,38 @@ def test_key(number: int) -> str:
 
 def micro_batch_key(config: TrainConfig, device_name: str) -> str:
     """Names everything that memory depends on: a micro-batch found for a key holds for all of a study."""
+    masks = ", dropout" if config.dropout or config.attention_dropout else ""  # they are kept for the backward pass
+    recomputed = ", gradient checkpointing" if config.gradient_checkpointing else ""
+    return (
+        f"{_MICRO_BATCH}{config.model}@{device_name}: batch {config.batch_size}, {_context(config)}, "
+        f"{_trained(config)}{recomputed}{masks}"
+    )
+
+
+def eval_batch_key(config: TrainConfig, device_name: str, *, full_context: bool = False) -> str:
+    """Names what the memory of an evaluation depends on, the training's state beside it included.
+
+    With `full_context` it is the baseline's, of a model that nothing was trained of.
+    """
+    model = f"{_EVAL_BATCH}{config.model}@{device_name}: "
+    if full_context:
+        return f"{model}untrained, full context, {config.precision}"
+    return f"{model}{_context(config)}, {_trained(config)}"
+
+
+def _context(config: TrainConfig) -> str:
+    return f"context {config.context_seconds} by {config.context_step:g}{_windows(config)}"
+
+
+def _trained(config: TrainConfig) -> str:
+    """Which weights are trained, and in which number format."""
     trained = f"lora {config.lora_r}" if config.lora_r else f"frozen {config.freeze_encoder_layers}"
+    if config.lora_r and config.lora_targets != TrainConfig.lora_targets:
+        trained += f" on {config.lora_targets}"
     if config.freeze_encoder:
         trained = "decoder"
-    return (
-        f"{_MICRO_BATCH}{config.model}@{device_name}: batch {config.batch_size}, context {config.context_seconds} by "
-        f"{config.context_step:g}, {trained}, {config.precision}{', low memory' if config.low_memory else ''}"
-        f"{_windows(config)}"
-    )
+    savings = {", low memory": config.low_memory, ", 8-bit moments": config.optimizer == "adamw_8bit"}
+    return f"{trained}, {config.precision}{''.join(text for text in savings if savings[text])}"
 
 
 def _windows(config: TrainConfig) -> str:
@@ -134,10 +159,19 @@ class ModelNeeds:
     flops_per_step: float
     memory_bytes: float
     checkpoint_bytes: int
+    heard_seconds: float  # of a clip, on average, thinned silence included
+    card: Mapping[str, Any] | None  # the GPU that was measured, as cost.Card has it
+    d_model: int
+    encoder_layers: int
+    decoder_layers: int
+    encoder_ffn_dim: int
+    decoder_ffn_dim: int
+    vocab_size: int
+    n_mels: int
 
     @classmethod
     def from_json(cls, model: Mapping[str, Any]) -> ModelNeeds:
-        return cls(model["parameters"], model["flops_per_step"], model["memory_bytes"], model["checkpoint_bytes"])
+        return cls(**{item.name: model[item.name] for item in dataclasses.fields(cls)})
 
 
 @dataclass(frozen=True)
@@ -241,7 +275,8 @@ class StudyFacts:
     """All facts of a study that the application knows; `from_json` reads them from the ledger's keys.
 
     `words` holds the reference words by validation clip of each fold, `micro_batches` clips a forward pass by
-    `micro_batch_key`, `tests` the test scores by trial number.
+    `micro_batch_key`, `eval_batches` clips decoded together by `eval_batch_key`, `tests` the test scores by trial
+    number.
     """
 
     data: DataFacts | None = None
@@ -249,6 +284,7 @@ class StudyFacts:
     baselines: Mapping[str, Baseline] = field(default_factory=dict)
     words: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     micro_batches: Mapping[str, int] = field(default_factory=dict)
+    eval_batches: Mapping[str, int] = field(default_factory=dict)
     confirms: ConfirmationPlan | None = None
     test_read: str | None = None  # the day on which the test split was read
     kept: Mapping[str, float] = field(default_factory=dict)  # WERs of untouched models on data.keep
@@ -259,6 +295,7 @@ class StudyFacts:
         baselines = {}
         words = {}
         micro_batches = {}
+        eval_batches = {}
         tests = {}
         kept = {}
         for key, value in sorted(facts.items()):
@@ -269,6 +306,8 @@ class StudyFacts:
                 words[int(name)] = tuple(value)
             elif key.startswith(_MICRO_BATCH):
                 micro_batches[key] = value
+            elif key.startswith(_EVAL_BATCH):
+                eval_batches[key] = value
             elif key.startswith(_KEEP):
                 kept[name] = value
             elif key.startswith(_TEST):
@@ -281,6 +320,7 @@ class StudyFacts:
             baselines=baselines,
             words=words,
             micro_batches=micro_batches,
+            eval_batches=eval_batches,
             confirms=ConfirmationPlan.from_json(plan) if plan else None,
             test_read=facts.get(TEST_READ),
             kept=kept,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from search.execution.launchers import GPU_WORKERS_VARIABLE
 from search.execution.messages import (
     Alive,
     Event,
@@ -23,13 +24,23 @@ from search.execution.messages import (
 from tmsearch.config import TrainConfig
 from tmsearch.errors import CheckpointError, InputError
 from tmsearch.recipe import save_recipe, trial_recipe
-from tmsearch.trial.facts import Baseline, StudyFacts, TestScores, baseline_key, keep_key, micro_batch_key, words_key
+from tmsearch.trial.facts import (
+    Baseline,
+    StudyFacts,
+    TestScores,
+    baseline_key,
+    eval_batch_key,
+    keep_key,
+    micro_batch_key,
+    words_key,
+)
 from tmsearch.trial.settings import TrialSettings
 from tmsearch.trial.workbench import Workbench
 
 if TYPE_CHECKING:
     from tmsearch.evaluation.long_form import LongScores
     from tmsearch.evaluation.scores import ClipScore
+    from tmsearch.training.micro_batch import BatchLimits
     from tmsearch.training.state import StepMetrics
     from tmsearch.training.train import Result, Stretch
 
@@ -67,10 +78,7 @@ def run_segment(workbench: Workbench, job: SegmentJob, report: Report, stop: Cal
     """
     from tmsearch import devices
     from tmsearch.evaluation.scores import scores_file, write_scores
-    from tmsearch.export import weights
-    from tmsearch.training import checkpoints
-    from tmsearch.training.state import identity
-    from tmsearch.training.tensorboard import TrialLog
+    from tmsearch.training.tensorboard import TrialLog, has_events
 
     trial = _Trial(workbench, job)
     objective = trial.settings.objective
@@ -81,13 +89,15 @@ def run_segment(workbench: Workbench, job: SegmentJob, report: Report, stop: Cal
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(trial.cache / "compiled"))
     _report_baseline(workbench, trial, report, beat)
     _report_kept(workbench, trial, report, beat)
-    checkpoint = checkpoints.latest_of_claims(trial.checkpoints, job.last_step, identity(trial.config, trial.speech))
-    start = checkpoints.step_of(checkpoint) if checkpoint else 0
+    start = _start_step(workbench, trial, job)
     events = Path(trial.settings.tensorboard) / trial.folder.name
-    with TrialLog(events, start, job.params, trial.settings.choices) as trial_log:
+    # What is trained again is in the log already, and so are the results of the rungs before.
+    logged = max(start, job.first_step) if has_events(events) else start
+    with TrialLog(events, logged, job.params, trial.settings.choices) as trial_log:
 
         def add_step(step: StepMetrics) -> None:
-            trial_log.add_step(step)
+            if step.step > logged:
+                trial_log.add_step(step)
             report(ProgressEvent(**dataclasses.asdict(step)))
 
         result, clips_at_once = _train(workbench, trial, job, add_step, report, beat)
@@ -95,9 +105,7 @@ def run_segment(workbench: Workbench, job: SegmentJob, report: Report, stop: Cal
         # A segment that ended before its result was committed is repeated from its last checkpoint: its events exist.
         if start < result.step or not scores_file(trial.folder, result.step).is_file():
             trial_log.add_evaluation(result.step, rates, result.scores)
-    checkpoints.keep_only_claimed(trial.checkpoints, job.token, result.step)
-    if trial.settings.keep_weights and result.step == trial.config.max_steps:
-        weights.keep(result.checkpoint, trial.folder)
+    _keep(workbench, trial, job, result)
     write_scores(trial.folder, result.step, result.scores)
     if trial.fold not in trial.facts.words:
         report(Fact(words_key(trial.fold), _lengths(result.scores, result.long, objective)))
@@ -116,7 +124,7 @@ def _kept_rates(workbench: Workbench, trial: _Trial, result: Result, stop: Calla
     try:
         return {"wer_keep": kept.wer(whisper, speech, trial.config, stop)}
     except evaluate.EvaluationInterruptedError:
-        raise TrainingStoppedError(result.step, result.checkpoint) from None
+        raise TrainingStoppedError(result.step, result.saved) from None
 
 
 def _report_kept(workbench: Workbench, trial: _Trial, report: Report, stop: Callable[[], bool]) -> None:
@@ -135,12 +143,26 @@ def _report_kept(workbench: Workbench, trial: _Trial, report: Report, stop: Call
     try:
         report(Fact(keep_key(config.model), kept.wer(whisper, speech, untrained, stop)))
     except evaluate.EvaluationInterruptedError:
-        raise TrainingStoppedError(0, trial.checkpoints) from None
+        raise TrainingStoppedError(0, None) from None
 
 
 def _untrained(config: TrainConfig) -> TrainConfig:
     """What an untouched model is scored with."""
     return TrainConfig(model=config.model, model_revision=config.model_revision, eval_batch_size=config.eval_batch_size)
+
+
+def _keep(workbench: Workbench, trial: _Trial, job: SegmentJob, result: Result) -> None:
+    """Keep what the trial goes on from, and a finished one's weights where they are wanted; nothing else."""
+    from tmsearch.export import weights
+    from tmsearch.training import checkpoints
+
+    cache = workbench.model_cache
+    if trial.settings.keep_weights and result.step == trial.config.max_steps:
+        weights.keep_trained(cache.trained_weights(), trial.folder)
+    # On a GPU the newest checkpoint may still be being written, while the next segment trains.
+    cache.writer().then(lambda: checkpoints.keep_only_newest(trial.checkpoints, job.token, result.saved))
+    if trial.settings.shares_checkpoints:
+        cache.writer().wait()
 
 
 def _heartbeat(report: Report, stop: Callable[[], bool]) -> Callable[[], bool]:
@@ -193,6 +215,8 @@ def _metrics(result: Result, clips_at_once: int, objective: str) -> dict[str, An
     """Costs of a segment, and its errors by clip in the split's order, for paired comparisons of trials."""
     return {
         "train_seconds": result.train_seconds,
+        "repeated_seconds": result.repeated_seconds,
+        "saved_step": result.saved_step,
         "eval_seconds": result.eval_seconds,
         "micro_batch": clips_at_once,
         "clips": len(result.scores),
@@ -225,23 +249,21 @@ def _train(
     stop: Callable[[], bool],
 ) -> tuple[Result, int]:
     """The segment's training with as many clips a forward pass as memory allows, and that number."""
-    from tmsearch.training import checkpoints, micro_batch, train
-    from tmsearch.training.state import identity
+    from tmsearch import devices
+    from tmsearch.evaluation.evaluate import EvaluationMemoryError
+    from tmsearch.training import micro_batch, train
 
     cache = workbench.model_cache
     key = micro_batch_key(trial.config, micro_batch.device_name())
-    clips = trial.facts.micro_batches.get(key)
-    if clips is None:
-        clips = micro_batch.find(trial.config, trial.speech, cache)
-        report(Limit(key, clips))
+    limits = _limits(workbench, trial, report)
+    clips = limits.micro_batch
     unusable: set[Path] = set()  # checkpoints, found out as they were loaded
     while True:
-        checkpoint = checkpoints.latest_of_claims(
-            trial.checkpoints, job.last_step, identity(trial.config, trial.speech), unusable
-        )
-        stretch = _stretch(trial, job, clips, checkpoint)
+        checkpoint = _start_checkpoint(workbench, trial, job, unusable)
+        stretch = _stretch(trial, job, dataclasses.replace(limits, micro_batch=clips), checkpoint)
         try:
             result = train.train(trial.config, trial.speech, stretch, add_step, stop=stop, model_cache=cache)
+            _report_eval_batch(trial, limits.eval_batch, result.eval_batch, report)
             return result, clips
         except CheckpointError as error:
             if checkpoint is None:
@@ -249,28 +271,93 @@ def _train(
             print(f"passed by: {error}", file=sys.stderr)
             unusable.add(checkpoint)
             continue
+        except EvaluationMemoryError:
+            raise
         except (RuntimeError, MemoryError) as error:
-            if clips == 1 or not micro_batch.is_out_of_memory(error):
+            if clips == 1 or not devices.is_out_of_memory(error):
                 raise
         # Outside the except block, whose error holds references to the tensors that filled the memory.
         cache.clear()
-        micro_batch.free_memory()
-        clips = micro_batch.halve(clips)
+        devices.free_memory()
+        clips = devices.halve(clips)
         report(Limit(key, clips))
 
 
-def _stretch(trial: _Trial, job: SegmentJob, micro_batch: int, checkpoint: Path | None) -> Stretch:
+def _start_step(workbench: Workbench, trial: _Trial, job: SegmentJob) -> int:
+    """The step that training resumes from: that of a checkpoint or of what is still in memory; 0 for neither."""
+    from tmsearch.training import checkpoints
+
+    if workbench.model_cache.holds(trial.config, trial.speech, job.first_step):
+        return job.first_step
+    checkpoint = _start_checkpoint(workbench, trial, job)
+    return checkpoints.step_of(checkpoint) if checkpoint else 0
+
+
+def _start_checkpoint(
+    workbench: Workbench, trial: _Trial, job: SegmentJob, unusable: Collection[Path] = ()
+) -> Path | None:
+    """The checkpoint to resume from; None where training starts anew, or goes on from what is still in memory."""
+    from tmsearch.training import checkpoints
+    from tmsearch.training.state import identity
+
+    cache = workbench.model_cache
+    if cache.holds(trial.config, trial.speech, job.first_step):
+        return None
+    cache.writer().wait_for(trial.checkpoints)
+    return checkpoints.latest_of_claims(
+        trial.checkpoints, job.last_step, identity(trial.config, trial.speech), unusable, cache.verified
+    )
+
+
+def _limits(workbench: Workbench, trial: _Trial, report: Report) -> BatchLimits:
+    """Clips that go through the model at once: as the study remembers them, else measured and reported."""
+    from tmsearch.training import micro_batch
+
+    key = micro_batch_key(trial.config, micro_batch.device_name())
+    eval_batch = _known_eval_batch(trial)
+    clips = trial.facts.micro_batches.get(key)
+    if clips is not None:
+        return micro_batch.BatchLimits(clips, eval_batch)
+    workers = int(os.environ.get(GPU_WORKERS_VARIABLE) or 1)
+    limits = micro_batch.find(trial.config, trial.speech, workbench.model_cache, workers)
+    report(Limit(key, limits.micro_batch))
+    _report_eval_batch(trial, eval_batch, limits.eval_batch, report)
+    return dataclasses.replace(limits, eval_batch=min(eval_batch, limits.eval_batch))
+
+
+def _known_eval_batch(trial: _Trial, *, full_context: bool = False) -> int:
+    """Clips that the trial's evaluations decode together: as configured, or what the study found to be its limit."""
+    from tmsearch.training import micro_batch
+
+    key = eval_batch_key(trial.config, micro_batch.device_name(), full_context=full_context)
+    return min(trial.config.eval_batch_size, trial.facts.eval_batches.get(key, trial.config.eval_batch_size))
+
+
+def _report_eval_batch(
+    trial: _Trial, allowed: int, fitting: int, report: Report, *, full_context: bool = False
+) -> None:
+    """Lets the study remember that fewer clips than were allowed fit into an evaluation."""
+    from tmsearch.training import micro_batch
+
+    if fitting < allowed:
+        report(Limit(eval_batch_key(trial.config, micro_batch.device_name(), full_context=full_context), fitting))
+
+
+def _stretch(trial: _Trial, job: SegmentJob, limits: BatchLimits, checkpoint: Path | None) -> Stretch:
     """What `train` needs to know of a segment."""
     from tmsearch.training import checkpoints, train
+    from tmsearch.training.saving import SAVE_SECONDS
 
     return train.Stretch(
         first_step=job.first_step,
         last_step=job.last_step,
         threads=trial.settings.threads,
-        micro_batch=micro_batch,
+        micro_batch=limits.micro_batch,
+        eval_batch=limits.eval_batch,
         checkpoint=checkpoint,
         save_to=checkpoints.claim_folder(trial.checkpoints, job.token),
-        save_seconds=train.SAVE_SECONDS,
+        save_seconds=SAVE_SECONDS,
+        is_thrifty=True,
         with_long=trial.settings.objective in LONG_OBJECTIVES or job.last_step == trial.config.max_steps,
     )
 
@@ -288,12 +375,14 @@ def _report_baseline(workbench: Workbench, trial: _Trial, report: Report, stop: 
     objective = trial.settings.objective
     long_scores = None
     try:
+        allowed = _known_eval_batch(trial, full_context=True)
         whisper = workbench.model_cache.whisper(untrained)
-        scores = evaluate.zero_shot(untrained, trial.speech, whisper, stop)
+        scores = evaluate.zero_shot(untrained, trial.speech, whisper, stop, allowed)
+        _report_eval_batch(trial, allowed, scores.eval_batch, report, full_context=True)
         if objective in LONG_OBJECTIVES:
             long_scores, _ = long_form.score(whisper, trial.speech, trial.speech.split.validation, untrained, stop=stop)
     except evaluate.EvaluationInterruptedError:
-        raise TrainingStoppedError(0, trial.checkpoints) from None
+        raise TrainingStoppedError(0, None) from None
     study_folder = trial.folder.parents[1]
     write_scores(baseline_folder(study_folder, config.model), 0, scores.clips)
     baseline = Baseline(

@@ -20,6 +20,7 @@ class TrialSettings:
         tensorboard: folder of the study's event files.
         choices: the values of each categorical knob, for TensorBoard's table of hyperparameters.
         objective: one of search.space.budget.OBJECTIVES, which a segment's value, errors and lengths are of.
+        shares_checkpoints: whether they are copied for workers elsewhere once a segment has ended.
         keep_weights: whether a finished training's weights are kept for a test or a merge.
     """
 
@@ -31,6 +32,7 @@ class TrialSettings:
     choices: Mapping[str, list[Any]] = field(default_factory=dict)
     keep_weights: bool = False
     objective: str = "wer"
+    shares_checkpoints: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

@@ -11,9 +11,15 @@ from tmsearch.errors import InputError
 from tmsearch.trial.facts import DataFacts
 
 if TYPE_CHECKING:
+    import torch
+
     from tmsearch.data.corpus import Corpus
     from tmsearch.features.dataset import Speech
+    from tmsearch.features.log_mel import LogMels
     from tmsearch.training.train import ModelCache
+
+
+CLOSE_SECONDS = 8.0  # the supervisor kills a process that takes ten
 
 
 class Workbench:
@@ -22,6 +28,7 @@ class Workbench:
     def __init__(self) -> None:
         self._corpora: dict[DataConfig, Corpus] = {}
         self._model_cache: ModelCache | None = None
+        self._kept_mels: dict[tuple[str, torch.device], LogMels] = {}
 
     @property
     def model_cache(self) -> ModelCache:
@@ -31,6 +38,11 @@ class Workbench:
         if self._model_cache is None:
             self._model_cache = ModelCache()
         return self._model_cache
+
+    def close(self) -> None:
+        """Lets the checkpoint that is being written get to the disk, as long as the supervisor waits for this."""
+        if self._model_cache is not None:
+            self._model_cache.writer().linger(CLOSE_SECONDS)
 
     def corpus(self, data: DataConfig) -> Corpus:
         """The corpus, loaded at the first call. Raises InputError."""
@@ -74,4 +86,4 @@ class Workbench:
         split = Split(facts.train, facts.validation, facts.test, facts.grouped_by)
         if data.fold:
             split = folded(split, corpus, data)
-        return Speech(corpus, split, data.language, data.task, cache, data.normalizer)
+        return Speech(corpus, split, data.language, data.task, cache, data.normalizer, self._kept_mels)

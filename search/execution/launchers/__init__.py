@@ -1,4 +1,7 @@
-"""What starts workers: local.py, slurm.py and ray.py, by one Protocol. All start the same command, without a head."""
+"""What starts workers: local.py, slurm.py and ray.py, by one Protocol. All start the same command, without a head.
+
+gpus.py counts this machine's GPUs.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ ENGINES = ("local", "slurm", "ray")  # values of --on
 LOCATION_VARIABLE = "TMSEARCH_PLACE"
 PARENT_VARIABLE = "TMSEARCH_WITH_PARENT"
 CORES_VARIABLE = "TMSEARCH_CPUS"
+GPU_WORKERS_VARIABLE = "TMSEARCH_GPU_WORKERS"  # how many share its GPU, and that GPU's memory
 
 
 class WorkerHandle(Protocol):

@@ -13,18 +13,16 @@ from pathlib import Path
 
 from search.execution import log_file
 from search.execution.child_process import KILL_SECONDS
-from search.execution.launchers import CORES_VARIABLE, LOCATION_VARIABLE, PARENT_VARIABLE, last_line
+from search.execution.launchers import (
+    CORES_VARIABLE,
+    GPU_WORKERS_VARIABLE,
+    LOCATION_VARIABLE,
+    PARENT_VARIABLE,
+    last_line,
+)
+from search.execution.launchers.gpus import gpus, sharing
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-
-
-def gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; needs no torch."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        names = [name.strip() for name in visible.split(",")]
-        return [name for name in names if name and name != "-1"]
-    return [str(number) for number, _ in enumerate(sorted(Path("/proc/driver/nvidia/gpus").glob("*")))]
 
 
 def cores() -> list[int]:
@@ -75,7 +73,13 @@ class LocalLauncher:
         cards = gpus()
         if cards:
             card = cards[slot % len(cards)]
-            return {**parent, "CUDA_VISIBLE_DEVICES": card, LOCATION_VARIABLE: f"GPU {card}"}
+            workers = sharing(self._workers, len(cards))[slot % len(cards)]
+            return {
+                **parent,
+                "CUDA_VISIBLE_DEVICES": card,
+                LOCATION_VARIABLE: f"GPU {card}",
+                GPU_WORKERS_VARIABLE: str(max(1, workers)),
+            }
         available = cores()
         share = max(1, len(available) // self._workers)
         assigned = [available[(slot * share + index) % len(available)] for index in range(share)]

@@ -108,7 +108,7 @@ def test_reports(published):
 
     def page(storage, name):
         built.append(name)
-        return f"<p>report {len(built)} of {name} \u05e9"
+        return f"<p>report {len(built)} of {name} \u05e9".encode()
 
     with served(published["runs"], page) as address:
         status, headers, body = get(address, "/reports/runs")

@@ -48,7 +48,8 @@ def test_hand_runs_become_trials_once_and_the_study_goes_on_beside_them(folder):
     assert "2 configurations:" in ran.stdout
     assert len(status(folder)["configurations"]) == 5
     plain = tmsearch(folder, "status", "small").stdout
-    assert "2 of 2 configurations and 3 imported" in plain
+    assert "2 of 2 configurations have a result" in plain
+    assert "3 imported beside them" in plain
     assert max(map(len, plain.splitlines())) <= 80
 
 

@@ -1,6 +1,7 @@
 """`init`: a space file for whatever dataset, which loads, says why, and is never written half or over another."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -80,8 +81,12 @@ def test_a_folder_that_a_dry_run_accepts(folder):
 
 @pytest.mark.parametrize("dataset", ["speech.parquet", "saved"])
 def test_tables(folder, dataset):
-    done = tmsearch(folder, "init", dataset, "--gpu", "24")
+    done = tmsearch(folder, "init", dataset, "--gpu", "24", "--price", "0.80")
     assert done.returncode == 0, done.stderr
+    assert re.search(
+        r"cost: 20 trials, about [\d:]+, about [\d.]+ dollars at 0\.8 dollars an hour, predicted", done.stdout
+    )
+    assert "predicted for an RTX 4090" in done.stdout
     name = dataset.removesuffix(".parquet")
     space = load_space(str(folder / "spaces" / f"{name}.yaml"), (), None)
     assert space.study == name

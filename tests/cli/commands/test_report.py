@@ -11,7 +11,7 @@ from search import study
 from search.paths import study_folder
 from tests.support.command import environment
 from tests.support.study_builder import Plan, random_study
-from tmsearch.cli.commands.report import page
+from tmsearch.cli.commands import report
 from tmsearch.cli.main import main
 from tmsearch.report import clip_cards
 
@@ -29,6 +29,10 @@ def copied(storage, tmp_path):
     from search.storage.database import open_storage
 
     return open_storage(f"sqlite:///{tmp_path}/studies/tmsearch.db")
+
+
+def page(storage, name):
+    return report.page(storage, name).decode()
 
 
 def words(html):

@@ -1,5 +1,6 @@
 """Report, notes, best, export and card speak from one verdict; a running study's words are provisional."""
 
+import argparse
 import dataclasses
 import random
 
@@ -13,6 +14,8 @@ from search.dashboard.publisher import Publisher
 from search.records import Configuration, Rung, StudyRecord, default_configuration
 from search.study import Summary
 from tests.support.toy_study import toy_space, toy_storage, toy_study, work
+from tmsearch.cli.commands import show
+from tmsearch.cli.commands.status import _lines_above
 from tmsearch.cli.services import recipes, report_answer, verdicts
 from tmsearch.cli.view.format import counts_line
 from tmsearch.cli.view.progress import ProgressPrinter, closing_lines, study_parts
@@ -138,6 +141,20 @@ def test_closing_lines_count_rightly_and_offer_what_makes_sense():
     assert "provisional" in "".join(lines)
     failed = [dataclasses.replace(trial(n, "sampled", {}, state="failed"), failure="oom") for n in range(4)]
     assert study_parts(summary(failed, trials=4))[0] == "d: 0 of 4 configurations have a result"
+
+
+def test_status_and_list_count_what_has_a_result(monkeypatch, capsys):
+    failed = [dataclasses.replace(trial(n, "sampled", {}, state="failed"), failure="oom") for n in range(2)]
+    waiting = [trial(n, "added", {}, state="queued") for n in (2, 3)]
+    log = trial(4, "imported", {24: 0.2})
+    without_result = summary([*failed, *waiting, log], trials=3)
+    assert _lines_above(without_result)[0] == (
+        "study d: 0 of 4 configurations have a result: 2 failed, 2 queued; 1 imported beside them"
+    )
+    monkeypatch.setattr(show, "open_storage", lambda url: None)
+    monkeypatch.setattr(show, "_readable", lambda storage: [without_result])
+    show.list_studies(argparse.Namespace(storage=None, json=False))
+    assert "  0 of   4  best WER -" in capsys.readouterr().out
 
 
 class Annotator:

@@ -4,7 +4,11 @@ import json
 import math
 import random
 
+import numpy as np
+import optuna
 import pytest
+from optuna.importance import PedAnovaImportanceEvaluator
+from optuna.trial import create_trial
 
 from search.dashboard import importances
 from search.records import IMPORTED, Configuration, Rung
@@ -86,3 +90,19 @@ def test_slices_are_optunas(space):
     assert len(drawn["data"]) == 2
     assert all(len(trace["x"]) == 6 for trace in drawn["data"])
     assert importances.slices(space, importances.comparable_results(history(1)), "loss") is None
+
+
+def test_importances_are_those_of_a_study_in_a_storage_and_need_none(space, monkeypatch):
+    comparable = importances.comparable_results(history(20))
+    trials = importances._trials(space, comparable)
+    values = np.array([trial.value for trial in trials])[::-1]
+    revalued = []
+    for trial, value in zip(trials, values, strict=True):
+        revalued.append(create_trial(value=value, params=trial.params, distributions=trial.distributions))
+    study = importances._study(revalued)
+    expected = PedAnovaImportanceEvaluator(target_quantile=0.25).evaluate(study)
+    monkeypatch.delattr(optuna, "create_study")  # each would copy all trials, and there are 81
+    found = importances._divergences(trials, values, list(expected), 0.25)
+    assert dict(zip(expected, found.tolist(), strict=True)) == expected
+    assert [trial.value for trial in trials] == values[::-1].tolist(), "the trials are as they were"
+    assert importances.importances(space, comparable).knobs

@@ -1,18 +1,22 @@
 """Notes and artifacts in Optuna: there before a trial is told, once, whatever is killed; a person's words stay."""
 
 import json
+import re
 import sqlite3
 
 import optuna
 import pytest
 from optuna.artifacts import FileSystemArtifactStore, download_artifact, get_all_artifact_meta
 from optuna_dashboard import get_note, save_note
+from sqlalchemy.engine.default import DefaultDialect
 
 from search import study as studies
 from search.dashboard.annotator import Annotation, Attachment
 from search.dashboard.artifacts import ArtifactFolder, artifacts_folder
 from search.dashboard.notes import SEPARATOR, write_note
+from search.dashboard.optuna_batch import OptunaBatch
 from search.dashboard.publisher import Publisher
+from search.dashboard.publisher_lease import PublisherLease
 from search.doctor import Doctor
 from tests.support.toy_study import Watcher, toy_space, toy_storage, toy_study, work
 
@@ -120,18 +124,20 @@ class Killed(BaseException):
 class Steps:
     """Counts what is written to the database and the disk, and dies before the step of a number, or in its middle."""
 
-    def __init__(self, monkeypatch, storage, fatal):
+    def __init__(self, monkeypatch, fatal):
         self.taken, self.fatal = 0, fatal
-        for name in (
-            "create_new_trial", "set_study_system_attr", "set_study_user_attr", "set_trial_system_attr",
-            "set_trial_user_attr", "set_trial_intermediate_value", "set_trial_state_values",
-        ):  # fmt: skip
-            monkeypatch.setattr(storage.optuna, name, self.step(getattr(storage.optuna, name)))
+        execute = DefaultDialect.do_execute
+        write = self.step(execute)
+
+        def execute_or_die(dialect, cursor, statement, *args):
+            do = write if statement.startswith(("INSERT", "UPDATE")) else execute
+            return do(dialect, cursor, statement, *args)
+
+        monkeypatch.setattr(DefaultDialect, "do_execute", execute_or_die)
         monkeypatch.setattr("search.paths.os.fsync", self.step(lambda descriptor: None))
         monkeypatch.setattr("search.paths.Path.replace", self.step(lambda path, to: path.rename(to)))
-        monkeypatch.setattr(
-            "search.dashboard.publisher.Publisher._mark_published", self.step(Publisher._mark_published)
-        )
+        monkeypatch.setattr(OptunaBatch, "write", self.step(OptunaBatch.write))
+        monkeypatch.setattr(PublisherLease, "take", self.step(PublisherLease.take))
 
     def step(self, do):
         def taken(*args, **named):
@@ -148,7 +154,7 @@ def test_killed_between_any_two_steps(ledger, tmp_path, monkeypatch):
     with ledger.storage.write() as connection:
         connection.exec_driver_sql("UPDATE tmsearch_configuration SET published = revision WHERE number > 0")
     with monkeypatch.context() as patched:
-        steps = Steps(patched, ledger.storage, fatal=0)
+        steps = Steps(patched, fatal=0)
         publish(ledger, tmp_path)
     wanted, kept_files = shown(ledger), files(ledger)
     assert steps.taken > 20
@@ -159,7 +165,7 @@ def test_killed_between_any_two_steps(ledger, tmp_path, monkeypatch):
         with ledger.storage.write() as connection:
             connection.exec_driver_sql("UPDATE tmsearch_configuration SET published = 0 WHERE number = 0")
         with monkeypatch.context() as patched:
-            Steps(patched, ledger.storage, fatal)
+            Steps(patched, fatal)
             with pytest.raises(Killed):
                 publish(ledger, tmp_path)
         publish(ledger, tmp_path)
@@ -259,7 +265,7 @@ def test_delete_takes_the_files_too(ledger, tmp_path):
 
 def artifacts_diagnosis(ledger, folder):
     annotator = ToyCurator()
-    doctor = Doctor(ledger, folder / "toy", lambda path: None, annotator)
+    doctor = Doctor(ledger, folder / "toy", lambda path, trial: None, annotator)
     return next(diagnosis for diagnosis in doctor.examine() if diagnosis.name == "artifacts")
 
 
@@ -298,3 +304,30 @@ def test_a_worker_publishes_them(tmp_path):
         child.close()
     assert [trial[3][0][0] for trial in shown(ledger)[1:]] == ["x.csv"] * 2
     assert shown(ledger)[0].startswith("# the toy study")
+
+
+def test_a_note_does_not_read_the_notes_of_all(ledger, tmp_path, monkeypatch):
+    """Optuna keeps them among the study's attributes: read for each trial, that was the square of the trials."""
+    noted = []
+    listings = []
+    real_load = OptunaBatch.load
+    real_listing = ArtifactFolder._files
+
+    def load(batch, trials, **options):
+        real_load(batch, trials, **options)
+        keys = batch.get_study_system_attrs(batch.study_id)
+        noted.append({key.split(":")[1] for key in keys if re.fullmatch(r"dashboard:\d+:note.*", key)})
+
+    def listing(folder, prefix):
+        listings.append(prefix)
+        return real_listing(folder, prefix)
+
+    publish(ledger, tmp_path)
+    with ledger.storage.write() as connection:
+        connection.exec_driver_sql("UPDATE tmsearch_configuration SET published = 0 WHERE number = 0")
+        connection.exec_driver_sql("UPDATE trials SET state = 'RUNNING' WHERE number = 0")
+    monkeypatch.setattr(OptunaBatch, "load", load)
+    monkeypatch.setattr(ArtifactFolder, "_files", listing)
+    publish(ledger, tmp_path)
+    assert noted == [{"1"}], "of Optuna's first trial, not of all three"
+    assert len(listings) == 1

@@ -7,8 +7,10 @@ import os
 import optuna
 import pytest
 import sqlalchemy as sa
+from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
+from search.dashboard.optuna_batch import OptunaBatch
 from search.dashboard.publisher import Publisher
 from search.execution.worker import Interrupts
 from search.imported import COMPARES, MEASURE
@@ -104,10 +106,11 @@ def test_a_trial_finished_while_it_is_published_gets_a_successor(done, monkeypat
         connection.exec_driver_sql("UPDATE tmsearch_configuration SET published = 0")
     write_attributes = Publisher._write_attributes
 
-    def finish_by_hand_first(publisher, trial_id, configuration):
-        if configuration.number == 0 and len(published(ledger).trials) == 1:
-            ledger.storage.optuna.set_trial_state_values(trial_id, TrialState.FAIL)
-        write_attributes(publisher, trial_id, configuration)
+    def finish_by_hand_first(publisher, batch, trial, configuration):
+        if configuration.number == 0 and len(published(ledger).trials) == 6:
+            ledger.storage.optuna.set_trial_state_values(trial.trial_id, TrialState.FAIL)
+            monkeypatch.undo()
+        write_attributes(publisher, batch, trial, configuration)
 
     monkeypatch.setattr(Publisher, "_write_attributes", finish_by_hand_first)
     Publisher(ledger, space, pytest.fail).finish()
@@ -207,3 +210,24 @@ def test_what_was_trained_on_other_terms_is_published_without_a_value(done):
     Publisher(ledger, space, pytest.fail).check()
     Publisher(ledger, space, pytest.fail).publish()
     assert len(published(ledger).trials) == len(study.trials)
+
+
+def test_a_round_reads_the_trials_that_it_changes_and_no_others(done, monkeypatch):
+    """In a study of thousands, reading all of them for each result was the square of their number."""
+    ledger, space, _ = done
+    read = []
+    real = OptunaBatch.load
+
+    def load(batch, trials, **options):
+        read.extend(trial.configuration for trial in trials)
+        return real(batch, trials, **options)
+
+    def all_trials(*arguments, **named):
+        raise AssertionError("all trials are read")
+
+    with ledger.storage.write() as connection:
+        connection.exec_driver_sql("UPDATE tmsearch_configuration SET published = 0 WHERE number = 1")
+    monkeypatch.setattr(OptunaBatch, "load", load)
+    monkeypatch.setattr(RDBStorage, "get_all_trials", all_trials)
+    assert Publisher(ledger, space, print).publish()
+    assert read == [1]

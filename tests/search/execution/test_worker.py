@@ -334,7 +334,7 @@ def test_doctor_finds_and_removes_what_a_killed_sweep_left(tmp_path, left):
     work(ledger, space, folder, interrupts=interrupts, watcher=watcher, step_seconds=0.02)
     (folder / "trials" / "0001" / left).mkdir(parents=True)
     for _ in range(2):
-        doctor = Doctor(ledger, folder, lambda path: None)
+        doctor = Doctor(ledger, folder, lambda path, trial: None)
         files = next(diagnosis for diagnosis in doctor.examine() if diagnosis.name == "files")
         if files.repair is not None:
             files.repair()

@@ -9,7 +9,7 @@ import pytest
 from search.process_id import ProcessId
 from search.records import Configuration, Rung
 from search.schedulers import eta
-from search.schedulers.scheduler import SchedulerConfig
+from search.schedulers.scheduler import SchedulerConfig, seconds_to_finish
 from search.simulation import benchmark_table
 from search.simulation.simulator import Method, SimulatedSearch
 
@@ -80,3 +80,23 @@ def test_standings_count_who_came_so_far_and_the_best():
     assert eta.rung_summaries(scheduler_config, history) == [
         eta.RungSummary(2, 0.3), eta.RungSummary(1, 0.4), eta.RungSummary(0, None)
     ]  # fmt: skip
+
+
+def again(number, repeated, saved):
+    """Judged at 10 and 20, paused; so many seconds went into steps that were trained again."""
+    metrics = {"train_seconds": 10.0, "eval_seconds": 1.0, "repeated_seconds": 0.0, "saved_step": saved}
+    rungs = (Rung(10, 0.5, metrics), Rung(20, 0.4, {**metrics, "repeated_seconds": repeated}))
+    return Configuration(number, "sampled", {}, {}, "paused", rungs=rungs)
+
+
+def test_what_is_trained_again_is_known_to_cost_and_counted_once():
+    scheduler_config = SchedulerConfig((10, 20, 40))
+    saved, unsaved = again(0, 0.0, 20), again(0, 10.0, 0)
+    assert (saved.seconds, unsaved.seconds) == (22.0, 32.0)
+    assert saved.seconds_a_step == unsaved.seconds_a_step == 1.1
+    assert seconds_to_finish(scheduler_config, [saved]) == pytest.approx(22.0)
+    assert seconds_to_finish(scheduler_config, [unsaved]) == pytest.approx(44.0), "from the start"
+    lefts = [eta.seconds_left(scheduler_config, [trial], 8) for trial in (saved, unsaved)]
+    assert lefts[1] > 1.2 * lefts[0]
+    old = Configuration(0, "sampled", {}, {}, "paused", rungs=(Rung(20, 0.4, {"train_seconds": 20.0}),))
+    assert (old.saved_step, old.seconds) == (20, 20.0), "a result of an earlier version"

@@ -77,4 +77,4 @@ def test_a_dead_publisher_keeps_nobody_from_publishing_for_hours(ledger, tmp_pat
     with ledger.storage.write() as connection:
         until = reader.clock(connection) + TWO_HOURS
         connection.execute(sa.update(studies).values(publisher=str(ELSEWHERE), publisher_until=until))
-    assert publisher._lease(LEASE_SECONDS)
+    assert publisher._lease.take()

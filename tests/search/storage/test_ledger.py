@@ -1,13 +1,17 @@
 """What every ledger does: the one in a database in full, the one in memory as far as a simulation needs it."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from search.process_id import ProcessId
 from search.schedulers.scheduler import SchedulerConfig
 from search.simulation.memory_ledger import MemoryLedger
+from search.storage import reader
+from search.storage.claims import SegmentOutcome, SignIn
 from search.storage.database import open_storage
+from search.storage.ledger import Ledger
 from search.storage.reader import StoredMetrics
 from tests.support.toy_study import toy_space, toy_storage, toy_study
 
@@ -136,6 +140,8 @@ def test_metrics_from_the_ledger_are_what_was_committed():
         {"errors": [1.5]},
         {"note": '"errors": [1, 2]', "errors": [4]},
         {"nested": {"errors": [7]}},
+        {"nested": {"errors": [7]}, "errors": [8, 9]},
+        {"errors": ["a]", None]},
         {},
     ]
     for metrics in committed:
@@ -144,3 +150,70 @@ def test_metrics_from_the_ledger_are_what_was_committed():
         assert stored == metrics
         assert {**stored}.get("errors") == metrics.get("errors")
     assert StoredMetrics('{"errors": [1]}') != StoredMetrics('{"errors": [2]}')
+
+
+def test_a_result_and_the_next_claim_are_one_transaction_that_may_be_repeated(ledger):
+    config = replace(RULE, rungs=(2, 4))
+    claim, there = begin(ledger), ProcessId("elsewhere", "other", 7, "7")
+    result = SegmentOutcome(1.0, {"errors": [1]}, "v1")
+    state, following = ledger.commit_and_claim(claim, result, config, ME)
+    assert (state, following.number, following.first_step) == ("paused", 1, 0)
+    again_state, again = ledger.commit_and_claim(claim, result, config, ME, again=True)
+    assert again_state == "paused"
+    assert [trial.number for trial in ledger.history() if trial.state == "running"] == [again.number]
+    assert (again.number, again.token) == (1, following.token + 1), "the one of the lost answer is outdated"
+    assert not ledger.set_params(following, {"x": 2.0}, {"x": 2.0}, "sampled")
+    assert [rung.metrics["errors"] for rung in ledger.history()[0].rungs] == [[1]], "recorded once"
+    assert ledger.set_params(again, {"x": 3.0}, {"x": 3.0}, "sampled")
+    ledger.release(again)
+    taken = ledger.claim(there, config)
+    assert taken.number == again.number
+    assert ledger.commit_and_claim(again, result, config, ME) == (None, None), "nothing is claimed with a lost lease"
+    assert ledger.history()[1].rungs == ()
+
+
+def test_nothing_new_is_claimed_where_the_time_is_up_or_a_stop_was_asked_for(ledger):
+    claim = begin(ledger)
+    metrics = {"train_seconds": 2.0}
+    state, following = ledger.commit_and_claim(claim, SegmentOutcome(1.0, metrics), RULE, ME, seconds_left=0.5)
+    assert (state, following.number) == ("paused", 0), "the leader is brought to its end"
+    ledger.request_stop()
+    assert ledger.commit_and_claim(following, SegmentOutcome(0.5, metrics), RULE, ME) == ("paused", None)
+
+
+def test_renewing_says_that_the_worker_is_alive_and_what_was_asked_for(ledger):
+    claim = begin(ledger)
+    signed = SignIn(ME, "here", "v1")
+    assert ledger.renew(claim, {"step": 1}, signed) == (True, False)
+    assert [(worker.location, worker.alive) for worker in ledger.workers()] == [("here", True)]
+    ledger.sign_out(ME)
+    ledger.request_stop()
+    assert ledger.renew(claim, {"step": 2}, signed) == (True, True)
+    assert [worker.location for worker in ledger.workers()] == ["here"], "also after another took it for dead"
+    assert ledger.history()[0].progress == {"step": 2}
+    ledger.release(claim)
+    assert ledger.renew(claim, {"step": 3}, signed) == (False, True)
+
+
+def test_a_history_is_read_without_reading_its_errors(ledger, monkeypatch):
+    for x in (1.0, 2.0):
+        claim = begin(ledger, x)
+        metrics = {"train_seconds": 2.0, "eval_seconds": 1.0, "errors": [1, 2], "clips": 2}
+        ledger.commit(claim, 0.5, metrics, RULE)
+    parsed = []
+    real = json.loads
+
+    def counted(text):
+        parsed.append(text)
+        return real(text)
+
+    monkeypatch.setattr(reader.json, "loads", counted)
+    history = Ledger(ledger.storage, ledger.study).history()
+    assert len(history) == 2
+    texts = [text for text in parsed if "train_seconds" in text]
+    assert not texts, "whoever looks for the best reads values alone"
+    assert sum(trial.seconds for trial in history) == 6.0
+    texts = [text for text in parsed if "train_seconds" in text]
+    assert len(texts) == 2, "once each, though two costs are summed"
+    assert all("[" not in text for text in texts)
+    assert history[1].errors(2) == [1, 2]

@@ -69,7 +69,7 @@ def test_a_copy_of_a_database_neither_reads_nor_repairs_nor_deletes_the_files_of
     before = files_of(folder)
     with pytest.raises(UserError, match="move the folder away"):
         ownership.checked_folder(copy)
-    doctor = Doctor(copy, folder / "toy", lambda path: None, foreign=ownership.foreign(copy))
+    doctor = Doctor(copy, folder / "toy", lambda path, trial: None, foreign=ownership.foreign(copy))
     diagnoses = {diagnosis.name: diagnosis for diagnosis in doctor.examine()}
     assert diagnoses["files"].state == "bad"
     assert not any(diagnosis.repair for diagnosis in diagnoses.values())

@@ -105,3 +105,28 @@ def test_a_name_that_a_space_cannot_hold_is_refused_before_anything_is_written(t
     for name in ("bell\x07", "line\u2028end", "tab\t"):
         with pytest.raises(UserError, match="cannot be shown"):
             proposed(corpus_of(50), tmp_path, data={"dataset": name})
+
+
+@pytest.mark.parametrize(
+    ("gpu", "knobs"),
+    [
+        (80.0, {}),
+        (24.0, {"low_memory": True}),
+        (15.0, {"low_memory": True, "gradient_checkpointing": True}),
+    ],
+)
+def test_a_card_gets_what_lets_the_model_fit(tmp_path, gpu, knobs):
+    space, proposal = proposed(corpus_of(200, seconds=9.0), tmp_path, gpu_gb=gpu, models=["openai/whisper-large-v3"])
+    savings = ("low_memory", "gradient_checkpointing")
+    assert {name: value for name, value in space.train.items() if name in savings} == knobs
+    assert sum("predicted" in line for line in proposal.assumptions()) == len(knobs)
+    assert proposal.trial_seconds > 10
+
+
+def test_a_card_that_is_too_small_is_said_so(tmp_path):
+    _, proposal = proposed(corpus_of(200), tmp_path, gpu_gb=6.0, models=["openai/whisper-large-v3"])
+    assert any("6 GB are too few" in line for line in proposal.assumptions())
+
+
+def test_without_a_gpu_no_time_is_predicted(tmp_path):
+    assert proposed(corpus_of(200), tmp_path, gpu_gb=0.0)[1].trial_seconds is None

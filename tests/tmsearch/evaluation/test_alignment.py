@@ -3,7 +3,7 @@
 import pytest
 
 from tmsearch.evaluation.alignment import align, confusions
-from tmsearch.evaluation.evaluate import score
+from tmsearch.evaluation.error_rates import score
 
 TEXTS = [
     ("Please dial 1, now. It's fine", "please tile one it is fine fine"),

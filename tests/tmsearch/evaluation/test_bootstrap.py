@@ -1,11 +1,12 @@
 """Intervals and differences, against what is known of them without a bootstrap."""
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 
-from tmsearch.evaluation import bootstrap
+from tmsearch.evaluation import bootstrap, student
 from tmsearch.evaluation.bootstrap import ErrorCounts, difference, mean_interval, wer_interval
 
 
@@ -92,3 +93,25 @@ def test_signed_ranks_of_no_difference():
     rng = np.random.default_rng(0)
     first = runs(rng, 2)
     assert bootstrap.wilcoxon(first, first) == 1.0
+
+
+def test_many_intervals_at_once_are_those_of_each():
+    rng = np.random.default_rng(4)
+    words = rng.integers(1, 20, 30).tolist()
+    rows = [rng.binomial(5, 0.3, 30).tolist() for _ in range(60)]
+    rows[3] = [0] * 30
+    rows[4] = [1] * 29
+    assert bootstrap.wer_intervals(rows, words) == [wer_interval(row, words) for row in rows]
+    assert bootstrap.wer_intervals(rows, words)[4] is None
+    assert bootstrap.wer_intervals([], words) == []
+    large = [errors * 1_000_000 for errors in rows[0]]  # whole numbers that float32 does not hold
+    scaled = wer_interval(large, [count * 1_000_000 for count in words])
+    assert (scaled.low, scaled.high) == pytest.approx(dataclasses.astuple(wer_interval(rows[0], words)), rel=1e-12)
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 17, 123, 499, 2000])
+def test_students_quantiles_are_scipys(freedom):
+    from scipy.special import stdtrit
+
+    for share in (0.005, 0.025, 0.3, 0.5, 0.8, 0.975):
+        assert student.quantile(share, freedom) == pytest.approx(float(stdtrit(freedom, share)), rel=1e-10, abs=1e-12)

@@ -6,7 +6,7 @@ import jiwer
 import pytest
 
 from tmsearch.data.text_normalizer import normalizer
-from tmsearch.evaluation.evaluate import score
+from tmsearch.evaluation.error_rates import score
 
 WORDS = ["over", "out", "two", "2", "can't", "colour", "gray", "the", "uh", "niner", "é", "a", "O'Neil", "U.S.", "..."]
 SPACES = [" ", "  ", "\t", "\u00a0", "\n"]

@@ -7,7 +7,8 @@ import pytest
 from tests.support import toy_whisper
 from tmsearch.errors import InputError
 from tmsearch.evaluation import evaluate
-from tmsearch.evaluation.evaluate import WordErrors, score
+from tmsearch.evaluation.error_rates import WordErrors, score
+from tmsearch.features import log_mel
 from tmsearch.model import whisper as model
 
 
@@ -119,3 +120,27 @@ def test_a_translation_is_compared_as_english(toy, tmp_path):
         scores, _ = evaluate.evaluate(whisper, speech, german.split.validation, config)
         words.append(scores.clips[0].words)
     assert words == [4, 3]  # "it is twenty one", "it is 21"
+
+
+def test_log_mels_are_kept_from_one_evaluation_to_the_next(toy, speech, monkeypatch):
+    config = toy_whisper.config(toy)
+    whisper = model.load(config)
+    names = speech.split.validation
+    reads = []
+    read = log_mel.log_mels
+    monkeypatch.setattr(log_mel, "log_mels", lambda *arguments: reads.append(arguments[1]) or read(*arguments))
+    speech.kept.clear()
+    first, _ = evaluate.evaluate(whisper, speech, names, config)
+    again, _ = evaluate.evaluate(whisper, speech, tuple(reversed(names)), config)
+    assert len(reads) == 1
+    assert {clip.name: clip.hypothesis for clip in first.clips} == {clip.name: clip.hypothesis for clip in again.clips}
+    # Others take their place: four sets are kept.
+    for normalization in ("peak", "rms", "loudness"):
+        speech.kept_mels(
+            names, whisper, dataclasses.replace(config, normalize_audio=normalization), whisper.model.device
+        )
+    speech.kept_mels(names[:1], whisper, config, whisper.model.device)
+    assert len(speech.kept) == 4
+    reads.clear()
+    evaluate.evaluate(whisper, speech, names, config)
+    assert len(reads) == 1

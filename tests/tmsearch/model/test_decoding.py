@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from tests.support import toy_whisper
+from tests.support.varlen import clip_by_clip_into
 from tmsearch.config import TrainConfig
 from tmsearch.demo.paths import DEMO
-from tmsearch.model import decoding
+from tmsearch.model import attention, decoding, forward
 from tmsearch.model import whisper as model
 from tmsearch.model.decoding import Decoder, loop_period, transcribe
 from tmsearch.model.tokens import prompt_ids
@@ -136,6 +137,80 @@ def test_a_loop_is_recognized_by_its_end():
     assert loop_period([1, 2, 3, 4, 5, 6, 7, 8] * 3) == 0
     assert loop_period([7, 8] * 12 + [9]) == 0
     assert loop_period([]) == 0
+
+
+class RecordedGraph:
+    """torch.cuda's streams and graphs on a CPU: a step that is captured is not run, and runs at each replay."""
+
+    def __init__(self, monkeypatch):
+        self.events = []
+        self.captured = None
+        decode_next = decoding._Batch.decode_next
+
+        def run_or_record(batch):
+            self.events.append("token")
+            if self.events[-2:-1] == ["capture thread_local"]:
+                self.captured = lambda: decode_next(batch)
+            else:
+                decode_next(batch)
+
+        monkeypatch.setattr(decoding._Batch, "decode_next", run_or_record)
+        for name in ("Stream", "current_stream", "stream", "CUDAGraph"):
+            monkeypatch.setattr(torch.cuda, name, lambda *arguments: self)
+        monkeypatch.setattr(torch.cuda, "graph", self.capture)
+
+    def capture(self, graph, capture_error_mode):
+        self.events.append(f"capture {capture_error_mode}")
+        return self
+
+    def wait_stream(self, stream):
+        self.events.append("wait")
+
+    def replay(self):
+        self.captured()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        return None
+
+
+def test_a_token_is_decoded_beside_the_stream_and_then_captured_for_this_thread_alone(toy, monkeypatch):
+    recorded = RecordedGraph(monkeypatch)
+    prompt = prompt_ids(toy, "en", "transcribe")
+    expected = greedy_ids(toy, hums(toy, 5), prompt, 20)
+    decoder = Decoder(toy)
+    recorded.events.clear()
+    with torch.no_grad():
+        encoded = forward.encode(toy.model, [hums(toy, 5)])
+        batch = decoder._captured_batch(encoded, prompt, 20)
+        assert [hypothesis.ids for hypothesis in batch.run(encoded)] == expected
+        # Another batch is captured anew, as its keys are by group.
+        assert decoder._captured_batch(encoded, prompt, 20) is not batch
+    assert recorded.events == ["wait", "token", "wait", "capture thread_local", "token"]
+
+
+def test_the_graph_of_a_packed_batch_serves_smaller_ones(toy, monkeypatch):
+    prompt = prompt_ids(toy, "en", "transcribe")
+    many = [hums(toy, 5, 1.6), hums(toy, 3, 2.0)]
+    few = [hums(toy, 4, 1.2)]
+    larger = [hums(toy, 9, 2.0)]
+    expected = [
+        [hypothesis.ids for hypothesis in Decoder(toy).greedy(mels, prompt, 20, True)] for mels in (many, few, larger)
+    ]
+    recorded = RecordedGraph(monkeypatch)
+    monkeypatch.setattr(attention, "varlen_attn_out", clip_by_clip_into)
+    monkeypatch.setattr(attention, "is_packed", lambda layer, device: True)
+    decoder = Decoder(toy)
+    ids = []
+    with torch.no_grad():
+        for mels in (many, few, larger):
+            encoded = forward.encode(toy.model, mels, True)
+            batch = decoder._captured_batch(encoded, prompt, 20)
+            ids.append([hypothesis.ids for hypothesis in batch.run(encoded)])
+    assert ids == expected
+    assert recorded.events.count("capture thread_local") == 2  # the second batch fits into the first
 
 
 @pytest.mark.skipif(not MICRO.is_dir(), reason="the embedded micro Whisper is not there")

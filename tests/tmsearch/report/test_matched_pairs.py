@@ -1,5 +1,9 @@
 """Which configurations make a pair, and how wide the interval of their mean difference is."""
 
+import math
+import random
+
+import numpy as np
 import pytest
 
 from tmsearch.report import matched_pairs
@@ -69,3 +73,44 @@ def test_no_verdict_where_another_knob_differs_twofold(knob, values):
     assert match(apart, words) is None
     rates_apart = [candidate(n, bool(n % 2), 1e-4 * (1 + n % 2), [3] * 8) for n in range(12)]
     assert match(rates_apart, words) is None, "learning rates that differ twofold"
+
+
+def test_distances_of_all_pairs_are_those_of_each():
+    names = ["learning_rate", "dropout", "schedule", "warmup_steps", "frozen"]
+    values = [(1e-5, 1.5e-5, 4e-5), (0.0, 0.1, 0.15), ("linear", "cosine"), (0, 10, 15), (True, 1, None)]
+    sides = []
+    for side in (0, 1):
+        chance = random.Random(side)
+        sides.append(
+            [
+                MatchCandidate(
+                    number,
+                    bool(side),
+                    "m",
+                    {
+                        name: chance.choice(choices)
+                        for name, choices in zip(names, values, strict=True)
+                        if chance.random() < 0.9
+                    },
+                    [1],
+                )
+                for number in range(12)
+            ]
+        )
+    ranges = {"dropout": 0.15, "warmup_steps": 15.0}
+
+    def distance(first, second):
+        total = 0.0
+        for name, value in first.knobs.items():
+            partner_value = second.knobs.get(name)
+            factor = matched_pairs._factor(value, partner_value)
+            if factor >= matched_pairs.MAX_FACTOR:
+                total += matched_pairs._NO_PAIR
+            elif name == "learning_rate":
+                total += math.log(factor, 2)
+            elif name in ranges:
+                total += abs(value - partner_value) / ranges[name]
+        return total
+
+    expected = [[distance(first, second) for second in sides[1]] for first in sides[0]]
+    assert matched_pairs._distances(*sides, ranges) == pytest.approx(np.array(expected), rel=1e-12)

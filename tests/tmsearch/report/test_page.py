@@ -43,7 +43,7 @@ def pages(tmp_path_factory):
         if name == "hostile":
             plan.texts[3] = ENDLESS
         file = folder / "page.html"
-        file.write_text(page(random_study(folder, plan).storage, plan.study), encoding="utf-8")
+        file.write_bytes(page(random_study(folder, plan).storage, plan.study))
         pages[name] = file.as_uri()
     return pages
 

@@ -1,6 +1,9 @@
 import dataclasses
 import errno
+import hashlib
 import json
+import os
+import resource
 import shutil
 import struct
 import subprocess
@@ -9,11 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import SafetensorError
+from safetensors.torch import load_file
+from safetensors.torch import save as library_bytes
 
 from tmsearch.errors import CheckpointError
-from tmsearch.training import checkpoints
-from tmsearch.training.checkpoints import Checkpoint
+from tmsearch.training import checkpoints, tensor_file
+from tmsearch.training.checkpoints import Checkpoint, VerifiedCheckpoints
 
 ROOT = Path(__file__).parents[3]
 
@@ -136,7 +140,7 @@ import os, signal, sys
 sys.path.insert(0, {root!r})
 import torch
 from pathlib import Path
-from tmsearch.training import checkpoints
+from tmsearch.training import checkpoints, tensor_file
 
 calls = 0
 last_words = 10**9
@@ -149,8 +153,10 @@ def mortal(original):
         return original(*arguments, **named)
     return wrapped
 
-for name in ("save_file", "_sync", "_sha256", "discard"):
-    setattr(checkpoints, name, mortal(getattr(checkpoints, name)))
+for module, name in (
+    (checkpoints, "_sync"), (checkpoints, "discard"), (tensor_file, "write"), (tensor_file, "_bytes_of")
+):
+    setattr(module, name, mortal(getattr(module, name)))
 checkpoints.json.dumps = mortal(checkpoints.json.dumps)
 tensors = {{"weights": {{"a": torch.zeros(3)}}, "moments": {{"b": torch.zeros(3)}}}}
 checkpoint = checkpoints.Checkpoint(40, tensors, {{}})
@@ -166,7 +172,7 @@ print(calls)
 
 
 def test_a_process_killed_anywhere_in_a_write_leaves_the_one_before(tmp_path):
-    """At each tensor file, each JSON, each checksum, each sync; the last sync comes when the new one is in place."""
+    """At each tensor file, each tensor, each JSON, each sync; the last sync comes when the new one is in place."""
     for at in range(20):
         checkpoints.save(tmp_path / str(at), a_checkpoint(20))
     script = KILLED.format(root=str(ROOT), folder=str(tmp_path))
@@ -196,29 +202,6 @@ def test_weights_are_restored_bit_for_bit_even_where_they_are_odd(tmp_path):
     assert back.view(torch.int32).tolist() == odd.view(torch.int32).tolist()
 
 
-def test_a_writer_saves_what_there_was_when_it_was_told(tmp_path):
-    changing = a_checkpoint(1)
-    with checkpoints.CheckpointWriter(tmp_path) as writer:
-        writer.write(changing)
-        changing.tensors["weights"]["a"].fill_(9.0)
-        writer.write(Checkpoint(2, changing.tensors, {}), instead_of=1)
-    assert torch.equal(checkpoints.load(tmp_path / "step-000002").tensors["weights"]["a"], torch.full((4, 3), 9.0))
-    assert not (tmp_path / "step-000001").exists()
-    with checkpoints.CheckpointWriter(tmp_path / "other") as writer:
-        writer.write(a_checkpoint(1))
-        writer.wait()
-        assert torch.equal(checkpoints.load(tmp_path / "other/step-000001").tensors["weights"]["a"], torch.ones(4, 3))
-
-
-def test_a_checkpoint_that_cannot_be_written_is_said(tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError(28, "No space left on device", str(tmp_path))
-
-    monkeypatch.setattr(checkpoints, "save", full)
-    with pytest.raises(OSError, match="No space left"), checkpoints.CheckpointWriter(tmp_path) as writer:
-        writer.write(a_checkpoint(1))
-
-
 def test_a_checkpoint_of_another_training_is_passed_by(tmp_path):
     checkpoints.save(tmp_path / "claim-000001", a_checkpoint(20))
     foreign = dataclasses.replace(a_checkpoint(40), state={"config": "of another trial"})
@@ -228,12 +211,101 @@ def test_a_checkpoint_of_another_training_is_passed_by(tmp_path):
     assert checkpoints.latest_of_claims(tmp_path, 40, {"config": "abc"}, unusable=[usable]) is None
 
 
-def test_a_full_disk_is_the_systems_error_and_leaves_nothing(tmp_path, monkeypatch):
-    def full(*_, **__):
-        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+@pytest.fixture
+def small_files():
+    """A file of more than 200 bytes cannot be written."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
-    monkeypatch.setattr(checkpoints, "save_file", full)
-    with pytest.raises(OSError, match="No space left on device") as error:
-        checkpoints.save(tmp_path, a_checkpoint(40))
-    assert error.value.errno == errno.ENOSPC
+
+def test_a_full_disk_is_the_systems_error_and_leaves_nothing(tmp_path, small_files):
+    large = Checkpoint(40, {"weights": {"a": torch.zeros(1000)}}, {})
+    with pytest.raises(OSError, match="File too large") as error:
+        checkpoints.save(tmp_path, large)
+    assert error.value.errno == errno.EFBIG
     assert not list(tmp_path.iterdir())
+
+
+def test_the_files_are_those_of_the_library(tmp_path):
+    """Every type of number, no dimension, no element: the library reads what is written, and would write as much."""
+    tensors = {
+        "half": torch.tensor([1.5, -2.0], dtype=torch.bfloat16),
+        "long": torch.arange(6).reshape(2, 3),
+        "bytes": torch.arange(5, dtype=torch.uint8),
+        "switches": torch.tensor([True, False, True]),
+        "single": torch.tensor(3.0),
+        "none": torch.zeros(0, 4),
+        "turned": torch.arange(6.0).reshape(2, 3).T,
+    }
+    digest = tensor_file.write(tmp_path / "ours.safetensors", tensors)
+    content = (tmp_path / "ours.safetensors").read_bytes()
+    assert digest == hashlib.sha256(content).hexdigest()
+    back = load_file(tmp_path / "ours.safetensors")
+    assert back.keys() == tensors.keys()
+    assert all(torch.equal(back[name], tensor) and back[name].dtype == tensor.dtype for name, tensor in tensors.items())
+    assert len(content) == len(library_bytes({name: tensor.contiguous() for name, tensor in tensors.items()}))
+    with pytest.raises(ValueError, match="odd: safetensors has no type"):
+        tensor_file.write(tmp_path / "odd", {"odd": torch.zeros(1, dtype=torch.complex64)})
+
+
+@pytest.fixture
+def hashed(monkeypatch):
+    """Bytes that went through a SHA-256, in writing and in reading."""
+    counted = []
+
+    class Counting:
+        def __init__(self, content=b""):
+            self._digest = hashlib_sha256(content)
+            counted.append(len(content))
+
+        def update(self, content):
+            counted.append(len(content))
+            self._digest.update(content)
+
+        def hexdigest(self):
+            return self._digest.hexdigest()
+
+    hashlib_sha256 = hashlib.sha256
+    monkeypatch.setattr(hashlib, "sha256", Counting)
+
+    def taken():
+        total = sum(counted)
+        counted.clear()
+        return total
+
+    return taken
+
+
+def test_every_byte_is_hashed_once_in_writing_and_once_in_a_process_that_reads(tmp_path, hashed):
+    own, other = VerifiedCheckpoints(), VerifiedCheckpoints()
+    folder = checkpoints.save(tmp_path, a_checkpoint(40), own)
+    size = sum(path.stat().st_size for path in folder.iterdir() if path.name != "manifest.json")
+    assert hashed() == size
+    for verified, expected in ((own, 0), (other, size), (other, 0)):
+        assert checkpoints.latest(tmp_path, verified=verified) == folder
+        assert hashed() == expected
+        checkpoints.load(folder, verified)
+        assert hashed() == 0
+    damage_flip(folder)
+    os.utime(folder / "moments.safetensors", ns=(1, 1))  # a clock's tick may not have passed since
+    assert checkpoints.latest(tmp_path, verified=other) is None
+    assert hashed() > 0
+    with pytest.raises(CheckpointError, match="does not match its checksum"):
+        checkpoints.load(folder, other)
+
+
+def test_only_the_newest_of_this_claim_and_of_earlier_ones_stays(tmp_path):
+    for token, step in ((1, 20), (1, 40), (2, 60), (4, 60)):
+        checkpoints.save(checkpoints.claim_folder(tmp_path, token), a_checkpoint(step))
+
+    def there():
+        return sorted(str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/*"))
+
+    checkpoints.keep_only_newest(tmp_path, 3, tmp_path / "claim-000001/step-000040")
+    assert there() == ["claim-000001/step-000040", "claim-000004/step-000060"], "the third claim saved nothing"
+    checkpoints.keep_only_newest(tmp_path, 4, tmp_path / "claim-000004/step-000060")
+    assert there() == ["claim-000004/step-000060"]
+    checkpoints.keep_only_newest(tmp_path, 5, None)
+    assert there() == []

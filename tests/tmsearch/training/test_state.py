@@ -1,7 +1,11 @@
 import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
+from tmsearch.training import state
 from tmsearch.training.state import DIVERGED_MEAN_OF, DivergenceError, DivergenceMonitor
 
 
@@ -27,3 +31,13 @@ def test_a_poor_training_is_not_a_diverged_one():
     restored = DivergenceMonitor(1000)
     restored.set_json(losses.to_json())
     assert (restored.first, restored.last) == (1.0, [6.5] * DIVERGED_MEAN_OF)
+
+
+def test_prefetching_is_over_before_a_gpus_work_is_captured():
+    allowed = threading.Event()
+    prepared = []
+    with ThreadPoolExecutor(1) as threads:
+        future = threads.submit(lambda: allowed.wait(10) and prepared.append("batch"))
+        threading.Timer(0.05, allowed.set).start()
+        state.TrainState.finish_prefetching(SimpleNamespace(_prefetched={(2, 16): future}))
+        assert prepared == ["batch"]

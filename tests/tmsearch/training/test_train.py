@@ -5,11 +5,10 @@ import pytest
 import torch
 
 from tests.support import toy_whisper
-from tmsearch.config import knob_values
 from tmsearch.data.splits import Split
 from tmsearch.errors import CheckpointError, InputError
 from tmsearch.model import whisper as model
-from tmsearch.training import checkpoints, train
+from tmsearch.training import checkpoints, saving, train
 from tmsearch.training.state import DivergenceError, fingerprint
 from tmsearch.training.train import ModelCache, TrainingStoppedError
 
@@ -69,39 +68,16 @@ def test_a_training_in_pieces_equals_the_unbroken_one_to_the_bit(toy, speech, tm
     with pytest.raises(TrainingStoppedError) as first:
         train.train(config, speech, toy_whisper.stretch(tmp_path / "parts", 5), quiet, stop=lambda: True)
     assert first.value.step == 1
-    rung = toy_whisper.stretch(tmp_path / "parts", 5, checkpoint=first.value.checkpoint)
+    rung = toy_whisper.stretch(tmp_path / "parts", 5, checkpoint=first.value.saved)
     at_rung = train.train(config, speech, rung, quiet)
     last = toy_whisper.stretch(tmp_path / "parts", 7, first_step=5, checkpoint=at_rung.checkpoint)
     with pytest.raises(TrainingStoppedError) as second:
         train.train(config, speech, last, quiet, stop=lambda: True)
-    last = toy_whisper.stretch(tmp_path / "parts", 7, first_step=5, checkpoint=second.value.checkpoint)
+    last = toy_whisper.stretch(tmp_path / "parts", 7, first_step=5, checkpoint=second.value.saved)
     parts = train.train(config, speech, last, quiet)
 
     assert differing(whole.checkpoint, parts.checkpoint) == []
     assert (whole.wer, whole.wer_raw, whole.cer, whole.scores) == (parts.wer, parts.wer_raw, parts.cer, parts.scores)
-
-
-def test_windows_with_times_and_prompts_resume_to_the_bit(speech, tmp_path):
-    config = toy_whisper.config("demo/nano", window_share=0.6, window_prompts=0.5, clip_times=0.5, speed=0.1)
-    whole = train.train(config, speech, toy_whisper.stretch(tmp_path / "whole", 3), quiet)
-    with pytest.raises(TrainingStoppedError) as stopped:
-        train.train(config, speech, toy_whisper.stretch(tmp_path / "parts", 3), quiet, stop=lambda: True)
-    rest = toy_whisper.stretch(tmp_path / "parts", 3, checkpoint=stopped.value.checkpoint)
-    parts = train.train(config, speech, rest, quiet)
-    assert differing(whole.checkpoint, parts.checkpoint) == []
-    plain = toy_whisper.config("demo/nano", speed=0.1)
-    single = train.train(plain, speech, toy_whisper.stretch(tmp_path / "single", 3), quiet)
-    assert differing(whole.checkpoint, single.checkpoint)
-
-
-def test_checkpoints_of_before_there_were_windows_are_still_of_the_same_training():
-    config = toy_whisper.config("demo/nano")
-    knobs = dataclasses.asdict(config)
-    added = [name for name in knobs if name.startswith("window_") or name == "clip_times"]
-    assert not set(added) & set(knob_values(config))
-    windows = dataclasses.replace(config, window_share=0.5)
-    assert set(added) <= set(knob_values(windows))
-    assert fingerprint(windows) != fingerprint(config)
 
 
 def test_the_comparison_above_can_fail(toy, speech, tmp_path):
@@ -134,13 +110,13 @@ def test_a_stop_while_scoring_keeps_what_was_trained(toy, speech, tmp_path):
     config, answers = toy_whisper.config(toy), iter([False, False, True])
     with pytest.raises(TrainingStoppedError) as stopped:
         train.train(config, speech, toy_whisper.stretch(tmp_path, 2), quiet, stop=lambda: next(answers))
-    assert (stopped.value.step, stopped.value.checkpoint) == (2, tmp_path / "step-000002")
-    resumed = toy_whisper.stretch(tmp_path, 2, checkpoint=stopped.value.checkpoint)
+    assert (stopped.value.step, stopped.value.saved) == (2, tmp_path / "step-000002")
+    resumed = toy_whisper.stretch(tmp_path, 2, checkpoint=stopped.value.saved)
     assert train.train(config, speech, resumed, pytest.fail).step == 2
 
 
 def test_checkpoints_on_the_way_make_room_for_newer_ones(toy, speech, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "SAVE_SHARE", math.inf)  # however long saving takes
+    monkeypatch.setattr(saving, "SHARE", math.inf)  # however long saving takes
     steps = []
 
     def look(progress):
@@ -272,6 +248,23 @@ def test_only_what_is_trained_is_kept(toy, speech, tmp_path):
     adapters = trained_names("adapters", lora_r=2, freeze_encoder_layers=1)
     assert adapters
     assert all(".lora_" in name and not name.startswith(held) for name in adapters)
+
+
+def test_what_a_checkpoint_takes_is_known_before_it_is_written(toy, speech, tmp_path):
+    """Of adapters their own weights and moments alone; of inexact ones the moments in two bytes each."""
+    sizes = []
+    for number, knobs in enumerate(({}, {"exact_checkpoints": False}, {"low_memory": True}, {"lora_r": 2})):
+        cache = ModelCache()
+        stretch = toy_whisper.stretch(tmp_path / str(number), 1)
+        saved = train.train(toy_whisper.config(toy, **knobs), speech, stretch, quiet, model_cache=cache).checkpoint
+        content = checkpoints.load(saved).tensors
+        written = sum(tensor.nbytes for group in ("weights", "moments") for tensor in content[group].values())
+        assert cache._state.checkpoint_bytes == pytest.approx(written, rel=0.01)
+        sizes.append(written)
+    full, inexact, low, adapters = sizes
+    assert inexact == pytest.approx(2 / 3 * full, rel=0.02)
+    assert low == pytest.approx(full / 2, rel=0.02)
+    assert adapters < 0.1 * full
 
 
 def test_a_wrong_adapter_name_is_said(toy, speech, tmp_path):

@@ -9,7 +9,7 @@ from search.execution.messages import CheckJob
 from tmsearch.config import TrainConfig
 from tmsearch.demo.paths import DEMO
 from tmsearch.errors import InputError
-from tmsearch.evaluation.evaluate import score
+from tmsearch.evaluation.error_rates import score
 from tmsearch.model import whisper
 from tmsearch.model.context import context_rule
 from tmsearch.trial import jobs

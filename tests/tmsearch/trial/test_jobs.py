@@ -2,17 +2,17 @@
 
 import dataclasses
 import errno
-from pathlib import Path
 
 import pytest
 import torch
 
-from search.execution.messages import Fact, Failure, SegmentJob, SegmentResult, SegmentStopped
+from search.execution.messages import Fact, Failure, ProgressEvent, SegmentJob, SegmentResult, SegmentStopped
 from tests.support import toy_whisper
 from tmsearch.config import DataConfig
 from tmsearch.data.splits import split
 from tmsearch.errors import InputError, UnavailableError
-from tmsearch.training import checkpoints
+from tmsearch.export import weights
+from tmsearch.training import checkpoints, saving
 from tmsearch.training.state import DivergenceError
 from tmsearch.training.train import Result, TrainingStoppedError
 from tmsearch.trial import check, jobs
@@ -85,34 +85,162 @@ def test_a_stop_is_no_failure(monkeypatch, tmp_path):
     assert answer(Workbench(), SEGMENT, lambda event: None, lambda: True) == SegmentStopped(7)
 
 
+class Trials:
+    """Trials of one small configuration, a segment at a time, in one process after the other."""
+
+    def __init__(self, folder, max_steps=4, **changed):
+        self.folder, self.workbench, self.facts = folder, Workbench(), None
+        self.params = {"model": "demo/nano", "batch_size": 2, "warmup_steps": 0, "micro_batch_size": 2}
+        self.params |= {"max_steps": max_steps, "learning_rate": 1e-3}
+        self.settings = TrialSettings(
+            data=dataclasses.asdict(DATA),
+            max_steps=max_steps,
+            threads=1,
+            cache=str(folder / "cache"),
+            tensorboard=str(folder / "events"),
+            **changed,
+        )
+        self.steps = []  # that were trained
+
+    def fresh_process(self):
+        """But for the corpus, which takes longer to read than all that is trained here."""
+        corpora = self.workbench._corpora
+        self.workbench = Workbench()
+        self.workbench._corpora = corpora
+
+    def trial(self, number):
+        return self.folder / "d" / "trials" / f"{number:04d}"
+
+    def checkpoints(self, number):
+        return sorted(
+            str(path.relative_to(self.trial(number) / "checkpoints"))
+            for path in self.trial(number).glob("checkpoints/*/*")
+        )
+
+    def run(self, number, token, first_step, last_step, stop=lambda: False, **changed):
+        if self.facts is None:
+            self.facts = {"data": data_facts(self.workbench).to_json(), "baseline:demo/nano": {"wer": 1.0}}
+        params = self.params | changed
+        job = SegmentJob(
+            number,
+            token,
+            params,
+            first_step,
+            last_step,
+            0,
+            str(self.trial(number)),
+            self.facts,
+            self.settings.to_json(),
+        )
+        self.steps.clear()
+
+        def report(event):
+            if isinstance(event, ProgressEvent):
+                self.steps.append(event.step)
+
+        return answer(self.workbench, job, report, stop)
+
+
+def outcome(result):
+    assert isinstance(result, SegmentResult), result
+    return result.value, result.metrics["errors"]
+
+
+@pytest.fixture
+def worth(monkeypatch):
+    """What is worth saving: everything, unless the test says otherwise."""
+    answers = {"worthwhile": True}
+    for name in ("is_worthwhile", "is_cheaper"):
+        monkeypatch.setattr(saving, name, lambda *_: answers["worthwhile"])
+    return answers
+
+
 @pytest.mark.parametrize("kind", ["another configuration", "other knobs"])
-def test_a_checkpoint_that_is_not_this_trainings_is_passed_by(tmp_path, kind):
+def test_a_checkpoint_that_is_not_this_trainings_is_passed_by(tmp_path, worth, kind):
     """As an upgrade or a copied folder leaves it; the training comes to what it comes to without."""
-    workbench = Workbench()
-    settings = TrialSettings(
-        data=dataclasses.asdict(DATA), max_steps=4, threads=1, cache=str(tmp_path / "cache"), tensorboard=str(tmp_path)
-    )
-    facts = {"data": data_facts(workbench).to_json(), "baseline:demo/nano": {"wer": 1.0}}
-    params = {"model": "demo/nano", "batch_size": 2, "warmup_steps": 0, "micro_batch_size": 2}
-    params |= {"max_steps": 4, "learning_rate": 1e-3}
-    folder = tmp_path / "d" / "trials" / "0000"
-    segment = SegmentJob(0, 1, params, 0, 2, 0, str(folder), facts, settings.to_json())
-
-    def trained(job):
-        result = answer(workbench, job, lambda event: None, lambda: False)
-        assert isinstance(result, SegmentResult), result
-        return result.value, result.metrics["errors"]
-
-    expected = trained(dataclasses.replace(segment, folder=str(tmp_path / "d" / "trials" / "0001")))
+    trials = Trials(tmp_path)
+    expected = outcome(trials.run(1, 1, 0, 2))
     if kind == "another configuration":
-        trained(dataclasses.replace(segment, params=params | {"learning_rate": 1e-2}))
+        outcome(trials.run(0, 1, 0, 2, learning_rate=1e-2))
     else:
-        trained(segment)
-        claim = checkpoints.claim_folder(folder / "checkpoints", 1)
+        outcome(trials.run(0, 1, 0, 2))
+        claim = checkpoints.claim_folder(trials.trial(0) / "checkpoints", 1)
         saved = checkpoints.load(claim / "step-000002")
         weights = dict(list(saved.tensors["weights"].items())[1:])
         checkpoints.save(claim, dataclasses.replace(saved, tensors={**saved.tensors, "weights": weights}))
-    assert trained(dataclasses.replace(segment, token=2)) == expected
+    assert outcome(trials.run(0, 2, 0, 2)) == expected
+
+
+def test_a_rung_that_was_not_saved_is_trained_again_to_the_bit_and_counted_apart(tmp_path, worth):
+    """From the start, from an older checkpoint, from memory; the last rung leaves no checkpoint, but its weights."""
+    trials = Trials(tmp_path, max_steps=3, keep_weights=True)
+    saved_each = [trials.run(0, token, token - 1, token) for token in (1, 2, 3)]
+    assert [result.metrics["saved_step"] for result in saved_each] == [1, 2, 2], "nothing goes on from the last rung"
+    assert all(result.metrics["repeated_seconds"] == 0 for result in saved_each)
+    assert trials.checkpoints(0) == ["claim-000002/step-000002"]
+    for number, trained, newest in (
+        (1, [[1], [1, 2], [1, 2, 3]], 0),
+        (2, [[1], [2], [2, 3]], 1),
+        (3, [[1], [2], [3]], 0),
+    ):
+        trials.fresh_process()
+        for token in (1, 2, 3):
+            if number != 3:
+                trials.fresh_process()
+            worth["worthwhile"] = token <= newest
+            result = trials.run(number, token, token - 1, token)
+            assert trials.steps == trained[token - 1]
+            assert outcome(result) == outcome(saved_each[token - 1])
+            assert result.metrics["saved_step"] == newest
+            assert (result.metrics["repeated_seconds"] > 0) == (trials.steps[0] < token)
+            assert result.metrics["train_seconds"] > 0
+        assert trials.checkpoints(number) == (["claim-000001/step-000001"] if newest else [])
+        kept = [weights.read(trials.trial(which) / weights.WEIGHTS) for which in (0, number)]
+        assert all(torch.equal(tensor, kept[1][name]) for name, tensor in kept[0].items())
+
+
+def test_what_is_trained_again_is_in_the_log_once(tmp_path, worth):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    worth["worthwhile"] = False
+    trials = Trials(tmp_path)
+    outcome(trials.run(0, 1, 0, 2))
+    trials.fresh_process()
+    outcome(trials.run(0, 2, 2, 4))
+    events = EventAccumulator(str(tmp_path / "events" / "0000"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("loss")] == [1, 2, 3, 4]
+    assert [event.step for event in events.Scalars("wer")] == [2, 4]
+
+
+def test_a_stop_saves_what_would_be_dear_to_train_again(tmp_path, worth):
+    trials = Trials(tmp_path)
+    assert trials.run(0, 1, 0, 2, stop=lambda: True) == SegmentStopped(1)
+    assert trials.checkpoints(0) == ["claim-000001/step-000001"]
+    worth["worthwhile"] = False
+    assert trials.run(1, 1, 0, 2, stop=lambda: True) == SegmentStopped(1)
+    assert trials.checkpoints(1) == []
+    answers = iter([False, False, True])  # in the midst of the evaluation
+    worth["worthwhile"] = True
+    assert trials.run(2, 1, 0, 2, stop=lambda: next(answers)) == SegmentStopped(2)
+    assert trials.checkpoints(2) == ["claim-000001/step-000002"]
+
+
+def test_a_checkpoint_is_hashed_once_a_process(tmp_path, worth, monkeypatch):
+    """On its way from one rung to the next: in a warm process, in a fresh one, and where it is left and taken up."""
+    sizes = []
+    read = checkpoints._sha256
+    monkeypatch.setattr(checkpoints, "_sha256", lambda path: sizes.append(path.stat().st_size) or read(path))
+    trials = Trials(tmp_path, max_steps=8)
+    outcome(trials.run(0, 1, 0, 2))
+    outcome(trials.run(1, 1, 0, 2))
+    outcome(trials.run(0, 2, 2, 4))
+    assert sizes == [], "this process wrote it"
+    trials.fresh_process()
+    folder = next(trials.trial(0).glob("checkpoints/*/*"))
+    content = sum(path.stat().st_size for path in folder.iterdir() if path.name != "manifest.json")
+    outcome(trials.run(0, 3, 4, 6))
+    assert sum(sizes) == content
 
 
 @pytest.mark.parametrize("objective", ["wer", "wer_long", "mean"])
@@ -151,7 +279,9 @@ def test_the_value_is_the_objective_and_its_errors_by_clip_come_to_it(tmp_path, 
 
 
 def test_an_objective_that_the_model_cannot_be_measured_by_is_refused():
-    scored = Result(1, 0.5, 0.5, 0.4, 0, 1.0, 1.0, Path("x"), ())
+    rates = {"wer": 0.5, "wer_raw": 0.5, "cer": 0.4, "loops": 0}
+    seconds = dict.fromkeys(("train_seconds", "repeated_seconds", "eval_seconds"), 1.0)
+    scored = Result(step=1, **rates, **seconds, saved=None, scores=(), eval_batch=1)
     with pytest.raises(InputError, match=r"^budget\.objective: wer_long: the model knows no times; take wer"):
         jobs._rates(scored, "wer_long")
 

@@ -71,4 +71,4 @@ def _training_seconds(parent: Summary, arm: ArmPlan) -> float:
     trials = [trial for trial in parent.history if trial.steps and recipe_params(trial.params or {}) == arm.params]
     if not trials:
         trials = [trial for trial in parent.history if trial.steps and trial.seconds]
-    return max((trial.seconds / trial.steps * max_steps for trial in trials), default=0.0)
+    return max((trial.seconds_a_step * max_steps for trial in trials), default=0.0)

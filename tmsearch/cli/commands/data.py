@@ -54,8 +54,8 @@ def data(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def page(corpus: Corpus, config: DataConfig, model: str | None) -> str:
-    """The dataset's page as HTML; with the name of a model also the transcripts that it disagrees with."""
+def page(corpus: Corpus, config: DataConfig, model: str | None) -> bytes:
+    """The dataset's page as HTML in UTF-8; with the name of a model also the transcripts that it disagrees with."""
     from tmsearch.data_quality import health
     from tmsearch.report import clip_cards
     from tmsearch.report.page import dataset_page

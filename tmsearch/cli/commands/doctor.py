@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from search import study
-from search.doctor import Diagnosis, Doctor
+from search.doctor import CheckCheckpoint, Diagnosis, Doctor
 from search.errors import RunError
 from search.exit_codes import DONE, FAILED
 from search.paths import study_folder
+from search.records import Configuration
 from search.space.errors import printable
+from search.space.search_space import Space
 from search.storage import ownership
 from search.storage.database import open_storage
+from search.storage.ledger import Ledger
 from tmsearch.cli.commands.show import print_json
 from tmsearch.cli.services.annotator import StudyAnnotator
+from tmsearch.errors import CheckpointError, InputError
+from tmsearch.recipe import trial_recipe
+from tmsearch.trial.facts import StudyFacts
 
 
 def doctor(arguments: argparse.Namespace) -> int:
@@ -23,7 +29,7 @@ def doctor(arguments: argparse.Namespace) -> int:
     ledger = study.open_study(open_storage(arguments.storage), arguments.study)
     folder = study_folder(ledger.storage.folder, arguments.study)
     annotator = StudyAnnotator(ledger, print)
-    diagnoses = Doctor(ledger, folder, checkpoint_problem, annotator, ownership.foreign(ledger)).examine()
+    diagnoses = Doctor(ledger, folder, checkpoint_check(ledger), annotator, ownership.foreign(ledger)).examine()
     repaired: list[Diagnosis] = []
     if arguments.repair:
         diagnoses, repaired = _repair(diagnoses)
@@ -58,13 +64,40 @@ def _repair(diagnoses: Sequence[Diagnosis]) -> tuple[list[Diagnosis], list[Diagn
     return examined, repaired
 
 
-def checkpoint_problem(checkpoint: Path) -> str | None:
-    """What is wrong with a checkpoint; None where every file agrees with its checksum."""
-    from tmsearch.errors import CheckpointError
-    from tmsearch.training import checkpoints
+def checkpoint_check(ledger: Ledger) -> CheckCheckpoint:
+    """What tells why a trial cannot resume from a checkpoint, as its training would find."""
+    record = ledger.record()
+    space = Space.from_json(dict(record.space))
+    facts = StudyFacts.from_json(ledger.facts())
 
-    try:
-        checkpoints.verify(checkpoint)
-    except CheckpointError as error:
-        return str(error)
-    return None
+    def identity(trial: Configuration) -> Mapping[str, str]:
+        """Of the trial's training; empty where it cannot be told."""
+        from tmsearch.training.state import identity_on
+
+        if trial.params is None or facts.data is None:
+            return {}
+        data = facts.data.normalized(space.data)
+        fingerprint = facts.data.fingerprint
+        try:
+            recipe = trial_recipe(
+                data,
+                trial.params,
+                seed=record.seed,
+                max_steps=space.budget.max_steps,
+                threads=facts.threads or 1,
+                fingerprint=fingerprint,
+            )
+        except (TypeError, ValueError, InputError):  # of a version with other knobs: the next run says so
+            return {}
+        return identity_on(recipe.train, fingerprint)
+
+    def problem(checkpoint: Path, trial: Configuration) -> str | None:
+        from tmsearch.training import checkpoints
+
+        try:
+            checkpoints.verify(checkpoint, identity(trial))
+        except CheckpointError as error:
+            return str(error).removeprefix(f"{checkpoint}: ")
+        return None
+
+    return problem

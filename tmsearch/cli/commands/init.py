@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from search.errors import UserError
-from search.execution.launchers.local import gpus
+from search.execution.launchers.gpus import gpus
 from search.exit_codes import DONE
 from search.space import parsing
+from search.space.budget import Budget
 from search.space.errors import Location, printable
 from search.space.search_space import check_study_name
+from tmsearch.cli.services.create import DEFAULT_TRIALS
 from tmsearch.cli.services.knobs import DATA, TRAIN, load_space
-from tmsearch.cli.services.plan import data_line
+from tmsearch.cli.services.plan import data_line, dollars, full_trainings
 from tmsearch.cli.view.output_file import write_output
 from tmsearch.config import DataConfig
 from tmsearch.data import corpus as corpora
@@ -27,6 +29,8 @@ from tmsearch.data import splits
 from tmsearch.data.corpus import Corpus
 from tmsearch.data.splits import Split
 from tmsearch.data_quality import pace, suggest_space
+from tmsearch.data_quality.suggest_space import Proposal
+from tmsearch.formatting import clock_time
 from tmsearch.languages import language_code
 from tmsearch.trial.facts import DataFacts
 
@@ -62,9 +66,24 @@ def init(arguments: argparse.Namespace) -> int:
     print(printable(data_line(config.dataset, _data_facts(corpus, split))))
     for line in (*corpus.notes[1:], *pace.remarks(corpus.clips), *proposal.assumptions()):
         print(f"  {printable(line)}")
+    if arguments.price is not None:
+        print(f"  {_cost_line(proposal, arguments.price)}")
     space = shlex.quote(str(output))
     print(f"next:\n  tmsearch run --space {space} --dry-run\n  tmsearch run --space {space} --trials 20")
     return DONE
+
+
+def _cost_line(proposal: Proposal, price: float) -> str:
+    """What a search of 20 trials costs at `price` dollars an hour."""
+    if proposal.trial_seconds is None:
+        return "cost: unknown for these models without a GPU; --gpu GB plans for one"
+    budget = {setting.key: setting.value for setting in proposal.sections["budget"]}
+    share = full_trainings(Budget(budget["max_steps"], tuple(budget["rungs"])), DEFAULT_TRIALS)
+    seconds = share * proposal.trial_seconds
+    return (
+        f"cost: {DEFAULT_TRIALS} trials, about {clock_time(seconds)}, {dollars(seconds, price)} at {price:g} dollars "
+        "an hour, predicted"
+    )
 
 
 def _data_facts(corpus: Corpus, split: Split) -> DataFacts:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from search import study
 from search.errors import UserError
 from search.exit_codes import DONE
-from search.records import Configuration
+from search.records import Configuration, StudyRecord
 from search.storage.database import Storage, open_storage
 from search.storage.ledger import Ledger
 from search.study import Summary
@@ -38,7 +38,7 @@ def report(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def write_page(output: str, make_page: Callable[[], str], option: str = "-o") -> None:
+def write_page(output: str, make_page: Callable[[], bytes], option: str = "-o") -> None:
     """Write the page that `make_page` returns and print its size.
 
     Args:
@@ -53,9 +53,9 @@ def write_page(output: str, make_page: Callable[[], str], option: str = "-o") ->
 
     file = Path(output)
     _check_file(file, option)
-    text = make_page()
-    write_output(file, text, option)
-    print(f"{visible(output)}: {file_size(len(text.encode()))}; open it in any browser")
+    content = make_page()
+    write_output(file, content, option)
+    print(f"{visible(output)}: {file_size(len(content))}; open it in any browser")
 
 
 def _check_file(file: Path, option: str) -> None:
@@ -75,8 +75,8 @@ def _check_file(file: Path, option: str) -> None:
             raise UserError(f"{option} {shown}: exists and is not a page of tmsearch; name another file, or remove it")
 
 
-def page(storage: Storage, name: str) -> str:
-    """A study's page as HTML, of what the database and the study's folder hold now; raises UserError."""
+def page(storage: Storage, name: str) -> bytes:
+    """A study's page as HTML in UTF-8, of what the database and the study's folder hold now; raises UserError."""
     from tmsearch.cli.services.report_data import collect_report
     from tmsearch.data_quality import health
     from tmsearch.report.page import study_page
@@ -85,9 +85,14 @@ def page(storage: Storage, name: str) -> str:
     summary = study.summarize(ledger)
     facts = StudyFacts.from_json(summary.facts)
     corpus, problem = _corpus(summary, facts)
+    collected = collect_report(ledger, summary)
+    record = summary.record
+    best = summary.best
+    del summary  # with the errors of every result, which pictures and sounds need no more
+    ledger = study.open_study(storage, name)
     return study_page(
-        collect_report(ledger, summary),
-        _scored_clips(ledger, summary, facts, corpus, problem),
+        collected,
+        _scored_clips(ledger, record, best, facts, corpus, problem),
         health.examine(corpus) if corpus else None,
         problem,
     )
@@ -115,19 +120,23 @@ def _corpus(summary: Summary, facts: StudyFacts) -> tuple[Corpus | None, str]:
 
 
 def _scored_clips(
-    ledger: Ledger, summary: Summary, facts: StudyFacts, corpus: Corpus | None, problem: str
+    ledger: Ledger,
+    record: StudyRecord,
+    best: Configuration | None,
+    facts: StudyFacts,
+    corpus: Corpus | None,
+    problem: str,
 ) -> ScoredClips:
     """The best trial's validation clips with what it and the untrained model made of them."""
     from tmsearch.report import clip_cards
     from tmsearch.report.page import ScoredClips
 
-    best = summary.best
     if best is None:
         return ScoredClips(problem="No configuration has been scored yet.")
     scores, zero_shot_scores, missing = _score_tables(ledger, facts, best)
     if missing:
         return ScoredClips(problem=missing)
-    data = DataConfig(**facts.known_data.normalized(summary.record.space["data"]))
+    data = DataConfig(**facts.known_data.normalized(record.space["data"]))
     texts = (data.text_language, data.normalizer)
     clips = {clip.name: clip for clip in corpus.clips} if corpus else {}
     decode = corpus.decode if corpus else _decode_nothing

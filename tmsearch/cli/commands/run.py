@@ -31,6 +31,7 @@ from tmsearch.languages import UNSPACED, code_if_known
 
 def run(arguments: argparse.Namespace) -> int:
     """Start a study, or continue it."""
+    _check_plan_options(arguments)
     forms, remarks = _forms(load_space(arguments.space, arguments.set, arguments.study))
     space = forms[-1]
     storage = open_storage(arguments.storage)
@@ -41,24 +42,23 @@ def run(arguments: argparse.Namespace) -> int:
         replaced = bool(changes) and _is_untried(ledger)
         if changes and not replaced:
             raise UserError(_changed_text(ledger.record(), arguments.space, changes))
-    if ledger is not None and not replaced and not arguments.dry_run:
+    exists = ledger is not None and not replaced
+    if ledger is not None and exists and not arguments.dry_run:
         return _continue(ledger, arguments)
     if ledger is None:
         study.check_unused(storage, space.study)
     child = new_trial_process()
     try:
+        trials = arguments.trials or DEFAULT_TRIALS
         checked = check_space(child, space, measure=arguments.dry_run)
         check_disk(storage.folder, checked)
-        trials = arguments.trials or DEFAULT_TRIALS
         if arguments.dry_run:
-            print_plan(space, storage, checked, trials, remarks, exists=ledger is not None and not replaced)
+            print_plan(space, storage, checked, trials, remarks, exists, arguments.gpu, arguments.price)
             return DONE
         workers = worker_plan(arguments)
         if ledger is not None:
-            study.delete(ledger)
-            print(f"study {space.study} had no result yet: it starts again with the space as it is now")
-        for remark in remarks:
-            print(remark)
+            _forget_untried(ledger)
+        print("".join(f"{remark}\n" for remark in remarks), end="")
         try:
             ledger = create_study(storage, space, checked, workers, trials, arguments.seed or 0)
         except UserError:
@@ -70,6 +70,18 @@ def run(arguments: argparse.Namespace) -> int:
         return run_study(ledger, child, arguments.timeout, workers=workers)
     finally:
         child.close()
+
+
+def _forget_untried(ledger: Ledger) -> None:
+    name = ledger.record().name
+    study.delete(ledger)
+    print(f"study {name} had no result yet: it starts again with the space as it is now")
+
+
+def _check_plan_options(arguments: argparse.Namespace) -> None:
+    for option in ("gpu", "price"):
+        if getattr(arguments, option) is not None and not arguments.dry_run:
+            raise UserError(f"--{option} is for the plan; give --dry-run with it")
 
 
 def resume(arguments: argparse.Namespace) -> int:

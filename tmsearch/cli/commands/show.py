@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from search import imported, study
 from search.errors import UserError
@@ -24,18 +24,21 @@ from tmsearch.evaluation.scores import ClipScore, read_scores, worst_first
 from tmsearch.formatting import clock_time
 from tmsearch.trial.facts import CONFIRMS, StudyFacts
 
+if TYPE_CHECKING:
+    from tmsearch.evaluation.bootstrap import Interval
+
 WIDEST_NAME = 32  # columns that names line up in; a longer one pushes its line
 
 
-def configuration_json(trial: Configuration, facts: StudyFacts) -> dict[str, Any]:
-    """A configuration in the form that scripts are written against."""
+def configuration_json(trial: Configuration, interval: Interval | None) -> dict[str, Any]:
+    """A configuration in the form that scripts are written against; `interval`: of its WER at its last rung."""
     return {
         "number": trial.number,
         "state": trial.state,
         "params": dict(trial.params) if trial.params is not None else None,
         "steps": trial.steps,
         "wer": trial.metrics.get("wer", trial.value),
-        "wer_interval": intervals.as_json(intervals.interval(facts, trial)),
+        "wer_interval": intervals.as_json(interval),
         "wer_raw": trial.metrics.get("wer_raw"),
         "cer": trial.metrics.get("cer"),
         "wer_long": trial.metrics.get("wer_long"),
@@ -64,10 +67,7 @@ def list_studies(arguments: argparse.Namespace) -> int:
         print(f"no study in {storage.display_name}")
     width = min(WIDEST_NAME, max((len(summary.record.name) for summary in summaries), default=0))
     for summary in summaries:
-        trials = imported.without_imported(summary.history)
-        judged = sum(bool(trial.rungs) for trial in trials)  # those with a result
-        total = max(summary.record.trials, len(trials))
-        progress = f"  {judged:>3} of {total:>3}  best {summary.record.measure} {_best_wer(summary)}"
+        progress = f"  {summary.judged:>3} of {summary.total:>3}  best {summary.record.measure} {_best_wer(summary)}"
         line = [(summary.record.name.ljust(width), "bold"), (progress, "")]
         running = summary.counts.get("running")
         if running:
@@ -77,13 +77,13 @@ def list_studies(arguments: argparse.Namespace) -> int:
 
 
 def _study_json(storage: Storage, summary: Summary) -> dict[str, Any]:
-    facts = StudyFacts.from_json(summary.facts)
+    best = summary.best
     return {
         "study": summary.record.name,
         "storage": storage.display_name,
         "trials": summary.record.trials,
         "states": summary.counts,
-        "best": configuration_json(summary.best, facts) if summary.best else None,
+        "best": configuration_json(best, _last_interval(summary, best)) if best else None,
     }
 
 
@@ -100,6 +100,10 @@ def _wer(value: float | None) -> str:
 def _interval(summary: Summary, trial: Configuration, step: int | None = None) -> str:
     """The 95 % interval of a trial's WER, in brackets; empty where it is not known."""
     return intervals.bracketed(intervals.interval(StudyFacts.from_json(summary.facts), trial, step))
+
+
+def _last_interval(summary: Summary, trial: Configuration) -> Interval | None:
+    return intervals.interval(StudyFacts.from_json(summary.facts), trial)
 
 
 def _readable(storage: Storage) -> list[Summary]:
@@ -130,7 +134,7 @@ def show(arguments: argparse.Namespace) -> int:
     trial = _configuration(summary, arguments.number)
     folder = trial_folder(ownership.checked_folder(ledger), trial.number)
     if arguments.json:
-        fields = configuration_json(trial, StudyFacts.from_json(summary.facts))
+        fields = configuration_json(trial, _last_interval(summary, trial))
         curve = [{"step": rung.step, "wer": rung.value, **rung.metrics} for rung in trial.rungs]
         return print_json({**fields, "origin": trial.origin, "curve": curve, "folder": str(folder)})
     reason = f", {printable(trial.reason)}" if trial.reason else ""
@@ -188,7 +192,7 @@ def show_best(arguments: argparse.Namespace) -> int:
     if best is None:
         raise UserError(f"{name}: no configuration has a result yet; `tmsearch resume {name}` continues")
     if arguments.json:
-        fields = configuration_json(best, StudyFacts.from_json(summary.facts))
+        fields = configuration_json(best, _last_interval(summary, best))
         return print_json({"study": name, "storage": storage.display_name, **fields})
     max_steps = summary.record.space["budget"]["max_steps"]
     early = "" if best.steps >= max_steps else f" of {max_steps}: nothing was trained in full yet"

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from search import imported, study
+from search import study
 from search.errors import RunError, StorageUnavailableError, UserError
 from search.exit_codes import DONE
 from search.records import Configuration, code_versions
@@ -21,7 +21,15 @@ from search.storage.ledger import Ledger
 from search.study import Summary
 from tmsearch.cli.commands.show import configuration_json, noise_lines, print_json
 from tmsearch.cli.view import intervals, terminal
-from tmsearch.cli.view.format import cost_line, rates_beside, rungs, seconds_left, short_value
+from tmsearch.cli.view.format import (
+    cost_line,
+    judged_line,
+    rates_beside,
+    rungs,
+    seconds_left,
+    short_value,
+    states_in_words,
+)
 from tmsearch.cli.view.table import MOST_INTERVALS, table, truncate
 from tmsearch.cli.view.terminal import StyledLine
 from tmsearch.formatting import estimated_duration
@@ -43,7 +51,7 @@ def status(arguments: argparse.Namespace) -> int:
         return watch(ledger, arguments.watch)
     summary = study.summarize(ledger)
     if arguments.json:
-        facts = StudyFacts.from_json(summary.facts)
+        known = intervals.last_intervals(StudyFacts.from_json(summary.facts), summary.history)
         return print_json(
             {
                 "study": summary.record.name,
@@ -51,7 +59,7 @@ def status(arguments: argparse.Namespace) -> int:
                 "stopped": summary.record.stop_reason,
                 "code": code_versions(summary.history),
                 "workers": [dataclasses.asdict(worker) for worker in summary.workers],
-                "configurations": [configuration_json(trial, facts) for trial in summary.history],
+                "configurations": [configuration_json(trial, known.get(trial.number)) for trial in summary.history],
             }
         )
     terminal.print_lines(page_lines(summary, terminal.width()))
@@ -96,11 +104,7 @@ def _most_relevant(summary: Summary, room: int) -> list[Configuration]:
 def _lines_above(summary: Summary) -> list[str]:
     """How many configurations there are in which state, the baselines, and how many reached each rung."""
     record = summary.record
-    states = ", ".join(f"{count} {state}" for state, count in summary.counts.items()) or "none started"
-    trials = len(imported.without_imported(summary.history))
-    imported_count = len(summary.history) - trials
-    and_imported = f" and {imported_count} imported" if imported_count else ""
-    lines = [f"study {record.name}: {trials} of {record.trials} configurations{and_imported}: {states}"]
+    lines = [f"study {record.name}: {judged_line(summary)}: {states_in_words(summary)}"]
     facts = StudyFacts.from_json(summary.facts)
     for model, baseline in facts.baselines.items():
         interval = intervals.bracketed(intervals.baseline_interval(facts, model))

@@ -70,9 +70,9 @@ def train(arguments: argparse.Namespace) -> int:
     for remark in remarks:
         _print_line(remark)
     soup = _soup(arguments)
-    from tmsearch.cli.services.run_study import THREADS_THAT_SLEEP_SOON, cache_folder
+    from tmsearch.cli.services.run_study import cache_folder, torch_environment
 
-    for name, value in THREADS_THAT_SLEEP_SOON.items():
+    for name, value in torch_environment().items():
         os.environ.setdefault(name, value)  # before torch is imported, which reads it once
     from tmsearch.export import final_run
 

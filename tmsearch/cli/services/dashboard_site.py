@@ -18,7 +18,7 @@ from tmsearch.cli.services.annotator import REPORTS
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
 Application = Callable[[Environ, StartResponse], Iterable[bytes]]
-Page = Callable[[Storage, str], str]
+Page = Callable[[Storage, str], bytes]
 # No page from elsewhere shows the dashboard in a frame, where a person's click would change a study unknowingly.
 _SAFETY_HEADERS = (
     ("X-Content-Type-Options", "nosniff"),
@@ -98,7 +98,7 @@ class Site:
             revisions = sum(trial.revision for trial in summary.history)
             state = (name, summary.record, revisions, len(summary.facts))
             if self._cached is None or self._cached[0] != state:
-                self._cached = (state, self._page(self._storage, name).encode())
+                self._cached = (state, self._page(self._storage, name))
             return self._cached[1]
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from search.execution.messages import Checked
 from search.samplers import repeats
+from search.space.budget import Budget
 from search.space.search_space import Choice, Space
 from search.storage.database import Storage
+from tmsearch.cli.services.disk_plan import disk_line, disk_plan
 from tmsearch.cli.view.format import short_value
 from tmsearch.config import DataConfig, TrainConfig
 from tmsearch.formatting import clock_time
 from tmsearch.languages import UNSPACED
+from tmsearch.model.cost import LABEL_TOKENS, Card, Clips, TrialCost, card_of, trial_cost
 from tmsearch.trial.facts import DataFacts, ModelNeeds
 
 
@@ -20,7 +25,7 @@ def candidates(space: Space) -> list[dict[str, Any]]:
     """Sets of parameters for a check of each model that the space may train.
 
     The first of a model is for its cost, with as many windows and as long ones as trials may have; the others have the
-    adapters that its trials may have.
+    adapters and optimizers that its trials may have.
     """
     candidates = []
     dearest = {}
@@ -31,6 +36,9 @@ def candidates(space: Space) -> list[dict[str, Any]]:
         params = {**space.train, **dearest, "model": name, "max_steps": space.budget.max_steps}
         candidates.append(params)
         candidates += [{**params, **adapters} for adapters in _adapters(space)]
+        for optimizer in _possible_values(space, "optimizer", TrainConfig.optimizer):
+            if optimizer != params.get("optimizer", TrainConfig.optimizer):
+                candidates.append({**params, "optimizer": optimizer})
     return candidates
 
 
@@ -88,39 +96,159 @@ def measure_line(space: Space, data: DataFacts) -> str:
 
 
 def print_plan(
-    space: Space, storage: Storage, checked: Checked, trials: int, remarks: Sequence[str] = (), exists: bool = False
+    space: Space,
+    storage: Storage,
+    checked: Checked,
+    trials: int,
+    remarks: Sequence[str] = (),
+    exists: bool = False,
+    gpu_gb: float | None = None,
+    price: float | None = None,
 ) -> None:
-    """Print a study's plan, time and memory estimated from the models' shapes and this machine's matrix rate."""
+    """Print a study's plan: memory, time and disk estimated from the models' shapes.
+
+    Args:
+        space: What is searched.
+        storage: Where the study would be kept.
+        checked: What the training process found of data, models and this machine.
+        trials: The study's total number of configurations.
+        remarks: Lines on the space.
+        exists: Whether the study has begun.
+        gpu_gb: Memory of the GPU to plan for; None or 0: this machine.
+        price: Of an hour, in dollars; None: unknown.
+    """
     print(
         f"study {space.study}: {trials} configurations of up to {space.budget.max_steps} steps; {storage.display_name}"
     )
     print(f"judged at {space.budget.judged}; strategy {space.budget.strategy}")
     data = DataFacts.from_json(checked.data)
+    _print_data(space, data)
+    print(f"searched: {', '.join(space.search)}{_size_remark(space, trials)}")
+    for remark in remarks:
+        print(remark)
+    needs = {name: ModelNeeds.from_json(model) for name, model in checked.models.items()}
+    card = _card(needs, gpu_gb)
+    rate = checked.flops_per_second
+    assert rate is not None  # measured for a plan
+    if card is None:
+        estimates = _cpu_estimates(space, needs, rate, trials)
+    else:
+        estimates = _gpu_estimates(space, data, needs, card, trials)
+    for line in estimates.lines:
+        print(line)
+    is_gpu = card is not None
+    checkpoint_bytes, step_seconds = estimates.checkpoint_bytes, estimates.step_seconds
+    disk = disk_plan(space.budget, storage.folder, trials, checkpoint_bytes, step_seconds, is_gpu)
+    print(disk_line(disk, space.budget, trials))
+    if price is not None:
+        print(f"cost: {dollars(estimates.seconds, price)} at {price:g} dollars an hour")
+    verb = "continues" if exists else "starts"
+    print(f"nothing was written; the same command without --dry-run {verb} the study")
+
+
+def _print_data(space: Space, data: DataFacts) -> None:
+    """Print what the data is, what was dropped of it, and what is minimised on it."""
     print(data_line(space.data["dataset"], data))
     for row in data.dropped[:10]:
         print(f"  dropped {row['name']}: {row['reason']}")
     print(measure_line(space, data))
     for remark in data.remarks:
         print(f"  {remark}")
-    print(f"searched: {', '.join(space.search)}{_size_remark(space, trials)}")
-    for remark in remarks:
-        print(remark)
-    rate = checked.flops_per_second
-    assert rate is not None  # measured for a plan
+
+
+@dataclass(frozen=True)
+class _Estimates:
+    """What is printed of memory and time, and what the study and a step and a checkpoint of it take at most."""
+
+    lines: list[str]
+    seconds: float  # of the whole study, as expected
+    step_seconds: float
+    checkpoint_bytes: int
+
+
+def dollars(seconds: float, price: float) -> str:
+    """What so long costs at `price` dollars an hour."""
+    return f"about {seconds / 3600 * price:.2f} dollars"
+
+
+def _card(needs: Mapping[str, ModelNeeds], gpu_gb: float | None) -> Card | None:
+    """The GPU that is planned for: one with this memory, else the one that was measured; None: a CPU."""
+    if gpu_gb:
+        return card_of(gpu_gb)
+    measured = next((model.card for model in needs.values()), None)
+    return None if measured is None or gpu_gb == 0 else Card(**measured)
+
+
+def _cpu_estimates(space: Space, needs: Mapping[str, ModelNeeds], rate: float, trials: int) -> _Estimates:
+    """By this machine's matrix rate, in operations a second."""
+    lines = []
     longest = 0.0
-    for name, needs in checked.models.items():
-        model = ModelNeeds.from_json(needs)
+    for name, model in needs.items():
         seconds = model.flops_per_step / rate
         longest = max(longest, seconds)
-        print(
+        lines.append(
             f"model {short_value(name)}: {model.parameters / 1e6:.1f} M parameters; about "
             f"{model.memory_bytes / 1e9:.1f} GB to train, {model.checkpoint_bytes / 1e9:.2f} GB a checkpoint, "
             f"{seconds:.2f} s a step"
         )
     most = longest * space.budget.max_steps * trials
-    print(
+    lines.append(
         f"estimate: at most {clock_time(most)} of training on this machine if nothing were pruned "
         f"(from {rate / 1e9:.0f} GFLOP/s measured just now; evaluation comes on top)"
     )
-    verb = "continues" if exists else "starts"
-    print(f"nothing was written; the same command without --dry-run {verb} the study")
+    largest = max(model.checkpoint_bytes for model in needs.values())
+    return _Estimates(lines, most, longest, largest)
+
+
+def _gpu_estimates(
+    space: Space, data: DataFacts, needs: Mapping[str, ModelNeeds], card: Card, trials: int
+) -> _Estimates:
+    """By what the card reaches, for the costliest model of the space."""
+    lines = [
+        f"predicted for {card.name}, {card.gigabytes:.0f} GB ({card.products:.0f} TFLOP/s, {card.memory:.2g} TB/s):"
+    ]
+    costs = []
+    for name, model in needs.items():
+        config = TrainConfig(**{**space.train, "model": name, "max_steps": space.budget.max_steps})
+        clips = Clips(model.heard_seconds, LABEL_TOKENS, len(data.validation))
+        cost = trial_cost(model, config, clips, card, len(space.budget.rungs))
+        costs.append(cost)
+        lines.append(
+            f"model {short_value(name)}: {model.parameters / 1e6:.1f} M parameters; {trial_text(cost, config)}"
+        )
+    longest = max(costs, key=lambda cost: cost.seconds)
+    share = full_trainings(space.budget, trials)
+    lines.append(
+        f"estimate: about {clock_time(share * longest.seconds)} for {trials} trials, if the search trains as much as "
+        f"{share:.1f} of them in full; at most {clock_time(trials * longest.seconds)} if nothing were pruned"
+    )
+    largest = max(cost.checkpoint_bytes for cost in costs)
+    return _Estimates(lines, share * longest.seconds, longest.step_seconds, int(largest))
+
+
+def trial_text(cost: TrialCost, config: TrainConfig) -> str:
+    """What one trial takes, in one clause."""
+    fits = "" if cost.fits else ": MORE THAN IT HAS; see spaces/README.md for smaller settings"
+    return (
+        f"{cost.memory_bytes / 1e9:.1f} GB with {cost.micro_batch} of {config.batch_size} clips at a time{fits}; "
+        f"{cost.step_seconds:.3f} s a step, {cost.evaluation_seconds:.0f} s an evaluation, "
+        f"{clock_time(cost.seconds)} a trial; {cost.checkpoint_bytes / 1e9:.1f} GB a checkpoint"
+    )
+
+
+def full_trainings(budget: Budget, trials: int) -> float:
+    """How many trainings in full take as many steps as a search of `trials` is expected to.
+
+    One in eta goes on past a rung, two in three past the last one before the end, as halving has it.
+    """
+    if budget.strategy == "none":
+        return float(trials)
+    steps = 0
+    before = 0
+    count = trials
+    for index, rung in enumerate(budget.rungs):
+        steps += count * (rung - before)
+        before = rung
+        is_last_before_the_end = index == len(budget.rungs) - 2
+        count = math.ceil(count * 2 / 3) if is_last_before_the_end else math.ceil(count / budget.eta)
+    return steps / budget.max_steps

@@ -217,7 +217,11 @@ def _capitalized(text: str) -> str:
 def _cost(summary: Summary, confirmed: Summary | None) -> tuple[tuple[str, str], ...]:
     training = sum(trial.total("train_seconds") for trial in summary.history)
     evaluation = sum(trial.total("eval_seconds") for trial in summary.history)
-    rows = [("training", clock_time(training)), ("evaluation", clock_time(evaluation))]
+    repeated = sum(trial.total("repeated_seconds") for trial in summary.history)
+    rows = [("training", clock_time(training))]
+    if repeated:
+        rows.append(("trained again, not saved", clock_time(repeated)))
+    rows += [("evaluation", clock_time(evaluation))]
     if summary.saved:
         share = summary.saved / (summary.saved + summary.spent)
         rows.append(("saved by pruning", f"{clock_time(summary.saved)} ({100 * share:.0f} %)"))

@@ -82,11 +82,10 @@ def _rows(summary: Summary, facts: StudyFacts) -> dict[int, TrialRow]:
         names += racing.REPLICATE
     best = summary.best.number if summary.best else None
     rows = {}
-    for trial in imported.rescale_imported(summary.history):
-        is_imported = trial.origin == IMPORTED and trial.failure is None
-        interval = None
-        if trial.rungs and not is_imported:
-            interval = intervals.bounds(intervals.interval(facts, trial))
+    trials = imported.rescale_imported(summary.history)
+    known = intervals.last_intervals(facts, [trial for trial in trials if not _is_imported(trial)])
+    for trial in trials:
+        is_imported = _is_imported(trial)
         params = trial.params or {}
         rows[trial.number] = TrialRow(
             number=trial.number,
@@ -95,11 +94,16 @@ def _rows(summary: Summary, facts: StudyFacts) -> dict[int, TrialRow]:
             knobs_text=searched_knobs(summary.record.space, trial.params),
             curve=tuple((step, value) for step, value in trial.curve.items() if math.isfinite(value)),
             seconds=trial.seconds,
-            interval=interval,
+            interval=intervals.bounds(known.get(trial.number)),
             reason=trial.reason or "",
             is_best=trial.number == best,
         )
     return rows
+
+
+def _is_imported(trial: Configuration) -> bool:
+    """Whether it was trained elsewhere, with results of its own."""
+    return trial.origin == IMPORTED and trial.failure is None
 
 
 def _zero_shot(facts: StudyFacts, objective: str) -> tuple[ReferenceScore, ...]:
@@ -114,7 +118,7 @@ def _state(summary: Summary) -> str:
     counts = ", ".join(f"{count} {state}" for state, count in summary.counts.items())
     trials = imported.without_imported(summary.history)
     ended = sum(trial.ended for trial in trials)
-    total = max(summary.record.trials, len(trials))
+    total = summary.total
     if not summary.history:
         return f"Nothing has started yet; {total} configurations are planned."
     if ended < total:

@@ -19,7 +19,8 @@ from search.execution import checkpoint_gc
 from search.execution.checkpoint_store import CheckpointStore
 from search.execution.child_process import ChildProcess
 from search.execution.launchers import LOCATION_VARIABLE, Launcher, options, ray, slurm
-from search.execution.launchers.local import LocalLauncher, cores, gpus, pin_to_own_cores
+from search.execution.launchers.gpus import gpus, sharing
+from search.execution.launchers.local import LocalLauncher, cores, pin_to_own_cores
 from search.execution.launchers.ray import RayLauncher
 from search.execution.launchers.slurm import SlurmLauncher
 from search.execution.lease import Interrupts
@@ -47,6 +48,10 @@ from tmsearch.version import code_version
 # step's time; sleeping at once costs a quarter of it on quiet cores. 2,000 turns of waiting cost next to nothing in
 # either (tiny.en, 2 cores, 2026-11-23; studies/README.md).
 THREADS_THAT_SLEEP_SOON = {"GOMP_SPINCOUNT": "2000"}
+# torch's allocator grows its segments in place of making new ones: batches of changing lengths leave no holes that
+# nothing fits into. Not measured on a GPU. The second name is the older one; either may hold a person's own settings.
+ALLOCATOR = {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
+_ALLOCATOR_NAMES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,17 @@ class WorkerPlan:
     def in_this_process(self) -> bool:
         return self.on == "local" and self.count == 1
 
+    def shared_gpus(self) -> str | None:
+        """What comes of more workers than this machine has GPUs, a line for a person; None where each has its own."""
+        cards = len(gpus()) if self.on == "local" else 0
+        if not cards or self.count <= cards:
+            return None
+        most = max(sharing(self.count, cards))
+        return (
+            f"--workers {self.count} with {cards} GPU{'s' if cards > 1 else ''}: up to {most} workers share one, each "
+            f"within 1/{most} of its memory and at a part of its speed; --workers {cards} is usually faster"
+        )
+
 
 ONE_WORKER = WorkerPlan(workers=1)
 
@@ -89,11 +105,17 @@ def worker_plan(arguments: argparse.Namespace) -> WorkerPlan:
     return WorkerPlan(arguments.workers, arguments.on, tuple(arguments.engine))
 
 
+def torch_environment() -> dict[str, str]:
+    """Variables that a process which trains should find, unless a person has set them: torch reads them once."""
+    allocator = {} if any(name in os.environ for name in _ALLOCATOR_NAMES) or not gpus() else ALLOCATOR
+    return {**THREADS_THAT_SLEEP_SOON, **allocator}
+
+
 def new_trial_process() -> ChildProcess:
     """The training process, started with its first job; raises UserError for a wrong TMSEARCH_WATCHDOG."""
     return ChildProcess(
         [sys.executable, "-m", "tmsearch.trial"],
-        environment=THREADS_THAT_SLEEP_SOON,
+        environment=torch_environment(),
         silence_seconds=_silence_seconds(),
     )
 
@@ -148,6 +170,9 @@ def run_study(
     interrupts = Interrupts(on_leave=ledger.storage.hurry)
     with interrupts.handle_signals(), ProgressPrinter(summary, workers.count, deadline) as printer:
         _print_head(ledger, summary, printer)
+        shared = workers.shared_gpus()
+        if shared:
+            printer.say(shared)
         if workers.in_this_process:
             outcome = _worker(ledger, child, folder, summary, printer).run(interrupts, deadline)
         else:
@@ -211,6 +236,7 @@ def _settings(space: Space, facts: StudyFacts, folder: Path) -> TrialSettings:
         choices=choices,
         objective=space.budget.objective,
         keep_weights=facts.confirms is not None,  # confirm's models are scored once more, or merged
+        shares_checkpoints=bool(os.environ.get("TMSEARCH_CHECKPOINTS")),
     )
 
 

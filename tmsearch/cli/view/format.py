@@ -65,10 +65,19 @@ def seconds_left(summary: Summary, workers: int) -> float | None:
 def counts_line(summary: Summary) -> str:
     """How many configurations there are in which state, `8 configurations: 8 finished; 1 imported beside them`."""
     count = len(without_imported(summary.history))
-    imported_count = len(summary.history) - count
+    return f"{count} configuration{'' if count == 1 else 's'}: {states_in_words(summary)}"
+
+
+def states_in_words(summary: Summary) -> str:
+    """How many configurations are in which state, `7 pruned, 1 finished; 3 imported beside them`."""
+    imported_count = len(summary.history) - len(without_imported(summary.history))
     states = ", ".join(f"{number} {state}" for state, number in summary.counts.items()) or "none started"
-    beside = f"; {imported_count} imported beside them" if imported_count else ""
-    return f"{count} configuration{'' if count == 1 else 's'}: {states}{beside}"
+    return states + (f"; {imported_count} imported beside them" if imported_count else "")
+
+
+def judged_line(summary: Summary) -> str:
+    """How far a study has come, `3 of 8 configurations have a result`."""
+    return f"{summary.judged} of {summary.total} configurations have a result"
 
 
 def cost_line(summary: Summary) -> str:

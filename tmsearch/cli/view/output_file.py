@@ -9,12 +9,12 @@ from search.space.errors import printable
 from tmsearch.files import write_atomically
 
 
-def write_output(file: Path, text: str, option: str = "-o", *, make_folder: bool = False) -> None:
-    """Write `text` to `file`, which `option` named; raises UserError where that fails, as on a full disk."""
+def write_output(file: Path, content: str | bytes, option: str = "-o", *, make_folder: bool = False) -> None:
+    """Write `content` to `file`, which `option` named; raises UserError where that fails, as on a full disk."""
     try:
         if make_folder:
             file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, text)
+        write_atomically(file, content)
     except OSError as error:
         message = f"{option} {printable(str(file))}: cannot be written: {error.strerror}; name another file"
         raise UserError(message) from None

@@ -13,11 +13,19 @@ from rich.console import Console
 from rich.text import Text
 
 from search.execution.messages import ProgressEvent
-from search.imported import without_imported
 from search.records import Configuration, Rung
 from search.study import Summary
 from tmsearch.cli.view import intervals, terminal
-from tmsearch.cli.view.format import cost_line, counts_line, model_of, rungs, searched_knobs, seconds_left, short_value
+from tmsearch.cli.view.format import (
+    cost_line,
+    counts_line,
+    judged_line,
+    model_of,
+    rungs,
+    searched_knobs,
+    seconds_left,
+    short_value,
+)
 from tmsearch.cli.view.live import LiveDisplay, RunningTrial
 from tmsearch.cli.view.screen import LiveScreen
 from tmsearch.formatting import clock_time
@@ -158,10 +166,7 @@ class ProgressPrinter:
 
 def study_parts(summary: Summary) -> list[str]:
     """Where a study stands, in parts that may share a line."""
-    trials = without_imported(summary.history)
-    judged = sum(bool(trial.rungs) for trial in trials)
-    total = max(summary.record.trials, len(trials))
-    parts = [f"{summary.record.name}: {judged} of {total} configurations have a result", rungs(summary)]
+    parts = [f"{summary.record.name}: {judged_line(summary)}", rungs(summary)]
     best = summary.best
     if best is not None and best.value is not None:
         interval = intervals.interval(StudyFacts.from_json(summary.facts), best)

@@ -91,11 +91,8 @@ def _row(trial: Configuration, cells: Sequence[str], details: str, width: int, *
 def _result_columns(summary: Summary, shown: Sequence[Configuration], best: int | None) -> list[_Column]:
     """The columns that every study has."""
     facts = StudyFacts.from_json(summary.facts)
-    leaders = {trial.number for trial in _leaders(shown)}
-    ranges = []
-    for trial in shown:
-        is_shown = trial.number in leaders
-        ranges.append(intervals.ranged(intervals.interval(facts, trial)) if is_shown else "")
+    known = intervals.last_intervals(facts, _leaders(shown))
+    ranges = [intervals.ranged(known.get(trial.number)) for trial in shown]
     values = ["-" if trial.value is None else f"{trial.value:.3f}" for trial in shown]
     columns = [
         _Column(("", "no"), [f"{'*' if trial.number == best else ''}{trial.number}" for trial in shown]),

@@ -1,0 +1,36 @@
+"""On a CPU: torch's kernel for attention of clips of any lengths, which only GPUs have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+
+def clip_by_clip(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    query_ends: torch.Tensor,
+    key_ends: torch.Tensor,
+    max_q: int,
+    max_k: int,
+    *,
+    scale: float,
+) -> torch.Tensor:
+    """torch.nn.attention.varlen.varlen_attn."""
+    attended = []
+    ends = zip(query_ends[:-1], query_ends[1:], key_ends[:-1], key_ends[1:], strict=True)
+    for first_query, last_query, first_key, last_key in ends:
+        parts = (query[first_query:last_query], key[first_key:last_key], value[first_key:last_key])
+        assert len(parts[0]) <= max_q
+        assert len(parts[1]) <= max_k
+        heads = [part.transpose(0, 1) for part in parts]
+        attended.append(functional.scaled_dot_product_attention(*heads, scale=scale).transpose(0, 1))
+    return torch.cat(attended)
+
+
+def clip_by_clip_into(out: torch.Tensor, *arguments: Any, scale: float) -> None:
+    """The same into given memory; rows behind the last clip stay as they are."""
+    out.copy_(clip_by_clip(*arguments, scale=scale))
