@@ -176,7 +176,8 @@ def _forms(written: Space) -> tuple[tuple[Space, ...], list[str]]:
     fitting, remarks = with_fitting_defaults(written)
     space, added = with_new_defaults(fitting)
     earlier = (without_new_knobs(written), without_new_knobs(fitting))
-    return (written, *earlier, fitting, space), [*remarks, *added]
+    by_import = with_new_defaults(written)[0]  # `tmsearch import` makes a study without defaults that fit
+    return (written, *earlier, by_import, fitting, space), [*remarks, *added]
 
 
 def _changes(record: StudyRecord, spaces: Sequence[Space], seed: int | None) -> list[str]:
