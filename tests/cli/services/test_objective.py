@@ -42,7 +42,7 @@ def test_engine_and_application_call_an_objective_alike():
 
 
 def test_the_rates_that_are_not_minimised_stand_beside():
-    long = "(long: 1 inserted, 2 deleted, 3 substituted of 20 words; 75% of times within 0.2 s)"
+    long = "(long: 1 ins., 2 del., 3 sub. of 20 words; 75% of times within 0.2 s)"
     assert rates_beside("wer", METRICS) == f"CER 0.100  long WER 0.300  mean WER 0.250  {long}"
     assert rates_beside("wer_long", METRICS) == f"WER 0.200  CER 0.100  mean WER 0.250  {long}"
     assert rates_beside("wer", {"wer": 0.2, "cer": 0.1}) == "CER 0.100"

@@ -134,7 +134,9 @@ def _lines_below(summary: Summary) -> list[str]:
     if summary.best:
         command = f"tmsearch show {summary.record.name} {summary.best.number}"
         lines.append(f"* the best so far; `{command}` tells more")
-        lines.append(f"beside it: {rates_beside(summary.record.objective, summary.best.metrics)}")
+        rates, *long_edits = rates_beside(summary.record.objective, summary.best.metrics).split("  (")
+        lines.append(f"beside it: {rates}")
+        lines += [f"  ({edits}" for edits in long_edits]
     return lines
 
 

@@ -103,7 +103,7 @@ def rates_beside(objective: str, metrics: Mapping[str, Any]) -> str:
 def _long_edits(metrics: Mapping[str, Any]) -> str:
     """What the long WER counts, and how near the times are."""
     return (
-        f"(long: {metrics['long_insertions']} inserted, {metrics['long_deletions']} deleted, "
-        f"{metrics['long_substitutions']} substituted of {metrics['long_words']} words; "
+        f"(long: {metrics['long_insertions']} ins., {metrics['long_deletions']} del., "
+        f"{metrics['long_substitutions']} sub. of {metrics['long_words']} words; "
         f"{metrics['long_near']:.0%} of times within {NEAR_SECONDS:g} s)"
     )
