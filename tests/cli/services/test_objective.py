@@ -126,6 +126,6 @@ def test_the_card_says_what_was_minimised_and_the_rates_beside():
 def test_the_page_of_a_study_names_its_measure(tmp_path, monkeypatch):
     monkeypatch.setattr("search.records.StudyRecord.objective", property(lambda record: "mean"))
     plan = Plan(configurations=3, validation=4, clips=10, seconds=0.3)
-    html = page(random_study(tmp_path, plan).storage, plan.study)
+    html = page(random_study(tmp_path, plan).storage, plan.study).decode()
     assert '<span class="unit">mean WER' in html
     assert "Beside its mean WER: WER " in html
