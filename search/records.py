@@ -139,8 +139,8 @@ class StudyRecord:
 
     @property
     def measure(self) -> str:
-        """The objective for a person: WER or CER."""
-        return self.objective.upper()
+        """The objective for a person, see measure_name."""
+        return measure_name(self.objective)
 
 
 @dataclass(frozen=True)
@@ -174,6 +174,11 @@ class Claim:
     first_step: int
     last_step: int
     history: tuple[Configuration, ...]
+
+
+def measure_name(objective: str) -> str:
+    """One of space.budget.OBJECTIVES for a person: WER, CER, long WER, mean WER."""
+    return {"wer_long": "long WER", "mean": "mean WER"}.get(objective, objective.upper())
 
 
 def drawn_key(drawn: Mapping[str, Any]) -> str:

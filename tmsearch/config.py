@@ -75,6 +75,14 @@ class TrainConfig:
     speed: float = knob(0.0, "largest relative change of speed", low=0.0, high=0.5)
     level_db: float = knob(0.0, "largest change of level, dB", low=0.0, high=60.0)
     throat_filter: float = knob(0.0, "share of clips passed through a random throat filter", low=0.0, high=1.0)
+    window_share: float = knob(
+        0.0, "share of examples that are windows: several clips in one, as in a long recording", low=0.0, high=1.0
+    )
+    window_times: float = knob(1.0, "share of windows whose texts stand between their times", low=0.0, high=1.0)
+    window_prompts: float = knob(0.4, "share of windows behind the text before them, not learnt", low=0.0, high=1.0)
+    window_gap: float = knob(1.2, "longest pause between the clips of a window, seconds", low=0.2, high=10.0)
+    window_seconds: float = knob(30.0, "longest window, seconds", low=1.0, high=30.0)
+    clip_times: float = knob(0.0, "share of single clips whose text stands between its times", low=0.0, high=1.0)
     context_seconds: float | None = knob(
         None,
         "most audio that the encoder takes, seconds; none: what the longest clip needs",
@@ -121,6 +129,31 @@ class TrainConfig:
         return self.normalize_audio
 
 
+# Knobs that came together, for windows. Where all are at their defaults, training is as it was before them.
+_USE_KNOBS = ("window_share", "window_times", "window_prompts", "window_gap", "window_seconds", "clip_times")
+_MEMORY_KNOBS = ("optimizer", "gradient_checkpointing")  # each by itself
+
+# What a new study trains with where its space says nothing, by measurement (studies/README.md, 2026-11-29). The fields'
+# own defaults are what studies and recipes of before have.
+NEW_STUDIES: Mapping[str, Any] = {"window_share": 0.5, "clip_times": 0.5}
+
+
+def knob_values(config: TrainConfig) -> dict[str, Any]:
+    """Every knob of `config` by name, as files and fingerprints have it.
+
+    Knobs that came later are left out where they are off: recipes and checkpoints of before keep their text and hash.
+    """
+    values = dataclasses.asdict(config)
+    defaults = dataclasses.asdict(TrainConfig())
+    if all(values[name] == defaults[name] for name in _USE_KNOBS):
+        for name in _USE_KNOBS:
+            del values[name]
+    for name in _MEMORY_KNOBS:
+        if values[name] == defaults[name]:
+            del values[name]
+    return values
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """Which speech, and how it is split."""
@@ -137,6 +170,9 @@ class DataConfig:
     text_column: str | None = knob(None, "none: found by its name")
     group_column: str | None = knob(None, "clips that share its value stay in one split; none: speaker, session")
     max_dropped: float = knob(0.05, "share of unusable clips that a run accepts", low=0.0, high=1.0)
+    keep: str | None = knob(
+        None, "clean or other speech to be scored beside, untouched and tuned: what is forgotten; never trained on"
+    )
     normalizer: str | None = knob(
         None,
         "what texts go through before they are compared; none: whisper, and marks where the language has them",

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from tmsearch.config import DataConfig, TrainConfig
+from tmsearch.config import DataConfig, TrainConfig, knob_values
 from tmsearch.files import write_atomically
 
 _LIBRARIES = ("tmsearch", "torch", "transformers", "peft", "numpy", "soundfile", "soxr", "whisper-normalizer")
@@ -60,9 +60,11 @@ def _to_json(recipe: Recipe) -> dict[str, Any]:
     data = dataclasses.asdict(recipe.data)
     if recipe.data.normalizer is None:
         del data["normalizer"]  # recipes of before 0.2.0 have none, and keep their text and hash
+    if recipe.data.keep is None:
+        del data["keep"]  # as above
     fields = {
         "data": data,
-        "train": dataclasses.asdict(recipe.train),
+        "train": knob_values(recipe.train),
         "threads": recipe.threads,
         "fingerprint": recipe.fingerprint,
         "split": dict(recipe.split),

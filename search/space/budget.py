@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
+from search.records import measure_name
 from search.schedulers.asha import POLICIES
 from search.schedulers.scheduler import AUTO, SchedulerConfig, Spend
 from search.space.errors import Location, shown
@@ -16,7 +17,7 @@ from search.space.knobs import Knob, check, check_keys
 # search.samplers.sampler has them, and takes a second to import; the default first.
 SAMPLERS = ("guided", "tpe", "quasi-random", "random")
 # What a search may minimise, by the name that the application measures it under; the default first.
-OBJECTIVES = ("wer", "cer")
+OBJECTIVES = ("wer", "cer", "wer_long", "mean")
 _KNOBS = {
     "max_steps": Knob("max_steps", (int,), low=1, high=10_000_000),
     "rungs": Knob("rungs", (int,), low=1, high=10_000_000),
@@ -65,6 +66,11 @@ class Budget:
     def scheduler_config(self) -> SchedulerConfig:
         """The scheduler's part."""
         return SchedulerConfig(self.rungs, self.strategy, self.eta, self.max_full, self.spend)
+
+    @property
+    def measure(self) -> str:
+        """The objective for a person."""
+        return measure_name(self.objective)
 
     @property
     def judged(self) -> str:

@@ -11,7 +11,7 @@ SPACE = """
 study: small
 data: {dataset: demo, validation: 8, test: 6}
 budget: {max_steps: 6, rungs: [2, 4, 6]}
-train: {batch_size: 4, model: demo/nano}
+train: {batch_size: 4, model: demo/nano, window_share: 0, clip_times: 0}
 search:
   learning_rate: {low: 1e-4, high: 1e-2, log: true}
   normalize_audio: [true, false]

@@ -251,6 +251,11 @@ def train(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--card-transcripts", action="store_true", help="print the worst test clips' transcripts in the model card"
     )
+    parser.add_argument(
+        "--no-runtimes",
+        action="store_true",
+        help="do not hear the test clips and long recordings once more in transformers' pipeline and faster-whisper",
+    )
     parser.add_argument("--push-to-hub", metavar="NAME", help="then upload it, private; needs HF_TOKEN")
     parser.add_argument("--public", action="store_true", help="with --push-to-hub: visible to everybody")
 

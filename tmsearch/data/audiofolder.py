@@ -131,7 +131,7 @@ def _parts_named_apart(rows: Sequence[Row], segments: Sequence[Segment | None]) 
     named = []
     for row, segment in zip(rows, segments, strict=True):
         if segment and counts[row.name] > 1:
-            row = replace(row, name=row.name + segment.label)
+            row = replace(row, name=row.name + segment.label, start=segment.start, source=row.name)
         named.append(row)
     return named
 

@@ -43,6 +43,8 @@ class Row:
     groups: Mapping[str, str] = field(default_factory=dict)
     problem: str = ""
     language: str = ""  # as written in its column
+    start: float | None = None  # seconds, of the part of a longer recording that it is; its file is `source`
+    source: str = ""
 
 
 @dataclass(frozen=True)

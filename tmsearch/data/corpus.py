@@ -34,6 +34,9 @@ class Clip:
     seconds: float
     group: tuple[str, ...]
     recording: Recording = UNKNOWN_RECORDING
+    # The longer recording that it is a part of, and where it starts in it, seconds; None: it is a file of its own.
+    source: str = ""
+    start: float | None = None
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,8 @@ def _inspect(row: Row, language: str) -> tuple[Clip | Dropped, str]:
     except UnusableAudioError as error:
         return Dropped(row.name, str(error)), ""
     group = (sentence_key(text, language), *(f"{column}={value}" for column, value in row.groups.items()))
-    return Clip(row.name, text, seconds, group, recording), hashlib.sha256(encoded).hexdigest()
+    clip = Clip(row.name, text, seconds, group, recording, row.source, row.start)
+    return clip, hashlib.sha256(encoded).hexdigest()
 
 
 def _languages(source: Source, usable: Mapping[str, object]) -> tuple[str, ...]:

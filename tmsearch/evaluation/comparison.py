@@ -10,6 +10,7 @@ import numpy as np
 
 from tmsearch.evaluation import bootstrap
 from tmsearch.evaluation.bootstrap import Difference, ErrorCounts, Interval
+from tmsearch.evaluation.scores import measure_name
 
 POWER = 0.80  # a gain counts as detectable when four of five confirmations would find it
 GAIN = 0.10  # relative to the default's WER; what `required_sample_size` is about
@@ -53,7 +54,7 @@ class Verdict:
     wilcoxon: float  # p, of one comparison
     means: tuple[float, float]  # WER of the winner, of the default
     split: str = "validation"
-    objective: str = "wer"  # what `errors` and `words` count: words, or characters for cer
+    objective: str = "wer"  # what `errors` and `words` count: characters for cer, else words
 
     @property
     def p(self) -> float:
@@ -68,7 +69,7 @@ class Verdict:
         """The verdict in a sentence that a person can quote."""
         winner, default = self.means
         evidence = (
-            f"{self.objective.upper()} {winner:.3f} against {default:.3f} on {self.clips} {self.split} clips, "
+            f"{measure_name(self.objective)} {winner:.3f} against {default:.3f} on {self.clips} {self.split} clips, "
             f"{_trainings(self.winner)} against {_trainings(self.default)}"
         )
         if self.difference is None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from tmsearch.files import write_atomically
 
+NEAR_SECONDS = 0.2  # a time in a long recording is right if it is no further from a clip's start or end
+
 
 @dataclass(frozen=True)
 class ClipScore:
@@ -47,6 +49,25 @@ class Scores:
     clips: tuple[ClipScore, ...]
     loops: int = 0  # clips whose hypothesis repeated itself without end, counted with all its words
     eval_batch: int = 0  # clips decoded together, in the end: fewer than asked for where memory ran out
+    wer_long: float | None = None  # of the same clips as long recordings, where they were heard so
+
+    def rate(self, objective: str) -> float:
+        """What is minimised, one of wer, cer, wer_long and mean; the WER where a long recording was not heard."""
+        if objective == "cer":
+            return self.cer
+        if objective not in ("wer_long", "mean") or self.wer_long is None:
+            return self.wer
+        return self.wer_long if objective == "wer_long" else (self.wer + self.wer_long) / 2
+
+
+def clip_objective(objective: str) -> str:
+    """What single clips are scored by in a study of this objective: cer, else wer."""
+    return "cer" if objective == "cer" else "wer"
+
+
+def measure_name(objective: str) -> str:
+    """An objective for a person, as the engine calls it."""
+    return {"wer_long": "long WER", "mean": "mean WER"}.get(objective, objective.upper())
 
 
 def baseline_folder(study_folder: Path, model: str) -> Path:

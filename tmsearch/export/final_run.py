@@ -14,8 +14,8 @@ from tmsearch import devices
 from tmsearch.data import corpus as clips
 from tmsearch.data import splits
 from tmsearch.errors import InputError
-from tmsearch.evaluation import evaluate
-from tmsearch.evaluation.scores import Scores, write_scores
+from tmsearch.evaluation import evaluate, long_form
+from tmsearch.evaluation.scores import Scores, measure_name, write_scores
 from tmsearch.export import soups
 from tmsearch.export import weights as weight_files
 from tmsearch.export.finalize import METRICS, PrintLine, finish, rates, renew_card
@@ -36,6 +36,7 @@ OPTIONS = "options.json"
 FinalRunOutcome = Literal["done", "failed", "interrupted"]
 # The last checkpoints are averaged over this share of the training: late enough to be near each other.
 AVERAGED_SHARE = 0.25
+LAST_WEIGHTS = "the last weights"
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class FinalRunOptions:
     soup: Mapping[str, str] = dataclasses.field(default_factory=dict)  # name -> file of weights
     on_all: bool = False  # also train on the validation clips, which then choose nothing
     card_transcripts: bool = False  # of the worst test clips; concerns the card alone and may change afterwards
+    in_runtimes: bool = True  # whether the folder is measured in transformers' pipeline and faster-whisper
 
 
 def train(
@@ -111,8 +113,24 @@ def _export(
         metrics |= {"kept": chosen.name, "tried": tried}
     metrics["train_seconds"] = result.train_seconds
     whisper = weight_files.trained_model(recipe.train, chosen.weights)
-    transcripts = options.card_transcripts
-    finish(recipe, speech, folder, options.dtype, whisper, metrics, say, card_transcripts=transcripts)
+    long_scores = result.long
+    if chosen.name != LAST_WEIGHTS and long_scores is not None:
+        devices.move(whisper.model, devices.device())
+        long_scores, _ = long_form.score(whisper, speech, speech.split.validation, recipe.train)
+    if long_scores is not None:
+        metrics["validation_long"] = long_scores.rates()
+        say(f"validation clips as long recordings: WER {long_scores.wer:.3f}")
+    finish(
+        recipe,
+        speech,
+        folder,
+        options.dtype,
+        whisper,
+        metrics,
+        say,
+        card_transcripts=options.card_transcripts,
+        in_runtimes=options.in_runtimes,
+    )
 
 
 def _finished_metrics(folder: Path, recipe: Recipe, options: FinalRunOptions) -> dict[str, Any] | None:
@@ -134,7 +152,8 @@ def _finished_metrics(folder: Path, recipe: Recipe, options: FinalRunOptions) ->
 def _options_text(options: FinalRunOptions) -> str:
     """The options that change the weights, as options.json has them."""
     fields = dataclasses.asdict(options)
-    del fields["card_transcripts"]
+    for name in ("card_transcripts", "in_runtimes"):
+        del fields[name]
     return json.dumps(fields, indent=2) + "\n"
 
 
@@ -194,6 +213,7 @@ def _trained(
                 checkpoint=checkpoints.latest(save_to, at_most=step),
                 save_to=save_to,
                 save_seconds=SAVE_SECONDS,
+                with_long=step == steps[-1],
             )
             result = training.train(config, speech, stretch, report, stop=stop, model_cache=model_cache)
             logged = {"wer": result.wer, "wer_raw": result.wer_raw, "cer": result.cer}
@@ -214,16 +234,19 @@ def _chosen(
     result: training.Result,
     say: PrintLine,
 ) -> tuple[SoupCandidate, dict[str, float]]:
-    """The last weights, or an average or soup of a lower validation WER; and the WERs of all that were tried."""
+    """The last weights, or an average or soup of a lower rate on the validation split, by what the search minimised;
+    and the rates of all that were tried."""
     points = []
     for step in sorted(weights):
         points.append(Ingredient(f"step {step}", weight_files.read(weights[step] / weight_files.WEIGHTS)))
     last = points[-1].weights
-    last_scores = Scores(result.wer, result.wer_raw, result.cer, result.scores, result.loops)
-    candidates = [SoupCandidate("the last weights", last, last_scores)]
+    long_wer = result.long.wer if result.long else None
+    last_scores = Scores(result.wer, result.wer_raw, result.cer, result.scores, result.loops, wer_long=long_wer)
+    objective = str(recipe.evidence.get("objective", "wer"))
+    candidates = [SoupCandidate(LAST_WEIGHTS, last, last_scores)]
     if options.on_all or (len(points) == 1 and not options.soup):
         return candidates[0], {}
-    score = _scorer(recipe, speech)
+    score = _scorer(recipe, speech, with_long=objective in ("wer_long", "mean"))
     if len(points) > 1:
         averaged = soups.mean([point.weights for point in points])
         candidates.append(SoupCandidate(f"average of the last {len(points)} checkpoints", averaged, score(averaged)))
@@ -231,17 +254,19 @@ def _chosen(
         others = [Ingredient(name, weight_files.read(Path(file))) for name, file in options.soup.items()]
         ingredients = soups.fitting([Ingredient("this run", last), *others], last)
         if len(ingredients) > 1:
-            candidates += [soups.uniform(ingredients, score), soups.greedy(ingredients, score)]
+            candidates += [soups.uniform(ingredients, score), soups.greedy(ingredients, score, objective)]
         say(f"soup: {len(ingredients) - 1} of {len(others)} models of the confirmation train the same parameters")
-    best = soups.best(candidates)
+    best = soups.best(candidates, objective)
+    measure = measure_name(objective)
     for candidate in candidates:
-        say(f"{candidate.name}: validation WER {candidate.scores.wer:.3f}{', kept' if candidate is best else ''}")
+        rate = candidate.scores.rate(objective)
+        say(f"{candidate.name}: validation {measure} {rate:.3f}{', kept' if candidate is best else ''}")
     write_scores(folder, result.step, best.scores.clips)
-    return best, {candidate.name: candidate.scores.wer for candidate in candidates}
+    return best, {candidate.name: candidate.scores.rate(objective) for candidate in candidates}
 
 
-def _scorer(recipe: Recipe, speech: Speech) -> Callable[[Weights], Scores]:
-    """A function of weights that scores them on the validation split; it loads the model once."""
+def _scorer(recipe: Recipe, speech: Speech, *, with_long: bool) -> Callable[[Weights], Scores]:
+    """A function of weights that scores them on the validation split, also as long recordings; loads the model once."""
     loaded: list[Whisper] = []
 
     def score(weights: Weights) -> Scores:
@@ -249,6 +274,10 @@ def _scorer(recipe: Recipe, speech: Speech) -> Callable[[Weights], Scores]:
             loaded.append(weight_files.trained_model(recipe.train, weights))
             devices.move(loaded[0].model, devices.device())
         trainable.set_weights(loaded[0], weights)
-        return evaluate.evaluate(loaded[0], speech, speech.split.validation, recipe.train)[0]
+        scores = evaluate.evaluate(loaded[0], speech, speech.split.validation, recipe.train)[0]
+        if not with_long:
+            return scores
+        long_scores, _ = long_form.score(loaded[0], speech, speech.split.validation, recipe.train)
+        return dataclasses.replace(scores, wer_long=long_scores.wer if long_scores else None)
 
     return score

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from tmsearch import devices
-from tmsearch.evaluation import bootstrap, evaluate
+from tmsearch.data import corpus
+from tmsearch.evaluation import bootstrap, evaluate, kept
 from tmsearch.evaluation.scores import ClipScore, Scores, read_scores, write_scores
-from tmsearch.export import model_card, model_folder
+from tmsearch.export import model_card, model_folder, runtimes
 from tmsearch.features.dataset import Speech
 from tmsearch.files import write_atomically
 from tmsearch.model import whisper as model
@@ -52,8 +54,12 @@ def finish(
     say: PrintLine,
     *,
     card_transcripts: bool,
+    in_runtimes: bool = True,
 ) -> None:
-    """Scores the test split, and writes the model, its card, and last its metrics, which mark it as complete."""
+    """Scores the test split, and writes the model, its card, and last its metrics, which mark it as complete.
+
+    With `in_runtimes` the folder is measured once more where people run it.
+    """
     metrics = {**metrics, "dtype": dtype}
     test_clips: tuple[ClipScore, ...] = ()
     if speech.split.test:
@@ -63,9 +69,37 @@ def finish(
         if card_transcripts:
             test_clips = scores.clips
     model_folder.export(whisper, folder, dtype, language=speech.language, task=speech.task)
+    if recipe.data.keep is not None:
+        metrics["keep"] = _kept(recipe, speech, model_folder.rounded(whisper, dtype), say)
+    if in_runtimes:
+        metrics["runtimes"] = _in_runtimes(recipe, speech, folder, dtype, say)
     write_atomically(folder / CARD, model_card.text(recipe, metrics, test_clips, speech, folder.absolute().name))
     write_atomically(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
     say(f"{folder}: the model, its card in {CARD}, its metrics in {METRICS}")
+
+
+def _kept(recipe: Recipe, speech: Speech, whisper: Whisper, say: PrintLine) -> dict[str, Any]:
+    """The WERs on data.keep of the model as its folder holds it, and of the untouched checkpoint."""
+    data = recipe.data
+    kept_speech = kept.speech(corpus.load(kept.dataset(data)), data, speech.cache)
+    rates = {}
+    for name, scored in (("wer", whisper), ("untouched_wer", model.load(recipe.train))):
+        devices.move(scored.model, devices.device())
+        rates[name] = kept.wer(scored, kept_speech, recipe.train)
+    say(f"data.keep: WER {rates['wer']:.3f}, untouched {rates['untouched_wer']:.3f}")
+    return {"dataset": Path(str(data.keep)).name, "clips": len(kept_speech.split.validation), **rates}
+
+
+def _in_runtimes(recipe: Recipe, speech: Speech, folder: Path, dtype: str, say: PrintLine) -> list[runtimes.Row]:
+    """The written folder beside the untouched checkpoint, written alike, in the runtimes that are installed."""
+    say("hearing clips and long recordings as users of the folder will", passing=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        untouched = Path(scratch) / "untouched"
+        model_folder.export(model.load(recipe.train), untouched, dtype, language=speech.language, task=speech.task)
+        rows = runtimes.measure(folder, untouched, speech)
+    for line in [*runtimes.regressions(rows), *runtimes.lines(rows)]:
+        say(line)
+    return rows
 
 
 def renew_card(recipe: Recipe, folder: Path, say: PrintLine, *, card_transcripts: bool) -> None:

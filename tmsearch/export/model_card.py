@@ -13,8 +13,9 @@ import yaml
 from tmsearch.config import TrainConfig
 from tmsearch.data import text_normalizer
 from tmsearch.errors import InputError
-from tmsearch.evaluation.scores import ClipScore
+from tmsearch.evaluation.scores import ClipScore, measure_name
 from tmsearch.evaluation.worst_clips import markdown_table
+from tmsearch.export import runtimes
 from tmsearch.features.dataset import Speech
 from tmsearch.formatting import duration
 from tmsearch.languages import code_if_known
@@ -52,7 +53,7 @@ def text(recipe: Recipe, metrics: Mapping[str, Any], clips: Sequence[ClipScore],
     """
     head = yaml.safe_dump(metadata(recipe, metrics, name), sort_keys=False, allow_unicode=True)
     parts = [
-        f"# {name}\n\n{_opening(recipe)}",
+        f"# {name}\n\n{_worse(metrics)}{_opening(recipe)}",
         f"## How well\n\n{_results(recipe, metrics)}",
         f"## Data\n\n{_data(recipe, speech)}",
         f"## How it was found\n\n{_search(recipe)}",
@@ -140,6 +141,32 @@ def _opening(recipe: Recipe) -> str:
     )
 
 
+def _worse(metrics: Mapping[str, Any]) -> str:
+    """Where the model is worse than the checkpoint that it was made of, before anything else."""
+    sentences = runtimes.regressions(metrics.get("runtimes", ()))
+    return "".join(f"**{sentence}** " for sentence in sentences) + ("\n\n" if sentences else "")
+
+
+def _long(metrics: Mapping[str, Any]) -> str:
+    """The validation clips as long recordings, and the folder in its runtimes."""
+    text = ""
+    long = metrics.get("validation_long")
+    if long:
+        text += (
+            f"\n\nThe validation clips as long recordings: WER {long['wer_long']:.3f} ({long['long_insertions']} words "
+            f"inserted, {long['long_deletions']} deleted, {long['long_substitutions']} substituted of "
+            f"{long['long_words']}); {long['long_near']:.0%} of the times are within 0.2 s."
+        )
+    keep = metrics.get("keep")
+    if keep:
+        text += (
+            f"\n\nOn other speech, {keep['clips']} clips of `{keep['dataset']}` that were not trained on: WER "
+            f"{keep['wer']:.3f}, untouched {keep['untouched_wer']:.3f}."
+        )
+    rows = runtimes.table(metrics.get("runtimes", ()))
+    return f"{text}\n\n{rows}" if rows else text
+
+
 def _results(recipe: Recipe, metrics: Mapping[str, Any]) -> str:
     lines = ["| | clips | WER | 95 % | WER raw | 95 % | CER |", "|---|---|---|---|---|---|---|"]
     for title, key in (
@@ -166,6 +193,7 @@ def _results(recipe: Recipe, metrics: Mapping[str, Any]) -> str:
     return (
         "\n".join(lines) + f"\n\nWER is micro-averaged, after {normalizer}; raw: as written. The "
         "intervals are bootstraps over utterances: the differences between seeds of the same recipe come on top."
+        + _long(metrics)
     )
 
 
@@ -183,9 +211,18 @@ def _data(recipe: Recipe, speech: Speech) -> str:
 
 
 def _minimised(evidence: Mapping[str, Any]) -> str:
-    """What the search minimised, where it was not the WER."""
+    """The rates beside the WER, and what the search minimised where it was not the WER."""
     cer = evidence.get("validation_cer")
-    return "" if cer is None else f", CER {cer:.3f}, which the search minimised"
+    long = evidence.get("validation_wer_long")
+    rates = "" if cer is None else f", CER {cer:.3f}"
+    if long is not None:
+        rates += f", {long:.3f} on long recordings"
+    objective = evidence.get("objective")
+    if objective is None and cer is not None:
+        objective = "cer"
+    if objective is None:
+        return rates
+    return f"{rates}; the search minimised {measure_name(objective)}"
 
 
 def _search(recipe: Recipe) -> str:
@@ -231,7 +268,7 @@ def _recipe(recipe: Recipe, metrics: Mapping[str, Any]) -> str:
     lines = yaml.safe_dump(knobs, sort_keys=False, allow_unicode=True)
     intro = f"Every knob that differs from its default; weights in {metrics['dtype']}."
     if metrics.get("kept"):
-        intro += f" Kept: {metrics['kept']}, by validation WER among {len(metrics['tried'])}."
+        intro += f" Kept: {metrics['kept']}, by the validation split among {len(metrics['tried'])}."
     versions = ", ".join(f"{name} {version}" for name, version in recipe.versions.items())
     footer = f"\n\n{versions}; recipe `{recipe.hash[:16]}`." if versions else ""
     return f"{intro}\n\n```yaml\n{lines}```{footer}"

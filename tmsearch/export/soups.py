@@ -56,25 +56,27 @@ def uniform(ingredients: Sequence[Ingredient], score: Callable[[Weights], Scores
     return SoupCandidate(f"uniform soup of {len(ingredients)}", merged, score(merged))
 
 
-def greedy(ingredients: Sequence[Ingredient], score: Callable[[Weights], Scores]) -> SoupCandidate:
-    """Ingredients are tried in order of their WER; each stays where the average's WER does not rise.
+def greedy(
+    ingredients: Sequence[Ingredient], score: Callable[[Weights], Scores], objective: str = "wer"
+) -> SoupCandidate:
+    """Ingredients are tried in order of their rate; each stays where the average's does not rise.
 
-    Wortsman et al. 2022, arXiv:2203.05482, recipe 1, by WER.
+    Wortsman et al. 2022, arXiv:2203.05482, recipe 1, by what the search minimised.
     """
     alone = [(score(ingredient.weights), ingredient) for ingredient in ingredients]
-    alone.sort(key=lambda scored: scored[0].wer)
+    alone.sort(key=lambda scored: scored[0].rate(objective))
     scores, first = alone[0]
     chosen = [first]
     for _, ingredient in alone[1:]:
         tried = [*chosen, ingredient]
         tried_scores = score(mean([member.weights for member in tried]))
-        if tried_scores.wer <= scores.wer:
+        if tried_scores.rate(objective) <= scores.rate(objective):
             scores = tried_scores
             chosen = tried
     name = f"greedy soup of {len(chosen)} in {len(ingredients)}"
     return SoupCandidate(name, mean([member.weights for member in chosen]), scores)
 
 
-def best(candidates: Sequence[SoupCandidate]) -> SoupCandidate:
-    """The candidate of the lowest WER; the first of equals, so that nothing is averaged without a gain."""
-    return min(candidates, key=lambda candidate: candidate.scores.wer)
+def best(candidates: Sequence[SoupCandidate], objective: str = "wer") -> SoupCandidate:
+    """The candidate of the lowest rate; the first of equals, so that nothing is averaged without a gain."""
+    return min(candidates, key=lambda candidate: candidate.scores.rate(objective))

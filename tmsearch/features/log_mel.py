@@ -92,6 +92,16 @@ def from_samples(samples: Sequence[Samples], extractor: WhisperFeatureExtractor,
     return torch.stack(mels)  # [clips, n_mels, frames]
 
 
+def of_recording(samples: Samples, extractor: WhisperFeatureExtractor) -> torch.Tensor:
+    """The log-mel [n_mels, frames] of a recording of any length, without silence behind it."""
+    with _one_thread():
+        features = extractor(
+            samples, sampling_rate=SAMPLE_RATE, truncation=False, padding="longest", return_tensors="pt"
+        )
+    mel: torch.Tensor = features["input_features"][0]
+    return mel
+
+
 class LogMels:
     """The log-mels of a set of clips, held without the padding that each one repeats to the window's end."""
 

@@ -47,7 +47,7 @@ class TrialNote:
     eval_seconds: float
     folder: str
     workers: Sequence[str] = ()
-    measure: str = "WER"  # what is minimised, WER or CER
+    measure: str = "WER"  # what is minimised, for a person
     versions: Sequence[str] = ()
     interval: Range | None = None
     rivals: Sequence[TrialComparison] = field(default=())
@@ -96,7 +96,7 @@ def _headline(trial: TrialNote) -> str:
         ending = f"**Why it ended:** {markdown(trial.reason or trial.state)}"
     if not trial.rungs:
         return f"No result. {ending}"
-    rate = trial.rungs[-1][trial.measure.lower()]
+    rate = trial.rungs[-1]["value"]
     value = f"**{trial.measure} {rate:.3f}**{_bracketed(trial.interval)}"
     if not trial.compares:
         return (
@@ -143,9 +143,12 @@ def _differences(differs: Mapping[str, Sequence[Any]]) -> str:
 def _curve(rungs: Sequence[Mapping[str, Any]]) -> str:
     if not rungs:
         return ""
-    lines = ["| step | WER | raw WER | CER | time |", "|---|---|---|---|---|"]
+    names = {"wer": "WER", "wer_raw": "raw WER", "cer": "CER"}
+    if any(rung["wer_long"] is not None for rung in rungs):
+        names |= {"wer_long": "long WER", "mean": "mean WER"}
+    lines = [f"| step | {' | '.join(names.values())} | time |", "|---" * (len(names) + 2) + "|"]
     for rung in rungs:
-        rates = " | ".join("" if rung[name] is None else f"{rung[name]:.3f}" for name in ("wer", "wer_raw", "cer"))
+        rates = " | ".join("" if rung[name] is None else f"{rung[name]:.3f}" for name in names)
         lines.append(f"| {rung['step']} | {rates} | {clock_time(rung['seconds'])} |")
     return "\n".join(lines)
 
@@ -184,13 +187,21 @@ class StudyNote:
     searched: Sequence[str]
     fixed: Mapping[str, Any]
     models: Sequence[str]
-    measure: str = "WER"  # what is minimised, WER or CER
+    measure: str = "WER"  # what is minimised, for a person
+
+
+_RATES = {
+    "WER": "word error rate (WER)",
+    "CER": "character error rate (CER)",
+    "long WER": "word error rate of long recordings (long WER), into which the validation clips are stitched,",
+    "mean WER": "mean of the word error rates of clips and of long recordings of them (mean WER)",
+}
 
 
 def study_note(study: StudyNote, report: str) -> str:
     """What the study is and how to read it in the dashboard, whose server has the report at the address `report`."""
     fixed = ", ".join(f"{markdown(name)} {value_text(value)}" for name, value in study.fixed.items()) or "nothing"
-    rate = "word error rate (WER)" if study.measure == "WER" else "character error rate (CER)"
+    rate = _RATES.get(study.measure, study.measure)
     parts = [
         f"# {markdown(study.name)}",
         f"**[The report]({report})**: the answer, the curves, what mattered, the clips to read and hear. "

@@ -5,6 +5,7 @@ Free of torch, so that the command line can ask for it. Lengths are in encoder p
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Iterator, Sequence
@@ -83,6 +84,13 @@ def context_rule(config: TrainConfig, full_seconds: float, longest: float) -> Co
         full_positions=round(full_seconds * POSITIONS_PER_SECOND),
         silence=config.context_silence,
     )
+
+
+def for_windows(rule: ContextRule, seconds: float) -> ContextRule:
+    """The rule for windows of up to `seconds`, where that of single clips is `rule`."""
+    longest = round(context_needed(seconds) * POSITIONS_PER_SECOND)
+    most = min(max(rule.max_positions, longest), rule.full_positions)
+    return dataclasses.replace(rule, max_positions=most)
 
 
 def full_context(positions: int) -> ContextRule:

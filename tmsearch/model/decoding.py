@@ -84,7 +84,7 @@ class Decoder:
             dtype = torch.get_autocast_dtype(device_type)
         self.step = TokenStep(self.model, dtype)
         self.end = special_id(whisper, "<|endoftext|>")
-        self.first_bias, self.later_bias = _suppression(whisper)
+        self.first_bias, self.later_bias = suppression(whisper)
         self._captured: _CapturedBatch | None = None  # the last one
 
     def release(self) -> None:
@@ -284,7 +284,7 @@ def loop_period(ids: Sequence[int]) -> int:
     return 0
 
 
-def _suppression(whisper: Whisper) -> tuple[torch.Tensor, torch.Tensor]:
+def suppression(whisper: Whisper) -> tuple[torch.Tensor, torch.Tensor]:
     """What is added to the logits of the first token and of later ones [vocabulary]: minus infinity if suppressed."""
     settings = whisper.model.generation_config
     later = torch.zeros(whisper.model.config.vocab_size, device=whisper.model.device)

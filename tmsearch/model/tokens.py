@@ -6,6 +6,8 @@ from tmsearch.errors import InputError
 from tmsearch.languages import code_if_known
 from tmsearch.model.whisper import Whisper
 
+TIME_STEP = 0.02  # seconds between two of Whisper's timestamps
+
 
 def prompt_ids(whisper: Whisper, language: str, task: str) -> list[int]:
     """The ids that generation starts from: `<|startoftranscript|><|en|><|transcribe|><|notimestamps|>`.
@@ -39,10 +41,26 @@ def label_ids(whisper: Whisper, text: str, language: str, task: str) -> list[int
     with the space and 10.5 without. Words that look like special tokens are encoded as plain text. White space is
     collapsed. Arguments and errors are those of `prompt_ids`.
     """
-    words = " ".join(text.split())
-    ids = whisper.tokenizer(f" {words}" if words else "", add_special_tokens=False, split_special_tokens=True)
     stop = special_id(whisper, "<|endoftext|>")
-    return [*prompt_ids(whisper, language, task)[1:], *ids["input_ids"], stop]
+    return [*prompt_ids(whisper, language, task)[1:], *text_ids(whisper, text), stop]
+
+
+def text_ids(whisper: Whisper, text: str) -> list[int]:
+    """The ids of a text alone, see `label_ids`."""
+    words = " ".join(text.split())
+    encoded = whisper.tokenizer(f" {words}" if words else "", add_special_tokens=False, split_special_tokens=True)
+    ids: list[int] = encoded["input_ids"]
+    return ids
+
+
+def first_time_id(whisper: Whisper) -> int | None:
+    """The id of `<|0.00|>`, which those of later times follow in steps of TIME_STEP; None where the model has none.
+
+    They are counted and not looked up: tokenizers of early uploads do not name them.
+    """
+    first = special_id(whisper, "<|notimestamps|>") + 1
+    times = int(whisper.model.config.vocab_size) - first
+    return first if times > round(whisper.seconds / TIME_STEP) else None
 
 
 def special_id(whisper: Whisper, token: str) -> int:

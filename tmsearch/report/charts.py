@@ -36,14 +36,14 @@ def curves(study: StudyPage) -> Chart | None:
     for state in STATES:
         of_state = [row for row in rows if row.state == state and not row.is_best]
         if of_state:
-            traces.append(_curves_of(state, of_state))
+            traces.append(_curves_of(state, of_state, study.measure))
     for row in rows:
         if row.is_best:
-            traces.append(_best_curve(row))
+            traces.append(_best_curve(row, study.measure))
     values = [wer for row in rows for _, wer in row.curve]
     layout: Chart = {
         "xaxis": _step_axis(study, rows),
-        "yaxis": {"title": {"text": "WER"}, **wer_range(values, study.zero_shot)},
+        "yaxis": {"title": {"text": study.measure}, **wer_range(values, study.zero_shot)},
         "shapes": [_upright(rung.step) for rung in study.rungs] + [_level(score.wer) for score in study.zero_shot],
         "annotations": level_names(study.zero_shot),
         "hovermode": "closest",
@@ -64,7 +64,7 @@ def _step_axis(study: StudyPage, rows: Sequence[TrialRow]) -> Chart:
     }
 
 
-def _curves_of(state: str, rows: Sequence[TrialRow]) -> Chart:
+def _curves_of(state: str, rows: Sequence[TrialRow], measure: str) -> Chart:
     """All curves of one state as one trace, separated by gaps."""
     dash, width, symbol, colour = STATES[state]
     x: list[int | None] = []
@@ -75,7 +75,7 @@ def _curves_of(state: str, rows: Sequence[TrialRow]) -> Chart:
             is_last = step == row.steps
             x.append(step)
             y.append(wer)
-            text.append(hover_text(row, step, wer))
+            text.append(hover_text(row, step, wer, measure))
             symbols.append(symbol if is_last else "circle")
             sizes.append(8 if is_last else 4)
         x.append(None)
@@ -102,18 +102,18 @@ def _curves_of(state: str, rows: Sequence[TrialRow]) -> Chart:
     }
 
 
-def _best_curve(row: TrialRow) -> Chart:
-    trace = _curves_of(row.state, [row])
+def _best_curve(row: TrialRow, measure: str) -> Chart:
+    trace = _curves_of(row.state, [row], measure)
     trace["name"] = f"best: trial {row.number}"
     trace["line"] = {"color": "$accent", "width": 4}
     trace["marker"] |= {"symbol": "star", "size": 12, "color": "$accent", "line": {"width": 0}}
     return trace
 
 
-def hover_text(row: TrialRow, step: int, wer: float) -> str:
+def hover_text(row: TrialRow, step: int, wer: float, measure: str = "WER") -> str:
     """What a point of a trial says when the pointer is on it."""
     knobs = "".join(f"<br>{label(name)} = {label(_short(value))}" for name, value in row.knobs.items())
-    return f"<b>trial {row.number}</b>, {row.state}<br>step {step}: WER {wer:.3f}{knobs}"
+    return f"<b>trial {row.number}</b>, {row.state}<br>step {step}: {measure} {wer:.3f}{knobs}"
 
 
 def _short(value: Any) -> str:
@@ -167,7 +167,7 @@ def level_names(references: Sequence[ReferenceScore]) -> list[Chart]:
     return annotations
 
 
-def spending(results: Sequence[SpentResult], zero_shot: Sequence[ReferenceScore]) -> Chart | None:
+def spending(results: Sequence[SpentResult], zero_shot: Sequence[ReferenceScore], measure: str = "WER") -> Chart | None:
     """Each result at the GPU time spent until then, and the lowest WER so far; None without a result."""
     if not results:
         return None
@@ -180,7 +180,7 @@ def spending(results: Sequence[SpentResult], zero_shot: Sequence[ReferenceScore]
         "name": "a result",
         "x": times,
         "y": values,
-        "text": [f"trial {result.number}, step {result.step}<br>WER {result.wer:.3f}" for result in results],
+        "text": [f"trial {result.number}, step {result.step}<br>{measure} {result.wer:.3f}" for result in results],
         "hovertemplate": "%{text}<extra></extra>",
         "marker": {"symbol": "circle-open", "size": 7, "color": "$muted"},
     }
@@ -191,11 +191,11 @@ def spending(results: Sequence[SpentResult], zero_shot: Sequence[ReferenceScore]
         "x": times,
         "y": list(itertools.accumulate(values, min)),
         "line": {"shape": "hv", "color": "$accent", "width": 3},
-        "hovertemplate": f"after %{{x:.1f}} {name}: WER %{{y:.3f}}<extra></extra>",
+        "hovertemplate": f"after %{{x:.1f}} {name}: {measure} %{{y:.3f}}<extra></extra>",
     }
     layout: Chart = {
         "xaxis": {"title": {"text": f"{name} spent"}, "rangemode": "tozero"},
-        "yaxis": {"title": {"text": "WER"}, **wer_range(values, zero_shot)},
+        "yaxis": {"title": {"text": measure}, **wer_range(values, zero_shot)},
         "shapes": [_level(score.wer) for score in zero_shot],
         "annotations": level_names(zero_shot),
     }

@@ -73,7 +73,7 @@ def by_rate(slices: KnobSlices) -> Chart | None:
             if searches_level:
                 name += ", normalized" if is_normalized else ", as recorded"
                 symbol += "" if is_normalized else "-open"
-            traces.append(_points(name, groups[model, is_normalized], symbol, index))
+            traces.append(_points(name, groups[model, is_normalized], symbol, index, slices.measure))
     layout: Chart = {
         "xaxis": {"title": {"text": "learning rate"}, "type": "log", "exponentformat": "power", "dtick": 1},
         "yaxis": _wer_axis(slices, results),
@@ -98,10 +98,10 @@ def _is_normalized(row: TrialRow) -> bool:
 
 
 def _wer_axis(slices: KnobSlices, results: Results) -> Chart:
-    return {"title": {"text": f"WER at {slices.rung}"}, **wer_range([wer for _, wer in results], ())}
+    return {"title": {"text": f"{slices.measure} at {slices.rung}"}, **wer_range([wer for _, wer in results], ())}
 
 
-def _points(name: str, results: Results, symbol: str, index: int) -> Chart:
+def _points(name: str, results: Results, symbol: str, index: int, measure: str) -> Chart:
     """WER by learning rate of the results; the best configuration is larger."""
     colour = COLOURS[index % len(COLOURS)]
     return {
@@ -110,7 +110,7 @@ def _points(name: str, results: Results, symbol: str, index: int) -> Chart:
         "name": name,
         "x": [row.knobs.get("learning_rate") for row, _ in results],
         "y": [wer for _, wer in results],
-        "text": [hover_text(row, row.steps, row.wer or wer) for row, wer in results],
+        "text": [hover_text(row, row.steps, row.wer or wer, measure) for row, wer in results],
         "hovertemplate": "%{text}<extra></extra>",
         "marker": {
             "opacity": 1,
@@ -138,7 +138,7 @@ def by_model(slices: KnobSlices) -> Chart | None:
             continue
         # Side by side in order of their numbers, so that no point hides another.
         offsets = [0.5 * ((number + 0.5) / len(results) - 0.5) for number in range(len(results))]
-        points = _points(label(short_name(model)), results, SYMBOLS[index % len(SYMBOLS)], index)
+        points = _points(label(short_name(model)), results, SYMBOLS[index % len(SYMBOLS)], index, slices.measure)
         traces.append({**points, "x": [index + offset for offset in offsets], "showlegend": False})
         traces.append(_median_stroke(index, [wer for _, wer in results]))
     layout: Chart = {
@@ -188,7 +188,7 @@ def every_knob(slices: KnobSlices) -> Chart | None:
     return {"data": figure["data"], "layout": layout, "wide": 230 * len(figure["data"])}
 
 
-def pairs(comparison: MatchedPairs) -> Chart:
+def pairs(comparison: MatchedPairs, measure: str = "WER") -> Chart:
     """Each pair's difference with its interval over clips, and the mean with its own as a diamond."""
     ordered = sorted(comparison.pairs, key=lambda pair: pair.difference)
     # Evenly through their order, so that the chart does not choose.
@@ -216,7 +216,7 @@ def pairs(comparison: MatchedPairs) -> Chart:
         "error_x": _whiskers([(comparison.difference, comparison.low, comparison.high)], "$accent", 3),
     }
     first, second = (label(short_name(value)) for value in comparison.values)
-    title = f"WER with {label(comparison.knob)} {first}, less {second}"
+    title = f"{measure} with {label(comparison.knob)} {first}, less {second}"
     layout: Chart = {
         "xaxis": {"title": {"text": title}, "zeroline": True},
         "yaxis": {"type": "category", "categoryarray": ["all", *names], "automargin": True},

@@ -50,11 +50,11 @@ def study_page(study: StudyPage, scored: ScoredClips, health: Health | None, hea
     """A study's page as HTML in UTF-8; `health_problem` says why there is no `health`."""
     drawn: dict[str, Chart | None] = {
         "curves": charts.curves(study),
-        "spending": charts.spending(study.results, study.zero_shot),
+        "spending": charts.spending(study.results, study.zero_shot, study.measure),
         "weights": knob_charts.weights(study.importances),
     }
     for comparison in study.matched:
-        drawn[f"pairs_{comparison.knob}"] = knob_charts.pairs(comparison)
+        drawn[f"pairs_{comparison.knob}"] = knob_charts.pairs(comparison, study.measure)
     if study.slices:
         drawn["by_rate"] = knob_charts.by_rate(study.slices)
         drawn["by_model"] = knob_charts.by_model(study.slices)

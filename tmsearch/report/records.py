@@ -101,6 +101,7 @@ class KnobSlices:
     results: tuple[tuple[TrialRow, float], ...]
     models: tuple[tuple[str, float | None], ...]  # (name, millions of parameters), the smallest first
     figure: str | None  # a slice plot of every knob by optuna.visualization, as JSON
+    measure: str = "WER"
 
 
 @dataclass(frozen=True)
@@ -131,3 +132,4 @@ class StudyPage:
     environment: tuple[tuple[str, str], ...]
     space: str
     notes: tuple[str, ...] = ()
+    measure: str = "WER"  # what is minimised, which the values of trials, rungs and references are of

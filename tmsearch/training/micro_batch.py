@@ -126,7 +126,7 @@ class Probe:
     def _batch(self, clips: int) -> Iterator[MicroBatch]:
         """As many micro-batches as can be told apart by what they take: one, or two where the batch has more."""
         batches = self._state.batches
-        longest = max(batches.labels.values(), key=len)
+        longest = batches.longest_row()
         inputs = torch.tensor([longest] * clips)  # [clips, tokens]
         labels = inputs.flatten()  # [clips * tokens]
         passes = min(2, math.ceil(self._config.batch_size / clips))

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import math
@@ -20,7 +19,7 @@ from typing import Any
 import torch
 
 from tmsearch import devices
-from tmsearch.config import TrainConfig
+from tmsearch.config import TrainConfig, knob_values
 from tmsearch.errors import CheckpointError, TmsearchError
 from tmsearch.features import augment
 from tmsearch.features.batches import Batches
@@ -55,7 +54,7 @@ class StepMetrics:
 
 def fingerprint(config: TrainConfig) -> str:
     """A sha256 of every knob; 1 and 1.0 count as the same value, since YAML and JSON mix them up."""
-    knobs = dataclasses.asdict(config)
+    knobs = knob_values(config)
     for name, value in knobs.items():
         if isinstance(value, int) and not isinstance(value, bool):
             knobs[name] = float(value)
@@ -120,7 +119,7 @@ class TrainState:
         self.batches = Batches(whisper, speech, config, device)
         self.stepper = Stepper(whisper, config, device)
         # Validation clips are scored after training, but refused now: nothing is trained in vain.
-        speech.check_lengths(speech.split.validation, self.batches.context_rule.seconds)
+        speech.check_lengths(speech.split.validation, self.batches.clip_rule.seconds)
         speech.label_ids(speech.split.validation, whisper)
         self.monitor = DivergenceMonitor(whisper.model.config.vocab_size)
         self.random = self._random_states()
@@ -131,7 +130,7 @@ class TrainState:
         self.repeated_seconds = 0.0  # of training up to where the stretch began, which an earlier one did already
         self._mark = 0.0  # perf_counter() up to which `seconds` counts
         self._pending: list[PendingStep] = []
-        prefetches = device.type == "cuda" and augment.changes_waveform(config)
+        prefetches = device.type == "cuda" and (augment.changes_waveform(config) or config.window_share > 0)
         self._prefetcher = ThreadPoolExecutor(1, thread_name_prefix="batches") if prefetches else None
         self._prefetched: dict[tuple[int, int], Future[list[MicroBatch]]] = {}
 

@@ -68,6 +68,8 @@ class TrialLog:
         """Adds the error rates of an evaluation and the worst clips as text; sounds and pictures come at the end."""
         for name in METRICS:
             self._scalar(name, metrics[name], step)
+        if metrics.get("wer_long") is not None:
+            self._scalar("wer_long", metrics["wer_long"], step)
         self._writer.add_text("worst_clips", markdown_table(clips, _WORST_CLIPS), step)
 
     def _scalar(self, tag: str, value: float, step: int) -> None:

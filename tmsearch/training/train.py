@@ -13,7 +13,8 @@ import torch
 from tmsearch import devices
 from tmsearch.config import TrainConfig
 from tmsearch.errors import TmsearchError
-from tmsearch.evaluation import evaluate
+from tmsearch.evaluation import evaluate, long_form
+from tmsearch.evaluation.long_form import LongScores
 from tmsearch.evaluation.scores import ClipScore, Scores
 from tmsearch.features.dataset import Speech
 from tmsearch.model import trainable
@@ -33,7 +34,7 @@ class Stretch:
     Training resumes from the step of `checkpoint`, or starts where that is None, and ends at `last_step`;
     `first_step` is where this stretch was meant to start. A checkpoint is saved in the folder `save_to` at
     `last_step` and, if `save_seconds` is not 0, whenever that much training could be lost; of the latter only the
-    newest is kept.
+    newest is kept. With `with_long` the validation clips are also scored as long recordings.
 
     `is_thrifty`: a checkpoint is saved only where going back to it is cheaper than training again, and none at the end
     of the whole training. On a GPU it may still be being written when `train` returns.
@@ -48,6 +49,7 @@ class Stretch:
     save_seconds: float = 0.0
     is_thrifty: bool = False
     eval_batch: int | None = None  # clips decoded together; None: as the config says
+    with_long: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Result:
     saved: Path | None  # the newest checkpoint of the training; it may be of an earlier step
     scores: tuple[ClipScore, ...]
     eval_batch: int  # clips decoded together: fewer than asked for where memory ran out
+    long: LongScores | None = None  # where they were asked for, and the model knows times
 
     @property
     def saved_step(self) -> int:
@@ -176,6 +179,11 @@ class ModelCache:
             state.load(stretch.checkpoint, self.verified)
         return state
 
+    @property
+    def trained(self) -> Whisper | None:
+        """The model of the last training that came to its end, unless another one was loaded since."""
+        return self._state.whisper if self._state else None
+
     def _taken(self) -> TrainState:
         """The kept state, which is no longer kept: training may fail in the midst of a step."""
         state = self._state
@@ -236,6 +244,10 @@ def train(
         scores, seconds = evaluate.evaluate(
             state.whisper, speech, names, config, eval_batch=stretch.eval_batch, stop=stop
         )
+        long_scores = None
+        if stretch.with_long:
+            long_scores, long_seconds = long_form.score(state.whisper, speech, names, config, stop=stop)
+            seconds += long_seconds
         if not (stretch.is_thrifty and writer.is_beside):
             writer.wait()
     except evaluate.EvaluationInterruptedError:
@@ -248,10 +260,10 @@ def train(
         if device.type == "cuda":
             torch.cuda.empty_cache()
     model_cache.keep(state)
-    return _result(state, scores, seconds)
+    return _result(state, scores, long_scores, seconds)
 
 
-def _result(state: TrainState, scores: Scores, eval_seconds: float) -> Result:
+def _result(state: TrainState, scores: Scores, long_scores: LongScores | None, eval_seconds: float) -> Result:
     return Result(
         step=state.step,
         wer=scores.wer,
@@ -264,6 +276,7 @@ def _result(state: TrainState, scores: Scores, eval_seconds: float) -> Result:
         saved=state.saved,
         scores=scores.clips,
         eval_batch=scores.eval_batch,
+        long=long_scores,
     )
 
 

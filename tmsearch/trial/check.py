@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from tmsearch.trial.workbench import Workbench
 if TYPE_CHECKING:
     from tmsearch.data.corpus import Corpus
     from tmsearch.data.splits import Split
+    from tmsearch.model.context import ContextRule
 
 _ROUNDING_SECONDS = 0.01  # a clip may be this much longer than the context
 
@@ -33,6 +35,8 @@ def check(workbench: Workbench, job: CheckJob) -> Checked:
     data = DataConfig(**job.data)
     corpus = workbench.corpus(data)
     split = splits.split(corpus, data)
+    if data.keep is not None:
+        workbench.kept_speech(data, Path())
     card = _measured_card() if job.measure else None
     models: dict[str, dict[str, Any]] = {}
     for params in job.candidates:
@@ -79,14 +83,31 @@ def _checked_model(corpus: Corpus, split: Split, data: DataConfig, config: Train
     _check_lengths(corpus, rule.seconds, config.model)
     speech = Speech(corpus, split, data.language, data.task, cache=Path())
     speech.label_ids([clip.name for clip in corpus.clips], whisper.outline(config))
-    heard_seconds = rule.mean_seconds(seconds)
-    estimate = cost.estimate(model, config, seconds=heard_seconds)
+    heard_seconds, label_tokens = _mean_example(config, model.context_seconds, rule, seconds)
+    estimate = cost.estimate(model, config, label_tokens, heard_seconds)
     return {
         **dataclasses.asdict(model),
         **dataclasses.asdict(estimate),
         "checkpoint_bytes": cost.checkpoint_bytes(model, config),
         "heard_seconds": heard_seconds,
     }
+
+
+def _mean_example(
+    config: TrainConfig, model_seconds: float, rule: ContextRule, seconds: Sequence[float]
+) -> tuple[float, float]:
+    """Seconds that are encoded of an example on average, and its label tokens, windows included."""
+    from tmsearch.features import windows
+    from tmsearch.model import context, cost
+
+    clip_seconds = rule.mean_seconds(seconds)
+    share = config.window_share
+    if not share:
+        return clip_seconds, cost.LABEL_TOKENS
+    length, clips = windows.mean_window(config, model_seconds, sum(seconds) / len(seconds))
+    window_seconds = context.for_windows(rule, length).mean_seconds([length])
+    tokens = clips * cost.LABEL_TOKENS
+    return (1 - share) * clip_seconds + share * window_seconds, (1 - share) * cost.LABEL_TOKENS + share * tokens
 
 
 def _check_targets(config: TrainConfig) -> None:

@@ -22,10 +22,15 @@ _WORDS = "words:"
 _MICRO_BATCH = "micro_batch:"
 _EVAL_BATCH = "eval_batch:"
 _TEST = "test:"
+_KEEP = "keep:"
 
 
 def baseline_key(model: str) -> str:
     return f"{_BASELINE}{model}"
+
+
+def keep_key(model: str) -> str:
+    return f"{_KEEP}{model}"
 
 
 def words_key(fold: int) -> str:
@@ -58,7 +63,7 @@ def eval_batch_key(config: TrainConfig, device_name: str, *, full_context: bool 
 
 
 def _context(config: TrainConfig) -> str:
-    return f"context {config.context_seconds} by {config.context_step:g}"
+    return f"context {config.context_seconds} by {config.context_step:g}{_windows(config)}"
 
 
 def _trained(config: TrainConfig) -> str:
@@ -70,6 +75,13 @@ def _trained(config: TrainConfig) -> str:
         trained = "decoder"
     savings = {", low memory": config.low_memory, ", 8-bit moments": config.optimizer == "adamw_8bit"}
     return f"{trained}, {config.precision}{''.join(text for text in savings if savings[text])}"
+
+
+def _windows(config: TrainConfig) -> str:
+    """How long examples may be, in a key; empty for single clips, as before there were windows."""
+    if not config.window_share:
+        return ""
+    return f", windows of {config.window_seconds:g}{' with prompts' if config.window_prompts else ''}"
 
 
 def _device_of(key: str) -> str:
@@ -171,11 +183,14 @@ class Baseline:
     cer: float | None = None
     clips: int | None = None
     errors: tuple[int, ...] | None = None
+    wer_long: float | None = None  # of the validation clips as long recordings, where the objective asks for it
 
     def rate(self, objective: str) -> float:
-        """What the study minimises of it, wer or cer."""
+        """What the study minimises of it, one of search.space.budget.OBJECTIVES."""
         if objective == "cer" and self.cer is not None:
             return self.cer
+        if objective in ("wer_long", "mean") and self.wer_long is not None:
+            return self.wer_long if objective == "wer_long" else (self.wer + self.wer_long) / 2
         return self.wer
 
     def to_json(self) -> dict[str, Any]:
@@ -190,6 +205,7 @@ class Baseline:
             cer=baseline.get("cer"),
             clips=baseline.get("clips"),
             errors=None if errors is None else tuple(errors),
+            wer_long=baseline.get("wer_long"),
         )
 
 
@@ -271,6 +287,7 @@ class StudyFacts:
     eval_batches: Mapping[str, int] = field(default_factory=dict)
     confirms: ConfirmationPlan | None = None
     test_read: str | None = None  # the day on which the test split was read
+    kept: Mapping[str, float] = field(default_factory=dict)  # WERs of untouched models on data.keep
     tests: Mapping[int, TestScores] = field(default_factory=dict)
 
     @classmethod
@@ -280,6 +297,7 @@ class StudyFacts:
         micro_batches = {}
         eval_batches = {}
         tests = {}
+        kept = {}
         for key, value in sorted(facts.items()):
             name = key.partition(":")[2]
             if key.startswith(_BASELINE):
@@ -290,6 +308,8 @@ class StudyFacts:
                 micro_batches[key] = value
             elif key.startswith(_EVAL_BATCH):
                 eval_batches[key] = value
+            elif key.startswith(_KEEP):
+                kept[name] = value
             elif key.startswith(_TEST):
                 tests[int(name)] = TestScores.from_json(value)
         data = facts.get(DATA) or {}
@@ -303,6 +323,7 @@ class StudyFacts:
             eval_batches=eval_batches,
             confirms=ConfirmationPlan.from_json(plan) if plan else None,
             test_read=facts.get(TEST_READ),
+            kept=kept,
             tests=tests,
         )
 

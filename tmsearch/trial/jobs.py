@@ -22,7 +22,7 @@ from search.execution.messages import (
     TestJob,
 )
 from tmsearch.config import TrainConfig
-from tmsearch.errors import CheckpointError
+from tmsearch.errors import CheckpointError, InputError
 from tmsearch.recipe import save_recipe, trial_recipe
 from tmsearch.trial.facts import (
     Baseline,
@@ -30,6 +30,7 @@ from tmsearch.trial.facts import (
     TestScores,
     baseline_key,
     eval_batch_key,
+    keep_key,
     micro_batch_key,
     words_key,
 )
@@ -37,12 +38,14 @@ from tmsearch.trial.settings import TrialSettings
 from tmsearch.trial.workbench import Workbench
 
 if TYPE_CHECKING:
+    from tmsearch.evaluation.long_form import LongScores
     from tmsearch.evaluation.scores import ClipScore
     from tmsearch.training.micro_batch import BatchLimits
     from tmsearch.training.state import StepMetrics
     from tmsearch.training.train import Result, Stretch
 
 Report = Callable[[Event], None]
+LONG_OBJECTIVES = ("wer_long", "mean")  # which take the validation clips as long recordings, at every rung
 
 
 class _Trial:
@@ -85,6 +88,7 @@ def run_segment(workbench: Workbench, job: SegmentJob, report: Report, stop: Cal
     beat = _heartbeat(report, stop)
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(trial.cache / "compiled"))
     _report_baseline(workbench, trial, report, beat)
+    _report_kept(workbench, trial, report, beat)
     start = _start_step(workbench, trial, job)
     events = Path(trial.settings.tensorboard) / trial.folder.name
     # What is trained again is in the log already, and so are the results of the rungs before.
@@ -97,15 +101,54 @@ def run_segment(workbench: Workbench, job: SegmentJob, report: Report, stop: Cal
             report(ProgressEvent(**dataclasses.asdict(step)))
 
         result, clips_at_once = _train(workbench, trial, job, add_step, report, beat)
-        rates = {name: getattr(result, name) for name in ("wer", "wer_raw", "cer", "loops")}
+        rates = _rates(result, objective) | _kept_rates(workbench, trial, result, beat)
         # A segment that ended before its result was committed is repeated from its last checkpoint: its events exist.
         if start < result.step or not scores_file(trial.folder, result.step).is_file():
             trial_log.add_evaluation(result.step, rates, result.scores)
     _keep(workbench, trial, job, result)
     write_scores(trial.folder, result.step, result.scores)
     if trial.fold not in trial.facts.words:
-        report(Fact(words_key(trial.fold), _lengths(result.scores, objective)))
+        report(Fact(words_key(trial.fold), _lengths(result.scores, result.long, objective)))
     return SegmentResult(rates[objective], {**rates, **_metrics(result, clips_at_once, objective)})
+
+
+def _kept_rates(workbench: Workbench, trial: _Trial, result: Result, stop: Callable[[], bool]) -> dict[str, float]:
+    """The WER on data.keep at the end of a full training; nothing where there is no such data."""
+    from tmsearch.evaluation import evaluate, kept
+    from tmsearch.training.train import TrainingStoppedError
+
+    whisper = workbench.model_cache.trained
+    if trial.recipe.data.keep is None or result.step < trial.config.max_steps or whisper is None:
+        return {}
+    speech = workbench.kept_speech(trial.recipe.data, trial.cache)
+    try:
+        return {"wer_keep": kept.wer(whisper, speech, trial.config, stop)}
+    except evaluate.EvaluationInterruptedError:
+        raise TrainingStoppedError(result.step, result.saved) from None
+
+
+def _report_kept(workbench: Workbench, trial: _Trial, report: Report, stop: Callable[[], bool]) -> None:
+    """The WER of the untouched model on data.keep, once for a model and study."""
+    from tmsearch import devices
+    from tmsearch.evaluation import evaluate, kept
+    from tmsearch.training.train import TrainingStoppedError
+
+    config = trial.config
+    if trial.recipe.data.keep is None or config.model in trial.facts.kept:
+        return
+    untrained = _untrained(config)
+    speech = workbench.kept_speech(trial.recipe.data, trial.cache)
+    whisper = workbench.model_cache.whisper(untrained)
+    devices.move(whisper.model, devices.device())
+    try:
+        report(Fact(keep_key(config.model), kept.wer(whisper, speech, untrained, stop)))
+    except evaluate.EvaluationInterruptedError:
+        raise TrainingStoppedError(0, None) from None
+
+
+def _untrained(config: TrainConfig) -> TrainConfig:
+    """What an untouched model is scored with."""
+    return TrainConfig(model=config.model, model_revision=config.model_revision, eval_batch_size=config.eval_batch_size)
 
 
 def _keep(workbench: Workbench, trial: _Trial, job: SegmentJob, result: Result) -> None:
@@ -132,18 +175,40 @@ def _heartbeat(report: Report, stop: Callable[[], bool]) -> Callable[[], bool]:
     return beat
 
 
-def _errors(clips: Sequence[ClipScore], objective: str) -> tuple[int, ...]:
-    """Edits of words, or of characters where CER is minimised."""
+def _rates(result: Result, objective: str) -> dict[str, Any]:
+    """Everything that was measured at a segment's end, by its name; raises InputError without what is minimised."""
+    rates: dict[str, Any] = {name: getattr(result, name) for name in ("wer", "wer_raw", "cer", "loops")}
+    if result.long is not None:
+        rates |= {**result.long.rates(), "mean": (result.wer + result.long.wer) / 2}
+    if objective not in rates:
+        raise InputError(f"budget.objective: {objective}: the model knows no times; take wer, or another model")
+    return rates
+
+
+def _errors(clips: Sequence[ClipScore], long_scores: LongScores | None, objective: str) -> tuple[int, ...]:
+    """By clip: edits of words, of characters where CER is minimised; of both ways of hearing where their mean is."""
     if objective == "cer":
         return tuple(clip.character_edits or 0 for clip in clips)
-    return tuple(clip.edits for clip in clips)
+    single = tuple(clip.edits for clip in clips)
+    if objective in LONG_OBJECTIVES and long_scores is not None:
+        return _with_long(single, long_scores.errors, objective)
+    return single
 
 
-def _lengths(clips: Sequence[ClipScore], objective: str) -> tuple[int, ...]:
-    """Reference words, or characters where CER is minimised."""
+def _lengths(clips: Sequence[ClipScore], long_scores: LongScores | None, objective: str) -> tuple[int, ...]:
+    """Reference words, or characters where CER is minimised, so that errors over them are what is minimised."""
     if objective == "cer":
         return tuple(clip.characters or 0 for clip in clips)
-    return tuple(clip.words for clip in clips)
+    single = tuple(clip.words for clip in clips)
+    if objective in LONG_OBJECTIVES and long_scores is not None:
+        return _with_long(single, long_scores.clip_words, objective)
+    return single
+
+
+def _with_long(single: tuple[int, ...], long: tuple[int, ...], objective: str) -> tuple[int, ...]:
+    if objective == "wer_long":
+        return long
+    return tuple(first + second for first, second in zip(single, long, strict=True))
 
 
 def _metrics(result: Result, clips_at_once: int, objective: str) -> dict[str, Any]:
@@ -155,7 +220,7 @@ def _metrics(result: Result, clips_at_once: int, objective: str) -> dict[str, An
         "eval_seconds": result.eval_seconds,
         "micro_batch": clips_at_once,
         "clips": len(result.scores),
-        "errors": _errors(result.scores, objective),
+        "errors": _errors(result.scores, result.long, objective),
     }
 
 
@@ -168,8 +233,8 @@ def run_test(workbench: Workbench, job: TestJob) -> Tested:
     devices.configure_device(trial.settings.threads)
     scores = weights.score_on_test(trial.config, trial.folder, trial.speech)
     test_scores = TestScores(
-        errors=_errors(scores.clips, trial.settings.objective),
-        words=_lengths(scores.clips, trial.settings.objective),
+        errors=_errors(scores.clips, None, trial.settings.objective),
+        words=_lengths(scores.clips, None, trial.settings.objective),
         wer_raw=scores.wer_raw,
     )
     return Tested(test_scores.to_json())
@@ -293,28 +358,31 @@ def _stretch(trial: _Trial, job: SegmentJob, limits: BatchLimits, checkpoint: Pa
         save_to=checkpoints.claim_folder(trial.checkpoints, job.token),
         save_seconds=SAVE_SECONDS,
         is_thrifty=True,
+        with_long=trial.settings.objective in LONG_OBJECTIVES or job.last_step == trial.config.max_steps,
     )
 
 
 def _report_baseline(workbench: Workbench, trial: _Trial, report: Report, stop: Callable[[], bool]) -> None:
     """The zero-shot baseline of the trial's model at its full context, once for a model and study."""
-    from tmsearch.evaluation import evaluate
+    from tmsearch.evaluation import evaluate, long_form
     from tmsearch.evaluation.scores import baseline_folder, write_scores
     from tmsearch.training.train import TrainingStoppedError
 
     config = trial.config
     if config.model in trial.facts.baselines:
         return
-    untrained = TrainConfig(
-        model=config.model, model_revision=config.model_revision, eval_batch_size=config.eval_batch_size
-    )
+    untrained = _untrained(config)
+    objective = trial.settings.objective
+    long_scores = None
     try:
         allowed = _known_eval_batch(trial, full_context=True)
         whisper = workbench.model_cache.whisper(untrained)
         scores = evaluate.zero_shot(untrained, trial.speech, whisper, stop, allowed)
         _report_eval_batch(trial, allowed, scores.eval_batch, report, full_context=True)
+        if objective in LONG_OBJECTIVES:
+            long_scores, _ = long_form.score(whisper, trial.speech, trial.speech.split.validation, untrained, stop=stop)
     except evaluate.EvaluationInterruptedError:
-        raise TrainingStoppedError(0, trial.checkpoints) from None
+        raise TrainingStoppedError(0, None) from None
     study_folder = trial.folder.parents[1]
     write_scores(baseline_folder(study_folder, config.model), 0, scores.clips)
     baseline = Baseline(
@@ -322,6 +390,7 @@ def _report_baseline(workbench: Workbench, trial: _Trial, report: Report, stop: 
         wer_raw=scores.wer_raw,
         cer=scores.cer,
         clips=len(scores.clips),
-        errors=_errors(scores.clips, trial.settings.objective),
+        errors=_errors(scores.clips, long_scores, objective),
+        wer_long=long_scores.wer if long_scores else None,
     )
     report(Fact(baseline_key(config.model), baseline.to_json()))

@@ -19,7 +19,7 @@ class TrialSettings:
         cache: folder of log-mels and compiled graphs.
         tensorboard: folder of the study's event files.
         choices: the values of each categorical knob, for TensorBoard's table of hyperparameters.
-        objective: wer or cer, which a segment's value, errors and lengths are of.
+        objective: one of search.space.budget.OBJECTIVES, which a segment's value, errors and lengths are of.
         shares_checkpoints: whether they are copied for workers elsewhere once a segment has ended.
         keep_weights: whether a finished training's weights are kept for a test or a merge.
     """

@@ -48,10 +48,20 @@ class Workbench:
         """The corpus, loaded at the first call. Raises InputError."""
         from tmsearch.data import corpus
 
-        as_read = dataclasses.replace(data, normalizer=None)
+        as_read = dataclasses.replace(data, normalizer=None, keep=None)
         if as_read not in self._corpora:
             self._corpora[as_read] = corpus.load(as_read)
         return self._corpora[as_read]
+
+    def kept_speech(self, data: DataConfig, cache: Path) -> Speech:
+        """The speech of `data.keep`, which must be given. Raises InputError."""
+        from tmsearch.evaluation import kept
+
+        try:
+            corpus = self.corpus(kept.dataset(data))
+        except InputError as error:
+            raise InputError(f"data.keep: {error}") from None
+        return kept.speech(corpus, data, cache)
 
     def speech(self, data: DataConfig, facts: DataFacts, cache: Path) -> Speech:
         """The corpus with the split that the study was made with.

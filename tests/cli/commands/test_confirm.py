@@ -16,7 +16,18 @@ from tmsearch.evaluation.comparison import Contender, Training, compare, require
 from tmsearch.export import soups
 from tmsearch.export.soups import Ingredient
 
-FINAL = ("train", "best.yaml", "--average", "2", "--soup", "small", "--dtype", "bfloat16", "--card-transcripts")
+FINAL = (
+    "train",
+    "best.yaml",
+    "--average",
+    "2",
+    "--soup",
+    "small",
+    "--dtype",
+    "bfloat16",
+    "--card-transcripts",
+    "--no-runtimes",
+)
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +166,7 @@ def test_a_recipe_changed_by_hand_loses_its_evidence(folder, confirmed):
     assert tmsearch(folder, "export", "small", "-o", "mine.yaml").returncode == 0
     text = (folder / "mine.yaml").read_text()
     (folder / "mine.yaml").write_text(text.replace("max_steps: 6", "max_steps: 2"))
-    done = tmsearch(folder, "train", "mine.yaml", "--on-all")
+    done = tmsearch(folder, "train", "mine.yaml", "--on-all", "--no-runtimes")
     assert done.returncode == 0, done.stderr
     assert "changed since it was exported" in done.stdout
     assert "on 194 clips" in done.stdout, "186 to train and 8 to validate"

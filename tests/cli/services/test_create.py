@@ -13,6 +13,7 @@ from tests.support.study_builder import claimed_study
 from tmsearch.cli.commands import run as run_command
 from tmsearch.cli.services import create, knobs
 from tmsearch.cli.services.plan import candidates, measure_line
+from tmsearch.config import NEW_STUDIES, TrainConfig
 from tmsearch.trial.facts import DataFacts
 
 SPACE = """
@@ -124,3 +125,33 @@ def test_the_plan_says_what_is_minimised_and_after_which_normalizer(tmp_path):
     by_cer = knobs.load_space(space_file(tmp_path, objective=", objective: cer"), (), None)
     assert measure_line(by_cer, FACTS).startswith("minimised: CER")
     assert by_cer.fingerprint() != knobs.load_space(space_file(tmp_path), (), None).fingerprint()
+
+
+def test_a_new_study_keeps_the_knobs_that_came_later_by_value_and_says_so(tmp_path):
+    written = knobs.load_space(space_file(tmp_path), (), None)
+    (*_, fitting, space), remarks = run_command._forms(written)
+    assert {name: space.train[name] for name in NEW_STUDIES} == dict(NEW_STUDIES)
+    assert not set(NEW_STUDIES) & set(fitting.train)
+    assert "so that the model hears long recordings, too" in remarks[-1]
+    given = knobs.load_space(space_file(tmp_path, ", window_share: 0, clip_times: 0"), (), None)
+    (*_, kept), remarks = run_command._forms(given)
+    assert (kept.train["window_share"], kept.train["clip_times"]) == (0.0, 0.0)
+    assert not any("long recordings" in remark for remark in remarks)
+    searched = knobs.load_space(space_file(tmp_path), ("search.window_share=[0, 0.5]", "train.clip_times=0"), None)
+    assert "window_share" not in run_command._forms(searched)[0][-1].train
+
+
+def test_a_study_of_before_there_were_windows_is_the_same_space_and_resumes_without_them(tmp_path):
+    record = created(tmp_path).record()  # by with_fitting_defaults alone, as versions before did
+    forms, _ = run_command._forms(knobs.load_space(space_file(tmp_path), (), None))
+    assert run_command._changes(record, forms, None) == []
+    assert TrainConfig(**{**record.space["train"], "max_steps": 4}).window_share == 0.0
+    other, _ = run_command._forms(knobs.load_space(space_file(tmp_path, ", lora_r: 4"), (), None))
+    assert run_command._changes(record, other, None) == ["train.lora_r: was not given, is 4"]
+    off, _ = run_command._forms(knobs.load_space(space_file(tmp_path, ", window_share: 0, clip_times: 0"), (), None))
+    assert run_command._changes(record, off, None) == []
+    on, _ = run_command._forms(knobs.load_space(space_file(tmp_path, ", window_share: 0.3"), (), None))
+    assert any("window_share: was not given, is 0.3" in change for change in run_command._changes(record, on, None))
+    new = dataclasses.replace(record, space=forms[-1].to_json(), fingerprint=forms[-1].fingerprint())
+    assert run_command._changes(new, forms, None) == []
+    assert run_command._changes(new, other, None) == ["train.lora_r: was not given, is 4"]

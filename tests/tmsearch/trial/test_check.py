@@ -6,12 +6,14 @@ import shutil
 import pytest
 
 from search.execution.messages import CheckJob
+from tmsearch.config import TrainConfig
 from tmsearch.demo.paths import DEMO
 from tmsearch.errors import InputError
 from tmsearch.evaluation.error_rates import score
 from tmsearch.model import whisper
+from tmsearch.model.context import context_rule
 from tmsearch.trial import jobs
-from tmsearch.trial.check import check
+from tmsearch.trial.check import _mean_example, check
 from tmsearch.trial.workbench import Workbench
 
 DATA = {"dataset": "demo", "validation": 8, "test": 8}
@@ -97,3 +99,22 @@ def test_cer_is_what_a_segment_reports_where_it_is_minimised():
     clips = score(["a"], ["over and out"], ["over and oud"], "en").clips
     assert (jobs._errors(clips, "wer"), jobs._lengths(clips, "wer")) == ((1,), (3,))
     assert (jobs._errors(clips, "cer"), jobs._lengths(clips, "cer")) == ((1,), (12,))
+
+
+def test_windows_cost_what_they_take_in_the_plan():
+    seconds = [3.0] * 4
+    single = TrainConfig()
+    rule = context_rule(single, 30.0, max(seconds))
+    clip_seconds, clip_tokens = _mean_example(single, 30.0, rule, seconds)
+    half = TrainConfig(window_share=0.5)
+    mean_seconds, tokens = _mean_example(half, 30.0, rule, seconds)
+    # Windows of 12 to 30 s are 21 s on average, with 5.7 clips of 3 s and a pause of .7 s.
+    assert 2 * mean_seconds - clip_seconds == pytest.approx(21.5, abs=0.8)  # by steps of .5 s, with some silence
+    assert 2 * tokens - clip_tokens == pytest.approx(clip_tokens * 21 / 3.7)
+    short = TrainConfig(window_share=0.5, window_seconds=6.0)
+    assert clip_seconds < _mean_example(short, 30.0, rule, seconds)[0] < mean_seconds
+
+
+def test_kept_speech_that_is_not_there_is_refused_by_its_key(workbench):
+    with pytest.raises(InputError, match=r"^data\.keep: .*no-such-folder"):
+        checked(workbench, {**DATA, "keep": "no-such-folder/"})

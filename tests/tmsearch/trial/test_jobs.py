@@ -6,17 +6,18 @@ import errno
 import pytest
 import torch
 
-from search.execution.messages import Failure, ProgressEvent, SegmentJob, SegmentResult, SegmentStopped
+from search.execution.messages import Fact, Failure, ProgressEvent, SegmentJob, SegmentResult, SegmentStopped
+from tests.support import toy_whisper
 from tmsearch.config import DataConfig
 from tmsearch.data.splits import split
 from tmsearch.errors import InputError, UnavailableError
 from tmsearch.export import weights
 from tmsearch.training import checkpoints, saving
 from tmsearch.training.state import DivergenceError
-from tmsearch.training.train import TrainingStoppedError
+from tmsearch.training.train import Result, TrainingStoppedError
 from tmsearch.trial import check, jobs
 from tmsearch.trial.__main__ import answer
-from tmsearch.trial.facts import DataFacts
+from tmsearch.trial.facts import DataFacts, StudyFacts
 from tmsearch.trial.settings import TrialSettings
 from tmsearch.trial.workbench import Workbench
 
@@ -240,3 +241,75 @@ def test_a_checkpoint_is_hashed_once_a_process(tmp_path, worth, monkeypatch):
     content = sum(path.stat().st_size for path in folder.iterdir() if path.name != "manifest.json")
     outcome(trials.run(0, 3, 4, 6))
     assert sum(sizes) == content
+
+
+@pytest.mark.parametrize("objective", ["wer", "wer_long", "mean"])
+def test_the_value_is_the_objective_and_its_errors_by_clip_come_to_it(tmp_path, objective):
+    """At the last rung every rate is measured, on validation clips alone; before it what the objective takes."""
+    workbench = Workbench()
+    data = dataclasses.replace(DATA, validation=4)
+    corpus = workbench.corpus(data)
+    facts = check.data_facts(corpus, split(corpus, data))
+    cache = str(tmp_path / "cache")
+    settings = TrialSettings(
+        data=dataclasses.asdict(data),
+        max_steps=2,
+        threads=1,
+        cache=cache,
+        tensorboard=str(tmp_path),
+        objective=objective,
+    )
+    params = {"model": "demo/nano", "batch_size": 2, "warmup_steps": 0, "learning_rate": 1e-3}
+    folder = str(tmp_path / "d" / "trials" / "0000")
+    segment = SegmentJob(0, 1, params, 0, 1, 0, folder, {"data": facts.to_json()}, settings.to_json())
+    events = []
+    first = answer(workbench, segment, events.append, lambda: False)
+    last = answer(workbench, dataclasses.replace(segment, last_step=2, token=2), events.append, lambda: False)
+    known = StudyFacts.from_json({event.key: event.value for event in events if isinstance(event, Fact)})
+    for result in (first, last):
+        assert isinstance(result, SegmentResult), result
+        metrics = result.metrics
+        assert result.value == metrics[objective]
+        assert result.value == pytest.approx(sum(metrics["errors"]) / sum(known.words[0]))
+    assert ("wer_long" in first.metrics) == (objective != "wer")
+    assert last.metrics["mean"] == (last.metrics["wer"] + last.metrics["wer_long"]) / 2
+    baseline = known.baselines["demo/nano"]
+    assert baseline.rate(objective) == pytest.approx(sum(baseline.errors) / sum(known.words[0]))
+    assert (baseline.wer_long is None) == (objective == "wer")
+
+
+def test_an_objective_that_the_model_cannot_be_measured_by_is_refused():
+    rates = {"wer": 0.5, "wer_raw": 0.5, "cer": 0.4, "loops": 0}
+    seconds = dict.fromkeys(("train_seconds", "repeated_seconds", "eval_seconds"), 1.0)
+    scored = Result(step=1, **rates, **seconds, saved=None, scores=(), eval_batch=1)
+    with pytest.raises(InputError, match=r"^budget\.objective: wer_long: the model knows no times; take wer"):
+        jobs._rates(scored, "wer_long")
+
+
+def test_what_is_forgotten_is_scored_untouched_and_at_the_end_and_never_chosen_by(tmp_path):
+    keep = toy_whisper.corpus_folder(tmp_path / "clean", toy_whisper.TEXTS[:3])
+    data = dataclasses.replace(DATA, validation=4, keep=str(keep))
+    workbench = Workbench()
+    corpus = workbench.corpus(data)
+    facts = check.data_facts(corpus, split(corpus, data))
+    folders = {"cache": str(tmp_path / "cache"), "tensorboard": str(tmp_path)}
+    settings = TrialSettings(data=dataclasses.asdict(data), max_steps=2, threads=1, **folders)
+    params = {"model": "demo/nano", "batch_size": 2, "warmup_steps": 0, "learning_rate": 1e-3}
+    folder = str(tmp_path / "d" / "trials" / "0000")
+    segment = SegmentJob(0, 1, params, 0, 1, 0, folder, {"data": facts.to_json()}, settings.to_json())
+    events = []
+    first = answer(workbench, segment, events.append, lambda: False)
+    known = {event.key: event.value for event in events if isinstance(event, Fact)}
+    untouched = StudyFacts.from_json(known).kept["demo/nano"]
+    later = dataclasses.replace(segment, last_step=2, token=2, facts={"data": facts.to_json(), **known})
+    events.clear()
+    last = answer(workbench, later, events.append, lambda: False)
+    assert isinstance(last, SegmentResult), last
+    assert untouched > 0
+    assert "wer_keep" not in first.metrics
+    assert last.metrics["wer_keep"] > 0
+    assert not any(isinstance(event, Fact) and event.key.startswith("keep:") for event in events), "once a study"
+    assert last.value == last.metrics["wer"] == pytest.approx(sum(last.metrics["errors"]) / sum(known["words:0"]))
+    plain = dataclasses.replace(settings, data=dataclasses.asdict(dataclasses.replace(data, keep=None)))
+    alone = dataclasses.replace(later, folder=f"{folder}-alone", settings=plain.to_json())
+    assert answer(workbench, alone, events.append, lambda: False).value == last.value

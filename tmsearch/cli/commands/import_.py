@@ -22,7 +22,7 @@ from search.storage.database import Storage, open_storage
 from search.storage.entries import Entry
 from search.storage.ledger import Ledger
 from tmsearch.cli.services.create import check_and_create
-from tmsearch.cli.services.knobs import TRAIN, absolute, load_space
+from tmsearch.cli.services.knobs import TRAIN, absolute, load_space, with_new_defaults
 from tmsearch.errors import InputError
 from tmsearch.importers import hand_runs
 from tmsearch.importers.record import HandRun, in_fractions
@@ -72,7 +72,7 @@ def _still_open(run_remarks: Sequence[str], given: Mapping[str, Any]) -> list[st
 def _open_or_create(storage: Storage, arguments: argparse.Namespace) -> Ledger:
     if arguments.space is None or arguments.study in study.names(storage):
         return study.open_study(storage, arguments.study)
-    return check_and_create(storage, load_space(arguments.space, (), arguments.study))
+    return check_and_create(storage, with_new_defaults(load_space(arguments.space, (), arguments.study))[0])
 
 
 def _checked_params(run: HandRun, log: Path) -> dict[str, Any]:
@@ -176,7 +176,7 @@ def _drawn(space: Space, params: Mapping[str, Any]) -> tuple[dict[str, Any], str
 def _difference(run: HandRun, space: Space, facts: StudyFacts, params: Mapping[str, Any]) -> str:
     """Why the run's values do not compare with the study's; empty where they do, as far as the log says."""
     if space.budget.objective != "wer":
-        return f"its WER is not what the study minimises, {space.budget.objective.upper()}"
+        return f"its WER is not what the study minimises, {space.budget.measure}"
     max_steps = params.get("max_steps")
     if max_steps is None:
         return "the log does not say max_steps, which the schedule depends on; --set max_steps=N does"

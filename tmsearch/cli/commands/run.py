@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from search import study
 from search.errors import MachineError, UserError
@@ -15,22 +16,29 @@ from search.space.search_space import Space, differences
 from search.storage.database import open_storage
 from search.storage.ledger import Ledger
 from tmsearch.cli.services.create import DEFAULT_TRIALS, check_disk, check_space, create_study
-from tmsearch.cli.services.knobs import by_one_name, load_space, with_fitting_defaults
+from tmsearch.cli.services.knobs import (
+    by_one_name,
+    load_space,
+    with_fitting_defaults,
+    with_new_defaults,
+    without_new_knobs,
+)
 from tmsearch.cli.services.plan import print_plan
 from tmsearch.cli.services.run_study import new_trial_process, run_study, worker_plan
+from tmsearch.config import NEW_STUDIES
 from tmsearch.languages import UNSPACED, code_if_known
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Start a study, or continue it."""
     _check_plan_options(arguments)
-    written = load_space(arguments.space, arguments.set, arguments.study)
-    space, remarks = with_fitting_defaults(written)
+    forms, remarks = _forms(load_space(arguments.space, arguments.set, arguments.study))
+    space = forms[-1]
     storage = open_storage(arguments.storage)
     ledger = study.open_study(storage, space.study) if space.study in study.names(storage) else None
     replaced = False
     if ledger is not None:
-        changes = _changes(ledger.record(), (written, space), arguments.seed)
+        changes = _changes(ledger.record(), forms, arguments.seed)
         replaced = bool(changes) and _is_untried(ledger)
         if changes and not replaced:
             raise UserError(_changed_text(ledger.record(), arguments.space, changes))
@@ -56,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         except UserError:
             if space.study not in study.names(storage):
                 raise
-            return _join(study.open_study(storage, space.study), (written, space), arguments)
+            return _join(study.open_study(storage, space.study), forms, arguments)
         if arguments.trials:
             ledger.set_trials(trials, ProcessId.current())
         return run_study(ledger, child, arguments.timeout, workers=workers)
@@ -112,7 +120,7 @@ def _continue(ledger: Ledger, arguments: argparse.Namespace) -> int:
         child.close()
 
 
-def _join(ledger: Ledger, spaces: tuple[Space, Space], arguments: argparse.Namespace) -> int:
+def _join(ledger: Ledger, spaces: Sequence[Space], arguments: argparse.Namespace) -> int:
     """Continue a study that another process made between our look and our making it."""
     changes = _changes(ledger.record(), spaces, arguments.seed)
     if changes:
@@ -160,13 +168,27 @@ def _check_measure(ledger: Ledger) -> None:
         )
 
 
-def _changes(record: StudyRecord, spaces: tuple[Space, Space], seed: int | None) -> list[str]:
-    """What differs between a study and both forms of a space, as written and with defaults that fit; empty: nothing."""
+def _forms(written: Space) -> tuple[tuple[Space, ...], list[str]]:
+    """A space as written, with defaults that fit, and last as a new study keeps it; and what is to be said of the last.
+
+    Studies of earlier versions have the others, without the knobs that came later.
+    """
+    fitting, remarks = with_fitting_defaults(written)
+    space, added = with_new_defaults(fitting)
+    earlier = (without_new_knobs(written), without_new_knobs(fitting))
+    by_import = with_new_defaults(written)[0]  # `tmsearch import` makes a study without defaults that fit
+    return (written, *earlier, by_import, fitting, space), [*remarks, *added]
+
+
+def _changes(record: StudyRecord, spaces: Sequence[Space], seed: int | None) -> list[str]:
+    """What differs between a study and a space, which may have any of `_forms`; empty: nothing."""
     changes = []
     kept = by_one_name(Space.from_json(dict(record.space)))
     given = [space.with_budget_of(kept) for space in spaces]
     if kept.fingerprint() not in [space.fingerprint() for space in given]:
-        changes = differences(kept, given[1])
+        later_knobs = set(NEW_STUDIES) & set(kept.train)
+        alike = [space for space in given[1:] if set(NEW_STUDIES) & set(space.train) == later_knobs]
+        changes = differences(kept, (alike or given)[-1])
     if seed is not None and seed != record.seed:
         changes.append(f"--seed: was {record.seed}, is {seed}")
     return changes

@@ -12,12 +12,13 @@ from search.errors import UserError
 from search.exit_codes import DONE
 from search.imported import MEASURE
 from search.paths import trial_folder
-from search.records import Configuration, Rung, StudyRecord
+from search.records import Configuration, Rung
 from search.space.errors import printable
 from search.storage import ownership
 from search.storage.database import Storage, open_storage
 from search.study import Summary
 from tmsearch.cli.view import intervals, terminal
+from tmsearch.cli.view.format import rates_beside
 from tmsearch.cli.view.table import STATE_STYLES
 from tmsearch.evaluation.scores import ClipScore, read_scores, worst_first
 from tmsearch.formatting import clock_time
@@ -40,6 +41,9 @@ def configuration_json(trial: Configuration, interval: Interval | None) -> dict[
         "wer_interval": intervals.as_json(interval),
         "wer_raw": trial.metrics.get("wer_raw"),
         "cer": trial.metrics.get("cer"),
+        "wer_long": trial.metrics.get("wer_long"),
+        "mean": trial.metrics.get("mean"),
+        "wer_keep": trial.metrics.get("wer_keep"),
         "train_seconds": trial.total("train_seconds"),
         "eval_seconds": trial.total("eval_seconds"),
         "reason": trial.reason,
@@ -158,13 +162,7 @@ def _print_rung(summary: Summary, trial: Configuration, rung: Rung) -> None:
         value = None
         raw_wer = rung.value
     rate = f"{summary.record.measure} {_wer(value)}{_interval(summary, trial, rung.step)}"
-    print(f"step {rung.step:>6}  {rate}  raw {_wer(raw_wer)}  {_beside(summary.record, rung)}")
-
-
-def _beside(record: StudyRecord, rung: Rung) -> str:
-    """The rate that is not minimised: CER, or WER where CER is."""
-    measure = "WER" if record.objective == "cer" else "CER"
-    return f"{measure} {_wer(rung.metrics.get(measure.lower()))}"
+    print(f"step {rung.step:>6}  {rate}  raw {_wer(raw_wer)}  {rates_beside(summary.record.objective, rung.metrics)}")
 
 
 def _configuration(summary: Summary, number: int) -> Configuration:

@@ -21,7 +21,15 @@ from search.storage.ledger import Ledger
 from search.study import Summary
 from tmsearch.cli.commands.show import configuration_json, noise_lines, print_json
 from tmsearch.cli.view import intervals, terminal
-from tmsearch.cli.view.format import cost_line, judged_line, rungs, seconds_left, short_value, states_in_words
+from tmsearch.cli.view.format import (
+    cost_line,
+    judged_line,
+    rates_beside,
+    rungs,
+    seconds_left,
+    short_value,
+    states_in_words,
+)
 from tmsearch.cli.view.table import MOST_INTERVALS, table, truncate
 from tmsearch.cli.view.terminal import StyledLine
 from tmsearch.formatting import estimated_duration
@@ -101,7 +109,9 @@ def _lines_above(summary: Summary) -> list[str]:
     for model, baseline in facts.baselines.items():
         interval = intervals.bracketed(intervals.baseline_interval(facts, model))
         rate = baseline.rate(record.objective)
-        lines.append(f"{printable(short_value(model))} untrained (zero-shot): {record.measure} {rate:.3f}{interval}")
+        name = f"{printable(short_value(model))} untrained (zero-shot)"
+        kept = f"; on data.keep WER {facts.kept[model]:.3f}" if model in facts.kept else ""
+        lines.append(f"{name}: {record.measure} {rate:.3f}{interval}{kept}")
     if summary.history:
         lines.append(rungs(summary, best=True))
     return lines
@@ -124,6 +134,9 @@ def _lines_below(summary: Summary) -> list[str]:
     if summary.best:
         command = f"tmsearch show {summary.record.name} {summary.best.number}"
         lines.append(f"* the best so far; `{command}` tells more")
+        rates, *long_edits = rates_beside(summary.record.objective, summary.best.metrics).split("  (")
+        lines.append(f"beside it: {rates}")
+        lines += [f"  ({edits}" for edits in long_edits]
     return lines
 
 

@@ -77,7 +77,12 @@ def train(arguments: argparse.Namespace) -> int:
     from tmsearch.export import final_run
 
     options = final_run.FinalRunOptions(
-        arguments.dtype, arguments.average or 0, soup, arguments.on_all, arguments.card_transcripts
+        arguments.dtype,
+        arguments.average or 0,
+        soup,
+        arguments.on_all,
+        arguments.card_transcripts,
+        not arguments.no_runtimes,
     )
     outcome = final_run.train(recipe, options, folder, cache_folder(), _StopSignal(), _print_line)
     if outcome == "done" and arguments.push_to_hub:

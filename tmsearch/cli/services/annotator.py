@@ -257,5 +257,8 @@ def _rung_row(rung: Rung) -> dict[str, Any]:
         "wer": metrics.get("wer", rung.value),
         "wer_raw": metrics.get("wer_raw"),
         "cer": metrics.get("cer"),
+        "wer_long": metrics.get("wer_long"),
+        "mean": metrics.get("mean"),
+        "value": rung.value,
         "seconds": (metrics.get("train_seconds") or 0.0) + (metrics.get("eval_seconds") or 0.0),
     }

@@ -12,7 +12,7 @@ from search.space import parsing
 from search.space import search_space as spaces
 from search.space.knobs import Knob
 from search.space.search_space import Choice, Range, Space
-from tmsearch.config import DataConfig, TrainConfig
+from tmsearch.config import NEW_STUDIES, DataConfig, TrainConfig
 from tmsearch.languages import code_if_known
 
 
@@ -47,6 +47,8 @@ def load_space(path: str, overrides: Sequence[str], study: str | None) -> Space:
         space = dataclasses.replace(space, study=spaces.check_study_name(study))
     data, train, search = dict(space.data), dict(space.train), dict(space.search)
     data["dataset"] = absolute(data["dataset"])
+    if data.get("keep"):
+        data["keep"] = absolute(data["keep"])
     if "model" in train:
         train["model"] = absolute(train["model"])
     models = search.get("model")
@@ -77,6 +79,30 @@ def with_fitting_defaults(space: Space) -> tuple[Space, list[str]]:
             lines.append(f"{name}: {train[name]}, as {fault}")
     in_order = {name: train[name] for name in TRAIN if name in train}
     return dataclasses.replace(space, train=in_order), lines
+
+
+def with_new_defaults(space: Space) -> tuple[Space, list[str]]:
+    """The space as a new study keeps it: with the knobs that came later, where it gives none, and a line that says so.
+
+    A study that was made without them resumes without them.
+    """
+    added = {name: value for name, value in NEW_STUDIES.items() if name not in {**space.train, **space.search}}
+    if not added:
+        return space, []
+    train = {**space.train, **added}
+    in_order = {name: train[name] for name in TRAIN if name in train}
+    values = ", ".join(f"{name} {value:g}" for name, value in added.items())
+    line = f"{values}: so that the model hears long recordings, too; 0 trains on single clips without times"
+    return dataclasses.replace(space, train=in_order), [line]
+
+
+def without_new_knobs(space: Space) -> Space:
+    """The space without the knobs that came later where it turns them off: as studies without them have it."""
+    train = dict(space.train)
+    for name in NEW_STUDIES:
+        if train.get(name) == TRAIN[name].default:
+            del train[name]
+    return dataclasses.replace(space, train=train)
 
 
 def _unreached(name: str, searched: Range, max_steps: int) -> list[str]:

@@ -24,11 +24,16 @@ from tmsearch.trial.facts import DataFacts, ModelNeeds
 def candidates(space: Space) -> list[dict[str, Any]]:
     """Sets of parameters for a check of each model that the space may train.
 
-    The first of a model is for its cost; the others have the adapters and optimizers that its trials may have.
+    The first of a model is for its cost, with as many windows and as long ones as trials may have; the others have the
+    adapters and optimizers that its trials may have.
     """
     candidates = []
+    dearest = {}
+    for name in ("window_share", "window_seconds"):
+        if name in space.search:
+            dearest[name] = max(_possible_values(space, name, None))
     for name in models(space):
-        params = {**space.train, "model": name, "max_steps": space.budget.max_steps}
+        params = {**space.train, **dearest, "model": name, "max_steps": space.budget.max_steps}
         candidates.append(params)
         candidates += [{**params, **adapters} for adapters in _adapters(space)]
         for optimizer in _possible_values(space, "optimizer", TrainConfig.optimizer):
@@ -84,8 +89,8 @@ def measure_line(space: Space, data: DataFacts) -> str:
 
     config = DataConfig(**data.normalized(space.data))
     normalizer = text_normalizer.describe(config.text_language, config.normalizer)
-    line = f"minimised: {space.budget.objective.upper()}, after {normalizer}"
-    if space.budget.objective == "wer" and config.text_language in UNSPACED:
+    line = f"minimised: {space.budget.measure}, after {normalizer}"
+    if space.budget.objective != "cer" and config.text_language in UNSPACED:
         line += "; budget.objective: cer minimises CER"
     return line
 

@@ -119,7 +119,7 @@ def evidence(summary: Summary, confirmed: Summary | None, trial: Configuration) 
     facts = StudyFacts.from_json(summary.facts)
     model = model_of(trial)
     baseline = facts.baselines.get(model)
-    is_wer = record.objective == "wer"  # else the intervals by clip are those of CER
+    is_wer = record.objective == "wer"  # else the intervals by clip are those of what is minimised
     imported = sum(configuration.origin == IMPORTED for configuration in summary.history)
     values = {
         "study": record.name,
@@ -129,6 +129,7 @@ def evidence(summary: Summary, confirmed: Summary | None, trial: Configuration) 
         "objective": None if is_wer else record.objective,
         "validation_wer": trial.metrics.get("wer", trial.value),
         "validation_cer": None if is_wer else trial.metrics.get("cer"),
+        "validation_wer_long": trial.metrics.get("wer_long"),
         "validation_interval": intervals.as_json(intervals.interval(facts, trial)) if is_wer else None,
         "validation_wer_raw": trial.metrics.get("wer_raw"),
         "zero_shot_wer": baseline.wer if baseline else None,

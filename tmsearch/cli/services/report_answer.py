@@ -15,7 +15,7 @@ from tmsearch.cli.services import verdicts
 from tmsearch.cli.services.annotator import compared_with_default
 from tmsearch.cli.services.recipes import finished_confirmation
 from tmsearch.cli.view import intervals
-from tmsearch.cli.view.format import model_of, short_value
+from tmsearch.cli.view.format import model_of, rates_beside, short_value
 from tmsearch.evaluation import bootstrap
 from tmsearch.evaluation.comparison import Verdict, interval
 from tmsearch.formatting import clock_time
@@ -39,7 +39,7 @@ def answer(storage: Storage, summary: Summary, rows: Mapping[int, TrialRow]) -> 
         headline="",
         references=_contender_means(summary),
         recipe=(),
-        certainty=_certainty(summary, confirmed, best),
+        certainty=(*_certainty(summary, confirmed, best), *_beside(summary, best)),
         cost=_cost(summary, confirmed),
         commands=_commands(summary, confirmed),
     )
@@ -70,6 +70,17 @@ def _best_sentence(summary: Summary, confirmed: Summary | None, best: Configurat
     if decision is None or decision.arm.trial == best.number:
         return f"{sentence}."
     return f"{sentence}: the lowest of the search. The confirmation takes {decision.subject}: {decision.reason}."
+
+
+def _beside(summary: Summary, best: Configuration | None) -> tuple[str, ...]:
+    """The best's other rates."""
+    if best is None:
+        return ()
+    rates = rates_beside(summary.record.objective, best.metrics).replace("  ", ", ")
+    untouched = StudyFacts.from_json(summary.facts).kept.get(model_of(best))
+    if untouched is not None and best.metrics.get("wer_keep") is not None:
+        rates += f", where the untouched checkpoint has {untouched:.3f} on data.keep"
+    return (f"Beside its {summary.record.measure}: {rates}.",)
 
 
 def _contender_means(summary: Summary) -> tuple[ReferenceScore, ...]:

@@ -71,6 +71,7 @@ def collect_report(ledger: Ledger, summary: Summary) -> StudyPage:
         environment=_environment(summary, facts, recorded_results),
         space=yaml.safe_dump(dict(summary.record.space), sort_keys=False, allow_unicode=True),
         notes=_notes(summary),
+        measure=summary.record.measure,
     )
 
 
@@ -152,7 +153,7 @@ def _importances(facts: StudyFacts, space: Space, comparable: importances.Compar
     result = importances.importances(space, comparable)
     how = (
         f"{importances.EVALUATOR} over {result.configurations} configurations by their "
-        f"{space.budget.objective.upper()} at {result.where}: how far the best {result.best} lie from all of them, "
+        f"{space.budget.measure} at {result.where}: how far the best {result.best} lie from all of them, "
         "knob by knob, as shares. Error bars are 95 % intervals over "
         f"{importances.RESAMPLES} bootstrap resamples; a knob whose bar stays left of the red stroke, which 95 of 100 "
         "shuffles of the results stay below, may matter by chance alone."
@@ -174,8 +175,8 @@ def _slices(
     names = {str(row.knobs.get("model", fixed_model)) for row, _ in results}
     sizes_by_name = {name: millions_of_parameters(name) for name in names}
     smallest_first = sorted(sizes_by_name.items(), key=lambda item: (item[1] or 0.0, item[0]))
-    slices = importances.slices(space, comparable, space.budget.objective.upper())
-    return KnobSlices(comparable.where, results, tuple(smallest_first), slices)
+    slices = importances.slices(space, comparable, space.budget.measure)
+    return KnobSlices(comparable.where, results, tuple(smallest_first), slices, space.budget.measure)
 
 
 def _matched_pairs(
@@ -223,8 +224,7 @@ def _notes(summary: Summary) -> tuple[str, ...]:
     notes = []
     if summary.record.objective != "wer":
         notes.append(
-            f"This study minimises {summary.record.measure}: what this page calls WER is its {summary.record.measure}, "
-            "but for the WERs of single clips."
+            f"This study minimises {summary.record.measure}; single clips are shown with their WER, which is beside it."
         )
     noise = imported.repeat_noise(summary.history)
     if noise is not None:

@@ -20,6 +20,7 @@ from search.study import Summary
 from tmsearch.cli.services.run_study import cache_folder
 from tmsearch.cli.view import intervals
 from tmsearch.evaluation.comparison import Contender, Training, Verdict, compare, interval, required_sample_size, spread
+from tmsearch.evaluation.scores import clip_objective
 from tmsearch.trial.facts import TEST_READ, ArmPlan, StudyFacts, TestScores, test_key
 from tmsearch.trial.settings import TrialSettings
 
@@ -72,7 +73,10 @@ def verdict(summary: Summary, split: Split = "validation") -> Verdict | None:
         level = racing.level(race.rounds, max(len(arm.replicates) for arm in race.arms))
     else:
         level = 0.0  # between the race's own looks nothing may be called significant
-    return compare(default, rivals, level, split=split, objective=summary.record.objective)
+    objective = summary.record.objective
+    if split == "test":
+        objective = clip_objective(objective)
+    return compare(default, rivals, level, split=split, objective=objective)
 
 
 @dataclass(frozen=True)
@@ -187,6 +191,7 @@ def _score(ledger: Ledger, summary: Summary, child: ChildProcess, trial: Configu
         max_steps=record.space["budget"]["max_steps"],
         threads=StudyFacts.from_json(summary.facts).known_threads,
         cache=str(cache_folder()),
+        objective=clip_objective(record.objective),
     )
     job = TestJob(
         params=trial.params or {},

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from search.imported import without_imported
-from search.records import Configuration
+from search.records import Configuration, measure_name
 from search.schedulers import eta
 from search.schedulers.eta import rung_summaries
 from search.space.budget import Budget
 from search.study import Summary
 from tmsearch.config import TrainConfig
+from tmsearch.evaluation.scores import NEAR_SECONDS
 from tmsearch.formatting import clock_time
 
 
@@ -83,3 +84,26 @@ def cost_line(summary: Summary) -> str:
     """What a study cost, and what early stopping saved."""
     saved = f", {clock_time(summary.saved)} saved by early stopping" if summary.saved else ""
     return f"{clock_time(summary.spent)} of training and evaluation{saved}"
+
+
+def rates_beside(objective: str, metrics: Mapping[str, Any]) -> str:
+    """The rates that are not minimised: WER and CER, and of long recordings where they were heard, with its edits."""
+    rates = []
+    for name in ("wer", "cer", "wer_long", "mean"):
+        value = metrics.get(name)
+        if name != objective and (value is not None or name in ("wer", "cer")):
+            rates.append(f"{measure_name(name)} {'-' if value is None else format(value, '.3f')}")
+    if metrics.get("wer_keep") is not None:
+        rates.append(f"WER on data.keep {metrics['wer_keep']:.3f}")
+    if metrics.get("wer_long") is not None:
+        rates.append(_long_edits(metrics))
+    return "  ".join(rates)
+
+
+def _long_edits(metrics: Mapping[str, Any]) -> str:
+    """What the long WER counts, and how near the times are."""
+    return (
+        f"(long: {metrics['long_insertions']} ins., {metrics['long_deletions']} del., "
+        f"{metrics['long_substitutions']} sub. of {metrics['long_words']} words; "
+        f"{metrics['long_near']:.0%} of times within {NEAR_SECONDS:g} s)"
+    )
