@@ -35,7 +35,7 @@ def arguments(config: TrainConfig) -> dict[str, Any]:
     A batch that is no multiple of its micro-batch is rounded down to one.
     """
     micro_batch = min(config.micro_batch_size or config.batch_size, config.batch_size)
-    return {
+    named = {
         "output_dir": "output",
         **{name: getattr(config, name) for name in _SAME_NAME},
         "per_device_train_batch_size": micro_batch,
@@ -44,7 +44,6 @@ def arguments(config: TrainConfig) -> dict[str, Any]:
         "lr_scheduler_type": _SCHEDULES[config.schedule],
         "max_grad_norm": config.max_grad_norm,
         "optim": _OPTIMIZERS[config.optimizer],
-        "gradient_checkpointing": config.gradient_checkpointing,
         "seed": config.seed,
         "data_seed": config.seed,
         "bf16": config.precision == "bf16",
@@ -52,6 +51,9 @@ def arguments(config: TrainConfig) -> dict[str, Any]:
         "predict_with_generate": True,
         "remove_unused_columns": False,
     }
+    if config.gradient_checkpointing:
+        named["activation_checkpointing"] = True  # its name since transformers 5; the former warns
+    return named
 
 
 def left_out(config: TrainConfig) -> Mapping[str, Any]:

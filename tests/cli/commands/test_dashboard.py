@@ -40,7 +40,7 @@ def published(tmp_path_factory):
 
 
 @contextlib.contextmanager
-def served(ledger, page=lambda storage, name: f"<p>report of {name}", local=True):
+def served(ledger, page=lambda storage, name: f"<p>report of {name}".encode(), local=True):
     """The address of a dashboard."""
     site = Site(ledger.storage, dashboard_application(ledger.storage), page, local=local)
     with make_server("127.0.0.1", 0, site, _Server, _QuietHandler) as server:

@@ -148,7 +148,7 @@ def test_status_and_list_count_what_has_a_result(monkeypatch, capsys):
     waiting = [trial(n, "added", {}, state="queued") for n in (2, 3)]
     log = trial(4, "imported", {24: 0.2})
     without_result = summary([*failed, *waiting, log], trials=3)
-    assert _lines_above(without_result)[0] == (
+    assert _lines_above(without_result, 200)[0] == (
         "study d: 0 of 4 configurations have a result: 2 failed, 2 queued; 1 imported beside them"
     )
     monkeypatch.setattr(show, "open_storage", lambda url: None)

@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 
-from tmsearch.report import matched_pairs
+from tmsearch.report import knob_charts, matched_pairs
 from tmsearch.report.matched_pairs import MatchCandidate
 
 
@@ -35,6 +35,11 @@ def test_pairs_are_near_and_of_one_model():
     assert comparison.low == pytest.approx(-0.1)
     assert comparison.unmatched == 3
     assert "factor" in comparison.method
+    chart = knob_charts.pairs(comparison, "WER")
+    mean, points = sorted(chart["data"], key=lambda trace: len(trace["x"]))
+    assert mean["x"] == [comparison.difference]
+    assert sorted(points["y"]) == ["0 against 1", "2 against 3", "4 against 5", "6 against 7", "8 against 9"]
+    assert points["x"] == pytest.approx([-0.1] * 5)
     assert match(similar[2:], words) is None, "four pairs say nothing"
     assert match([candidate(0, True, 1e-4, [1] * 8)], words) is None
 

@@ -86,7 +86,8 @@ def test_a_finished_study_has_its_answer_and_every_chart(pages, desk):
     assert desk.find_element(By.CSS_SELECTOR, ".big").text.startswith("0.")
     assert len(desk.find_elements(By.CSS_SELECTOR, ".commands li")) == 2
     names = [plot.get_attribute("data-chart") for plot in desk.find_elements(By.CSS_SELECTOR, ".plot")]
-    knob_charts = {"weights", "pairs_normalize_audio", "by_rate", "by_model", "every_knob"}
+    # No pairs: eighteen random configurations have no five that differ in one knob alone.
+    knob_charts = {"weights", "by_rate", "by_model", "every_knob"}
     assert knob_charts | {"curves", "spending", "spectrum"} <= set(names)
     for name in names:
         assert drawn(desk, name).find_elements(By.CSS_SELECTOR, "path[d]")
@@ -103,7 +104,10 @@ def test_a_clip_plays(pages, desk):
     )
     expected = float(desk.find_element(By.CSS_SELECTOR, ".clip").get_attribute("data-seconds"))
     assert seconds == pytest.approx(expected, abs=0.2)
-    width = desk.execute_script("return document.querySelector('.spectrogram').naturalWidth")
+    width = desk.execute_async_script(
+        "const done = arguments[0], image = document.querySelector('.spectrogram');"
+        "image.scrollIntoView(); image.decode().then(() => done(image.naturalWidth), () => done(-1));"
+    )
     assert width == 320
 
 

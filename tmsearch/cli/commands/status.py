@@ -74,7 +74,7 @@ def page_lines(summary: Summary, width: int, height: int | None = None) -> list[
         width: columns that no line may be longer than.
         height: lines that the page must fit in, for which it leaves out configurations; None: no limit.
     """
-    above = _lines_above(summary)
+    above = _lines_above(summary, width)
     below = _lines_below(summary)
     shown: Sequence[Configuration] = summary.history
     room = len(shown) if height is None else height - len(above) - len(below) - RESERVED_LINES
@@ -101,10 +101,11 @@ def _most_relevant(summary: Summary, room: int) -> list[Configuration]:
     return sorted(ranked[:room], key=lambda trial: trial.number)
 
 
-def _lines_above(summary: Summary) -> list[str]:
+def _lines_above(summary: Summary, width: int) -> list[str]:
     """How many configurations there are in which state, the baselines, and how many reached each rung."""
     record = summary.record
-    lines = [f"study {record.name}: {judged_line(summary)}: {states_in_words(summary)}"]
+    study, states = f"study {record.name}: {judged_line(summary)}", states_in_words(summary)
+    lines = [f"{study}: {states}"] if len(f"{study}: {states}") <= width else [study, f"  {states}"]
     facts = StudyFacts.from_json(summary.facts)
     for model, baseline in facts.baselines.items():
         interval = intervals.bracketed(intervals.baseline_interval(facts, model))
