@@ -343,7 +343,7 @@ def hostile_study(folder: Path, *, over: bool = True, name: str = "made_up") -> 
 CLAIMED_SPACE = """
 study: many
 data: {dataset: demo}
-budget: {max_steps: 800, rungs: [100, 200, 400, 800]}
+budget: {max_steps: 800, rungs: [100, 200, 400, 800], eta: 4}
 search:
   model: [openai/whisper-small, openai/whisper-large-v3, me/a-model-whose-name-is-much-longer-than-any-column-should-be]
   learning_rate: {low: 1e-6, high: 5e-5, log: true}

@@ -239,6 +239,7 @@ def train(
         state.stepper.before_update = writer.before_update
         saver = _Saver(state, stretch, writer, config)
         _advance(state, stretch, saver, report, stop)
+        state.finish_prefetching()
         # The checkpoint is written meanwhile.
         names = speech.split.validation
         scores, seconds = evaluate.evaluate(

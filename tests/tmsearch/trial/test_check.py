@@ -97,8 +97,8 @@ def test_no_model_is_looked_at_where_none_is_asked_for(workbench):
 
 def test_cer_is_what_a_segment_reports_where_it_is_minimised():
     clips = score(["a"], ["over and out"], ["over and oud"], "en").clips
-    assert (jobs._errors(clips, "wer"), jobs._lengths(clips, "wer")) == ((1,), (3,))
-    assert (jobs._errors(clips, "cer"), jobs._lengths(clips, "cer")) == ((1,), (12,))
+    assert (jobs._errors(clips, None, "wer"), jobs._lengths(clips, None, "wer")) == ((1,), (3,))
+    assert (jobs._errors(clips, None, "cer"), jobs._lengths(clips, None, "cer")) == ((1,), (12,))
 
 
 def test_windows_cost_what_they_take_in_the_plan():

@@ -105,7 +105,7 @@ def _lines_above(summary: Summary, width: int) -> list[str]:
     """How many configurations there are in which state, the baselines, and how many reached each rung."""
     record = summary.record
     study, states = f"study {record.name}: {judged_line(summary)}", states_in_words(summary)
-    lines = [f"{study}: {states}"] if len(f"{study}: {states}") <= width else [study, f"  {states}"]
+    lines = [f"{study}: {states}"] if len(f"{study}: {states}") <= width else [study, f"  states: {states}"]
     facts = StudyFacts.from_json(summary.facts)
     for model, baseline in facts.baselines.items():
         interval = intervals.bracketed(intervals.baseline_interval(facts, model))
