@@ -36,7 +36,7 @@ def pool_of(folder, ledger, workers, step_seconds=0.02, command=COMMAND, watcher
 
 
 # Enough to pass every state of a study; `python -m tests.support.kill_campaign` has no end.
-KILLS = 12
+KILLS = 8
 
 
 def test_kills_leave_no_trace_on_sqlite(tmp_path):
