@@ -106,6 +106,7 @@ def study_under_fire(folder, workers, kills, chance, strategy, cluster=None):
     killer.through.set()
     killer.join()
     assert outcome == "done", outcome
+    storage.engine.dispose()  # its connections may be to a server that was killed after they were used last
     check(ledger, space, folder, strategy)
     return killer.killed
 

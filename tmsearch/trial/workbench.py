@@ -60,7 +60,7 @@ class Workbench:
         try:
             corpus = self.corpus(kept.dataset(data))
         except InputError as error:
-            raise InputError(f"data.keep: {error}") from None
+            raise InputError(f"data.keep: {str(error).replace('data.dataset', 'data.keep')}") from None
         return kept.speech(corpus, data, cache)
 
     def speech(self, data: DataConfig, facts: DataFacts, cache: Path) -> Speech:

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from search.execution.messages import CheckJob
-from tmsearch.config import TrainConfig
+from tmsearch.config import DataConfig, TrainConfig
 from tmsearch.demo.paths import DEMO
 from tmsearch.errors import InputError
 from tmsearch.evaluation.error_rates import score
@@ -118,3 +118,8 @@ def test_windows_cost_what_they_take_in_the_plan():
 def test_kept_speech_that_is_not_there_is_refused_by_its_key(workbench):
     with pytest.raises(InputError, match=r"^data\.keep: .*no-such-folder"):
         checked(workbench, {**DATA, "keep": "no-such-folder/"})
+
+
+def test_what_is_wrong_with_kept_speech_names_its_own_key(tmp_path):
+    with pytest.raises(InputError, match=r"^data\.keep: \./nowhere/: .*; check data\.keep$"):
+        Workbench().kept_speech(DataConfig(dataset="demo", keep="./nowhere/"), tmp_path)
