@@ -49,6 +49,8 @@ class Killer(threading.Thread):
     def kill_something(self):
         supervisors = [slot.handle.pid for slot in self.pool._slots if slot.handle and slot.handle.poll() is None]
         kind = self.chance.choices(["supervisor", "child", "server"], [5, 5, 1 if self.cluster else 0])[0]
+        if self.cluster and not any(name.startswith("server") for name in self.killed) and self._is_half_way():
+            kind = "server"  # at least once, also where there are few kills
         number = self.chance.choice([signal.SIGKILL, signal.SIGTERM])
         if kind == "server":
             self.cluster.kill(number)
@@ -64,6 +66,9 @@ class Killer(threading.Thread):
                 return
         name = f"{kind} -{int(number)}"
         self.killed[name] = self.killed.get(name, 0) + 1
+
+    def _is_half_way(self):
+        return sum(self.killed.values()) >= self.most // 2
 
 
 def children(pid):
