@@ -27,14 +27,18 @@ class LateStream:
         event.synchronize()
 
 
+_ONE_AT_A_TIME = threading.Lock()
+
+
 class LateEvent:
     def record(self, stream):
         self.stream, self.count = stream, len(stream.work)
 
     def synchronize(self):
-        while self.stream.work and self.count:
-            self.stream.work.pop(0)()
-            self.count -= 1
+        with _ONE_AT_A_TIME:  # asked from two threads: neither may go on while the other still copies
+            while self.stream.work and self.count:
+                self.stream.work.pop(0)()
+                self.count -= 1
 
 
 class LateLane(CudaLane):
