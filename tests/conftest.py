@@ -1,13 +1,11 @@
 """What all tests share: the tiers that mark them, a PostgreSQL server, and signals as a shell delivers them."""
 
-import shutil
 import signal
-import tempfile
 from pathlib import Path
 
 import pytest
 
-from tests.support.postgres import Cluster, missing
+from tests.support.postgres import missing, temporary_cluster
 
 ROOT = Path(__file__).parents[1]
 # Where tests are not fast, and why: the longest path that fits decides. All others are marked `fast`.
@@ -54,15 +52,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def cluster():
-    """A PostgreSQL server of its own; not in pytest's folders, which another pytest shuts for other users."""
+    """A PostgreSQL server of its own."""
     why = missing()
     if why:
         pytest.skip(why)
-    folder = Path(tempfile.mkdtemp(prefix="tmsearch-"))
-    cluster = Cluster(folder / "pg")
-    yield cluster
-    cluster.stop()
-    shutil.rmtree(folder, ignore_errors=True)
+    with temporary_cluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture

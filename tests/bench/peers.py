@@ -224,7 +224,7 @@ def _batch(task: Task, step: int, place: torch.device) -> tuple[torch.Tensor, to
 def _quiet() -> Iterator[None]:
     """Keeps the peers' warnings out of the table: their recipes are quoted as people run them, causes and all."""
     before = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()
+    transformers.logging.set_verbosity_error()  # the recipes of others keep their faults: what they cost is the table
     try:
         yield
     finally:

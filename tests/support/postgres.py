@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -27,6 +28,16 @@ def missing():
     except ImportError:
         return "PostgreSQL's driver is not installed: the postgres extra has it"
     return None
+
+
+@contextlib.contextmanager
+def temporary_cluster():
+    """A server until the end of the block; not in pytest's folders, which another pytest shuts for other users."""
+    folder = Path(tempfile.mkdtemp(prefix="tmsearch-"))
+    cluster = Cluster(folder / "pg")
+    yield cluster
+    cluster.stop()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 class Cluster:

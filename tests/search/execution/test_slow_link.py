@@ -1,13 +1,10 @@
 """What a worker asks of PostgreSQL, in round trips: on a slow link they are the time between two segments."""
 
 import itertools
-import shutil
 import signal
-import tempfile
 import threading
 import time
 import zlib
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -23,7 +20,7 @@ from search.storage.claims import SegmentOutcome
 from search.storage.database import open_storage
 from search.study import open_study
 from tests.search.dashboard.test_notes import ToyCurator
-from tests.support.postgres import Cluster, missing
+from tests.support.postgres import missing, temporary_cluster
 from tests.support.relay import Relay
 from tests.support.toy_study import CHILD, KNOBS, Watcher, toy_space, toy_study, work
 
@@ -39,11 +36,8 @@ def cluster():
     why = missing()
     if why:
         pytest.skip(why)
-    folder = Path(tempfile.mkdtemp(prefix="tmsearch-"))
-    cluster = Cluster(folder / "pg")
-    yield cluster
-    cluster.stop()
-    shutil.rmtree(folder, ignore_errors=True)
+    with temporary_cluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture
