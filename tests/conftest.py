@@ -1,5 +1,6 @@
 """What all tests share: the tiers that mark them, a PostgreSQL server, and signals as a shell delivers them."""
 
+import logging
 import signal
 from pathlib import Path
 
@@ -29,6 +30,8 @@ TIERS = {
     "tests/tmsearch/test_hub.py": "process",
 }
 
+LISTENED_TO = ("transformers", "optuna", "datasets", "tmsearch", "search")  # loggers whose lines tests look for
+
 # A shell starts background jobs with SIGINT ignored, and every program that a test starts would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -48,6 +51,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark every test with its tier, so that `pytest -m fast` and its like select by it."""
     for item in items:
         item.add_marker(tier_of(item))
+
+
+@pytest.fixture(autouse=True)
+def loggers_stay_enabled():
+    """No test leaves a library's logger disabled: the tests after it would hear nothing, in some orders of tests."""
+    loggers = [logging.getLogger(name) for name in LISTENED_TO]
+    yield
+    disabled = [logger for logger in loggers if logger.disabled]
+    for logger in disabled:
+        logger.disabled = False
+    assert not disabled, f"this test disabled {disabled}"
 
 
 @pytest.fixture

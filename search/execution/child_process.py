@@ -24,6 +24,7 @@ from search.execution.messages import (
     Job,
     SegmentResult,
     SegmentStopped,
+    StopRequest,
     Tested,
     TestJob,
 )
@@ -117,6 +118,13 @@ class ChildProcess:
         except MessageError as error:
             return Failure("bug", f"the job cannot be sent to the training process: {error}")
         return None
+
+    def request_stop(self) -> None:
+        """Ask the job at work to stop. Starts nothing: a process that was started for it would wait for a job for ever.
+
+        Where the process has died meanwhile, the next `receive` reports it.
+        """
+        self._outgoing.put(wire.encode(StopRequest().to_json()))
 
     def receive(self, timeout: float) -> dict[str, Any] | None:
         """The process's next message; None if none came within `timeout` seconds.

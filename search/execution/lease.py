@@ -20,7 +20,6 @@ from search.execution.messages import (
     ProgressEvent,
     SegmentJob,
     SegmentStopped,
-    StopRequest,
 )
 from search.execution.watchdog import Watchdog, minutes
 from search.records import Claim
@@ -153,7 +152,7 @@ class ClaimedSegment:
                 return SegmentStopped(None)
             if stop and not is_stopping:
                 is_stopping = True
-                self._child.send(StopRequest().to_json())
+                self._child.request_stop()
                 self._listener.notice("finishing the step, then saving (Ctrl-C again leaves at once)")
 
     def _watch(self, watchdog: Watchdog, is_alive: bool) -> None:

@@ -25,6 +25,11 @@ TICK_SECONDS = 0.2
 MONITOR_SECONDS = 1.0  # between reads of the ledger for the display
 LEAVE_SECONDS = 10.0  # for workers to exit by themselves once all trials have ended
 LONGEST_RESTART_DELAY = 30.0  # seconds
+# A signal can be lost on its way, and a worker can hang. From the first request to stop: a second one, at which a
+# worker leaves at once; the end of those that still run; then they are waited for no longer.
+INSIST_SECONDS = 120.0  # enough to finish a step and to save
+KILL_SECONDS = 150.0
+ABANDON_SECONDS = 210.0
 # A worker that dies within EARLY_SECONDS of its start more often than EARLY_DEATHS times in a row is not replaced.
 EARLY_SECONDS = 60.0
 EARLY_DEATHS = 5
@@ -79,7 +84,9 @@ class WorkerPool:
         self._clean_up = clean_up
         self._slots = [_Slot(number) for number in range(count)]
         self._is_stopping = False
+        self._is_insisting = False
         self._is_killing = False
+        self._stopping_since = math.inf  # time.monotonic()
         self._monitored = -math.inf  # time.monotonic() of the last look
         self._input_problem: str | None = None  # what a worker reported that a person has to fix
         self._machine_problem: str | None = None  # for which a worker left
@@ -97,6 +104,7 @@ class WorkerPool:
                 self._stop_if_asked(interrupts, deadline)
                 for slot in self._slots:
                     self._attend(slot)
+                self._end_overdue_workers()
                 self._look_at_study()
                 time.sleep(TICK_SECONDS)
         finally:
@@ -120,13 +128,7 @@ class WorkerPool:
 
     def _stop_if_asked(self, interrupts: Interrupts, deadline: float) -> None:
         if interrupts.leave and not self._is_killing:
-            self._is_stopping = True
-            self._is_killing = True
-            for slot in self._slots:
-                if slot.handle is None:
-                    slot.is_closed = True
-                else:
-                    slot.handle.kill()
+            self._kill_workers()
             return
         stop = interrupts.stop or self._input_problem is not None or time.monotonic() >= deadline
         if stop and not self._is_stopping:
@@ -137,11 +139,42 @@ class WorkerPool:
     def _stop_workers(self) -> None:
         """Ask every worker to save and exit; start no more."""
         self._is_stopping = True
+        self._stopping_since = min(self._stopping_since, time.monotonic())
+        for handle in self._close_empty_slots():
+            handle.stop()
+
+    def _kill_workers(self) -> None:
+        """End every worker now; start no more."""
+        self._is_stopping = True
+        self._is_killing = True
+        # What is waited for is their end alone, however long ago they were asked to stop.
+        self._stopping_since = time.monotonic() - KILL_SECONDS
+        for handle in self._close_empty_slots():
+            handle.kill()
+
+    def _close_empty_slots(self) -> list[WorkerHandle]:
+        """Start nothing any more; the workers that run."""
         for slot in self._slots:
-            if slot.handle is None:
+            slot.is_closed = slot.is_closed or slot.handle is None
+        return [slot.handle for slot in self._slots if slot.handle is not None]
+
+    def _end_overdue_workers(self) -> None:
+        """Insist where a worker has been asked to stop for long, so that the wait for it ends."""
+        waited = time.monotonic() - self._stopping_since
+        running = [slot for slot in self._slots if not slot.is_closed]
+        if not running or waited < INSIST_SECONDS:
+            return
+        if waited > ABANDON_SECONDS:
+            for slot in running:
                 slot.is_closed = True
-            else:
-                slot.handle.stop()
+            self._notice(f"{_names(running)}: could not be ended, not waited for any longer")
+        elif waited > KILL_SECONDS and not self._is_killing:
+            self._notice(f"{_names(running)}: killed, as it did not stop; what it had saved stays")
+            self._kill_workers()
+        elif not self._is_insisting and not self._is_killing:
+            self._is_insisting = True
+            self._notice(f"{_names(running)}: no stop within {INSIST_SECONDS:.0f} s, asked to leave at once")
+            self._stop_workers()
 
     def _attend(self, slot: _Slot) -> None:
         """Start a worker in an empty slot; handle the exit of one that has ended."""
@@ -241,3 +274,8 @@ class WorkerPool:
         if self._machine_problem is not None:
             raise RunError(self._machine_problem)
         raise RunError(f"{record.name}: no worker could run; their output is in the study's workers folder")
+
+
+def _names(slots: list[_Slot]) -> str:
+    """Such as `workers 0, 2`."""
+    return f"worker{'s' if len(slots) > 1 else ''} {', '.join(str(slot.number) for slot in slots)}"

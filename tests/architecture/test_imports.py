@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import logging.config
+import sys
 from pathlib import Path
 
 import pytest
@@ -74,5 +76,8 @@ def test_no_function_is_too_long(path):
 
 def test_imports_run_in_one_direction(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    # It configures logging for a program of its own, and would disable every logger that the tests after it listen to.
+    monkeypatch.setattr(logging.config, "dictConfig", lambda settings: None)
     outcome = lint_imports(no_cache=True)
     assert outcome == 0, capsys.readouterr().out

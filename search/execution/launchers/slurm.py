@@ -31,6 +31,7 @@ OPTIONS = {
 }
 # Between queries of the controller, for all jobs at once; a job that it does not list any more has ended.
 QUERY_SECONDS = 5.0
+COMMAND_SECONDS = 30.0  # for one command, such as squeue, while the controller does not answer
 # From Slurm's signal to the end of a job's time: enough to finish a step and to save.
 SIGNAL_SECONDS = 120
 
@@ -87,10 +88,12 @@ class SlurmLauncher:
 
     def start(self, slot: int) -> SlurmWorker:
         """Submit one worker. Raises RunError with Slurm's own message where it refuses."""
-        exit_file = self._logs / f"seat-{slot}-{time.time_ns()}.exit"
+        files = self._logs / f"seat-{slot}-{time.time_ns()}"
+        exit_file, start_file = files.with_suffix(".exit"), files.with_suffix(".start")
         # bash ignores the signals that its worker handles. A worker that was terminated writes no exit file: if
         # Slurm terminated it, the same job is requeued.
         script = (
+            f": > {shlex.quote(str(start_file))}; "
             f'trap : TERM USR2; {LOCATION_VARIABLE}="Slurm job $SLURM_JOB_ID" {shlex.join(self._command)}; code=$?; '
             f"[ $code = {INTERRUPTED} ] || echo $code > {shlex.quote(str(exit_file))}"
         )
@@ -108,7 +111,7 @@ class SlurmLauncher:
                     del os.environ[key]
                 else:
                     os.environ[key] = value
-        return SlurmWorker(job, self._queue, exit_file, self._logs)
+        return SlurmWorker(job, self._queue, start_file, exit_file, self._logs)
 
     def close(self) -> None:
         """Nothing is held; jobs that still run are Slurm's."""
@@ -127,6 +130,15 @@ def _parameters(options: Mapping[str, str]) -> dict[str, Any]:
     return parameters
 
 
+def _slurm_command(*words: str) -> str | None:
+    """The output of one of Slurm's commands; None where it failed or its controller does not answer."""
+    try:
+        command = subprocess.run(words, capture_output=True, text=True, timeout=COMMAND_SECONDS)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return None if command.returncode else command.stdout
+
+
 class JobQueue:
     """The states of this user's jobs, queried all at once."""
 
@@ -137,11 +149,9 @@ class JobQueue:
     def state(self, job: str, since: float) -> str | None:
         """PENDING, RUNNING, ...; None if the controller, queried after `since` (monotonic), does not list the job."""
         if time.monotonic() - self._queried > QUERY_SECONDS:
-            query = subprocess.run(
-                ["squeue", "--noheader", "--me", "--states=all", "--format=%i %T"], capture_output=True, text=True
-            )
-            if query.returncode == 0:  # no answer does not mean that the jobs have ended
-                lines = (line.split() for line in query.stdout.splitlines())
+            output = _slurm_command("squeue", "--noheader", "--me", "--states=all", "--format=%i %T")
+            if output is not None:  # no answer does not mean that the jobs have ended
+                lines = (line.split() for line in output.splitlines())
                 self._states = {line[0]: line[1] for line in lines if len(line) == 2}
                 self._queried = time.monotonic()
         if self._queried < since:
@@ -155,9 +165,10 @@ _ENDED_STATES = ("COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "BO
 class SlurmWorker:
     """A worker as a Slurm job; one that is preempted is requeued by Slurm and stays the same job."""
 
-    def __init__(self, job: str, queue: JobQueue, exit_file: Path, logs: Path) -> None:
+    def __init__(self, job: str, queue: JobQueue, start_file: Path, exit_file: Path, logs: Path) -> None:
         self.job = job
         self._queue = queue
+        self._start_file = start_file
         self._exit_file = exit_file
         self._logs = logs
         self._submitted = time.monotonic()
@@ -176,13 +187,14 @@ class SlurmWorker:
         return None if time.monotonic() - self._missing_since < QUERY_SECONDS else -9
 
     def stop(self) -> None:
-        if self._queue.state(self.job, self._submitted) == "PENDING":
+        # Slurm drops a signal for a job that runs nothing yet: one in the queue, or one whose script is being started.
+        if self._queue.state(self.job, self._submitted) == "PENDING" or not self._start_file.exists():
             self.kill()
         else:
-            subprocess.run(["scancel", "--signal=TERM", self.job], capture_output=True)
+            _slurm_command("scancel", "--signal=TERM", self.job)
 
     def kill(self) -> None:
-        subprocess.run(["scancel", self.job], capture_output=True)
+        _slurm_command("scancel", self.job)
 
     def last_line(self) -> str:
         for log in sorted(self._logs.glob(f"{self.job}_*.out")):

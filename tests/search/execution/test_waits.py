@@ -63,6 +63,20 @@ def test_a_process_that_closes_its_output_or_leaves_it_to_another_one_is_ended(p
     assert process.pid is None
 
 
+def test_no_process_is_started_to_be_asked_to_stop():
+    """One signal that reaches a worker and its training process: a new process would wait for a job for ever."""
+    process = child("import os, signal, sys; sys.stdin.readline(); os.kill(os.getpid(), signal.SIGTERM)")
+    process.send_job(CHECK)
+    ended = process.pid
+    deadline = time.monotonic() + 20
+    while stat_group(Path(f"/proc/{ended}/stat")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.request_stop()
+    assert process.pid == ended
+    with pytest.raises(ChildExitError, match="SIGTERM"):
+        process.event(timeout=10)
+
+
 PARENT = """
 import subprocess, sys, time
 sys.stdin.readline()
@@ -99,7 +113,7 @@ def test_a_process_that_reads_nothing_blocks_nobody():
     process = child(UNREADING)
     began = time.monotonic()
     process.send({"text": "x" * 2**22})
-    process.send({"stop": True})
+    process.request_stop()
     assert process.receive(timeout=0.1) is None
     process.close()
     assert time.monotonic() - began < 20

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -183,3 +184,60 @@ def wake(*pids):
 def test_options_of_an_engine_are_checked(text, said):
     with pytest.raises(UserError, match=said):
         options([text], {"partition": "sbatch --partition"})
+
+
+class DeafWorker:
+    """Ends when it has been asked to stop `stops` times, or killed `kills` times; by poll, its exit code."""
+
+    def __init__(self, stops, kills):
+        self._stops, self._kills = stops, kills
+
+    def poll(self):
+        return None if self._stops > 0 and self._kills > 0 else -9
+
+    def stop(self):
+        self._stops -= 1
+
+    def kill(self):
+        self._kills -= 1
+
+    def last_line(self):
+        return ""
+
+
+class DeafLauncher:
+    def __init__(self, workers):
+        self._workers = workers
+
+    def start(self, slot):
+        return self._workers[slot]
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("stops", "kills", "ending"),
+    [(1, 1, None), (2, 1, "asked to leave at once"), (9, 1, "killed"), (9, 9, "not waited for any longer")],
+)
+@pytest.mark.parametrize("is_leaving", [False, True])
+def test_a_worker_that_a_signal_does_not_reach_is_not_waited_for_without_end(
+    tmp_path, monkeypatch, stops, kills, ending, is_leaving
+):
+    for name, seconds in (("INSIST_SECONDS", 0.1), ("KILL_SECONDS", 0.2), ("ABANDON_SECONDS", 0.3)):
+        monkeypatch.setattr(f"search.execution.worker_pool.{name}", seconds)
+    monkeypatch.setattr("search.execution.worker_pool.TICK_SECONDS", 0.02)
+    ledger = toy_study(toy_storage(tmp_path), toy_space(tmp_path), 2)
+    watcher, interrupts = Watcher(), Interrupts()
+    # The second worker obeys at once, and its slot is not spoken of.
+    launcher = DeafLauncher([DeafWorker(stops, kills), DeafWorker(1, 1)])
+    pool = WorkerPool(launcher, 2, ledger, Monitor(ledger, watcher), watcher.notice)
+    timer = threading.Timer(0.1, lambda: [interrupts.signal() for _ in range(1 + is_leaving)])
+    timer.start()
+    assert pool.run(interrupts) == "interrupted"
+    overdue = [text for text in watcher.notices if text.startswith("worker 0")]
+    if is_leaving:
+        assert len(overdue) == (kills > 1), "the workers are killed at once, and no more is said than how that ends"
+    else:
+        assert ending is None or ending in overdue[-1]
+        assert bool(overdue) == (ending is not None)
