@@ -8,6 +8,7 @@ for more than moments: OpenMP's threads sleep while they wait only where a varia
 import collections
 import contextlib
 import io
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -17,6 +18,7 @@ from search.execution import messages, wire
 from tests.support.command import environment
 from tmsearch.cli.main import main
 from tmsearch.cli.services import run_study
+from tmsearch.cli.services.annotator import StudyAnnotator
 
 
 class InProcessTrial:
@@ -64,6 +66,9 @@ def tmsearch(folder: Path, *words: str, **more: str) -> subprocess.CompletedProc
         stack.enter_context(mock.patch.dict(os.environ, environment(folder, **more), clear=True))
         stack.enter_context(contextlib.chdir(folder))
         stack.enter_context(mock.patch.object(run_study, "ChildProcess", return_value=InProcessTrial()))
+        # Pictures and sounds are made by a process of their own: tests/tmsearch/media and those of real commands have them.
+        left_out = mock.patch.object(StudyAnnotator, "_make_media", lambda *_: {"reason": "not made here"})
+        stack.enter_context(left_out)
         stack.enter_context(contextlib.redirect_stdout(output))
         stack.enter_context(contextlib.redirect_stderr(errors))
         try:
@@ -71,3 +76,10 @@ def tmsearch(folder: Path, *words: str, **more: str) -> subprocess.CompletedProc
         except SystemExit as exit:
             returncode = exit.code or 0
     return subprocess.CompletedProcess(words, returncode, output.getvalue(), errors.getvalue())
+
+
+def status(folder: Path, study: str = "small") -> dict:
+    """What `status --json` says of a study."""
+    done = tmsearch(folder, "status", study, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)

@@ -36,7 +36,7 @@ def folder(tmp_path_factory):
     here = tmp_path_factory.mktemp("confirm") / "study"
     here.mkdir()
     (here / "space.yaml").write_text(SPACE)
-    done = tmsearch_process(here, "run", "--space", "space.yaml", "--trials", "4")
+    done = tmsearch(here, "run", "--space", "space.yaml", "--trials", "4")
     assert done.returncode == 0, done.stderr
     return here
 
@@ -120,7 +120,7 @@ def test_export_carries_its_evidence_and_train_ends_with_a_card(folder, confirme
     assert recipe_file["split"]["validation"] == 8
     assert recipe_file["evidence"]["confirm"]["sentence"] in confirmed
     assert {"torch", "transformers", "python"} <= set(recipe_file["versions"])
-    done = tmsearch_process(folder, *FINAL)
+    done = tmsearch(folder, *FINAL)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     metrics = json.loads((folder / "best" / "metrics.json").read_text())
@@ -213,10 +213,10 @@ def test_folds_have_validation_sets_of_their_own(tmp_path_factory, folder):
     here = tmp_path_factory.mktemp("folds")
     for name in ("space.yaml",):
         (here / name).write_text(SPACE.replace("[2, 4, 6]", "[6]"))
-    assert tmsearch_process(here, "run", "--space", "space.yaml", "--trials", "2").returncode == 0
+    assert tmsearch(here, "run", "--space", "space.yaml", "--trials", "2").returncode == 0
     refused = tmsearch(here, "confirm", "small", "--folds", "99")
     assert "--folds: 99: the clips beside the test split make" in refused.stderr
-    done = tmsearch_process(here, "confirm", "small", "--top", "1", "--seeds", "2", "--folds", "2")
+    done = tmsearch(here, "confirm", "small", "--top", "1", "--seeds", "2", "--folds", "2")
     assert done.returncode == 0, done.stderr
     configs = sorted(Path(here).glob("studies/small-confirm/trials/*/config.yaml"))
     assert {yaml.safe_load(config.read_text())["data"]["fold"] for config in configs} == {0, 1}

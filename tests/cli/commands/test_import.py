@@ -5,7 +5,8 @@ import pytest
 from search import imported
 from search.imported import COMPARES, MEASURE
 from search.records import Configuration, Rung
-from tests.support.command import SPACE, status, tmsearch
+from tests.support.command import SPACE
+from tests.support.in_process import status, tmsearch
 
 
 @pytest.fixture

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support.command import SPACE, environment, outcomes, start, status, tmsearch
+from tests.support.command import SPACE, environment, outcomes, start
+from tests.support.command import tmsearch as tmsearch_process
+from tests.support.in_process import status, tmsearch
 
 
 def new_folder(parent: Path, name: str) -> Path:
@@ -30,7 +32,7 @@ def parent(tmp_path_factory):
 def done(parent):
     """(folder, first run, second run) of a finished search."""
     folder = new_folder(parent, "unbroken")
-    first = tmsearch(folder, "run", "--space", "space.yaml", "--trials", "4")
+    first = tmsearch_process(folder, "run", "--space", "space.yaml", "--trials", "4")
     assert first.returncode == 0, first.stderr + first.stdout
     return folder, first
 
@@ -84,7 +86,7 @@ def test_status_is_a_stable_interface(done):
 def test_again_does_nothing_and_more_trials_start_only_the_missing(done, parent):
     folder, _ = done
     before = outcomes(folder)
-    again = tmsearch(folder, "run", "--space", "space.yaml", "--trials", "4")
+    again = tmsearch_process(folder, "run", "--space", "space.yaml", "--trials", "4")
     assert again.returncode == 0
     assert "trial" not in "".join(line for line in again.stdout.splitlines() if line.startswith("trial"))
     assert outcomes(folder) == before
@@ -144,7 +146,7 @@ def test_export_and_train_reproduce_the_trial_and_a_pipeline_loads_it(done):
     exported = tmsearch(folder, "export", "small", "-o", "best.yaml")
     assert exported.returncode == 0, exported.stderr
     best = json.loads(tmsearch(folder, "best", "small", "--json").stdout)
-    trained = tmsearch(folder, "train", "best.yaml", "--no-runtimes")
+    trained = tmsearch_process(folder, "train", "best.yaml", "--no-runtimes")
     assert trained.returncode == 0, trained.stderr
     assert trained.stderr == ""
     metrics = json.loads((folder / "best" / "metrics.json").read_text())
@@ -216,7 +218,7 @@ def test_kill_9_anywhere_then_the_same_command(done, parent):
                 process.kill()
         process.communicate(timeout=200)
         assert process.returncode in (0, -9)
-    last = tmsearch(folder, *command)
+    last = tmsearch_process(folder, *command)
     assert last.returncode == 0, last.stderr
     assert outcomes(folder) == outcomes(unbroken)
 
@@ -234,7 +236,7 @@ def test_ctrl_c_keeps_everything_and_the_storage_alone_goes_on(done, parent):
     elsewhere = parent / "elsewhere"
     elsewhere.mkdir()
     storage = f"sqlite:///{folder}/studies/tmsearch.db"
-    resumed = tmsearch(elsewhere, "resume", "small", "--storage", storage)
+    resumed = tmsearch_process(elsewhere, "resume", "small", "--storage", storage)
     assert resumed.returncode == 0, resumed.stderr
     assert outcomes(folder) == outcomes(unbroken)
     assert list(elsewhere.iterdir()) == []

@@ -11,7 +11,9 @@ import pytest
 
 from search.storage.database import open_storage
 from search.study import open_study
-from tests.support.command import SPACE, environment, outcomes, start, status, tmsearch
+from tests.support.command import SPACE, environment, outcomes, start
+from tests.support.command import tmsearch as tmsearch_process
+from tests.support.in_process import status, tmsearch
 from tmsearch.cli.main import _with_hidden_passwords
 from tmsearch.version import code_version
 
@@ -34,7 +36,7 @@ def folder(tmp_path_factory):
     shown = tmsearch(folder, "status", "small")
     pool.send_signal(signal.SIGKILL)
     pool.wait()
-    again = tmsearch(folder, *run)
+    again = tmsearch_process(folder, *run)
     assert again.returncode == 0, again.stderr + again.stdout
     return folder, shown, again
 
@@ -83,7 +85,7 @@ def test_doctor_finds_the_study_well(folder):
 
 
 def test_a_worker_finds_nothing_left_to_do(folder):
-    done = tmsearch(folder[0], "worker", "small")
+    done = tmsearch_process(folder[0], "worker", "small")
     assert done.returncode == 0, done.stderr
     storage = open_storage(f"sqlite:///{folder[0]}/studies/tmsearch.db")
     open_study(storage, "small").request_stop("trial 3: ZeroDivisionError")
@@ -91,7 +93,7 @@ def test_a_worker_finds_nothing_left_to_do(folder):
     assert refused.returncode == 2
     assert "ZeroDivisionError; `tmsearch resume small`" in refused.stderr
     assert "stopped: trial 3" in tmsearch(folder[0], "status", "small").stdout
-    again = tmsearch(folder[0], "resume", "small")
+    again = tmsearch_process(folder[0], "resume", "small")
     assert again.returncode == 0, again.stderr
 
 

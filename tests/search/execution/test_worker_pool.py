@@ -41,12 +41,12 @@ KILLS = 8
 
 
 def test_kills_leave_no_trace_on_sqlite(tmp_path):
-    killed = campaign(tmp_path / "kills", workers=8, kills=KILLS)
+    killed = campaign(tmp_path / "kills", workers=4, kills=KILLS)
     assert sum(killed.values()) >= KILLS
 
 
 def test_kills_leave_no_trace_on_postgresql(tmp_path, cluster):
-    killed = campaign(tmp_path / "kills", workers=8, kills=KILLS, seed=1, cluster=cluster)
+    killed = campaign(tmp_path / "kills", workers=4, kills=KILLS, seed=1, cluster=cluster)
     assert any(name.startswith("server") for name in killed)
 
 
