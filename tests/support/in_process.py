@@ -66,9 +66,9 @@ def tmsearch(folder: Path, *words: str, **more: str) -> subprocess.CompletedProc
         stack.enter_context(mock.patch.dict(os.environ, environment(folder, **more), clear=True))
         stack.enter_context(contextlib.chdir(folder))
         stack.enter_context(mock.patch.object(run_study, "ChildProcess", return_value=InProcessTrial()))
-        # Pictures and sounds are made by a process of their own: tests/tmsearch/media and those of real commands have them.
-        left_out = mock.patch.object(StudyAnnotator, "_make_media", lambda *_: {"reason": "not made here"})
-        stack.enter_context(left_out)
+        # Pictures and sounds are made by a process of their own: tests of real commands have them.
+        no_media = {"reason": "not made here"}
+        stack.enter_context(mock.patch.object(StudyAnnotator, "_make_media", return_value=no_media))
         stack.enter_context(contextlib.redirect_stdout(output))
         stack.enter_context(contextlib.redirect_stderr(errors))
         try:
