@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from tmsearch import devices
 from tmsearch.config import TrainConfig
 from tmsearch.data.audio_file import SAMPLE_RATE, Samples
 from tmsearch.errors import InputError
@@ -102,8 +103,10 @@ class Batches:
         self.filler = special_id(whisper, "<|endoftext|>")
         speech.check_lengths(self.names, self.clip_rule.seconds)
         self.labels = speech.label_ids(self.names, whisper)
-        # Where compiling is asked for, graphs of one length; otherwise a batch is as long as its own longest label.
-        self.min_tokens = max(map(len, self.labels.values())) if config.compile is True else 0
+        # Where layers are compiled, graphs of few lengths; otherwise a batch is as long as its own longest label.
+        self.is_compiled = devices.uses_compile(config, device)
+        self.min_tokens = max(map(len, self.labels.values())) if self.is_compiled else 0
+        self.most_tokens = int(whisper.model.config.max_target_positions)
         self.mels = speech.mels(self.names, whisper, config).to(device)
         self.seconds = dict(zip(self.names, speech.seconds(self.names), strict=True))
         self.windows = None
@@ -149,9 +152,9 @@ class Batches:
     def _least_tokens(self, examples: Sequence[Example]) -> int:
         """Tokens that the decoder gets at least: of few lengths, where each compiles a graph of its own."""
         longest = max(len(example.before) + len(example.labels) for example in examples)
-        if not self.config.compile or longest <= self.min_tokens:
+        if not self.is_compiled or longest <= self.min_tokens:
             return self.min_tokens
-        return math.ceil(longest / COMPILED_STEP) * COMPILED_STEP
+        return min(math.ceil(longest / COMPILED_STEP) * COMPILED_STEP, self.most_tokens)
 
     def _example(self, name: str, step: int, index: int) -> Example:
         """The example number `index` of update `step`, of clip `name`."""
