@@ -1,16 +1,17 @@
 """The site's pages: the Markdown that lies beside the code, and references made from the code itself.
 
-Nothing is written twice: a page is a document of the repository under its own path, those of `.github/` under `project/`.
+Nothing is written twice: a page is a document of the repository under its own path, one of `.github/` under `project/`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import posixpath
 import re
 from collections.abc import Mapping
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOWN = ("README.md", ".github", "search", "spaces", "studies", "tests", "tmsearch")
-LEFT_OUT = (".github/PULL_REQUEST_TEMPLATE.md", ".github/site")
+LEFT_OUT = (".github/PULL_REQUEST_TEMPLATE.md", ".github/site/pages")
 LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -29,7 +30,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     linked: set[str] = set()
     for document, page in pages.items():
         text = (ROOT / document).read_text(encoding="utf-8")
-        content = LINK.sub(lambda match: _link(match, document, pages, linked), text)
+        content = LINK.sub(functools.partial(_link, document=document, pages=pages, linked=linked), text)
         files.append(File.generated(config, page, content=content))
     for source in sorted(linked):
         files.append(File.generated(config, _copy(source), abs_src_path=str(ROOT / source)))
@@ -52,7 +53,7 @@ def _page(document: str) -> str:
     """The page of a document."""
     if document == "README.md":
         return "index.md"
-    return document.replace(".github/", "project/")
+    return document.replace(".github/site/", "").replace(".github/", "project/")
 
 
 def _copy(source: str) -> str:
@@ -86,11 +87,8 @@ def commands() -> str:
 
 def _help(parser: Any, name: str) -> str:
     output = io.StringIO()
-    with redirect_stdout(output):
-        try:
-            parser.parse_args([name, "--help"])
-        except SystemExit:
-            pass
+    with redirect_stdout(output), suppress(SystemExit):
+        parser.parse_args([name, "--help"])
     return output.getvalue().rstrip()
 
 
@@ -98,7 +96,12 @@ def knobs() -> str:
     """Tables of all settings under `data` and `train` of a space file."""
     from tmsearch.config import DataConfig, TrainConfig
 
-    lines = ["# Knobs", "", "Every setting under `data` and `train`; under `search`, those of `train` are searched.", ""]
+    lines = [
+        "# Knobs",
+        "",
+        "Every setting under `data` and `train`; under `search`, those of `train` are searched.",
+        "",
+    ]
     for title, config in (("data", DataConfig), ("train", TrainConfig)):
         lines += [f"## {title}", "", "| knob | default | values | |", "|---|---|---|---|"]
         for setting in dataclasses.fields(config):
