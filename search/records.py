@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from search.process_id import ProcessId
@@ -22,7 +23,7 @@ CRASHES_ALLOWED = 2
 KILLS_ALLOWED = 5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Rung:
     """One committed result: the value at `step` and whatever else was measured there."""
 
@@ -94,7 +95,7 @@ class Configuration:
         """The sum over the rungs of a cost such as train_seconds."""
         return math.fsum(float(rung.metrics.get(metric) or 0.0) for rung in self.rungs)
 
-    @property
+    @cached_property
     def seconds(self) -> float:
         """What it cost so far in seconds: training, what was trained again for want of a checkpoint, evaluation."""
         return self.total("train_seconds") + self.total("repeated_seconds") + self.total("eval_seconds")

@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 SCRATCH = "*.part"  # glob of the files that killed processes leave behind
@@ -30,10 +30,13 @@ def replacing(file: Path) -> Iterator[Path]:
         raise
 
 
-def write_atomically(file: Path, content: str | bytes) -> None:
-    """Replaces `file` by `content`, text in UTF-8, once that is on the disk."""
+def write_atomically(file: Path, content: str | bytes | Iterable[bytes]) -> None:
+    """Replaces `file` by `content`, text in UTF-8 or pieces of bytes, once that is on the disk."""
+    if isinstance(content, str):
+        content = content.encode()
+    pieces = (content,) if isinstance(content, bytes) else content
     with replacing(file) as scratch, scratch.open("wb") as stream:
-        stream.write(content.encode() if isinstance(content, str) else content)
+        stream.writelines(pieces)
         stream.flush()
         os.fsync(stream.fileno())
 

@@ -16,7 +16,7 @@ Write = Callable[[bytes], None]
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """A supervisor killed by -9 must not leave a child that trains on. Linux only; elsewhere closed stdin tells."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -36,7 +36,7 @@ def serve(
             last line.
         finish: called at the end, in another thread than the jobs; it must not take long.
     """
-    _die_with_parent()
+    die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # The protocol keeps the real standard output for itself: what a library prints goes to stderr.
     wire = os.fdopen(os.dup(1), "wb")

@@ -1,4 +1,4 @@
-"""Which knobs matter, by Optuna: PED-ANOVA importances with their uncertainty, and slices.
+"""Which knobs matter: Optuna's PED-ANOVA importances with their uncertainty, and slices.
 
 PED-ANOVA: Watanabe et al., 2023, arXiv 2304.10255.
 """
@@ -6,7 +6,6 @@ PED-ANOVA: Watanabe et al., 2023, arXiv 2304.10255.
 from __future__ import annotations
 
 import copy
-import json
 import math
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
@@ -15,13 +14,13 @@ from typing import Any
 import numpy as np
 import optuna
 from numpy.typing import NDArray
+from optuna.distributions import CategoricalDistribution
 from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.dashboard.frozen_trial import published_name
 from search.imported import without_imported
-from search.optuna_logging import quiet_optuna
 from search.records import Configuration
 from search.samplers.optuna_space import can_hold_all, to_distributions
 from search.space.search_space import Space
@@ -61,6 +60,16 @@ class Importance:
     def above_chance(self) -> bool:
         """Whether the share is more than what chance alone gives."""
         return self.share > self.chance
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Results by one knob as (drawn value, result); `choices` of a knob that is no number."""
+
+    name: str
+    is_log: bool
+    choices: tuple[Any, ...] | None
+    points: tuple[tuple[Any, float], ...]
 
 
 @dataclass(frozen=True)
@@ -139,19 +148,20 @@ def _spread(
     return 1.96 * np.std(resampled, axis=0), np.quantile(shuffled, 0.95, axis=0)
 
 
-def slices(space: Space, comparable: ComparableResults | None, value: str) -> str | None:
-    """optuna.visualization's slices through every searched knob, as plotly's JSON; None without two results.
+def slices(space: Space, comparable: ComparableResults | None) -> tuple[Slice, ...]:
+    """The results by every searched knob; none without two results.
 
-    `value` is what the results are called.
+    optuna.visualization draws the same, and imports matplotlib's pyplot for it: 35 MB and a second.
     """
-    from optuna.visualization import plot_slice
-
     trials = _trials(space, comparable)
     if len(trials) < 2:
-        return None
-    figure: dict[str, Any] = json.loads(plot_slice(_study(trials), target_name=value).to_json())
-    figure["layout"].pop("template", None)
-    return json.dumps(figure)
+        return ()
+    drawn = []
+    for name, distribution in trials[0].distributions.items():
+        choices = distribution.choices if isinstance(distribution, CategoricalDistribution) else None
+        is_log = bool(getattr(distribution, "log", False))
+        drawn.append(Slice(name, is_log, choices, tuple((trial.params[name], trial.values[0]) for trial in trials)))
+    return tuple(drawn)
 
 
 def _trials(space: Space, comparable: ComparableResults | None) -> list[FrozenTrial]:
@@ -170,13 +180,6 @@ def _trials(space: Space, comparable: ComparableResults | None) -> list[FrozenTr
             create_trial(state=TrialState.COMPLETE, value=value, params=params, distributions=published_ranges)
         )
     return trials
-
-
-def _study(trials: Sequence[FrozenTrial]) -> optuna.Study:
-    with quiet_optuna():
-        study = optuna.create_study(direction="minimize")
-        study.add_trials(trials)
-    return study
 
 
 def _divergences(

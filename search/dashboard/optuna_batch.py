@@ -18,10 +18,9 @@ from optuna.distributions import distribution_to_json
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.dialects import postgresql, sqlite
 
 from search.dashboard.notes import NoteOwner
-from search.storage.database import Storage
+from search.storage.database import Storage, insert_into
 from search.storage.postgres import DEFERRED
 
 _UNREAD = {DEFERRED: True}
@@ -281,7 +280,6 @@ def _upsert(connection: sa.Connection, table: Any, owner: int, key: Any, value: 
     else:
         names = {"study_id" if "study_id" in table.c else "trial_id": owner, "key": key}
         values = {"value_json": json.dumps(value)}
-    insert_into: Any = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[connection.dialect.name]
-    upsert = insert_into(table).values(**names, **values).inline()
+    upsert = insert_into(connection, table).values(**names, **values).inline()
     upsert = upsert.on_conflict_do_update(index_elements=list(names), set_=values)
     connection.execute(upsert, execution_options=_UNREAD)

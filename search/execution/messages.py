@@ -133,7 +133,8 @@ class TestJob(_TrialJob):
 class CheckJob(_Message):
     """Load the data and look at the models.
 
-    `candidates` holds sets of parameters, at least one for each model; `measure` asks for the machine's rate.
+    `candidates` holds sets of parameters, at least one for each model; `measure` asks for the machine's rate;
+    `objective` is what will be minimised.
     """
 
     job: ClassVar[str] = "check"
@@ -141,6 +142,7 @@ class CheckJob(_Message):
     data: Mapping[str, Any]
     candidates: tuple[Mapping[str, Any], ...]
     measure: bool
+    objective: str
 
     def to_json(self) -> dict[str, Any]:
         return {"job": self.job, **vars(self)}

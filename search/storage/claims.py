@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from search.imported import without_imported
 from search.process_id import ProcessId
@@ -21,6 +20,7 @@ from search.records import IMPORTED, Claim, Configuration, Rung, drawn_key
 from search.schedulers import scheduler
 from search.schedulers.asha import ALL_POLICIES
 from search.schedulers.scheduler import SchedulerConfig
+from search.storage.database import insert_into
 from search.storage.postgres import DEFERRED
 from search.storage.reader import LEASE_SECONDS, StoredMetrics, clock_sql
 from search.storage.schema import configurations, segments, studies, workers
@@ -207,10 +207,11 @@ class SignIn:
 def sign_in(connection: sa.Connection, study: str, signed: SignIn) -> None:
     """Record that a worker is alive."""
     now = clock_sql(connection)
-    insert_into: Any = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[connection.dialect.name]
     texts = (str(signed.worker), signed.location[:255], signed.version)
     row = sa.select(studies.c.id, *map(sa.literal, texts), now, now).where(studies.c.name == study)
-    insert = insert_into(workers).from_select(["study_id", "worker", "place", "version", "since", "seen"], row)
+    insert = insert_into(connection, workers).from_select(
+        ["study_id", "worker", "place", "version", "since", "seen"], row
+    )
     upsert = insert.on_conflict_do_update(
         index_elements=[workers.c.study_id, workers.c.worker], set_={"seen": insert.excluded.seen}
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -256,12 +258,24 @@ def _read_configurations(connection: sa.Connection, study_id: int, numbers: Sequ
         .where(wanted)
     )
     rows = connection.execute(sa.select(configurations).where(wanted)).all()
-    for result in connection.execute(results):
-        rung = Rung(result.step, result.value, StoredMetrics(result.metrics), result.version, result.worker)
-        rungs.setdefault(result.number, []).append(rung)
+    with _no_collection():
+        for number, step, value, metrics, version, worker in connection.execute(results):
+            rungs.setdefault(number, []).append(Rung(step, value, StoredMetrics(metrics), version, worker))
     for of_configuration in rungs.values():  # here, since a database sorts all of them with all their clips
         of_configuration.sort(key=lambda rung: rung.step)
     return {row.number: _configuration(row, rungs.get(row.number, [])) for row in rows}
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """No collection of cyclic garbage meanwhile: it looks at all objects whenever a fourth as many are new."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _configuration(row: sa.Row[Any], rungs: Sequence[Rung]) -> Configuration:

@@ -126,7 +126,7 @@ def second_trial(options: argparse.Namespace) -> float:
             if isinstance(event, until):
                 return event
 
-    checked = ask(CheckJob(data, ({"model": options.model},), measure=False), Checked)
+    checked = ask(CheckJob(data, ({"model": options.model},), measure=False, objective="wer"), Checked)
     settings = TrialSettings(
         data, 3, options.threads, str(options.folder / "mels"), str(options.folder / "tensorboard")
     )

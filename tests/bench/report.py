@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 
 from tests.support.browser import chromium, console_messages
 from tests.support.study_builder import Plan, random_study
-from tmsearch.cli.commands.report import page
+from tmsearch.cli.services.report.study_report import page
 
 DRAWN = """
 const done = arguments[0], began = performance.now();

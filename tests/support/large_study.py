@@ -21,7 +21,7 @@ import numpy as np
 from search import study
 from search.paths import study_folder, trial_folder
 from search.records import Rung, best_configuration
-from search.storage import entries
+from search.storage import entries, ownership
 from search.storage.database import open_storage
 from search.storage.ledger import Ledger
 from tests.support.audio_files import RecordedClip, voice, write_recordings
@@ -149,6 +149,7 @@ def _write_tables(ledger: Ledger, texts: Mapping[str, str], validation: list[str
     for model in MODELS:
         untrained = [_score(name, texts[name], WORDS_PER_CLIP * 3 // 4) for name in validation]
         write_scores(folder / "baselines" / model.replace("/", "--"), 0, untrained)
+    ownership.checked_folder(ledger)  # says in the folder whose it is, as a run does
 
 
 def _score(name: str, text: str, errors: int) -> ClipScore:

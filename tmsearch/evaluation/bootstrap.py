@@ -24,6 +24,7 @@ ALPHA = 1 - CONFIDENCE
 # of nothing but zeros would be sure of zero.
 _NO_ERRORS = 3.69
 _ROWS_AT_ONCE = 500  # resamples of which there are floating-point copies
+_DRAWS_AT_ONCE = 500_000  # of clips, 8 bytes each
 _INTERVALS_AT_ONCE = 50  # 4 MB each array of them
 _EXACT = 2.0**24  # whole numbers below it are exact in float32
 Floats = NDArray[np.float64]
@@ -78,11 +79,13 @@ class Difference:
 def _weights(clips: int, resamples: int = RESAMPLES) -> _Counts:
     """How often each resample draws each clip [resamples, clips]; the same for every recipe, which pairs them."""
     rng = np.random.default_rng(clips)
-    shares = np.full(clips, 1 / clips)
     counts = np.empty((resamples, clips), np.uint16 if clips < 2**16 else np.uint32)
-    for start in range(0, resamples, _ROWS_AT_ONCE):  # numpy draws 8 bytes a count
-        rows = counts[start : start + _ROWS_AT_ONCE]
-        rows[:] = rng.multinomial(clips, shares, size=len(rows))
+    at_once = max(1, _DRAWS_AT_ONCE // clips)
+    for start in range(0, resamples, at_once):
+        rows = counts[start : start + at_once]
+        drawn = rng.integers(clips, size=rows.shape)  # [rows, draws], in a fourth of the time of rng.multinomial
+        drawn += clips * np.arange(len(rows))[:, None]  # each row's clips have numbers of their own
+        rows[:] = np.bincount(drawn.ravel(), minlength=rows.size).reshape(rows.shape)
     return counts
 
 

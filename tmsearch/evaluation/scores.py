@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tmsearch.files import write_atomically
 
+LONG_OBJECTIVES = ("wer_long", "mean")  # which take the validation clips as long recordings, at every rung
 NEAR_SECONDS = 0.2  # a time in a long recording is right if it is no further from a clip's start or end
 
 
@@ -55,7 +56,7 @@ class Scores:
         """What is minimised, one of wer, cer, wer_long and mean; the WER where a long recording was not heard."""
         if objective == "cer":
             return self.cer
-        if objective not in ("wer_long", "mean") or self.wer_long is None:
+        if objective not in LONG_OBJECTIVES or self.wer_long is None:
             return self.wer
         return self.wer_long if objective == "wer_long" else (self.wer + self.wer_long) / 2
 

@@ -15,7 +15,7 @@ from tmsearch.data import corpus as clips
 from tmsearch.data import splits
 from tmsearch.errors import InputError
 from tmsearch.evaluation import evaluate, long_form
-from tmsearch.evaluation.scores import Scores, measure_name, write_scores
+from tmsearch.evaluation.scores import LONG_OBJECTIVES, Scores, measure_name, write_scores
 from tmsearch.export import soups
 from tmsearch.export import weights as weight_files
 from tmsearch.export.finalize import METRICS, PrintLine, finish, rates, renew_card
@@ -246,7 +246,7 @@ def _chosen(
     candidates = [SoupCandidate(LAST_WEIGHTS, last, last_scores)]
     if options.on_all or (len(points) == 1 and not options.soup):
         return candidates[0], {}
-    score = _scorer(recipe, speech, with_long=objective in ("wer_long", "mean"))
+    score = _scorer(recipe, speech, with_long=objective in LONG_OBJECTIVES)
     if len(points) > 1:
         averaged = soups.mean([point.weights for point in points])
         candidates.append(SoupCandidate(f"average of the last {len(points)} checkpoints", averaged, score(averaged)))

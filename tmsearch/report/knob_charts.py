@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 from tmsearch.report.charts import Chart, hover_text, wer_range
-from tmsearch.report.matched_pairs import MatchedPairs
-from tmsearch.report.records import KnobImportances, KnobSlices, TrialRow
+from tmsearch.report.records import KnobImportances, KnobSlices, MatchedPairs, TrialRow
 from tmsearch.report.sanitize import label
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "pentagon", "hexagon", "star-diamond", "hourglass")
@@ -170,22 +169,48 @@ def _median_stroke(index: int, values: Sequence[float]) -> Chart:
 
 
 def every_knob(slices: KnobSlices) -> Chart | None:
-    """The slice plot of optuna.visualization in the page's colours; None where there is none."""
-    if not slices.figure:
+    """The WERs by each searched knob, side by side on one scale; None where there are too few."""
+    if not slices.knobs:
         return None
-    figure: Chart = json.loads(slices.figure)
-    for trace in figure["data"]:
-        trace["marker"] = {"symbol": "circle-open", "size": 7, "color": "$accent", "line": {"width": 1.4}}
-        trace["showlegend"] = False
-        if isinstance(trace["x"], list) and all(isinstance(value, str) for value in trace["x"]):
-            trace["x"] = [label(short_name(value.strip("'"))) for value in trace["x"]]
-    layout = {key: value for key, value in figure["layout"].items() if key.startswith(("xaxis", "yaxis"))}
-    for axis in layout.values():
-        if axis.get("type") == "log":
-            axis |= {"exponentformat": "power", "dtick": 1}
-        axis |= {"zeroline": False}
-        axis.pop("categoryarray", None)
-    return {"data": figure["data"], "layout": layout, "wide": 230 * len(figure["data"])}
+    count = len(slices.knobs)
+    gap = 0.2 / count
+    width = (1 - gap * (count - 1)) / count
+    traces = []
+    layout: Chart = {}
+    for index, knob in enumerate(slices.knobs):
+        number = str(index + 1) if index else ""  # of the axes, as plotly counts them
+        values = [value for value, _ in knob.points]
+        axis: Chart = {"title": {"text": label(knob.name)}, "anchor": f"y{number}", "zeroline": False}
+        start = index * (width + gap)
+        axis["domain"] = [start, min(1.0, start + width)]
+        if knob.choices is not None:
+            values = [_choice_name(value) for value in values]
+            names = [_choice_name(choice) for choice in knob.choices]
+            axis |= {"type": "category", "categoryorder": "array", "categoryarray": names}
+        elif knob.is_log:
+            axis |= {"type": "log", "exponentformat": "power", "dtick": 1}
+        traces.append(_slice_points(values, [wer for _, wer in knob.points], number))
+        layout[f"xaxis{number}"] = axis
+        shared = {"matches": "y", "showticklabels": False} if index else {"title": {"text": slices.measure}}
+        layout[f"yaxis{number}"] = {"anchor": f"x{number}", "zeroline": False, **shared}
+    return {"data": traces, "layout": layout, "wide": 230 * count}
+
+
+def _choice_name(value: Any) -> str:
+    return label(short_name(str(value)))
+
+
+def _slice_points(values: Sequence[Any], wers: Sequence[float], number: str) -> Chart:
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "x": values,
+        "y": wers,
+        "xaxis": f"x{number}",
+        "yaxis": f"y{number}",
+        "marker": {"symbol": "circle-open", "size": 7, "color": "$accent", "line": {"width": 1.4}},
+        "showlegend": False,
+    }
 
 
 def pairs(comparison: MatchedPairs, measure: str = "WER") -> Chart:

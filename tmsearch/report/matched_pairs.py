@@ -11,9 +11,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
+from tmsearch.report.records import MatchedPair, MatchedPairs
+
 FEWEST_PAIRS = 5  # fewer say nothing about other configurations
 MAX_FACTOR = 2.0  # where another number differs as much, or another choice differs at all, there is no pair
 _RESAMPLES = 4000
+_RESAMPLES_AT_ONCE = 250  # 1 MB of counts for 500 clips
+_FIRSTS_AT_ONCE = 100  # whose distances are computed, in half a dozen steps of as many numbers
 _NO_PAIR = 1e6  # cost of a pair that must not be made
 Floats = npt.NDArray[np.float64]
 
@@ -30,33 +34,6 @@ class MatchCandidate:
     model: str
     knobs: Mapping[str, Any]
     errors: Sequence[int]
-
-
-@dataclass(frozen=True)
-class MatchedPair:
-    """Two trials. `difference` is the first value's WER less the second's, `low` to `high` its interval over clips."""
-
-    first: int
-    second: int
-    difference: float
-    low: float
-    high: float
-    rate_factor: float | None  # between the learning rates
-
-
-@dataclass(frozen=True)
-class MatchedPairs:
-    """The mean difference over pairs, with a 95 % interval of a bootstrap over pairs and clips."""
-
-    knob: str
-    values: tuple[str, str]
-    pairs: tuple[MatchedPair, ...]
-    difference: float
-    low: float
-    high: float
-    clips: int
-    unmatched: int  # configurations without a partner
-    method: str
 
 
 Couple = tuple[MatchCandidate, MatchCandidate]
@@ -104,16 +81,18 @@ def match_pairs(
     )
 
 
-def _bootstrap(differences: Floats, words: Floats) -> tuple[Floats, float, float]:
+def _bootstrap(differences: Floats, words: Floats) -> tuple[npt.NDArray[np.float32], float, float]:
     """Each pair's difference of WERs over resampled clips [resamples, pairs], and the interval of their mean.
 
     `differences` [pairs, clips] are of errors, `words` [clips] of the references.
     """
     pairs, clips = differences.shape
     rng = np.random.default_rng(pairs)
-    clip_counts = rng.multinomial(clips, np.full(clips, 1 / clips), size=_RESAMPLES).astype(float)
-    resampled = clip_counts @ differences.T  # [resamples, pairs]
-    resampled /= np.maximum(clip_counts @ words, 1.0)[:, None]
+    resampled = np.empty((_RESAMPLES, pairs), np.float32)
+    for start in range(0, _RESAMPLES, _RESAMPLES_AT_ONCE):
+        rows = resampled[start : start + _RESAMPLES_AT_ONCE]
+        clip_counts = rng.multinomial(clips, np.full(clips, 1 / clips), size=len(rows)).astype(float)  # [rows, clips]
+        rows[:] = clip_counts @ differences.T / np.maximum(clip_counts @ words, 1.0)[:, None]
     shares = np.full(pairs, 1 / pairs)
     means = [float(row @ rng.multinomial(pairs, shares)) / pairs for row in resampled]
     low, high = np.quantile(means, [0.025, 0.975])
@@ -127,7 +106,10 @@ def _match(candidates: Sequence[MatchCandidate], usable: Sequence[MatchCandidate
     if not firsts or not seconds:
         return []
     ranges = _ranges(usable)
-    costs = _distances(firsts, seconds, ranges)
+    blocks = []
+    for start in range(0, len(firsts), _FIRSTS_AT_ONCE):
+        blocks.append(_distances(firsts[start : start + _FIRSTS_AT_ONCE], seconds, ranges))
+    costs = np.concatenate(blocks)  # [firsts, seconds]
     couples = []
     for row, column in zip(*linear_sum_assignment(costs), strict=True):
         if costs[row, column] < _NO_PAIR:

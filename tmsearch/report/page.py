@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -21,9 +20,9 @@ from tmsearch.evaluation.alignment import confusions
 from tmsearch.report import charts, data_charts, knob_charts, sanitize
 from tmsearch.report.charts import Chart
 from tmsearch.report.clip_cards import ClipCard
-from tmsearch.report.records import SpentResult, StudyPage
+from tmsearch.report.records import GENERATOR, SpentResult, StudyPage
 
-GENERATOR = "tmsearch report"  # in the page's head: only a file that has it is overwritten
+_PART = 100_000  # characters of a long text that are written at once
 MOST_CONFUSIONS = 25  # pairs of words that are listed
 # Plotly adds the style of its maps unless an element has this id already; the page has no map.
 _UNWANTED_STYLE = re.compile(r'document\.getElementById\("([0-9a-f]{64})"\)')
@@ -46,8 +45,8 @@ class DoubtfulTranscripts:
     intro: str = ""
 
 
-def study_page(study: StudyPage, scored: ScoredClips, health: Health | None, health_problem: str) -> bytes:
-    """A study's page as HTML in UTF-8; `health_problem` says why there is no `health`."""
+def study_page(study: StudyPage, scored: ScoredClips, health: Health | None, health_problem: str) -> Iterator[bytes]:
+    """A study's page as HTML in UTF-8, piece by piece; `health_problem` says why there is no `health`."""
     drawn: dict[str, Chart | None] = {
         "curves": charts.curves(study),
         "spending": charts.spending(study.results, study.zero_shot, study.measure),
@@ -87,8 +86,8 @@ def _improvements(results: Sequence[SpentResult]) -> list[SpentResult]:
 
 def dataset_page(
     name: str, created: str, health: Health, odd: Sequence[ClipCard], doubtful: DoubtfulTranscripts | None
-) -> bytes:
-    """A dataset's page as HTML in UTF-8; `odd` are clips that something is odd about."""
+) -> Iterator[bytes]:
+    """A dataset's page as HTML in UTF-8, piece by piece; `odd` are clips that something is odd about."""
     drawn = _health_charts(health)
     return _render("dataset.html.j2", drawn, name=name, created=created, health=health, odd=odd, doubtful=doubtful)
 
@@ -97,10 +96,10 @@ def _health_charts(health: Health) -> dict[str, Chart | None]:
     return {**data_charts.histograms(health), "spectrum": data_charts.spectrum(health)}
 
 
-def _render(template: str, drawn: Mapping[str, Chart | None], **values: Any) -> bytes:
+def _render(template: str, drawn: Mapping[str, Chart | None], **values: Any) -> Iterator[bytes]:
     """The template with its parts; the policy in its head lets no script run but the page's own.
 
-    Encoded piece by piece: as one text a page of 30 MB took 60, two bytes a character for the sake of one arrow.
+    Piece by piece: as one text a page of 30 MB takes 60, two bytes a character for the sake of one arrow.
     """
     present = {name: chart for name, chart in drawn.items() if chart}
     style = _file("report.css")
@@ -113,17 +112,29 @@ def _render(template: str, drawn: Mapping[str, Chart | None], **values: Any) -> 
             policy=_policy(style, scripts),
             generator=GENERATOR,
             style=Markup(style),
-            scripts=[Markup(script) for script in scripts],
+            scripts=map(_parts, scripts),
             stubs=_UNWANTED_STYLE.findall(plotly),
             charts=present,
-            charts_json=Markup(sanitize.script_json(present)),
+            charts_json=_charts_json(present),
             **values,
         )
     )
-    page = io.BytesIO()
-    for piece in pieces:
-        page.write(piece.encode())
-    return page.getvalue()
+    return (piece.encode() for piece in pieces)
+
+
+def _charts_json(charts: Mapping[str, Chart]) -> Iterator[Markup]:
+    """The charts by name as JSON, a chart at a time: those of thousands of configurations take megabytes each."""
+    yield Markup("{")
+    for position, (name, chart) in enumerate(charts.items()):
+        yield Markup(f"{',' if position else ''}{sanitize.script_json(name)}:")
+        yield from _parts(sanitize.script_json(chart))
+    yield Markup("}")
+
+
+def _parts(text: str) -> Iterator[Markup]:
+    """A long text as it is, part by part: whole, it would be copied to be marked as safe and again to be encoded."""
+    for start in range(0, len(text), _PART):
+        yield Markup(text[start : start + _PART])
 
 
 def _policy(style: str, scripts: Sequence[str]) -> str:
@@ -147,7 +158,10 @@ def _policy(style: str, scripts: Sequence[str]) -> str:
 
 
 def _hash(content: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
+    digest = hashlib.sha256()
+    for part in _parts(content):
+        digest.update(part.encode())
+    return f"'sha256-{base64.b64encode(digest.digest()).decode()}'"
 
 
 def _file(name: str) -> str:

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tmsearch.report.matched_pairs import MatchedPairs
-
+GENERATOR = "tmsearch report"  # in a page's head: only a file that has it is overwritten
 Bounds = tuple[float, float]  # of a 95 % interval
 
 
@@ -94,13 +93,23 @@ class KnobWeight:
 
 
 @dataclass(frozen=True)
+class KnobSlice:
+    """Results by one knob as (drawn value, WER); `choices` of a knob that is no number."""
+
+    name: str
+    is_log: bool
+    choices: tuple[Any, ...] | None
+    points: tuple[tuple[Any, float], ...]
+
+
+@dataclass(frozen=True)
 class KnobSlices:
     """Comparable results by knob: (row, WER at `rung`), at the rung that most configurations reached."""
 
     rung: str
     results: tuple[tuple[TrialRow, float], ...]
     models: tuple[tuple[str, float | None], ...]  # (name, millions of parameters), the smallest first
-    figure: str | None  # a slice plot of every knob by optuna.visualization, as JSON
+    knobs: tuple[KnobSlice, ...]
     measure: str = "WER"
 
 
@@ -111,6 +120,33 @@ class KnobImportances:
     weights: tuple[KnobWeight, ...]
     method: str
     missing: str = ""
+
+
+@dataclass(frozen=True)
+class MatchedPair:
+    """Two trials. `difference` is the first value's WER less the second's, `low` to `high` its interval over clips."""
+
+    first: int
+    second: int
+    difference: float
+    low: float
+    high: float
+    rate_factor: float | None  # between the learning rates
+
+
+@dataclass(frozen=True)
+class MatchedPairs:
+    """The mean difference over pairs, with a 95 % interval of a bootstrap over pairs and clips."""
+
+    knob: str
+    values: tuple[str, str]
+    pairs: tuple[MatchedPair, ...]
+    difference: float
+    low: float
+    high: float
+    clips: int
+    unmatched: int  # configurations without a partner
+    method: str
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from search.execution.messages import Checked, CheckJob
 from tmsearch.config import DataConfig, TrainConfig
 from tmsearch.data_quality import pace
 from tmsearch.errors import InputError
+from tmsearch.evaluation.scores import LONG_OBJECTIVES
 from tmsearch.languages import usual_normalizer
 from tmsearch.trial.facts import DataFacts
 from tmsearch.trial.workbench import Workbench
@@ -43,6 +44,7 @@ def check(workbench: Workbench, job: CheckJob) -> Checked:
         config = TrainConfig(**params)
         if config.model not in models:
             models[config.model] = {**_checked_model(corpus, split, data, config), "card": card}
+            _check_objective(job.objective, config)
         optimizer.check_installed(config)
         _check_targets(config)
     rate = None
@@ -108,6 +110,17 @@ def _mean_example(
     window_seconds = context.for_windows(rule, length).mean_seconds([length])
     tokens = clips * cost.LABEL_TOKENS
     return (1 - share) * clip_seconds + share * window_seconds, (1 - share) * cost.LABEL_TOKENS + share * tokens
+
+
+def _check_objective(objective: str, config: TrainConfig) -> None:
+    """Raise InputError where long recordings are judged and the model knows no times, by which it would hear them."""
+    from tmsearch.model import tokens, whisper
+
+    if objective in LONG_OBJECTIVES and tokens.first_time_id(whisper.outline(config)) is None:
+        raise InputError(
+            f"budget.objective: {objective}: {config.model} knows no times, and hears no long recordings without; take "
+            "wer or cer, or another model"
+        )
 
 
 def _check_targets(config: TrainConfig) -> None:

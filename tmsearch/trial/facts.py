@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tmsearch.config import DataConfig, TrainConfig
+from tmsearch.evaluation.scores import LONG_OBJECTIVES
 from tmsearch.languages import usual_normalizer
 
 DATA = "data"
@@ -189,7 +190,7 @@ class Baseline:
         """What the study minimises of it, one of search.space.budget.OBJECTIVES."""
         if objective == "cer" and self.cer is not None:
             return self.cer
-        if objective in ("wer_long", "mean") and self.wer_long is not None:
+        if objective in LONG_OBJECTIVES and self.wer_long is not None:
             return self.wer_long if objective == "wer_long" else (self.wer + self.wer_long) / 2
         return self.wer
 

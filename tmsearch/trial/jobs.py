@@ -23,6 +23,7 @@ from search.execution.messages import (
 )
 from tmsearch.config import TrainConfig
 from tmsearch.errors import CheckpointError, InputError
+from tmsearch.evaluation.scores import LONG_OBJECTIVES
 from tmsearch.recipe import save_recipe, trial_recipe
 from tmsearch.trial.facts import (
     Baseline,
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     from tmsearch.training.train import Result, Stretch
 
 Report = Callable[[Event], None]
-LONG_OBJECTIVES = ("wer_long", "mean")  # which take the validation clips as long recordings, at every rung
 
 
 class _Trial:

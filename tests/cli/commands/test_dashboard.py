@@ -18,10 +18,10 @@ from search.errors import UserError
 from search.space.search_space import Space
 from tests.support.browser import chromium, console_messages
 from tests.support.study_builder import HOSTILE_SCRIPT, hostile_study
-from tmsearch.cli.commands import report
 from tmsearch.cli.commands.serve import _QuietHandler, _Server
 from tmsearch.cli.services.annotator import StudyAnnotator
 from tmsearch.cli.services.dashboard_site import Site, is_local
+from tmsearch.cli.services.report import study_report
 
 HOSTILE = f"<img src=x onerror={HOSTILE_SCRIPT}>"  # a study's name, which no command takes; a database may have it
 
@@ -133,7 +133,7 @@ def test_one_that_cannot_be_made_is_said_in_one_line(published):
 
 
 def test_the_report_itself(published):
-    with served(published["runs"], report.page) as address:
+    with served(published["runs"], study_report.page) as address:
         status, _, body = get(address, "/reports/runs")
     assert status == 200
     assert body.startswith("<!doctype html>")

@@ -11,8 +11,8 @@ from search import study
 from search.paths import study_folder
 from tests.support.command import environment
 from tests.support.study_builder import Plan, random_study
-from tmsearch.cli.commands import report
 from tmsearch.cli.main import main
+from tmsearch.cli.services.report import study_report
 from tmsearch.report import clip_cards
 
 
@@ -32,7 +32,7 @@ def copied(storage, tmp_path):
 
 
 def page(storage, name):
-    return report.page(storage, name).decode()
+    return study_report.page(storage, name).decode()
 
 
 def words(html):
@@ -115,11 +115,11 @@ def test_the_command_says_where_and_writes_over_its_own_only(storage, tmp_path, 
     assert run(capsys, "report", "nothing", "--storage", url)[0] == 2
 
 
-def test_a_report_imports_no_torch(storage, tmp_path):
+def test_a_report_imports_no_torch_and_leaves_optuna_to_a_process_of_its_own(storage, tmp_path):
     program = (
         "import sys; from tmsearch.cli.main import main\n"
         f"assert main(['report', 'made', '-o', 'page.html', '--storage', 'sqlite:///{storage.file}']) == 0\n"
-        "print([name for name in ('torch', 'transformers', 'datasets') if name in sys.modules])"
+        "print([name for name in ('torch', 'transformers', 'datasets', 'optuna') if name in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True

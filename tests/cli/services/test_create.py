@@ -9,6 +9,7 @@ from search.errors import UserError
 from search.execution.messages import Checked
 from search.space.search_space import Space
 from search.storage.database import open_storage
+from tests.support import in_process, toy_whisper
 from tests.support.study_builder import claimed_study
 from tmsearch.cli.commands import run as run_command
 from tmsearch.cli.services import create, knobs
@@ -64,6 +65,22 @@ def test_a_study_of_before_is_the_same_space_by_another_name_of_its_language(tmp
     fitting, _ = knobs.with_fitting_defaults(written)
     assert run_command._changes(kept, (written, fitting), None) == []
     assert "objective" not in fitting.to_json()["budget"]
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_an_objective_that_a_model_cannot_be_judged_by_is_refused_before_anything_is_written(tmp_path, more):
+    toy_whisper.whisper_folder(tmp_path / "toy")
+    toy_whisper.corpus_folder(tmp_path / "corpus")
+    space_file(tmp_path, objective=", objective: mean")
+    before = sorted(tmp_path.rglob("*"))
+    values = ("model=./toy", "data.dataset=./corpus", "data.validation=4", "data.test=0")
+    with_toy = [f"--set={value}" for value in values]
+    done = in_process.tmsearch(tmp_path, "run", "--space", "d.yaml", *with_toy, *more)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("tmsearch: d.yaml: budget.objective: mean: ")
+    assert "toy knows no times" in done.stderr
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_another_space_names_the_command_that_continues_without_it(tmp_path):

@@ -9,7 +9,7 @@ import torch
 from search.records import measure_name as engine_name
 from search.space.budget import OBJECTIVES
 from tests.support.study_builder import Plan, random_study
-from tmsearch.cli.commands.report import page
+from tmsearch.cli.services.report.study_report import page
 from tmsearch.cli.view.format import rates_beside
 from tmsearch.config import DataConfig, TrainConfig
 from tmsearch.evaluation.comparison import Contender, Training, compare

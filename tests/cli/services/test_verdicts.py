@@ -16,7 +16,8 @@ from search.study import Summary
 from tests.support.toy_study import toy_space, toy_storage, toy_study, work
 from tmsearch.cli.commands import show
 from tmsearch.cli.commands.status import _lines_above
-from tmsearch.cli.services import recipes, report_answer, verdicts
+from tmsearch.cli.services import recipes, verdicts
+from tmsearch.cli.services.report import answer as report_answer
 from tmsearch.cli.view.format import counts_line
 from tmsearch.cli.view.progress import ProgressPrinter, closing_lines, study_parts
 from tmsearch.trial.facts import CONFIRMS

@@ -1,4 +1,4 @@
-"""Importances tell which knobs matter and how well that is known; slices are Optuna's."""
+"""Importances tell which knobs matter and how well that is known; slices hold what Optuna's plot has."""
 
 import json
 import math
@@ -85,11 +85,21 @@ def test_what_compares(space):
     assert importances.comparable_results([]) is None
 
 
-def test_slices_are_optunas(space):
-    drawn = json.loads(importances.slices(space, importances.comparable_results(history(6)), "loss"))
-    assert len(drawn["data"]) == 2
-    assert all(len(trace["x"]) == 6 for trace in drawn["data"])
-    assert importances.slices(space, importances.comparable_results(history(1)), "loss") is None
+def test_slices_are_those_that_optuna_draws(space):
+    comparable = importances.comparable_results(history(6))
+    slices = importances.slices(space, comparable)
+    study = optuna.create_study()
+    study.add_trials(importances._trials(space, comparable))
+    figure = json.loads(optuna.visualization.plot_slice(study).to_json())
+    assert [drawn.name for drawn in slices] == ["kind", "x"]
+    for drawn, trace, axis in zip(slices, figure["data"], ("xaxis", "xaxis2"), strict=True):
+        expected = list(zip(trace["x"], trace["y"], strict=True))
+        if drawn.choices:  # which Optuna sorts
+            assert sorted((repr(value), result) for value, result in drawn.points) == sorted(expected)
+        else:
+            assert list(drawn.points) == expected
+        assert (figure["layout"][axis].get("type") == "category") == (drawn.choices is not None)
+    assert importances.slices(space, importances.comparable_results(history(1))) == ()
 
 
 def test_importances_are_those_of_a_study_in_a_storage_and_need_none(space, monkeypatch):
@@ -99,7 +109,8 @@ def test_importances_are_those_of_a_study_in_a_storage_and_need_none(space, monk
     revalued = []
     for trial, value in zip(trials, values, strict=True):
         revalued.append(create_trial(value=value, params=trial.params, distributions=trial.distributions))
-    study = importances._study(revalued)
+    study = optuna.create_study()
+    study.add_trials(revalued)
     expected = PedAnovaImportanceEvaluator(target_quantile=0.25).evaluate(study)
     monkeypatch.delattr(optuna, "create_study")  # each would copy all trials, and there are 81
     found = importances._divergences(trials, values, list(expected), 0.25)

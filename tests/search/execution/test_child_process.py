@@ -66,7 +66,7 @@ def test_a_segment_of_a_misbehaving_process_ends_as_a_bug_does(tmp_path, name):
 def test_a_check_by_a_misbehaving_process_fails_and_the_next_job_starts_another(name):
     child = misbehaving(name)
     for _ in range(2):
-        answer = run_job(child, CheckJob({}, (), measure=False))
+        answer = run_job(child, CheckJob({}, (), measure=False, objective="wer"))
         assert isinstance(answer, Failure)
         assert "cannot be read" in answer.reason
         assert child.pid is None
@@ -74,7 +74,7 @@ def test_a_check_by_a_misbehaving_process_fails_and_the_next_job_starts_another(
 
 def test_a_job_that_cannot_be_sent_is_a_failure_and_starts_nothing():
     child = ChildProcess([sys.executable, "-c", "raise SystemExit('started')"])
-    answer = run_job(child, CheckJob({"share": float("nan")}, (), measure=False))
+    answer = run_job(child, CheckJob({"share": float("nan")}, (), measure=False, objective="wer"))
     assert isinstance(answer, Failure)
     assert "NaN" in answer.reason
     assert child.pid is None

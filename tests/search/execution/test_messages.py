@@ -13,7 +13,7 @@ SETTINGS = {"data": {"dataset": "none"}, "threads": 2, "step_seconds": 0.1}
 JOBS = [
     messages.SegmentJob(3, 2, {"x": 1.5}, 4, 8, 7, "/studies/toy/trials/0003", {"baseline": 9.0}, SETTINGS),
     messages.TestJob({"x": 1.5}, 7, "/studies/toy/trials/0003", {}, SETTINGS),
-    messages.CheckJob({"dataset": "none"}, ({"model": "a"}, {"model": "b"}), measure=True),
+    messages.CheckJob({"dataset": "none"}, ({"model": "a"}, {"model": "b"}), measure=True, objective="cer"),
     messages.StopRequest(),
 ]
 EVENTS = [

@@ -17,7 +17,7 @@ from search.execution.watchdog import Watchdog
 from search.execution.worker import Worker
 from tests.support.toy_study import CHILD, KNOBS, Watcher, toy_space, toy_storage, toy_study, work
 
-CHECK = CheckJob({}, (), measure=False)
+CHECK = CheckJob({}, (), measure=False, objective="wer")
 HANGING = "import sys, time; sys.stdin.readline(); time.sleep(600)"
 CLOSING = "import os, sys, time; sys.stdin.readline(); os.close(1); time.sleep(600)"
 GRANDCHILD = """

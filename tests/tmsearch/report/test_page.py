@@ -9,7 +9,7 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from tests.support.browser import chromium, console_messages
 from tests.support.study_builder import Plan, random_study
-from tmsearch.cli.commands.report import page
+from tmsearch.cli.services.report.study_report import page
 
 RAN = "window.ran = 1"
 EVIL = (

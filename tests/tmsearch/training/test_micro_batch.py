@@ -205,7 +205,9 @@ def segment(toy, tmp_path, report, **fields):
     corpus = toy_whisper.corpus_folder(tmp_path / "corpus")
     data = {"dataset": str(corpus), "validation": 4, "test": 0}
     workbench = Workbench()
-    checked = answer(workbench, CheckJob(data, ({"model": str(toy)},), measure=False), report, lambda: False)
+    checked = answer(
+        workbench, CheckJob(data, ({"model": str(toy)},), measure=False, objective="wer"), report, lambda: False
+    )
     settings = TrialSettings(data, 4, 1, str(tmp_path / "cache"), str(tmp_path / "tensorboard"))
     job = SegmentJob(
         number=0,

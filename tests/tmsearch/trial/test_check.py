@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from search.execution.messages import CheckJob
+from tests.support import toy_whisper
 from tmsearch.config import DataConfig, TrainConfig
 from tmsearch.demo.paths import DEMO
 from tmsearch.errors import InputError
@@ -24,13 +25,20 @@ def workbench():
     return Workbench()
 
 
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    """A model that knows no times, and clips that it can hear."""
+    folder = tmp_path_factory.mktemp("toy")
+    return toy_whisper.whisper_folder(folder / "model"), toy_whisper.corpus_folder(folder / "corpus")
+
+
 @pytest.fixture
 def nano(tmp_path):
     return shutil.copytree(DEMO / "nano", tmp_path / "nano")
 
 
-def checked(workbench, data=DATA, **params):
-    return check(workbench, CheckJob(data, ({"model": "demo/nano", "max_steps": 4, **params},), False))
+def checked(workbench, data=DATA, objective="wer", **params):
+    return check(workbench, CheckJob(data, ({"model": "demo/nano", "max_steps": 4, **params},), False, objective))
 
 
 def test_a_study_that_can_train_passes_and_says_its_normalizer(workbench):
@@ -89,8 +97,19 @@ def test_a_missing_tokenizer_is_refused(workbench, nano):
         checked(workbench, model=str(nano))
 
 
+@pytest.mark.parametrize("objective", ["wer_long", "mean"])
+def test_long_recordings_are_not_minimised_with_a_model_that_knows_no_times(workbench, toy, objective):
+    model, corpus = map(str, toy)
+    data = {"dataset": corpus, "validation": 4, "test": 0}
+    assert checked(workbench, objective=objective).models["demo/nano"]
+    assert checked(workbench, data, "cer", model=model).models
+    expected = rf"^budget\.objective: {objective}: {model} knows no times, .*; take wer or cer, or another model$"
+    with pytest.raises(InputError, match=expected):
+        checked(workbench, data, objective, model=model)
+
+
 def test_no_model_is_looked_at_where_none_is_asked_for(workbench):
-    answer = check(workbench, CheckJob(DATA, (), False))
+    answer = check(workbench, CheckJob(DATA, (), False, "wer"))
     assert answer.models == {}
     assert answer.data["clips"] == 200
 

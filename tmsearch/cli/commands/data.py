@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import datetime
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,8 +55,11 @@ def data(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def page(corpus: Corpus, config: DataConfig, model: str | None) -> bytes:
-    """The dataset's page as HTML in UTF-8; with the name of a model also the transcripts that it disagrees with."""
+def page(corpus: Corpus, config: DataConfig, model: str | None) -> Iterator[bytes]:
+    """The dataset's page as HTML in UTF-8, piece by piece.
+
+    With the name of a model also the transcripts that it disagrees with.
+    """
     from tmsearch.data_quality import health
     from tmsearch.report import clip_cards
     from tmsearch.report.page import dataset_page

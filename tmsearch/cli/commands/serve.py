@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import functools
 import socket
 import sys
 import threading
@@ -57,8 +58,9 @@ def _check_port(host: str, port: int) -> None:
 def dashboard(arguments: argparse.Namespace) -> int:
     """Serve optuna-dashboard until Ctrl-C."""
     from search.dashboard.artifacts import dashboard_application
-    from tmsearch.cli.commands.report import page
     from tmsearch.cli.services.dashboard_site import Site, is_local
+    from tmsearch.cli.services.report.apart import call_apart
+    from tmsearch.cli.services.report.study_report import page
 
     storage = open_storage(arguments.storage)
     if not study.names(storage):
@@ -70,7 +72,7 @@ def dashboard(arguments: argparse.Namespace) -> int:
         server_class = _ServerIPv6
         host = f"[{host}]"
     local = is_local(arguments.host)
-    site = Site(storage, dashboard_application(storage), page, local=local)
+    site = Site(storage, dashboard_application(storage), functools.partial(page, call=call_apart), local=local)
     with make_server(arguments.host, arguments.port, site, server_class, _QuietHandler) as server:
         print(
             f"optuna-dashboard on {storage.display_name}: http://{host}:{server.server_port}/ (Ctrl-C ends it)",

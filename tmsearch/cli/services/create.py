@@ -9,6 +9,7 @@ from search import study
 from search.errors import RunError, UserError
 from search.execution.child_process import ChildExitError, ChildProcess, run_job
 from search.execution.messages import Checked, CheckJob, Failure
+from search.space.parsing import SECTIONS
 from search.space.search_space import Space
 from search.storage.database import Storage
 from search.storage.ledger import Ledger
@@ -35,7 +36,8 @@ def check_space(child: ChildProcess, space: Space, *, measure: bool, models: boo
         RunError: the process ended without an answer.
     """
     try:
-        answer = run_job(child, CheckJob(space.data, tuple(candidates(space)) if models else (), measure))
+        models_to_check = tuple(candidates(space)) if models else ()
+        answer = run_job(child, CheckJob(space.data, models_to_check, measure, space.budget.objective))
     except ChildExitError as error:
         last_line = child.stderr_lines[-1].strip() if child.stderr_lines else "it printed nothing"
         raise RunError(f"the check of data and models ended: {error}: {last_line}") from None
@@ -44,7 +46,8 @@ def check_space(child: ChildProcess, space: Space, *, measure: bool, models: boo
     if not isinstance(answer, Failure):
         raise RunError(f"unexpected answer {answer}")
     if answer.failure in ("input", "machine"):
-        raise UserError(answer.reason)
+        in_file = answer.reason.startswith(tuple(f"{section}." for section in SECTIONS))
+        raise UserError(f"{space.source}: {answer.reason}" if in_file else answer.reason)
     raise RunError(answer.reason)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from search.errors import UserError
@@ -9,8 +10,12 @@ from search.space.errors import printable
 from tmsearch.files import write_atomically
 
 
-def write_output(file: Path, content: str | bytes, option: str = "-o", *, make_folder: bool = False) -> None:
-    """Write `content` to `file`, which `option` named; raises UserError where that fails, as on a full disk."""
+def write_output(file: Path, content: str | Iterable[bytes], option: str = "-o", *, make_folder: bool = False) -> None:
+    """Write `content`, text or pieces, to `file`, which `option` named.
+
+    Raises:
+        UserError: that fails, as on a full disk.
+    """
     try:
         if make_folder:
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -2,42 +2,43 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 import math
 import statistics
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-from search import imported
+from search import imported, study
 from search.dashboard import importances
-from search.paths import trial_folder
 from search.records import IMPORTED, Configuration, code_versions
 from search.samplers import repeats
 from search.schedulers import racing
 from search.space.distributions import Choice
 from search.space.search_space import Space
-from search.storage import ownership, timeline
-from search.storage.ledger import Ledger
+from search.storage import timeline
+from search.storage.database import Storage
 from search.study import Summary
-from tmsearch.cli.services import report_answer
 from tmsearch.cli.services.plan import data_line
+from tmsearch.cli.services.report import answer
+from tmsearch.cli.services.report.records import StudyFigures
 from tmsearch.cli.view import intervals
-from tmsearch.cli.view.format import model_of, searched_knobs, short_value
+from tmsearch.cli.view.format import searched_knobs, short_value
 from tmsearch.config import TrainConfig
-from tmsearch.evaluation.scores import baseline_folder
 from tmsearch.model_sizes import millions_of_parameters
 from tmsearch.recipe import versions as libraries
-from tmsearch.report.matched_pairs import MatchCandidate, MatchedPairs, match_pairs
+from tmsearch.report.matched_pairs import MatchCandidate, match_pairs
 from tmsearch.report.records import (
     JudgedRung,
     KnobImportances,
+    KnobSlice,
     KnobSlices,
     KnobWeight,
+    MatchedPairs,
     ReferenceScore,
     SpentResult,
     StudyPage,
@@ -46,19 +47,27 @@ from tmsearch.report.records import (
 from tmsearch.trial.facts import StudyFacts
 
 
-def collect_report(ledger: Ledger, summary: Summary) -> StudyPage:
-    """The page's record of a study."""
-    space = Space.from_json(dict(summary.record.space))
+def collect(storage: Storage, name: str) -> StudyFigures:
+    """What the ledger holds of a study now.
+
+    What needs the errors by clip of every result is made first: they take more memory than all else, and plots, which
+    import much, come after them.
+    """
+    summary = study.summarize(study.open_study(storage, name))
     facts = StudyFacts.from_json(summary.facts)
+    space = Space.from_json(dict(summary.record.space))
     rows = _rows(summary, facts)
-    comparable = None if facts.confirms else importances.comparable_results(summary.history)
-    recorded_results = timeline.recorded_results(ledger)
-    return StudyPage(
-        name=summary.record.name,
+    first_lines = answer.answer(storage, summary, rows)
+    matched = _matched_pairs(space, facts, _comparable(summary, facts))
+    summary = dataclasses.replace(summary, history=tuple(map(_without_errors, summary.history)))
+    comparable = _comparable(summary, facts)
+    recorded_results = timeline.recorded_results(study.open_study(storage, name))
+    page = StudyPage(
+        name=name,
         created=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         state=_state(summary),
         data=_data(summary, facts),
-        answer=report_answer.answer(ledger.storage, summary, rows),
+        answer=first_lines,
         trials=tuple(rows.values()),
         rungs=_rungs(space, summary),
         zero_shot=_zero_shot(facts, summary.record.objective),
@@ -66,13 +75,27 @@ def collect_report(ledger: Ledger, summary: Summary) -> StudyPage:
             SpentResult(result.spent, result.value, result.number, result.step) for result in recorded_results
         ),
         importances=_importances(facts, space, comparable),
-        matched=_matched_pairs(space, facts, comparable),
+        matched=matched,
         slices=_slices(space, comparable, rows),
         environment=_environment(summary, facts, recorded_results),
         space=yaml.safe_dump(dict(summary.record.space), sort_keys=False, allow_unicode=True),
         notes=_notes(summary),
         measure=summary.record.measure,
     )
+    return StudyFigures(page, summary.record, facts, summary.best)
+
+
+def _comparable(summary: Summary, facts: StudyFacts) -> importances.ComparableResults | None:
+    return None if facts.confirms else importances.comparable_results(summary.history)
+
+
+def _without_errors(trial: Configuration) -> Configuration:
+    """The trial without its errors by clip."""
+    rungs = []
+    for rung in trial.rungs:
+        metrics = {name: rung.metrics[name] for name in rung.metrics if name != "errors"}
+        rungs.append(dataclasses.replace(rung, metrics=metrics))
+    return dataclasses.replace(trial, rungs=tuple(rungs))
 
 
 def _rows(summary: Summary, facts: StudyFacts) -> dict[int, TrialRow]:
@@ -175,8 +198,10 @@ def _slices(
     names = {str(row.knobs.get("model", fixed_model)) for row, _ in results}
     sizes_by_name = {name: millions_of_parameters(name) for name in names}
     smallest_first = sorted(sizes_by_name.items(), key=lambda item: (item[1] or 0.0, item[0]))
-    slices = importances.slices(space, comparable, space.budget.measure)
-    return KnobSlices(comparable.where, results, tuple(smallest_first), slices, space.budget.measure)
+    knobs = []
+    for drawn in importances.slices(space, comparable):
+        knobs.append(KnobSlice(drawn.name, drawn.is_log, drawn.choices, drawn.points))
+    return KnobSlices(comparable.where, results, tuple(smallest_first), tuple(knobs), space.budget.measure)
 
 
 def _matched_pairs(
@@ -273,9 +298,3 @@ def _size(model: str) -> str:
     if not millions:
         return "of unknown size"
     return f"{millions:.3g} M parameters"
-
-
-def score_folders(ledger: Ledger, trial: Configuration) -> tuple[Path, Path]:
-    """Where the tables of clips are: of the trial, and of its untrained model."""
-    folder = ownership.checked_folder(ledger)
-    return trial_folder(folder, trial.number), baseline_folder(folder, model_of(trial))
