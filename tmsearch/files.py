@@ -1,10 +1,13 @@
-"""Files that are replaced as a whole: a killed process leaves the old content or the new."""
+"""Files and folders that are written as a whole: a killed process leaves what was there before, or the new."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
 import re
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +39,49 @@ def write_atomically(file: Path, content: str | bytes) -> None:
         stream.write(content.encode() if isinstance(content, str) else content)
         stream.flush()
         os.fsync(stream.fileno())
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Gives an empty scratch folder beside `folder`, which gets its name once the block ends and its files are on disk.
+
+    Where the block raises, no folder is left. What a killed process left of its scratch folder is deleted by the next
+    one that writes `folder`.
+
+    Raises:
+        FileExistsError: `folder` exists.
+        BlockingIOError: Another process is writing it.
+    """
+    scratch = folder.with_name(f".{folder.name}{SCRATCH.removeprefix('*')}")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch.mkdir(exist_ok=True)
+    lock = os.open(scratch, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it however the process ends
+        if folder.exists() or folder.is_symlink():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))
+        _empty(scratch)
+        try:
+            yield scratch
+            files = [path for path in scratch.rglob("*") if path.is_file()]
+            follow_umask(*files)
+            for file in files:
+                with file.open("rb") as stream:
+                    os.fsync(stream.fileno())
+            scratch.rename(folder)
+        except BaseException:
+            shutil.rmtree(scratch, ignore_errors=True)
+            raise
+    finally:
+        os.close(lock)
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def follow_umask(*paths: Path) -> None:
