@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 SCRATCH = "*.part"  # glob of the files that killed processes leave behind
@@ -53,27 +53,31 @@ def new_folder(folder: Path) -> Iterator[Path]:
         BlockingIOError: Another process is writing it.
     """
     scratch = folder.with_name(f".{folder.name}{SCRATCH.removeprefix('*')}")
-    folder.parent.mkdir(parents=True, exist_ok=True)
     scratch.mkdir(exist_ok=True)
     lock = os.open(scratch, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it however the process ends
-        if folder.exists() or folder.is_symlink():
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))
-        _empty(scratch)
         try:
+            if folder.exists() or folder.is_symlink():
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))
+            _empty(scratch)
             yield scratch
-            files = [path for path in scratch.rglob("*") if path.is_file()]
-            follow_umask(*files)
-            for file in files:
-                with file.open("rb") as stream:
-                    os.fsync(stream.fileno())
+            _to_disk([path for path in scratch.rglob("*") if path.is_file()])
             scratch.rename(folder)
         except BaseException:
             shutil.rmtree(scratch, ignore_errors=True)
             raise
     finally:
         os.close(lock)
+
+
+def _to_disk(files: Sequence[Path]) -> None:
+    """Waits until new files are on the disk, whichever library wrote them, and gives them the mode of a new file."""
+    for folder in {file.parent for file in files}:
+        follow_umask(*(file for file in files if file.parent == folder))
+    for file in files:
+        with file.open("rb") as stream:
+            os.fsync(stream.fileno())
 
 
 def _empty(folder: Path) -> None:

@@ -1,14 +1,21 @@
-"""Whispers with the vocabularies, mel bins and layers of the published sizes, at toy widths: random, and quick to make."""
+"""Whispers with the vocabularies and mel bins of the published sizes, at toy widths: random, and quick to make."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
-from transformers import GenerationConfig, WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
+from tokenizers import AddedToken
+from transformers import (
+    GenerationConfig,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperForConditionalGeneration,
+    WhisperTokenizer,
+)
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
-from tests.support import toy_whisper
 from tmsearch.model.whisper import Whisper
 
 WIDTH = 64  # of 2 heads
@@ -40,10 +47,11 @@ def whisper(name: str) -> Whisper:
     languages = [f"<|{code}|>" for code in list(LANGUAGES)[: size.languages]]
     specials = ["<|endoftext|>", "<|startoftranscript|>", *languages, "<|translate|>", "<|transcribe|>"]
     specials += ["<|startoflm|>", "<|startofprev|>", "<|nospeech|>", "<|notimestamps|>"]
-    tokenizer = toy_whisper.tokenizer(tuple(specials), filled_to=end)
+    tokenizer = _tokenizer(specials, end)
     torch.manual_seed(0)
     model = WhisperForConditionalGeneration(_config(size, end))
     task = specials.index("<|translate|>") + end
+    known = {"lang_to_id": {token: end + 2 + index for index, token in enumerate(languages)}}
     model.generation_config = GenerationConfig(
         eos_token_id=end,
         pad_token_id=end,
@@ -54,10 +62,21 @@ def whisper(name: str) -> Whisper:
         suppress_tokens=[1, 2, 7, end + 1, task, task + 1],
         begin_suppress_tokens=[220, end],
         alignment_heads=[list(pair) for pair in size.alignment_heads],
-        **({"lang_to_id": {token: end + 2 + index for index, token in enumerate(languages)}} if is_multilingual else {}),
+        **(known if is_multilingual else {}),
     )
     model.train(False)
     return Whisper(model, tokenizer, WhisperFeatureExtractor(feature_size=size.n_mels), name, is_multilingual, 1500)
+
+
+def _tokenizer(specials: list[str], end: int) -> WhisperTokenizer:
+    """A token a byte, fillers up to `end`, the last of them empty in a multilingual vocabulary, then `specials`."""
+    words = sorted(bytes_to_unicode().values())
+    words += [f"filler{index}" for index in range(len(words), end)]
+    if end > 50_256:
+        words[-1] = ""
+    tokenizer = WhisperTokenizer(vocab={word: index for index, word in enumerate(words)}, merges=[])
+    tokenizer.add_tokens([AddedToken(token, normalized=False, special=True) for token in specials])
+    return tokenizer
 
 
 def _config(size: Size, end: int) -> WhisperConfig:

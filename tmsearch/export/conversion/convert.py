@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tmsearch.config import TrainConfig
-from tmsearch.errors import InputError
+from tmsearch.errors import InputError, describe_os_error
 from tmsearch.export.conversion import ctranslate2_folder, ggml
 from tmsearch.files import new_folder
 from tmsearch.model import whisper as model
@@ -36,6 +36,8 @@ def convert(folder: Path, name: str, output: Path, dtype: str) -> None:
         raise InputError(f"{output}: exists already; name another folder with --out, or delete it") from None
     except BlockingIOError:
         raise InputError(f"{output}: another export-model is writing it; wait for it, or name another") from None
+    except PermissionError as error:
+        raise InputError(f"{output}: {describe_os_error(error)}; name a folder with --out that you may make") from None
 
 
 def _write_onnx(whisper: Whisper, folder: Path) -> None:

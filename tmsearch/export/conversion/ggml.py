@@ -138,8 +138,9 @@ def _write_integers(stream: BinaryIO, *numbers: int) -> None:
 
 def _words(whisper: Whisper) -> Iterator[bytes]:
     """The bytes of each token in front of `<|endoftext|>`."""
-    byte_of = {letter: byte for byte, letter in bytes_to_unicode().items()}
-    for token in whisper.tokenizer.convert_ids_to_tokens(range(special_id(whisper, "<|endoftext|>"))):
+    letters: dict[int, str] = bytes_to_unicode()  # type: ignore[no-untyped-call]
+    byte_of = {letter: byte for byte, letter in letters.items()}
+    for token in whisper.tokenizer.convert_ids_to_tokens(list(range(special_id(whisper, "<|endoftext|>")))):
         yield bytes(byte_of[letter] for letter in token)
 
 

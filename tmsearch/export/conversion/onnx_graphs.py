@@ -162,7 +162,7 @@ class _Graph:
         return self.constant(np.array(numbers, dtype=np.int64))
 
     def scalar(self, number: float) -> str:
-        return self.constant(np.float32(number).reshape(()))
+        return self.constant(np.array(number, dtype=np.float32))
 
     def linear(self, value: str, name: str) -> str:
         """[..., width] -> [..., width of the layer]."""

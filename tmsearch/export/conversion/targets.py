@@ -64,6 +64,8 @@ def check(folder: Path, name: str, output: Path, dtype: str | None) -> str:
         raise InputError(f"{folder}: no config.json in it; give the model folder that `tmsearch train` wrote")
     if output.exists() or output.is_symlink():
         raise InputError(f"{output}: exists already; name another folder with --out, or delete it")
+    if not output.absolute().parent.is_dir():
+        raise InputError(f"{output}: no folder can be made there; name one in a folder that exists, with --out")
     if target.converter is not None and importlib.util.find_spec(target.converter) is None:
         raise InputError(f"--to {name}: {target.converter} is not installed; {target.installation}")
     if dtype is not None and dtype not in target.dtypes:
