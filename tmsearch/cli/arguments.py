@@ -268,7 +268,7 @@ def export_model(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--out", metavar="FOLDER", help="the new folder to write; none: DIR-ctranslate2 and the like")
     parser.add_argument(
-        "--dtype", choices=("float32", "float16"), help="of the weights (float16; onnx: float32, its only one)"
+        "--dtype", choices=("float32", "float16"), help="of the weights (float16; onnx: float32); ctranslate2 has both"
     )
     parser.add_argument(
         "--data", metavar="DATASET", help="clips to hear with the result, as data.dataset; none: DIR's validation clips"

@@ -9,9 +9,12 @@ from pathlib import Path
 from tmsearch.config import TrainConfig
 from tmsearch.errors import InputError, describe_os_error
 from tmsearch.export.conversion import ctranslate2_folder, ggml
+from tmsearch.export.conversion.targets import TARGETS
 from tmsearch.files import new_folder
 from tmsearch.model import whisper as model
 from tmsearch.model.whisper import Whisper
+
+POSITIONS = 1500  # of 30 s, the window of every published size
 
 
 def convert(folder: Path, name: str, output: Path, dtype: str) -> None:
@@ -22,6 +25,11 @@ def convert(folder: Path, name: str, output: Path, dtype: str) -> None:
     """
     config = TrainConfig(model=str(folder))
     whisper = model.outline(config) if name == "ctranslate2" else model.load(config)
+    if name != "onnx" and whisper.positions != POSITIONS:
+        raise InputError(
+            f"{whisper.name}: its encoder takes {whisper.seconds:g} s, {TARGETS[name].runtime} hears windows of 30 s; "
+            "choose another --to"
+        )
     if name == "ggml":
         ggml.check(whisper)
     try:
@@ -29,7 +37,7 @@ def convert(folder: Path, name: str, output: Path, dtype: str) -> None:
             if name == "ctranslate2":
                 ctranslate2_folder.write(whisper, folder, scratch, dtype)
             elif name == "ggml":
-                ggml.write(whisper, scratch, dtype)
+                ggml.write(whisper, scratch)
             else:
                 _write_onnx(whisper, scratch)
     except FileExistsError:

@@ -4,10 +4,13 @@ The layout, little-endian, as whisper.cpp 1.8 reads it (`whisper_model_load` in 
 
     uint32       0x67676d6c, "ggml"
     int32 * 11   vocabulary, positions, width, heads and layers of the encoder; the same four of the decoder, from its
-                 positions on; mel bins; format of the matrices: 0 float32, 1 float16
+                 positions on; mel bins; format of the matrices: 1, float16
     int32 * 2    mel bins, frequency bins; then as many float32, the mel filters
     int32        words; then for each its length as int32, and its bytes
-    tensors      int32 * 3: dimensions, length of the name, format; the sizes, last dimension first; name; values
+    tensors      int32 * 3: dimensions, length of the name, format (0 float32, 1 float16); the sizes, the last
+                 dimension first; the name; the values
+
+Matrices in float32 it reads, and then ends in an assertion on a CPU: its convolutions take float16 alone.
 
 Special tokens are not written: whisper.cpp counts them from the size of the vocabulary. Nor are suppressed tokens and
 alignment heads: it has rules of its own for the first, and presets by model size (`--dtw`) for the others.
@@ -30,8 +33,7 @@ from tmsearch.model.whisper import ENGLISH_VOCABULARY, Whisper
 
 FILE = "ggml-model.bin"
 MAGIC = 0x67676D6C
-FORMATS = {"float32": 0, "float16": 1}
-POSITIONS = 1500  # of 30 s, the window that whisper.cpp hears at a time
+FLOAT32, FLOAT16 = 0, 1  # formats
 # Parts of a parameter's name as transformers has them -> as whisper.cpp has them; all that match are replaced.
 _NAMES = {
     "model.": "",
@@ -57,11 +59,6 @@ _NAMES = {
 def check(whisper: Whisper) -> None:
     """Raises InputError where whisper.cpp could not read the model, or would take other tokens for its special ones."""
     config = whisper.model.config
-    if whisper.positions != POSITIONS:
-        raise InputError(
-            f"{whisper.name}: its encoder takes {whisper.seconds:g} s, whisper.cpp hears windows of 30 s; "
-            "choose another --to"
-        )
     for width in (config.encoder_ffn_dim, config.decoder_ffn_dim):
         if width != 4 * config.d_model:
             raise InputError(
@@ -94,12 +91,10 @@ def expected_ids(vocabulary: int) -> dict[str, int]:
     }
 
 
-def write(whisper: Whisper, folder: Path, dtype: str) -> None:
-    """Writes the model as `folder`/ggml-model.bin. `check` must have passed.
+def write(whisper: Whisper, folder: Path) -> None:
+    """Writes the model, its adapters merged, as `folder`/ggml-model.bin: matrices in float16, vectors in float32.
 
-    Args:
-        whisper: The model, adapters merged.
-        dtype: Of the matrices, a key of FORMATS; vectors and positions are float32 always.
+    `check` must have passed.
     """
     config = whisper.model.config
     with (folder / FILE).open("wb") as stream:
@@ -111,7 +106,7 @@ def write(whisper: Whisper, folder: Path, dtype: str) -> None:
             config.decoder_layers,
         )
         stream.write(struct.pack("<I", MAGIC))
-        _write_integers(stream, config.vocab_size, *encoder, *decoder, config.num_mel_bins, FORMATS[dtype])
+        _write_integers(stream, config.vocab_size, *encoder, *decoder, config.num_mel_bins, FLOAT16)
         filters = np.ascontiguousarray(whisper.extractor.mel_filters.T, dtype="<f4")  # [n_mels, frequencies]
         _write_integers(stream, *filters.shape)
         stream.write(filters.tobytes())
@@ -122,7 +117,7 @@ def write(whisper: Whisper, folder: Path, dtype: str) -> None:
             stream.write(word)
         for name, parameter in whisper.model.state_dict().items():
             if name != "proj_out.weight":  # the token table again
-                _write_tensor(stream, tensor_name(name), parameter, dtype)
+                _write_tensor(stream, tensor_name(name), parameter)
 
 
 def tensor_name(name: str) -> str:
@@ -144,14 +139,12 @@ def _words(whisper: Whisper) -> Iterator[bytes]:
         yield bytes(byte_of[letter] for letter in token)
 
 
-def _write_tensor(stream: BinaryIO, name: str, parameter: torch.Tensor, dtype: str) -> None:
+def _write_tensor(stream: BinaryIO, name: str, parameter: torch.Tensor) -> None:
+    kind = FLOAT32 if parameter.dim() == 1 or name.endswith("positional_embedding") else FLOAT16
     if name in ("encoder.conv1.bias", "encoder.conv2.bias"):
         parameter = parameter[:, None]  # [width, 1]: added to every frame
-        dtype = "float32"
-    if parameter.dim() == 1 or name.endswith("positional_embedding"):
-        dtype = "float32"
-    values = parameter.detach().cpu().float().numpy().astype("<f2" if dtype == "float16" else "<f4")
+    values = parameter.detach().cpu().float().numpy().astype("<f2" if kind == FLOAT16 else "<f4")
     encoded = name.encode()
-    _write_integers(stream, values.ndim, len(encoded), FORMATS[dtype], *reversed(values.shape))
+    _write_integers(stream, values.ndim, len(encoded), kind, *reversed(values.shape))
     stream.write(encoded)
     stream.write(np.ascontiguousarray(values).tobytes())

@@ -36,7 +36,7 @@ TARGETS = {
     "ctranslate2": Target(
         "faster-whisper", "faster-whisper", "faster_whisper", "ctranslate2", "faster-whisper", ("float16", "float32")
     ),
-    "ggml": Target("whisper.cpp", "pywhispercpp", "pywhispercpp", None, "whisper-cpp", ("float16", "float32")),
+    "ggml": Target("whisper.cpp", "pywhispercpp", "pywhispercpp", None, "whisper-cpp", ("float16",)),
     "onnx": Target("onnxruntime", "onnxruntime", "onnxruntime", "onnx", "onnx", ("float32",)),
 }
 

@@ -24,6 +24,8 @@ from tmsearch.errors import TmsearchError
 from tmsearch.export.conversion.targets import TARGETS
 from tmsearch.formatting import first_line
 
+_MOST_TOKENS = 440  # that faster-whisper takes beside a prompt
+
 
 class RuntimeFailedError(TmsearchError):
     """A runtime that could not hear the clips, in one line."""
@@ -57,12 +59,18 @@ def hear(job: Job, clips: Sequence[Samples]) -> list[str]:
     try:
         answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
-        reason = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-        raise RuntimeFailedError(reason[0]) from None
+        raise RuntimeFailedError(_reason(done)) from None
     if "problem" in answer:
         raise RuntimeFailedError(answer["problem"])
     texts: list[str] = answer["texts"]
     return texts
+
+
+def _reason(crashed: subprocess.CompletedProcess[str]) -> str:
+    """The line that says most: a failed assertion stands before a trace, an exception's message behind one."""
+    lines = crashed.stderr.strip().splitlines() or [f"exit code {crashed.returncode}"]
+    assertions = [line for line in lines if "ASSERT" in line]
+    return [*assertions, lines[-1]][0]
 
 
 def write_job(job: Job, clips: Sequence[Samples], scratch: Path) -> Path:
@@ -95,7 +103,7 @@ def _hear_with_faster_whisper(job: Job, clips: Sequence[Samples]) -> list[str]:
             temperature=0.0,
             without_timestamps=True,
             no_speech_threshold=None,  # nothing is skipped, and nothing heard twice
-            max_new_tokens=job.most_tokens,
+            max_new_tokens=min(2 * job.most_tokens, _MOST_TOKENS),  # of which CTranslate2 writes half
         )
         texts.append(" ".join(segment.text.strip() for segment in segments))
     return texts
@@ -108,6 +116,7 @@ def _hear_with_whisper_cpp(job: Job, clips: Sequence[Samples]) -> list[str]:
 
     model = Model(
         str(Path(job.folder) / FILE),
+        context_params={"flash_attn": False},  # which rounds keys and values: here the conversion is looked at
         language=job.language,
         translate=job.task == "translate",
         print_progress=False,

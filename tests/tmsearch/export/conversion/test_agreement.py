@@ -64,6 +64,7 @@ def test_what_a_runtime_hears_is_scored_as_our_own_decoding_is(speech, tmp_path,
     ("output", "errors", "code", "reason"),
     [
         ("", "whisper.cpp: abort\n", -6, "whisper.cpp: abort"),
+        ("", "ops.cpp:1: GGML_ASSERT(a) failed\n#0 trace\n", -6, r"ops.cpp:1: GGML_ASSERT\(a\) failed"),
         ("", "", -11, "exit code -11"),
         ("noise\n" + json.dumps({"problem": "ValueError: no"}), "", 0, "ValueError: no"),
     ],

@@ -82,6 +82,9 @@ def test_what_a_runtime_cannot_read_is_refused_before_anything_is_written(folder
     refused = tmsearch(folder, "export-model", "best", "--to", "ggml")
     assert refused.returncode == 2
     assert refused.stderr.startswith("tmsearch: best: its encoder takes 4 s, whisper.cpp hears windows of 30 s")
+    other = tmsearch(folder, "export-model", "best", "--to", "ctranslate2")
+    assert other.returncode == 2
+    assert "faster-whisper" in other.stderr
     unknown = tmsearch(folder, "export-model", "best", "--to", "tflite")
     assert unknown.returncode == 2
     assert "invalid choice: 'tflite'" in unknown.stderr

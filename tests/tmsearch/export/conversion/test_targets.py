@@ -51,7 +51,7 @@ def test_a_missing_converter_or_runtime_says_what_to_install(folder, tmp_path, m
 def test_the_type_of_weights_is_one_that_the_format_has(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     assert targets.check(folder, "onnx", tmp_path / "out", None) == "float32"
-    assert targets.check(folder, "ggml", tmp_path / "out", "float32") == "float32"
+    assert targets.check(folder, "ctranslate2", tmp_path / "out", "float32") == "float32"
     with pytest.raises(InputError, match="--dtype float16: onnx is written in float32"):
         targets.check(folder, "onnx", tmp_path / "out", "float16")
 
