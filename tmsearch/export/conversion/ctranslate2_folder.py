@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from transformers.utils import logging as hub_logging
+
 from tmsearch.errors import InputError, is_disk_problem
 from tmsearch.formatting import first_line
 from tmsearch.model.whisper import Whisper
@@ -26,6 +28,7 @@ def write(whisper: Whisper, model: Path, folder: Path, dtype: str) -> None:
     """
     from ctranslate2.converters import TransformersConverter
 
+    hub_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     converted = folder / "converted"  # the converter makes its folder itself
     converter = TransformersConverter(str(model), load_as_float16=dtype == "float16", low_cpu_mem_usage=True)
     try:

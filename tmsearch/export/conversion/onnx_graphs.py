@@ -17,14 +17,15 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 
 from tmsearch.model.whisper import Whisper
+
+if TYPE_CHECKING:  # the extra onnx has it
+    import onnx
 
 ENCODER, DECODER = "encoder_model.onnx", "decoder_model_merged.onnx"
 OPSET = 17  # the first with LayerNormalization
@@ -91,11 +92,11 @@ def decoder(whisper: Whisper) -> onnx.ModelProto:
 
 def _decoder_inputs(config: Any) -> list[onnx.ValueInfoProto]:
     inputs = [
-        _tensor("input_ids", ["clips", "tokens"], TensorProto.INT64),
+        _tensor("input_ids", ["clips", "tokens"], "INT64"),
         _tensor("encoder_hidden_states", ["clips", "positions", config.d_model]),
     ]
     inputs += _cache(config, "past_key_values", "past", "past positions")
-    return [*inputs, _tensor("use_cache_branch", [1], TensorProto.BOOL)]
+    return [*inputs, _tensor("use_cache_branch", [1], "BOOL")]
 
 
 def _decoder_outputs(config: Any) -> list[onnx.ValueInfoProto]:
@@ -114,11 +115,17 @@ def _cache(config: Any, prefix: str, tokens: str, positions: str) -> list[onnx.V
     return tensors
 
 
-def _tensor(name: str, shape: list[int | str], kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, kind, shape)
+def _tensor(
+    name: str, shape: list[int | str], kind: Literal["FLOAT", "INT64", "BOOL"] = "FLOAT"
+) -> onnx.ValueInfoProto:
+    from onnx import TensorProto, helper
+
+    return helper.make_tensor_value_info(name, getattr(TensorProto, kind), shape)
 
 
 def _save(model: onnx.ModelProto, file: Path) -> None:
+    import onnx
+
     size = sum(len(weight.raw_data) for weight in model.graph.initializer)
     onnx.save_model(
         model, str(file), save_as_external_data=size > _LARGEST, location=f"{file.name}_data", size_threshold=1024
@@ -138,6 +145,8 @@ class _Graph:
 
     def add(self, operation: str, *inputs: str, to: str | None = None, **attributes: Any) -> str:
         """Adds a node with one output, called `to` if that is given."""
+        from onnx import helper
+
         output = to or f"{operation}_{len(self._nodes)}"
         self._nodes.append(helper.make_node(operation, inputs, [output], **attributes))
         return output
@@ -147,15 +156,20 @@ class _Graph:
         key = f"{name}.T" if transposed else name
         if key not in self._weights:
             array = self._parameters[name].detach().cpu().float().numpy()
-            self._weights[key] = numpy_helper.from_array(np.ascontiguousarray(array.T if transposed else array), key)
+            self._keep(key, np.ascontiguousarray(array.T if transposed else array))
         return key
 
     def constant(self, array: NDArray[Any]) -> str:
         """A constant, known by its type and value."""
         key = f"{array.dtype}_{'_'.join(map(str, array.ravel().tolist()))}_{array.ndim}"
         if key not in self._weights:
-            self._weights[key] = numpy_helper.from_array(array, key)
+            self._keep(key, array)
         return key
+
+    def _keep(self, key: str, array: NDArray[Any]) -> None:
+        from onnx import numpy_helper
+
+        self._weights[key] = numpy_helper.from_array(array, key)
 
     def integers(self, *numbers: int) -> str:
         """A constant [numbers]."""
@@ -246,6 +260,8 @@ class _Graph:
         self, name: str, inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto]
     ) -> onnx.ModelProto:
         """The whole graph."""
+        from onnx import helper
+
         graph = helper.make_graph(self._nodes, name, inputs, outputs, list(self._weights.values()))
         opset = helper.make_opsetid("", OPSET)
         return helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="tmsearch")

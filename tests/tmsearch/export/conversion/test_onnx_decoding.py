@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from tests.support.whisper_sizes import SIZES
+from tmsearch.export.conversion import onnx_graphs
+from tmsearch.export.conversion.onnx_decoding import OnnxWhisper
 from tmsearch.model.decoding import Decoder
 from tmsearch.model.tokens import prompt_ids
 
 pytest.importorskip("onnx", reason="onnx is not installed: the extra onnx has it")
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: the extra onnx has it")
-from tmsearch.export.conversion import onnx_graphs
-from tmsearch.export.conversion.onnx_decoding import OnnxWhisper
 
 
 @pytest.mark.parametrize("name", ["tiny.en", "large-v3"])

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from tests.support.whisper_sizes import SIZES, WIDTH
+from tmsearch.export.conversion import onnx_graphs
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: the extra onnx has it")
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: the extra onnx has it")
-from tmsearch.export.conversion import onnx_graphs  # noqa: E402
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 
