@@ -1,12 +1,15 @@
-"""Files that are replaced as a whole: a killed process leaves the old content or the new."""
+"""Files and folders that are written as a whole: a killed process leaves what was there before, or the new."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
 import re
+import shutil
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 SCRATCH = "*.part"  # glob of the files that killed processes leave behind
@@ -39,6 +42,53 @@ def write_atomically(file: Path, content: str | bytes | Iterable[bytes]) -> None
         stream.writelines(pieces)
         stream.flush()
         os.fsync(stream.fileno())
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Gives an empty scratch folder beside `folder`, which gets its name once the block ends and its files are on disk.
+
+    Where the block raises, no folder is left. What a killed process left of its scratch folder is deleted by the next
+    one that writes `folder`.
+
+    Raises:
+        FileExistsError: `folder` exists.
+        BlockingIOError: Another process is writing it.
+    """
+    scratch = folder.with_name(f".{folder.name}{SCRATCH.removeprefix('*')}")
+    scratch.mkdir(exist_ok=True)
+    lock = os.open(scratch, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it however the process ends
+        try:
+            if folder.exists() or folder.is_symlink():
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))
+            _empty(scratch)
+            yield scratch
+            _to_disk([path for path in scratch.rglob("*") if path.is_file()])
+            scratch.rename(folder)
+        except BaseException:
+            shutil.rmtree(scratch, ignore_errors=True)
+            raise
+    finally:
+        os.close(lock)
+
+
+def _to_disk(files: Sequence[Path]) -> None:
+    """Waits until new files are on the disk, whichever library wrote them, and gives them the mode of a new file."""
+    for folder in {file.parent for file in files}:
+        follow_umask(*(file for file in files if file.parent == folder))
+    for file in files:
+        with file.open("rb") as stream:
+            os.fsync(stream.fileno())
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def follow_umask(*paths: Path) -> None:

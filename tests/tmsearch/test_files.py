@@ -1,12 +1,17 @@
-"""Files have the mode that the umask gives, whichever library writes them."""
+"""Files and folders are written as a whole, with the mode that the umask gives, whichever library writes them."""
 
 import os
+import signal
 import stat
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from tests.support import toy_whisper
 from tmsearch.export import model_folder, weights
+from tmsearch.files import new_folder
 from tmsearch.training import train
 
 
@@ -37,3 +42,44 @@ def test_weights_of_a_checkpoint_that_only_its_owner_reads_follow_the_umask(grou
     (tmp_path / weights.WEIGHTS).touch(mode=0o600)
     weights.keep(tmp_path, tmp_path / "trial")
     assert modes(tmp_path / "trial") == {0o640}
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tmsearch.files import new_folder
+with new_folder(Path(sys.argv[1])) as scratch:
+    (scratch / "half").mkdir()
+    (scratch / "half" / "of-it").write_text("a half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_folder_is_there_as_a_whole_or_not_at_all(group_umask, tmp_path):
+    folder = tmp_path / "out"
+    command = [sys.executable, "-c", KILLED, str(folder)]
+    assert subprocess.run(command, cwd=Path(__file__).parents[2]).returncode == -signal.SIGKILL
+    assert not folder.exists()
+    assert len(list(tmp_path.iterdir())) == 1, "what was half written"
+    with new_folder(folder) as scratch:
+        assert list(scratch.iterdir()) == [], "what a killed process left is deleted"
+        (scratch / "whole").touch(mode=0o600)
+        with pytest.raises(BlockingIOError), new_folder(folder):
+            pass
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert modes(folder) == {0o640}
+    with pytest.raises(FileExistsError), new_folder(folder):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert [path.name for path in folder.iterdir()] == ["whole"]
+
+
+def test_a_folder_that_fails_half_written_is_deleted(tmp_path):
+    def fail():
+        with new_folder(tmp_path / "out") as scratch:
+            (scratch / "half").touch()
+            raise ValueError("no more")
+
+    with pytest.raises(ValueError, match="no more"):
+        fail()
+    assert list(tmp_path.iterdir()) == []

@@ -7,6 +7,7 @@ import re
 from argparse import ArgumentParser
 
 from search.execution.launchers import ENGINES
+from tmsearch.export.conversion.targets import TARGETS
 from tmsearch.formatting import parse_duration
 
 SHORTEST_INTERVAL = 0.5  # seconds between two readings of a database
@@ -258,6 +259,23 @@ def train(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--push-to-hub", metavar="NAME", help="then upload it, private; needs HF_TOKEN")
     parser.add_argument("--public", action="store_true", help="with --push-to-hub: visible to everybody")
+
+
+def export_model(parser: ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="DIR", help="the model folder that `train` wrote")
+    parser.add_argument(
+        "--to", required=True, choices=tuple(TARGETS), help="what faster-whisper, whisper.cpp, onnxruntime read"
+    )
+    parser.add_argument("--out", metavar="FOLDER", help="the new folder to write; none: DIR-ctranslate2 and the like")
+    parser.add_argument(
+        "--dtype", choices=("float32", "float16"), help="of the weights (float16; onnx: float32); ctranslate2 has both"
+    )
+    parser.add_argument(
+        "--data", metavar="DATASET", help="clips to hear with the result, as data.dataset; none: DIR's validation clips"
+    )
+    parser.add_argument(
+        "--clips", type=number, default=40, metavar="N", help="how many clips to hear; 0: convert only (40)"
+    )
 
 
 def completion(parser: ArgumentParser) -> None:

@@ -168,6 +168,16 @@ COMMANDS = {
             "tmsearch train best.yaml --average 3 --soup large_v3",
         ),
     ),
+    "export-model": Command(
+        "convert a model folder for faster-whisper, whisper.cpp or onnxruntime",
+        arguments.export_model,
+        "commands.train:export_model",
+        (
+            "tmsearch export-model my-whisper --to ctranslate2",
+            "tmsearch export-model my-whisper --to ggml --out my-whisper-cpp",
+        ),
+        has_storage=False,
+    ),
     "list": Command(
         "every study of the storage, a line each",
         arguments.as_json,
@@ -210,7 +220,7 @@ GROUPS = {
     "prepare": ("data", "init"),
     "search": ("run", "resume", "worker", "add", "import", "retry", "stop"),
     "look": ("status", "show", "best", "report", "dashboard", "tensorboard"),
-    "decide": ("confirm", "export", "train"),
+    "decide": ("confirm", "export", "train", "export-model"),
     "maintain": ("list", "doctor", "delete", "completion", "help"),
 }
 

@@ -1,5 +1,6 @@
 """A real search on the demo, from `run` to a model that a pipeline transcribes with."""
 
+import importlib.util
 import json
 import os
 import signal
@@ -141,17 +142,35 @@ def test_a_changed_space_is_refused_by_key(done):
     assert "--seed: was 0, is 7" in seeded.stderr
 
 
+def check_runtimes(rows, card, said):
+    """The rows of the two kinds of audio in each runtime: nano's window is too short for faster-whisper."""
+    measured = [row for row in rows if "problem" not in row]
+    assert [(row["runtime"], row["audio"]) for row in measured] == [
+        ("transformers' pipeline", "single clips"),
+        ("transformers' pipeline", "long recordings"),
+    ]
+    assert [row["count"] for row in measured] == [6, 1], "all test clips, and validation clips in one recording"
+    problems = [row for row in rows if "problem" in row]
+    installed = importlib.util.find_spec("faster_whisper") is not None
+    assert [row["runtime"] for row in problems] == ["faster-whisper"] * (2 * installed)
+    for row in measured:
+        assert f"WER {row['wer']:.3f}, untouched {row['untouched_wer']:.3f}" in said
+        assert f"| {row['wer']:.3f} | {row['untouched_wer']:.3f} |" in card.read_text()
+    assert all("Invalid input features shape" in row["problem"] for row in problems)
+
+
 def test_export_and_train_reproduce_the_trial_and_a_pipeline_loads_it(done):
     folder, _ = done
     exported = tmsearch(folder, "export", "small", "-o", "best.yaml")
     assert exported.returncode == 0, exported.stderr
     best = json.loads(tmsearch(folder, "best", "small", "--json").stdout)
-    trained = tmsearch_process(folder, "train", "best.yaml", "--no-runtimes")
+    trained = tmsearch_process(folder, "train", "best.yaml")
     assert trained.returncode == 0, trained.stderr
     assert trained.stderr == ""
     metrics = json.loads((folder / "best" / "metrics.json").read_text())
     assert metrics["validation"]["wer"] == best["wer"], "the recipe trains to its trial's WER, bit for bit"
     assert metrics["test"]["clips"] == 6
+    check_runtimes(metrics["runtimes"], folder / "best" / "README.md", trained.stdout)
     assert "already trained" in tmsearch(folder, "train", "best.yaml").stdout
     program = (
         "import numpy as np; from transformers import pipeline\n"

@@ -1,4 +1,4 @@
-"""The commands export and train."""
+"""The commands export, train and export-model."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shlex
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from search import study
 from search.errors import UserError
@@ -18,8 +19,13 @@ from search.storage.database import open_storage
 from tmsearch.cli.services import recipes
 from tmsearch.cli.view import terminal
 from tmsearch.cli.view.output_file import write_output
+from tmsearch.errors import InputError
 from tmsearch.export import trainer_arguments
+from tmsearch.export.conversion import targets
 from tmsearch.recipe import Recipe, recipe_text
+
+if TYPE_CHECKING:
+    from tmsearch.features.dataset import Speech
 
 
 def export(arguments: argparse.Namespace) -> int:
@@ -90,6 +96,69 @@ def train(arguments: argparse.Namespace) -> int:
 
         push_to_hub.push(folder, arguments.push_to_hub, private=not arguments.public, say=_print_line)
     return {"done": DONE, "failed": FAILED, "interrupted": INTERRUPTED}[outcome]
+
+
+def export_model(arguments: argparse.Namespace) -> int:
+    """A model folder for another runtime, heard there beside our own decoding."""
+    folder = Path(arguments.folder)
+    named = folder if folder.name not in ("", "..") else folder.resolve()
+    output = Path(arguments.out) if arguments.out else named.with_name(f"{named.name}-{arguments.to}")
+    dtype = targets.check(folder, arguments.to, output, arguments.dtype)
+    target = targets.TARGETS[arguments.to]
+    from tmsearch.cli.services.run_study import torch_environment
+
+    for name, value in torch_environment().items():
+        os.environ.setdefault(name, value)  # before torch is imported, which reads it once
+    from tmsearch.export.conversion import agreement, convert
+    from tmsearch.export.conversion.transcripts import RuntimeFailedError
+
+    missing = target.missing_runtime() if arguments.clips else "--clips 0"
+    speech = None
+    if missing is None:
+        try:
+            speech, normalization = _speech_to_hear(folder, arguments.data)
+        except (UserError, InputError) as error:
+            if arguments.data:
+                raise
+            missing = str(error)
+    convert.convert(folder, arguments.to, output, dtype)
+    megabytes = sum(file.stat().st_size for file in output.iterdir()) / 1e6
+    _print_line(f"{output}: for {target.runtime}, {dtype}, {megabytes:,.0f} MB")
+    if speech is None:
+        _print_line(f"not heard: {missing}")
+        return DONE
+    try:
+        result = agreement.measure(
+            folder, arguments.to, output, speech, most=arguments.clips, normalization=normalization, say=_print_line
+        )
+    except RuntimeFailedError as error:
+        print(f"tmsearch: {output}: {target.runtime} does not hear with it: {error}", file=sys.stderr)
+        return FAILED
+    _print_line(result.sentence())
+    return DONE
+
+
+def _speech_to_hear(folder: Path, dataset: str | None) -> tuple[Speech, str]:
+    """Clips to hear, as validation clips, and what they are brought to: of `dataset`, else of the model's own recipe.
+
+    Raises:
+        UserError, InputError: there are none, or they can't be read.
+    """
+    from tmsearch.cli.services.run_study import cache_folder
+    from tmsearch.config import DataConfig
+    from tmsearch.export.conversion import agreement
+    from tmsearch.export.final_run import RECIPE
+
+    file = folder / RECIPE
+    recipe = recipes.read_recipe(str(file))[0] if file.is_file() else None
+    normalization = recipe.train.normalization if recipe else "none"
+    if dataset is not None:
+        language, task = (recipe.data.language, recipe.data.task) if recipe else targets.language_and_task(folder)
+        data = DataConfig(dataset=dataset, language=language, task=task)
+        return agreement.all_clips(data, cache_folder()), normalization
+    if recipe is None:
+        raise InputError(f"{file}: not there, so there are no validation clips; name some with --data")
+    return agreement.validation_clips(recipe.data, cache_folder()), normalization
 
 
 class _StopSignal:
