@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from tmsearch import job_server
-from tmsearch.tracking.mirror import Memory, Mirror, memory_file
+from tmsearch.tracking.memory import Memory, memory_file
+from tmsearch.tracking.mirror import Mirror
 from tmsearch.tracking.tracker import TrackedRun, Tracker
 
 _CLASSES = {

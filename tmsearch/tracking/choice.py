@@ -60,18 +60,22 @@ def check_installed(names: Sequence[str]) -> None:
     for name in names:
         if importlib.util.find_spec(KINDS[name].package) is None:
             extra = KINDS[name].extra
-            raise InputError(f"--track {name}: its client is not installed; pip install 'tmsearch[{extra}]', or `none`")
+            raise InputError(
+                f"--track {name}: its client is not installed; install the extra [{extra}], as in pip install "
+                f"'tmsearch[{extra}]', or give --track {NONE}"
+            )
 
 
 def choose(given: Sequence[str] | None, folder: Path | None) -> tuple[str, ...]:
     """The trackers to mirror to: those given, else those remembered in `folder`, else TMSEARCH_TRACK's.
 
-    Raises InputError for an unknown or missing one; writes nothing.
+    Where TMSEARCH_TRACK is `none` nothing is mirrored unless it is given. Raises InputError for a tracker that is
+    unknown or not installed; writes nothing.
     """
     remembered = _remembered(folder) if folder else None
     if given:
         names = parse(given)
-    elif remembered is not None:
+    elif remembered is not None and os.environ.get(VARIABLE, "").strip() != NONE:
         names = remembered
     else:
         names = parse([os.environ.get(VARIABLE, "")], VARIABLE)

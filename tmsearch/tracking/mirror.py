@@ -2,56 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from tmsearch.config import DataConfig
 from tmsearch.errors import InputError
 from tmsearch.evaluation.scores import ClipScore, read_scores, worst_first
-from tmsearch.files import write_atomically
 from tmsearch.media.trial_files import ClipReader
 from tmsearch.tracking.events import STEP_TAGS, StepScalars, read_curves
+from tmsearch.tracking.memory import Memory
 from tmsearch.tracking.tracker import ClipRow, StepEntry, TrackedRun, Tracker
 
 ROWS = 10  # of the table of the worst clips
 _TEXT_LENGTH = 500  # characters of a cell
 _FINAL_TAGS = (*STEP_TAGS, "wer", "wer_raw", "cer", "wer_long")
 _LOGGED_AT_ONCE = 1000  # entries; MLflow takes as many metrics in a call
-
-
-class Memory:
-    """What a tracker has, by run, in a file that is replaced as a whole: written after the tracker has it."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-
-    def signature(self, run_id: str) -> list[Any] | None:
-        """The signature of the run when it was last mirrored."""
-        return self._runs().get(run_id, {}).get("signature")
-
-    def step(self, run_id: str) -> int:
-        """The last step that was mirrored; 0 for none."""
-        return int(self._runs().get(run_id, {}).get("step", 0))
-
-    def keep(self, run_id: str, step: int, signature: Sequence[Any] | None) -> None:
-        """Remember a run that was mirrored up to `step`; `signature` None: there is more to come."""
-        runs = {**self._runs(), run_id: {"step": step, "signature": signature}}
-        write_atomically(self._file, json.dumps(runs, indent=0))
-
-    def _runs(self) -> dict[str, Any]:
-        try:
-            runs: dict[str, Any] = json.loads(self._file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return runs
-
-
-def memory_file(folder: Path, tracker: str) -> Path:
-    """Where it is remembered, within the folder of a study's trackers, what a tracker has."""
-    return folder / f"{tracker}.json"
 
 
 class Mirror:
@@ -76,8 +42,7 @@ class Mirror:
             alive: called between parts that may take long.
         """
         curves = _read_events(run)
-        last_event = max(curves, default=0)
-        limit = _limit(run, last_event)
+        limit = _limit(run, curves)
         last_step = max(self._tracker.begin(run), self._memory.step(run.id))
         entries = self._entries(run, curves, last_step, limit)
         for start in range(0, len(entries), _LOGGED_AT_ONCE):
@@ -126,14 +91,18 @@ def _read_events(run: TrackedRun) -> dict[int, StepScalars]:
     return read_curves(Path(run.events), _FINAL_TAGS if run.is_final else STEP_TAGS)
 
 
-def _limit(run: TrackedRun, last_event: int) -> float:
+def _limit(run: TrackedRun, curves: Mapping[int, StepScalars]) -> float:
     """The last step to mirror. What lies past the last result may be trained again, with other values.
 
     Where steps are trained again for want of a checkpoint, their events may be missing for a while: they are waited
-    for, so that no step is logged without them.
+    for, so that no step is logged without them. A final training's evaluations wait for its end, as its tables do.
     """
-    if run.is_final or (run.ended and run.failed):
+    if run.ended and (run.is_final or run.failed):
         return math.inf
+    last_event = max(curves, default=0)
+    if run.is_final:
+        evaluations = [step for step, logged in curves.items() if "wer" in logged.scalars]
+        return min(evaluations, default=last_event + 1) - 1
     steps = run.rungs[-1][0] if run.rungs else 0
     if run.ended or not last_event:
         return steps

@@ -10,6 +10,7 @@ from search import study
 from search.errors import MachineError, UserError
 from search.execution.launchers.local import exit_with_parent
 from search.exit_codes import DONE, MACHINE
+from search.paths import study_folder
 from search.process_id import ProcessId
 from search.records import IMPORTED, StudyRecord
 from search.space.search_space import Space, differences
@@ -27,6 +28,7 @@ from tmsearch.cli.services.plan import print_plan
 from tmsearch.cli.services.run_study import new_trial_process, run_study, worker_plan
 from tmsearch.config import NEW_STUDIES
 from tmsearch.languages import UNSPACED, code_if_known
+from tmsearch.tracking import choice
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -43,6 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         if changes and not replaced:
             raise UserError(_changed_text(ledger.record(), arguments.space, changes))
     exists = ledger is not None and not replaced
+    choice.choose(arguments.track, study_folder(storage.folder, space.study))  # before anything is written
     if ledger is not None and exists and not arguments.dry_run:
         return _continue(ledger, arguments)
     if ledger is None:
@@ -67,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
             return _join(study.open_study(storage, space.study), forms, arguments)
         if arguments.trials:
             ledger.set_trials(trials, ProcessId.current())
-        return run_study(ledger, child, arguments.timeout, workers=workers)
+        return run_study(ledger, child, arguments.timeout, workers=workers, track=arguments.track)
     finally:
         child.close()
 
@@ -109,13 +112,14 @@ def worker(arguments: argparse.Namespace) -> int:
 
 def _continue(ledger: Ledger, arguments: argparse.Namespace) -> int:
     _check_measure(ledger)
+    choice.choose(arguments.track, study_folder(ledger.storage.folder, ledger.study))  # before anything is written
     child = new_trial_process()
     try:
         if not _has_trained(ledger):  # made by `tmsearch import`, which looks at no model
             space = Space.from_json(dict(ledger.record().space))
             check_disk(ledger.storage.folder, check_space(child, space, measure=False))
         _set_total(ledger, arguments.trials)
-        return run_study(ledger, child, arguments.timeout, workers=worker_plan(arguments))
+        return run_study(ledger, child, arguments.timeout, workers=worker_plan(arguments), track=arguments.track)
     finally:
         child.close()
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shlex
 import signal
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from search import study
@@ -20,6 +22,7 @@ from tmsearch.cli.view import terminal
 from tmsearch.cli.view.output_file import write_output
 from tmsearch.export import trainer_arguments
 from tmsearch.recipe import Recipe, recipe_text
+from tmsearch.tracking import choice
 
 
 def export(arguments: argparse.Namespace) -> int:
@@ -62,6 +65,7 @@ def train(arguments: argparse.Namespace) -> int:
         raise UserError("--on-all: leaves no clips to judge an average or a soup by; leave --average and --soup out")
     if arguments.public and not arguments.push_to_hub:
         raise UserError("--public: says who sees what --push-to-hub uploads; give that too, or leave it out")
+    trackers = choice.choose(arguments.track, folder)
     if arguments.push_to_hub:
         from tmsearch.export import push_to_hub
 
@@ -84,12 +88,27 @@ def train(arguments: argparse.Namespace) -> int:
         arguments.card_transcripts,
         not arguments.no_runtimes,
     )
-    outcome = final_run.train(recipe, options, folder, cache_folder(), _StopSignal(), _print_line)
+    stop = _StopSignal()
+    with _tracked(trackers, recipe, folder, stop):
+        outcome = final_run.train(recipe, options, folder, cache_folder(), stop, _print_line)
     if outcome == "done" and arguments.push_to_hub:
         from tmsearch.export import push_to_hub
 
         push_to_hub.push(folder, arguments.push_to_hub, private=not arguments.public, say=_print_line)
     return {"done": DONE, "failed": FAILED, "interrupted": INTERRUPTED}[outcome]
+
+
+@contextlib.contextmanager
+def _tracked(names: tuple[str, ...], recipe: Recipe, folder: Path, stop: Callable[[], bool]) -> Iterator[None]:
+    """Trackers follow the training within the block, and get the model at its end."""
+    from tmsearch.cli.services.tracking.final_training import EVERY_SECONDS, FinalTraining
+    from tmsearch.cli.services.tracking.follower import Following, followed
+
+    training = FinalTraining(recipe, folder, names)
+    for name in names:
+        _print_line(choice.where(name, folder, training.project))
+    with followed(names, Following(folder, training, _print_line, stop, EVERY_SECONDS)):
+        yield
 
 
 class _StopSignal:
