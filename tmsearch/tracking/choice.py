@@ -85,7 +85,7 @@ def choose(given: Sequence[str] | None, folder: Path | None) -> tuple[str, ...]:
 
 def remember(names: Sequence[str], folder: Path) -> None:
     """Keep the choice in a study's folder or a model's, for the next command on it."""
-    if _remembered(folder) != tuple(names) and (names or _remembered(folder)):
+    if _remembered(folder) != tuple(names):
         write_atomically(folder / FOLDER / _CHOICE, json.dumps(list(names)) + "\n")
 
 

@@ -18,7 +18,8 @@ class Memory:
 
     def signature(self, run_id: str) -> list[Any] | None:
         """The signature of the run when it was last mirrored."""
-        return self._runs().get(run_id, {}).get("signature")
+        signature: list[Any] | None = self._runs().get(run_id, {}).get("signature")
+        return signature
 
     def step(self, run_id: str) -> int:
         """The last step that was mirrored; 0 for none."""

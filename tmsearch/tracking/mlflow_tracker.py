@@ -48,14 +48,13 @@ class MlflowTracker:
         self._run = run
         experiment = self._experiment(run.project)
         runs = self._client.search_runs([experiment], f"tags.`{_RUN_TAG}` = '{run.id}'", max_results=1)
-        mlflow_run = (
-            runs[0] if runs else self._client.create_run(experiment, run_name=run.name, tags={_RUN_TAG: run.id})
-        )
-        self._run_id = mlflow_run.info.run_id
+        if not runs:
+            runs = [self._client.create_run(experiment, run_name=run.name, tags={_RUN_TAG: run.id})]
+        self._run_id = runs[0].info.run_id
         params = [Param(name, str(value)) for name, value in run.params.items() if value is not None]
         for start in range(0, len(params), _PARAMS_AT_ONCE):
             self._client.log_batch(self._run_id, params=params[start : start + _PARAMS_AT_ONCE])
-        return int(mlflow_run.data.tags.get(_STEP_TAG, 0))
+        return int(runs[0].data.tags.get(_STEP_TAG, 0))
 
     def _experiment(self, name: str) -> str:
         experiment = self._client.get_experiment_by_name(name)

@@ -71,6 +71,8 @@ def train(arguments: argparse.Namespace) -> int:
 
         # before an hour of training, not after
         push_to_hub.check(arguments.push_to_hub, private=not arguments.public)
+    if arguments.track and (folder / choice.FOLDER).is_dir():
+        choice.remember(trackers, folder)
     for remark in remarks:
         _print_line(remark)
     soup = _soup(arguments)
