@@ -66,8 +66,12 @@ def _jobs(stream: BinaryIO, write: job_server.Write, stop: Callable[[], None]) -
 
 
 def main() -> None:
-    """Answer jobs from standard input until it closes, at the lowest priority of this machine."""
-    os.nice(19)
+    """Answer jobs from standard input until it closes.
+
+    At a low priority, not the lowest: beside a training that fills all cores a client at 19 was not started within two
+    minutes (2026-11-29).
+    """
+    os.nice(5)
     name, folder = sys.argv[1:]
     answerer = Answerer(name, Path(folder))
     job_server.serve(_jobs, lambda job, write, stop: json.dumps(answerer.answer(job, write)).encode() + b"\n")

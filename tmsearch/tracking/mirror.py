@@ -9,7 +9,7 @@ from pathlib import Path
 from tmsearch.config import DataConfig
 from tmsearch.errors import InputError
 from tmsearch.evaluation.scores import ClipScore, read_scores, worst_first
-from tmsearch.media.trial_files import ClipReader
+from tmsearch.media.clip_reader import ClipReader
 from tmsearch.tracking.events import STEP_TAGS, StepScalars, read_curves
 from tmsearch.tracking.memory import Memory
 from tmsearch.tracking.tracker import ClipRow, StepEntry, TrackedRun, Tracker
@@ -44,6 +44,7 @@ class Mirror:
         curves = _read_events(run)
         limit = _limit(run, curves)
         last_step = max(self._tracker.begin(run), self._memory.step(run.id))
+        alive()
         entries = self._entries(run, curves, last_step, limit)
         for start in range(0, len(entries), _LOGGED_AT_ONCE):
             self._tracker.log(entries[start : start + _LOGGED_AT_ONCE])

@@ -21,7 +21,10 @@ from tmsearch.tracking.memory import Memory, memory_file
 from tmsearch.tracking.tracker import TrackedRun
 
 Runs = Callable[[], Sequence[TrackedRun]]
-SILENCE_SECONDS = 120.0  # without a sign of life from a tracker's process: it is ended, and the next round tries again
+# Without a sign of life from a tracker's process it is ended, and the next round tries again. At a low priority
+# beside a training that fills all cores it is slow, and nobody waits; at the end somebody does.
+SILENCE_SECONDS = 600.0
+CLOSING_SECONDS = 120.0
 ARTIFACT_SECONDS = 3600.0  # the same while a model may be on its way
 HURRY_SECONDS = 10.0  # for the last round of a person who wants to leave
 _POLL_SECONDS = 0.2
@@ -54,7 +57,7 @@ class TrackerFollower:
         command = [sys.executable, "-m", "tmsearch.tracking", name, str(self._folder)]
         self._child = ChildProcess(command, self._folder / f"{name}.log", environment)
         self._due = threading.Event()
-        self._closing = False
+        self._closing_since = math.inf  # time.monotonic()
         self._has_reported = False
         self._lock: int | None = None  # descriptor of a file that one process of a study has locked
         self._deadline = math.inf  # time.monotonic() from which a person who leaves is kept no longer
@@ -71,7 +74,7 @@ class TrackerFollower:
 
     def close(self) -> None:
         """Mirror what remains, and end thread and process."""
-        self._closing = True
+        self._closing_since = time.monotonic()
         self._due.set()
         self._thread.join()
 
@@ -80,26 +83,28 @@ class TrackerFollower:
             while True:
                 self._due.wait(self._following.every)
                 self._due.clear()
-                closing = self._closing
-                self._do_round()
-                if closing:
+                closing = self._closing_since < math.inf
+                is_complete = self._do_round()
+                if closing or (not is_complete and self._closing_since < math.inf):
                     return
         finally:
             self._child.close()
             if self._lock is not None:
                 os.close(self._lock)
 
-    def _do_round(self) -> None:
+    def _do_round(self) -> bool:
         """Mirror run after run; the first that fails ends the round: what ails the tracker would ail the others."""
         try:
             runs = [run for run in self._following.runs() if self._has_news(run)]
             for run in runs:
                 if not self._has_turn() or self._is_late():
-                    return
+                    return False
                 self._mirror(run)
         except (StorageUnavailableError, OSError, MessageError, ChildExitError, _TrackerError) as error:
             self._child.kill()
             self._report(first_line(error))
+            return False
+        return True
 
     def _has_news(self, run: TrackedRun) -> bool:
         return (run.is_final and not run.ended) or self._memory.signature(run.id) != run.signature
@@ -122,20 +127,26 @@ class TrackerFollower:
     def _mirror(self, run: TrackedRun) -> None:
         """Raises what the process's answer, or its silence, amounts to."""
         self._child.send(dataclasses.asdict(run))
-        patience = ARTIFACT_SECONDS if run.artifact else SILENCE_SECONDS
-        until = time.monotonic() + patience
-        while time.monotonic() < until:
+        last_sign = time.monotonic()
+        while not self._is_silent(last_sign, run):
             answer = self._child.receive(_POLL_SECONDS)
             if answer is None:
                 if self._is_late():
                     raise _TrackerError("not waited for, as you want to leave")
             elif answer["event"] == "alive":
-                until = time.monotonic() + patience
+                last_sign = time.monotonic()
             elif answer["event"] == "mirrored":
                 return
             else:
                 raise _TrackerError(str(answer["reason"]))
-        raise _TrackerError(f"no sign of life for {patience:.0f} s")
+        raise _TrackerError("its client does not answer")
+
+    def _is_silent(self, last_sign: float, run: TrackedRun) -> bool:
+        now = time.monotonic()
+        if run.artifact:
+            return now - last_sign > ARTIFACT_SECONDS
+        since_close = now - max(last_sign, self._closing_since)
+        return now - last_sign > SILENCE_SECONDS or since_close > CLOSING_SECONDS
 
     def _is_late(self) -> bool:
         if not self._following.hurry():
