@@ -121,7 +121,7 @@ def test_a_tracker_that_forgot_gets_nothing_twice(trial, tmp_path):
 
 def test_steps_that_are_trained_again_are_waited_for(trial, tmp_path):
     """After a result without a checkpoint the events come a second time."""
-    tracker, (folder, run) = RecordingTracker(), trial
+    tracker, (_, run) = RecordingTracker(), trial
     with TrialLog(tmp_path / "events", 0, {}) as log:
         log.add_step(StepMetrics(1, 1.0, 1e-4, 2.0, 0.1))
     early = dataclasses.replace(run, events=str(tmp_path / "events"))
