@@ -9,9 +9,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from jinja2 import Environment
-from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
 
 from tmsearch.tracking.tracker import CLIP_COLUMNS, CLIP_TABLE, ClipRow, StepEntry, TrackedRun
 
@@ -33,6 +30,8 @@ class MlflowTracker:
     """An experiment a study; metrics have the times of the training, so that the same ones are the same rows."""
 
     def __init__(self) -> None:
+        from mlflow import MlflowClient
+
         uri = os.environ["MLFLOW_TRACKING_URI"]
         # On this machine the artifacts lie beside the database; a server has a place of its own.
         self._artifacts: str | None = None
@@ -45,6 +44,8 @@ class MlflowTracker:
         self._run_id = ""
 
     def begin(self, run: TrackedRun) -> int:
+        from mlflow.entities import Param
+
         self._run = run
         experiment = self._experiment(run.project)
         runs = self._client.search_runs([experiment], f"tags.`{_RUN_TAG}` = '{run.id}'", max_results=1)
@@ -57,6 +58,8 @@ class MlflowTracker:
         return int(runs[0].data.tags.get(_STEP_TAG, 0))
 
     def _experiment(self, name: str) -> str:
+        from mlflow.exceptions import MlflowException
+
         experiment = self._client.get_experiment_by_name(name)
         if experiment is None:
             try:
@@ -68,6 +71,8 @@ class MlflowTracker:
         return str(experiment.experiment_id)
 
     def log(self, entries: Sequence[StepEntry]) -> None:
+        from mlflow.entities import Metric
+
         metrics = []
         for entry in entries:
             milliseconds = round(1000 * entry.time)
@@ -86,6 +91,8 @@ class MlflowTracker:
             self._client.log_artifact(self._run_id, str(file), str(folder))
 
     def finish(self) -> None:
+        from mlflow.entities import RunTag
+
         assert self._run is not None
         facts = [RunTag(name, str(value)) for name, value in self._run.facts.items() if value is not None]
         self._client.log_batch(self._run_id, tags=facts)

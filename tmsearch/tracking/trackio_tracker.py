@@ -9,8 +9,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import trackio
-
 from tmsearch.formatting import markdown
 from tmsearch.tracking.tracker import CLIP_COLUMNS, CLIP_TABLE, ClipRow, StepEntry, TrackedRun
 
@@ -25,6 +23,8 @@ class TrackioTracker:
         self._warnings: list[warnings.WarningMessage] = []
 
     def begin(self, run: TrackedRun) -> int:
+        import trackio
+
         # Its client turns every failure into a warning.
         self._block.close()
         self._warnings = self._block.enter_context(warnings.catch_warnings(record=True))
@@ -43,6 +43,8 @@ class TrackioTracker:
         return self._last_step
 
     def log(self, entries: Sequence[StepEntry]) -> None:
+        import trackio
+
         for entry in entries:
             metrics: dict[str, Any] = dict(entry.scalars)
             with tempfile.TemporaryDirectory() as folder:
@@ -53,6 +55,8 @@ class TrackioTracker:
             self._last_step = entry.step
 
     def artifact(self, name: str, files: Mapping[str, Path]) -> None:
+        import trackio
+
         artifact = trackio.Artifact(name, type="model")
         for file_name, file in files.items():
             artifact.add_file(file, name=file_name)
@@ -70,6 +74,8 @@ class TrackioTracker:
 
 def _cells(row: ClipRow, file: Path) -> list[Any]:
     """A row whose texts are shown as Markdown; its sound passes through `file`."""
+    import trackio
+
     cells: list[Any] = [markdown(row.name), row.errors, row.words, markdown(row.reference), markdown(row.hypothesis)]
     if row.mp3 is None:
         return [*cells, None]

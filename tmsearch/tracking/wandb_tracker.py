@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import wandb
-
 from tmsearch.files import write_atomically
 from tmsearch.tracking.tracker import CLIP_COLUMNS, CLIP_TABLE, ClipRow, StepEntry, TrackedRun
 
@@ -28,6 +26,8 @@ class WandbTracker:
         self._last_step = 0
 
     def begin(self, run: TrackedRun) -> int:
+        import wandb
+
         settings = wandb.Settings(
             silent=True,
             console="off",
@@ -53,6 +53,8 @@ class WandbTracker:
         return self._last_step
 
     def log(self, entries: Sequence[StepEntry]) -> None:
+        import wandb
+
         for entry in entries:
             metrics: dict[str, Any] = dict(entry.scalars)
             with tempfile.TemporaryDirectory() as folder:
@@ -63,6 +65,8 @@ class WandbTracker:
             self._last_step = entry.step
 
     def artifact(self, name: str, files: Mapping[str, Path]) -> None:
+        import wandb
+
         artifact = wandb.Artifact(name, type="model")
         for file_name, file in files.items():
             # As it is, without a copy of some gigabytes beside it.
@@ -81,7 +85,9 @@ class WandbTracker:
 def _offline_step(run_id: str) -> int:
     """The last step of the run's offline folders; those that a killed process left unfinished are removed."""
     last_step = 0
-    for folder in (Path(os.environ.get("WANDB_DIR", ".")) / "wandb").glob(f"offline-run-*-{run_id}"):
+    runs = Path(os.environ.get("WANDB_DIR", ".")) / "wandb"
+    # Folders of one second get a number at their end.
+    for folder in [*runs.glob(f"offline-run-*-{run_id}"), *runs.glob(f"offline-run-*-{run_id}-*")]:
         try:
             last_step = max(last_step, int((folder / _MARKER).read_text(encoding="utf-8")))
         except (OSError, ValueError):
@@ -91,6 +97,8 @@ def _offline_step(run_id: str) -> int:
 
 def _cells(row: ClipRow, file: Path) -> list[Any]:
     """A table's row; its sound passes through `file`."""
+    import wandb
+
     cells: list[Any] = [row.name, row.errors, row.words, row.reference, row.hypothesis]
     if row.mp3 is None:
         return [*cells, None]

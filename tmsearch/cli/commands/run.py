@@ -33,7 +33,7 @@ from tmsearch.tracking import choice
 
 def run(arguments: argparse.Namespace) -> int:
     """Start a study, or continue it."""
-    _check_plan_options(arguments)
+    _check_options(arguments)
     forms, remarks = _forms(load_space(arguments.space, arguments.set, arguments.study))
     space = forms[-1]
     storage = open_storage(arguments.storage)
@@ -45,7 +45,6 @@ def run(arguments: argparse.Namespace) -> int:
         if changes and not replaced:
             raise UserError(_changed_text(ledger.record(), arguments.space, changes))
     exists = ledger is not None and not replaced
-    choice.choose(arguments.track, study_folder(storage.folder, space.study))  # before anything is written
     if ledger is not None and exists and not arguments.dry_run:
         return _continue(ledger, arguments)
     if ledger is None:
@@ -81,7 +80,8 @@ def _forget_untried(ledger: Ledger) -> None:
     print(f"study {name} had no result yet: it starts again with the space as it is now")
 
 
-def _check_plan_options(arguments: argparse.Namespace) -> None:
+def _check_options(arguments: argparse.Namespace) -> None:
+    choice.choose(arguments.track, None)  # raises before anything is written
     for option in ("gpu", "price"):
         if getattr(arguments, option) is not None and not arguments.dry_run:
             raise UserError(f"--{option} is for the plan; give --dry-run with it")

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from search import study
 from search.errors import UserError
@@ -23,6 +24,9 @@ from tmsearch.cli.view.output_file import write_output
 from tmsearch.export import trainer_arguments
 from tmsearch.recipe import Recipe, recipe_text
 from tmsearch.tracking import choice
+
+if TYPE_CHECKING:
+    from tmsearch.export.final_run import FinalRunOptions
 
 
 def export(arguments: argparse.Namespace) -> int:
@@ -75,21 +79,10 @@ def train(arguments: argparse.Namespace) -> int:
         choice.remember(trackers, folder)
     for remark in remarks:
         _print_line(remark)
-    soup = _soup(arguments)
-    from tmsearch.cli.services.run_study import cache_folder, torch_environment
-
-    for name, value in torch_environment().items():
-        os.environ.setdefault(name, value)  # before torch is imported, which reads it once
+    options = _options(arguments)
+    from tmsearch.cli.services.run_study import cache_folder
     from tmsearch.export import final_run
 
-    options = final_run.FinalRunOptions(
-        arguments.dtype,
-        arguments.average or 0,
-        soup,
-        arguments.on_all,
-        arguments.card_transcripts,
-        not arguments.no_runtimes,
-    )
     stop = _StopSignal()
     with _tracked(trackers, recipe, folder, stop):
         outcome = final_run.train(recipe, options, folder, cache_folder(), stop, _print_line)
@@ -98,6 +91,25 @@ def train(arguments: argparse.Namespace) -> int:
 
         push_to_hub.push(folder, arguments.push_to_hub, private=not arguments.public, say=_print_line)
     return {"done": DONE, "failed": FAILED, "interrupted": INTERRUPTED}[outcome]
+
+
+def _options(arguments: argparse.Namespace) -> FinalRunOptions:
+    """How the final run ends; imports torch, after its environment is set."""
+    soup = _soup(arguments)
+    from tmsearch.cli.services.run_study import torch_environment
+
+    for name, value in torch_environment().items():
+        os.environ.setdefault(name, value)  # before torch is imported, which reads it once
+    from tmsearch.export.final_run import FinalRunOptions
+
+    return FinalRunOptions(
+        arguments.dtype,
+        arguments.average or 0,
+        soup,
+        arguments.on_all,
+        arguments.card_transcripts,
+        not arguments.no_runtimes,
+    )
 
 
 @contextlib.contextmanager
