@@ -55,10 +55,15 @@ def parse(texts: Sequence[str], option: str = "--track") -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in names if name != NONE))
 
 
+def is_installed(name: str) -> bool:
+    """Whether a tracker's client can be imported."""
+    return importlib.util.find_spec(KINDS[name].package) is not None
+
+
 def check_installed(names: Sequence[str]) -> None:
     """Raises InputError where a tracker's client is missing, with the extra that installs it."""
     for name in names:
-        if importlib.util.find_spec(KINDS[name].package) is None:
+        if not is_installed(name):
             extra = KINDS[name].extra
             raise InputError(
                 f"--track {name}: its client is not installed; install the extra [{extra}], as in pip install "

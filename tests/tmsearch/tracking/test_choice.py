@@ -9,7 +9,7 @@ from tmsearch.tracking import choice
 @pytest.fixture(autouse=True)
 def installed(monkeypatch):
     monkeypatch.delenv(choice.VARIABLE, raising=False)
-    monkeypatch.setattr(choice.importlib.util, "find_spec", lambda package: None if package == "wandb" else package)
+    monkeypatch.setattr(choice, "is_installed", lambda name: name != "wandb")
 
 
 def test_names_are_given_singly_or_with_commas():

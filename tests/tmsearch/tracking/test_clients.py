@@ -1,7 +1,6 @@
 """The real clients, where they are installed, on this machine alone."""
 
 import dataclasses
-import importlib.util
 import json
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from tmsearch.tracking.__main__ import make_tracker
 @pytest.fixture
 def client(request, tmp_path, monkeypatch):
     name = request.param
-    if importlib.util.find_spec(choice.KINDS[name].package) is None:
+    if not choice.is_installed(name):
         pytest.skip(f"the extra [{choice.KINDS[name].extra}] is not installed")
     for variable, value in choice.environment(name, tmp_path, {}).items():
         monkeypatch.setenv(variable, value)
