@@ -4,7 +4,13 @@ from contextlib import contextmanager
 
 from tests.support.command import SPACE
 from tests.support.in_process import tmsearch
-from tests.support.study_builder import hostile_study
+from tests.support.study_builder import (
+    HOSTILE_SAMPLED,
+    HOSTILE_SPACE,
+    StudyBuilder,
+    data_fact,
+    hostile_scores,
+)
 from tmsearch.cli.services import run_study
 from tmsearch.tracking import choice
 
@@ -30,13 +36,17 @@ def test_a_study_keeps_its_trackers(tmp_path, monkeypatch):
 
     monkeypatch.setattr(run_study, "followed", recorded)
     monkeypatch.setattr(choice, "is_installed", lambda name: True)
-    hostile_study(tmp_path)
+    split = {"train": [], "validation": [score.name for score in hostile_scores(1)], "test": []}
+    builder = StudyBuilder(tmp_path, HOSTILE_SPACE, "made_up").trials(1)
+    builder.facts({"data": data_fact("f", 8, split), "words:0": [9] * 8})
+    curve = {20: hostile_scores(3), 40: hostile_scores(2), 80: hostile_scores(1)}
+    builder.trial(HOSTILE_SAMPLED, curve, "finished", reason="trained in full, 80 steps").build()
     done = tmsearch(tmp_path, "resume", "made_up", "--track", "trackio")
     assert done.returncode == 0, done.stderr
     assert "trackio show --project made_up-" in done.stdout
     names, runs = rounds[-1]
     assert names == ("trackio",)
-    assert [run.facts["state"] for run in runs] == ["pruned", "finished", "failed", "pruned"]
+    assert [run.facts["state"] for run in runs] == ["finished"]
     assert tmsearch(tmp_path, "resume", "made_up").returncode == 0
     assert [names for names, _ in rounds] == [("trackio",)] * 2
     worker = tmsearch(tmp_path, "worker", "made_up", TMSEARCH_TRACK="none")
