@@ -67,7 +67,8 @@ class TrackioTracker:
         self._run.log({}, step=self._last_step)
         self._run.finish()
         self._block.close()
-        failures = [str(warning.message) for warning in self._warnings if "trackio" in str(warning.message)]
+        own = [warning for warning in self._warnings if "trackio" in Path(warning.filename).parts]
+        failures = [str(warning.message) for warning in own]
         if failures:
             raise RuntimeError(failures[0])
 

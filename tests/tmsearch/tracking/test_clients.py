@@ -48,6 +48,20 @@ def test_trackio(client, tmp_path, trial):  # noqa: F811
     assert SQLiteStorage.get_run_config(run.project, run.name)["state"] == "pruned"
 
 
+@pytest.mark.parametrize("client", ["trackio"], indirect=True)
+def test_a_disk_that_takes_nothing_is_a_failure(client, tmp_path, trial, monkeypatch):  # noqa: F811
+    """Trackio warns of it, and goes on: what it lost would be remembered as mirrored."""
+    from trackio.sqlite_storage import SQLiteStorage
+
+    def refuse(*arguments, **named):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(SQLiteStorage, "bulk_log", refuse)
+    answer = mirrored(make_tracker(client), tmp_path, trial[1], client)
+    assert answer["event"] == "failure"
+    assert "No space left on device" in answer["reason"]
+
+
 def wandb_records(content):
     """The records of an offline run's file, which is LevelDB's log: blocks of 32 KiB behind a header of 7 bytes."""
     position, parts = 7, []
