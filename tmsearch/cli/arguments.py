@@ -108,6 +108,16 @@ def run_options(parser: ArgumentParser) -> None:
     )
     timeout(parser)
     worker_options(parser)
+    track(parser)
+
+
+def track(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--track",
+        action="append",
+        metavar="TRACKER",
+        help="mirror to trackio, wandb or mlflow, or several, or none (as before; at first: TMSEARCH_TRACK)",
+    )
 
 
 def worker(parser: ArgumentParser) -> None:
@@ -224,6 +234,7 @@ def confirm(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--budget", type=duration, metavar="TIME", help="spend no more than 30m, 4h ... on it in all")
     worker_options(parser)
+    track(parser)
     parser.add_argument("--test", action="store_true", help="then read the locked test split, once")
 
 
@@ -257,6 +268,7 @@ def train(parser: ArgumentParser) -> None:
         action="store_true",
         help="do not hear the test clips and long recordings once more in transformers' pipeline and faster-whisper",
     )
+    track(parser)
     parser.add_argument("--push-to-hub", metavar="NAME", help="then upload it, private; needs HF_TOKEN")
     parser.add_argument("--public", action="store_true", help="with --push-to-hub: visible to everybody")
 

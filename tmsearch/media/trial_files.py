@@ -12,8 +12,6 @@ from typing import Any, BinaryIO
 
 from tmsearch import job_server
 from tmsearch.config import DataConfig
-from tmsearch.data.audio_file import UnusableAudioError, decode, mono
-from tmsearch.data.sources import Source, open_source
 from tmsearch.errors import InputError
 from tmsearch.evaluation import bootstrap
 from tmsearch.evaluation.scores import ClipScore, read_scores, worst_first
@@ -21,7 +19,7 @@ from tmsearch.evaluation.worst_clips import csv_table
 from tmsearch.files import write_atomically
 from tmsearch.formatting import file_name, markdown
 from tmsearch.media import images, tensorboard_media, trial_note
-from tmsearch.media.clip_media import ClipMedia
+from tmsearch.media.clip_reader import ClipReader
 from tmsearch.media.tensorboard_media import TensorboardClip
 from tmsearch.media.trial_note import MEDIA_FOLDER, MEDIA_LIST, NoteMedia, TrialNote
 
@@ -56,29 +54,6 @@ def pick_clips(scores: Sequence[ClipScore]) -> list[PickedClip]:
     # With fewer than three clips the later rank of an index counts.
     ranks = {len(ordered) - 1: "best", len(ordered) // 2: "middle", 0: "worst"}
     return [PickedClip(ranks[index], ordered[index]) for index in sorted(ranks)]
-
-
-class ClipReader:
-    """Reads single clips of datasets; each is read and encoded once, whichever trials show it."""
-
-    def __init__(self) -> None:
-        self._sources: dict[DataConfig, Source] = {}
-        self._media: dict[tuple[DataConfig, str], ClipMedia] = {}
-
-    def media(self, data: DataConfig, score: ClipScore) -> ClipMedia:
-        """The clip's media; raises InputError where the clip is gone or its text is not the one that was scored."""
-        key = (data, score.name)
-        if key not in self._media:
-            if data not in self._sources:
-                self._sources[data] = open_source(data)
-            row = next((row for row in self._sources[data].rows if row.name == score.name), None)
-            if row is None or " ".join((row.text or "").split()) != score.reference:
-                raise InputError(f"{score.name}: the dataset changed since")
-            try:
-                self._media[key] = ClipMedia(mono(*decode(row.read())))
-            except (OSError, UnusableAudioError) as error:
-                raise InputError(f"{score.name}: no longer readable: {error}") from None
-        return self._media[key]
 
 
 class MediaMaker:

@@ -14,6 +14,7 @@ from tmsearch.cli.services.confirmation import ConfirmOptions, open_confirmation
 from tmsearch.cli.services.run_study import new_trial_process, run_study, worker_plan
 from tmsearch.cli.view.format import searched_knobs
 from tmsearch.formatting import clock_time
+from tmsearch.tracking import choice
 from tmsearch.trial.facts import ArmPlan, ConfirmationPlan, StudyFacts
 
 
@@ -27,6 +28,7 @@ def confirm(arguments: argparse.Namespace) -> int:
         raise UserError(f"{arguments.study}: is a confirmation itself; `tmsearch confirm {of}` continues it")
     if arguments.test and not facts.known_data.test:
         raise UserError(f"{arguments.study}: --test: there is no test split; data.test was 0")
+    choice.choose(arguments.track, None)  # before anything is written
     options = ConfirmOptions(arguments.top, arguments.seeds, arguments.folds)
     ledger, plan = open_confirmation(storage, parent, options)
     summary = study.summarize(ledger)
@@ -37,7 +39,8 @@ def confirm(arguments: argparse.Namespace) -> int:
     try:
         exit_code = DONE
         if timeout is None or timeout > 0:
-            exit_code = run_study(ledger, child, timeout, verdicts.verdict_lines, worker_plan(arguments))
+            workers = worker_plan(arguments)
+            exit_code = run_study(ledger, child, timeout, verdicts.verdict_lines, workers, arguments.track)
         else:
             print("the budget is spent; a larger --budget continues")
             for line in verdicts.verdict_lines(summary):

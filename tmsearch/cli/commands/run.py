@@ -10,6 +10,7 @@ from search import study
 from search.errors import MachineError, UserError
 from search.execution.launchers.local import exit_with_parent
 from search.exit_codes import DONE, MACHINE
+from search.paths import study_folder
 from search.process_id import ProcessId
 from search.records import IMPORTED, StudyRecord
 from search.space.search_space import Space, differences
@@ -27,11 +28,12 @@ from tmsearch.cli.services.plan import print_plan
 from tmsearch.cli.services.run_study import new_trial_process, run_study, worker_plan
 from tmsearch.config import NEW_STUDIES
 from tmsearch.languages import UNSPACED, code_if_known
+from tmsearch.tracking import choice
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Start a study, or continue it."""
-    _check_plan_options(arguments)
+    _check_options(arguments)
     forms, remarks = _forms(load_space(arguments.space, arguments.set, arguments.study))
     space = forms[-1]
     storage = open_storage(arguments.storage)
@@ -67,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
             return _join(study.open_study(storage, space.study), forms, arguments)
         if arguments.trials:
             ledger.set_trials(trials, ProcessId.current())
-        return run_study(ledger, child, arguments.timeout, workers=workers)
+        return run_study(ledger, child, arguments.timeout, workers=workers, track=arguments.track)
     finally:
         child.close()
 
@@ -78,7 +80,8 @@ def _forget_untried(ledger: Ledger) -> None:
     print(f"study {name} had no result yet: it starts again with the space as it is now")
 
 
-def _check_plan_options(arguments: argparse.Namespace) -> None:
+def _check_options(arguments: argparse.Namespace) -> None:
+    choice.choose(arguments.track, None)  # raises before anything is written
     for option in ("gpu", "price"):
         if getattr(arguments, option) is not None and not arguments.dry_run:
             raise UserError(f"--{option} is for the plan; give --dry-run with it")
@@ -109,13 +112,14 @@ def worker(arguments: argparse.Namespace) -> int:
 
 def _continue(ledger: Ledger, arguments: argparse.Namespace) -> int:
     _check_measure(ledger)
+    choice.choose(arguments.track, study_folder(ledger.storage.folder, ledger.study))  # before anything is written
     child = new_trial_process()
     try:
         if not _has_trained(ledger):  # made by `tmsearch import`, which looks at no model
             space = Space.from_json(dict(ledger.record().space))
             check_disk(ledger.storage.folder, check_space(child, space, measure=False))
         _set_total(ledger, arguments.trials)
-        return run_study(ledger, child, arguments.timeout, workers=worker_plan(arguments))
+        return run_study(ledger, child, arguments.timeout, workers=worker_plan(arguments), track=arguments.track)
     finally:
         child.close()
 

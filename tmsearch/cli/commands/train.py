@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shlex
 import signal
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,10 @@ from tmsearch.errors import InputError
 from tmsearch.export import trainer_arguments
 from tmsearch.export.conversion import targets
 from tmsearch.recipe import Recipe, recipe_text
+from tmsearch.tracking import choice
+
+if TYPE_CHECKING:
+    from tmsearch.export.final_run import FinalRunOptions
 
 if TYPE_CHECKING:
     from tmsearch.features.dataset import Speech
@@ -68,21 +74,40 @@ def train(arguments: argparse.Namespace) -> int:
         raise UserError("--on-all: leaves no clips to judge an average or a soup by; leave --average and --soup out")
     if arguments.public and not arguments.push_to_hub:
         raise UserError("--public: says who sees what --push-to-hub uploads; give that too, or leave it out")
+    trackers = choice.choose(arguments.track, folder)
     if arguments.push_to_hub:
         from tmsearch.export import push_to_hub
 
         # before an hour of training, not after
         push_to_hub.check(arguments.push_to_hub, private=not arguments.public)
+    if arguments.track and (folder / choice.FOLDER).is_dir():
+        choice.remember(trackers, folder)
     for remark in remarks:
         _print_line(remark)
+    options = _options(arguments)
+    from tmsearch.cli.services.run_study import cache_folder
+    from tmsearch.export import final_run
+
+    stop = _StopSignal()
+    with _tracked(trackers, recipe, folder, stop):
+        outcome = final_run.train(recipe, options, folder, cache_folder(), stop, _print_line)
+    if outcome == "done" and arguments.push_to_hub:
+        from tmsearch.export import push_to_hub
+
+        push_to_hub.push(folder, arguments.push_to_hub, private=not arguments.public, say=_print_line)
+    return {"done": DONE, "failed": FAILED, "interrupted": INTERRUPTED}[outcome]
+
+
+def _options(arguments: argparse.Namespace) -> FinalRunOptions:
+    """How the final run ends; imports torch, after its environment is set."""
     soup = _soup(arguments)
-    from tmsearch.cli.services.run_study import cache_folder, torch_environment
+    from tmsearch.cli.services.run_study import torch_environment
 
     for name, value in torch_environment().items():
         os.environ.setdefault(name, value)  # before torch is imported, which reads it once
-    from tmsearch.export import final_run
+    from tmsearch.export.final_run import FinalRunOptions
 
-    options = final_run.FinalRunOptions(
+    return FinalRunOptions(
         arguments.dtype,
         arguments.average or 0,
         soup,
@@ -90,12 +115,19 @@ def train(arguments: argparse.Namespace) -> int:
         arguments.card_transcripts,
         not arguments.no_runtimes,
     )
-    outcome = final_run.train(recipe, options, folder, cache_folder(), _StopSignal(), _print_line)
-    if outcome == "done" and arguments.push_to_hub:
-        from tmsearch.export import push_to_hub
 
-        push_to_hub.push(folder, arguments.push_to_hub, private=not arguments.public, say=_print_line)
-    return {"done": DONE, "failed": FAILED, "interrupted": INTERRUPTED}[outcome]
+
+@contextlib.contextmanager
+def _tracked(names: tuple[str, ...], recipe: Recipe, folder: Path, stop: Callable[[], bool]) -> Iterator[None]:
+    """Trackers follow the training within the block, and get the model at its end."""
+    from tmsearch.cli.services.tracking.final_training import EVERY_SECONDS, FinalTraining
+    from tmsearch.cli.services.tracking.follower import Following, followed
+
+    training = FinalTraining(recipe, folder, names)
+    for name in names:
+        _print_line(choice.where(name, folder, training.project))
+    with followed(names, Following(folder, training, _print_line, stop, EVERY_SECONDS)):
+        yield
 
 
 def export_model(arguments: argparse.Namespace) -> int:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import os
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from search.execution.launchers.gpus import gpus, sharing
 from search.execution.launchers.local import LocalLauncher, cores, pin_to_own_cores
 from search.execution.launchers.ray import RayLauncher
 from search.execution.launchers.slurm import SlurmLauncher
-from search.execution.lease import Interrupts
+from search.execution.lease import Interrupts, Listener
 from search.execution.monitor import Monitor
 from search.execution.worker import Outcome, Worker
 from search.execution.worker_pool import OUTCOME_SECONDS, WorkerPool
@@ -40,9 +41,12 @@ from search.study import Summary
 from tmsearch.cli.services.annotator import StudyAnnotator
 from tmsearch.cli.services.knobs import TRAIN
 from tmsearch.cli.services.plan import data_line, measure_line
+from tmsearch.cli.services.tracking.follower import Following, followed
+from tmsearch.cli.services.tracking.study_runs import StudyRuns, WakingListener
 from tmsearch.cli.view.progress import ProgressPrinter, closing_lines
 from tmsearch.files import write_atomically
 from tmsearch.formatting import parse_duration
+from tmsearch.tracking import choice
 from tmsearch.trial.facts import StudyFacts
 from tmsearch.trial.settings import TrialSettings
 from tmsearch.version import code_version
@@ -150,6 +154,7 @@ def run_study(
     timeout: float | None,
     last_lines: Callable[[Summary], list[str]] = closing_lines,
     workers: WorkerPlan = ONE_WORKER,
+    track: Sequence[str] | None = None,
 ) -> int:
     """Work on a study until it is finished, stopped, or out of time.
 
@@ -159,12 +164,14 @@ def run_study(
         timeout: seconds; None: no limit.
         last_lines: what to print of the study at the end.
         workers: how many there are and what starts them.
+        track: trackers as --track names them; None: as before.
 
     Returns:
         An exit code.
 
     Raises:
         RunError: a worker stopped the study, with its reason.
+        InputError: a tracker is unknown or not installed.
     """
     deadline = time.monotonic() + timeout if timeout else math.inf
     summary = study.summarize(ledger)
@@ -176,11 +183,12 @@ def run_study(
         shared = workers.shared_gpus()
         if shared:
             printer.say(shared)
-        if workers.in_this_process:
-            outcome = _worker(ledger, child, folder, summary, printer).run(interrupts, deadline)
-        else:
-            launcher = make_launcher(ledger, folder, workers, timeout)
-            outcome = _pool(ledger, summary, launcher, workers.count, printer, folder).run(interrupts, deadline)
+        with _tracked(ledger, folder, track, printer, interrupts) as listener:
+            if workers.in_this_process:
+                outcome = _worker(ledger, child, folder, summary, listener).run(interrupts, deadline)
+            else:
+                launcher = make_launcher(ledger, folder, workers, timeout)
+                outcome = _pool(ledger, summary, launcher, workers.count, listener, folder).run(interrupts, deadline)
     # A server that restarts in this very moment is back soon, and all is saved.
     retry = Retry(lambda text: None, lambda: interrupts.leave, OUTCOME_SECONDS)
     summary = retry.call(lambda again: study.summarize(ledger))
@@ -203,7 +211,25 @@ def _print_head(ledger: Ledger, summary: Summary, printer: ProgressPrinter) -> N
     printer.say(measure_line(space, data))
 
 
-def _worker(ledger: Ledger, child: ChildProcess, folder: Path, summary: Summary, printer: ProgressPrinter) -> Worker:
+@contextlib.contextmanager
+def _tracked(
+    ledger: Ledger, folder: Path, track: Sequence[str] | None, printer: ProgressPrinter, interrupts: Interrupts
+) -> Iterator[Listener]:
+    """The listener of the workers; trackers are kept up to date within the block, and caught up at its end."""
+    names = choice.choose(track, folder)
+    if track or names:
+        choice.remember(names, folder)
+    if not names:
+        yield printer
+        return
+    runs = StudyRuns(ledger, folder)
+    for name in names:
+        printer.say(choice.where(name, folder, runs.project))
+    with followed(names, Following(folder, runs, printer.notice, lambda: interrupts.stop)) as wake:
+        yield WakingListener(printer, wake)
+
+
+def _worker(ledger: Ledger, child: ChildProcess, folder: Path, summary: Summary, listener: Listener) -> Worker:
     """The only worker, in this process."""
     pin_to_own_cores()
     space = Space.from_json(dict(summary.record.space))
@@ -216,11 +242,11 @@ def _worker(ledger: Ledger, child: ChildProcess, folder: Path, summary: Summary,
         child,
         folder,
         _settings(space, StudyFacts.from_json(summary.facts), folder).to_json(),
-        printer,
+        listener,
         location=os.environ.get(LOCATION_VARIABLE) or _location(),
         version=code_version(),
-        checkpoint_store=CheckpointStore(url, ownership.unique_name(ledger), printer.notice) if url else None,
-        annotator=StudyAnnotator(ledger, printer.notice),
+        checkpoint_store=CheckpointStore(url, ownership.unique_name(ledger), listener.notice) if url else None,
+        annotator=StudyAnnotator(ledger, listener.notice),
     )
 
 
@@ -246,17 +272,17 @@ def _settings(space: Space, facts: StudyFacts, folder: Path) -> TrialSettings:
 
 
 def _pool(
-    ledger: Ledger, summary: Summary, launcher: Launcher, count: int, printer: ProgressPrinter, folder: Path
+    ledger: Ledger, summary: Summary, launcher: Launcher, count: int, listener: Listener, folder: Path
 ) -> WorkerPool:
     """Several workers, each a process of its own; this one publishes and prints what they do."""
     space = Space.from_json(dict(summary.record.space))
-    publisher = Publisher(ledger, space, printer.notice, StudyAnnotator(ledger, printer.notice))
+    publisher = Publisher(ledger, space, listener.notice, StudyAnnotator(ledger, listener.notice))
     budget = space.budget
 
     def clean_up() -> None:
         checkpoint_gc.clean_up(ledger, budget.scheduler_config, folder, budget.disk_gb)
 
-    return WorkerPool(launcher, count, ledger, Monitor(ledger, printer), printer.notice, publisher, clean_up)
+    return WorkerPool(launcher, count, ledger, Monitor(ledger, listener), listener.notice, publisher, clean_up)
 
 
 def make_launcher(ledger: Ledger, folder: Path, workers: WorkerPlan, timeout: float | None) -> Launcher:
@@ -269,6 +295,7 @@ def make_launcher(ledger: Ledger, folder: Path, workers: WorkerPlan, timeout: fl
         command += ["--timeout", f"{timeout:.0f}s"]
     storage = ledger.storage
     environment = {"TMSEARCH_STORAGE": storage.whole_url, "TMSEARCH_STUDIES": str(storage.folder)}
+    environment[choice.VARIABLE] = choice.NONE  # this process keeps the trackers up to date for all of its workers
     logs = folder / "workers"
     if workers.on == "local":
         if workers.engine:

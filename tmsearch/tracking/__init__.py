@@ -1,0 +1,1 @@
+"""Trials mirrored to Trackio, Weights & Biases or MLflow. Read tracker.py first, then mirror.py."""
