@@ -73,8 +73,12 @@ def _trained(config: TrainConfig) -> str:
         trained += f" on {config.lora_targets}"
     if config.freeze_encoder:
         trained = "decoder"
-    savings = {", low memory": config.low_memory, ", 8-bit moments": config.optimizer == "adamw_8bit"}
-    return f"{trained}, {config.precision}{''.join(text for text in savings if savings[text])}"
+    differences = {
+        ", low memory": config.low_memory,
+        ", 8-bit moments": config.optimizer == "adamw_8bit",
+        ", averaged": config.average_share > 0,
+    }
+    return f"{trained}, {config.precision}{''.join(text for text in differences if differences[text])}"
 
 
 def _windows(config: TrainConfig) -> str:
