@@ -256,7 +256,7 @@ class ConfirmationPlan:
     of: str
     top: int  # leaders of the search that race
     folds: int  # 0: the study's own split
-    seeds: int  # trainings of each arm at most
+    seeds: int  # trainings of each arm, if all had as many
     arms: tuple[ArmPlan, ...]
 
     def to_json(self) -> dict[str, Any]:
