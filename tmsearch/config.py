@@ -54,6 +54,9 @@ class TrainConfig:
     adam_beta2: float = knob(0.999, "AdamW's second moment", low=0.0, high=0.99999)
     adam_epsilon: float = knob(1e-8, "AdamW's denominator", low=1e-16, high=1.0)
     max_grad_norm: float = knob(1.0, "gradient norm to clip to; 0: never", low=0.0, high=1e6)
+    average_share: float = knob(
+        0.0, "share of the steps so far that scored and exported weights are the average of; 0: off", low=0.0, high=1.0
+    )
     layer_decay: float = knob(1.0, "factor on the rate for each layer further from the output", low=0.01, high=1.0)
     label_smoothing: float = knob(0.0, "probability mass given to the other tokens", low=0.0, high=0.99)
     dropout: float = knob(0.0, "dropout in every block", low=0.0, high=0.9)
@@ -131,7 +134,7 @@ class TrainConfig:
 
 # Knobs that came together, for windows. Where all are at their defaults, training is as it was before them.
 _USE_KNOBS = ("window_share", "window_times", "window_prompts", "window_gap", "window_seconds", "clip_times")
-_MEMORY_KNOBS = ("optimizer", "gradient_checkpointing")  # each by itself
+_LATER_KNOBS = ("optimizer", "gradient_checkpointing", "average_share")  # each by itself
 
 # What a new study trains with where its space says nothing, by measurement (studies/README.md, 2026-11-29). The fields'
 # own defaults are what studies and recipes of before have.
@@ -148,7 +151,7 @@ def knob_values(config: TrainConfig) -> dict[str, Any]:
     if all(values[name] == defaults[name] for name in _USE_KNOBS):
         for name in _USE_KNOBS:
             del values[name]
-    for name in _MEMORY_KNOBS:
+    for name in _LATER_KNOBS:
         if values[name] == defaults[name]:
             del values[name]
     return values

@@ -161,5 +161,6 @@ POLICIES: dict[str, Policy] = {
     "none": Policy(_always_pause, _first_paused, share=_all),
     **{name: Policy(functools.partial(_optuna, name), _first_paused) for name in OPTUNA_POLICIES},
 }
-# A race cannot be asked for in a space file: `tmsearch confirm` runs it.
-ALL_POLICIES: dict[str, Policy] = {**POLICIES, "race": Policy(_always_pause, _race, share=_all)}
+# A race cannot be asked for in a space file: `tmsearch confirm` runs it. `race` is that of versions before 0.2.0.
+_RACE = Policy(_always_pause, _race, share=_all)
+ALL_POLICIES: dict[str, Policy] = {**POLICIES, "race": _RACE, "drop-losers": _RACE}

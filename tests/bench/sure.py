@@ -1,19 +1,21 @@
 """How often confirm is wrong and how often it finds: null searches, power and coverage, simulated from recorded runs.
 
     .venv/bin/python tests/bench/sure.py                      # 500 searches, 1,000 sets; some minutes
+    .venv/bin/python tests/bench/sure.py --former             # the same of races before losers were dropped
+    .venv/bin/python tests/bench/sure.py better.jsonl --against default.jsonl        # gains between recorded recipes
     .venv/bin/python tests/bench/sure.py --record sqlite:///studies/tmsearch.db tiny_seeds > seeds.jsonl
 
 A table holds one recipe trained with many seeds: the reference words of each clip, and each training's errors by clip.
-A simulated search takes trainings of it by chance and without repetition, and clips by chance with repetition. Where a
-clip is drawn a second time its errors are those of another training, near in WER and in no other arm: the second draw
-stands for another clip like it, on which the training has luck of its own. So seeds' spread, utterances' spread and
-what both do together are the recorded ones. Whoever wins among equals is luck. A true gain takes each error of one
-contender away with that probability.
+A simulated search takes trainings and clips of it by chance and without repetition, so that the luck of each training
+is the recorded one, whether clip by clip or of all clips together. Whoever wins among equals is luck. A true gain takes
+each error of one contender away with that probability, or is that of another recorded recipe on the same clips.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import functools
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -21,9 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import chi2
 
 from search.records import Configuration, Rung
-from search.schedulers import racing
+from search.schedulers import race_reference, racing
 from tmsearch.evaluation import bootstrap, comparison
 from tmsearch.evaluation.comparison import Contender, Training
 
@@ -45,68 +48,87 @@ def read(path: Path) -> Table:
     return Table(head["study"], np.array([row["errors"] for row in rows]), np.array(head["words"]))
 
 
-def race(arms: Sequence[np.ndarray], words: np.ndarray) -> tuple[comparison.Verdict, int]:
-    """What confirm makes of trainings' errors, arms [trainings, clips], the default first; and how many it trains."""
-    planned, numbers = len(arms[0]), {}
+def race(
+    draw: Callable[[int], np.ndarray], words: np.ndarray, leaders: int, seeds: int, drops: bool = True
+) -> tuple[comparison.Verdict, int]:
+    """What confirm makes of trainings' errors [clips], and how many it trains.
+
+    Args:
+        draw: The errors of the next training of an arm; 0 is the default recipe.
+        words: Reference words [clips].
+        leaders: Arms beside the default.
+        seeds: As `--seeds` has it.
+        drops: Whether the worse half of the leaders leaves after each round, as in races that begin now.
+    """
+    planned = race_reference.planned_rounds(leaders, seeds) if drops else seeds
     history = []
-    for place in range(planned):
-        for arm in range(len(arms)):
-            numbers[len(history)] = arms[arm][place]
-            params = {"arm": arm, "seed": place + 1}
-            history.append(Configuration(len(history), f"arm {arm}", {}, params, "paused"))
-    while due := racing.race_state(history).due:
+    for seed in range(1, planned + 1):
+        for arm in range(leaders + 1):
+            history.append(Configuration(len(history), f"arm {arm}", {}, {"arm": arm, "seed": seed}, "paused"))
+    while due := racing.race_state(history, drops).due:
         for trial in due:
-            errors = numbers[trial.number]
+            errors = draw(trial.params["arm"])
             rung = Rung(1, errors.sum() / words.sum(), {"errors": errors.tolist()})
-            history[trial.number] = Configuration(
-                trial.number, trial.origin, {}, trial.params, "finished", rungs=(rung,)
-            )
-    where = racing.race_state(history)
-    recipes = [
-        Contender(
-            f"arm {place}",
-            tuple(
-                Training(trial.params["seed"], 0, tuple(numbers[trial.number]), tuple(words))
-                for trial in arm.replicates
-                if trial.rungs
-            ),
-            "" if arm.fate == "in the race" else arm.fate,
-        )
-        for place, arm in enumerate(where.arms)
-    ]
-    verdict = comparison.compare(recipes[0], recipes[1:], racing.level(where.rounds, planned))
+            history[trial.number] = dataclasses.replace(trial, state="finished", rungs=(rung,))
+    state = racing.race_state(history, drops)
+    recipes = [_contender(number, arm, words) for number, arm in enumerate(state.arms)]
+    adjusted = None
+    if drops:
+        reference = race_reference.reference(leaders, planned)
+        adjusted = functools.partial(reference.adjusted, rounds=state.rounds)
+    level = racing.level(state.rounds, planned, drops)
+    verdict = comparison.compare(recipes[0], recipes[1:], level, adjusted)
     assert verdict is not None
     return verdict, sum(bool(trial.rungs) for trial in history)
 
 
+def _contender(number: int, arm: racing.Arm, words: np.ndarray) -> Contender:
+    """An arm of the race as confirm compares it."""
+    trainings = []
+    for trial in arm.replicates:
+        if trial.rungs:
+            trainings.append(Training(trial.params["seed"], 0, tuple(trial.errors(trial.steps)), tuple(words)))
+    return Contender(f"arm {number}", tuple(trainings), "" if arm.fate == "in the race" else arm.fate)
+
+
 def searches(
-    table: Table, count: int, *, clips: int, seeds: int = 3, leaders: int = 3, gain: float = 0.0, seed: int = 0
+    table: Table,
+    count: int,
+    *,
+    clips: int,
+    seeds: int = 3,
+    leaders: int = 3,
+    gain: float = 0.0,
+    better: Table | None = None,
+    drops: bool = True,
+    seed: int = 0,
 ) -> list[tuple[comparison.Verdict, int]]:
-    """`count` simulated confirmations; with `gain`, the first leader truly makes that share of errors fewer."""
+    """`count` simulated confirmations of equal recipes, but for what `gain` or `better` says of the first leader.
+
+    Args:
+        table: The default recipe, and whatever is equal to it.
+        count: Confirmations.
+        clips: Of the validation split, drawn from the table's.
+        seeds: As `--seeds` has it.
+        leaders: Beside the default.
+        gain: The first leader truly makes that share of errors fewer.
+        better: The first leader's own recipe, on the same clips.
+        drops: As `race` has it.
+        seed: Of the draws.
+    """
     verdicts = []
     for number in range(count):
         rng = np.random.default_rng((seed, number))
-        chosen = rng.choice(table.errors.shape[1], clips)
-        words = table.words[chosen]
-        arms = drawn(table, rng, chosen, leaders + 1, seeds)
-        arms[1] = rng.binomial(arms[1], 1 - gain)
-        verdicts.append(race(arms, words))
+        chosen = rng.choice(table.errors.shape[1], clips, replace=False)
+        shared = iter(rng.permutation(table.errors)[:, chosen])
+        own = shared if better is None else iter(rng.permutation(better.errors)[:, chosen])
+
+        def draw(arm: int, shared=shared, own=own, rng=rng) -> np.ndarray:
+            errors = next(own if arm == 1 else shared)
+            return rng.binomial(errors, 1 - gain) if arm == 1 and gain else errors
+
+        verdicts.append(race(draw, table.words[chosen], leaders, seeds, drops))
     return verdicts
-
-
-def drawn(table: Table, rng: np.random.Generator, chosen: np.ndarray, arms: int, seeds: int) -> list[np.ndarray]:
-    """Errors of `arms` recipes [trainings, clips] on the `chosen` clips: of pairs of trainings near in WER."""
-    by_rate = table.errors.sum(axis=1).argsort(kind="stable")
-    pairs = by_rate[: len(by_rate) // 2 * 2].reshape(-1, 2)
-    pairs = rng.permuted(rng.permutation(pairs)[: arms * seeds], axis=1)
-    if len(pairs) < arms * seeds:
-        raise ValueError(f"{table.name}: {len(by_rate)} trainings are too few for {arms} recipes with {seeds} seeds")
-    copies = np.array([int((chosen[:place] == clip).sum()) for place, clip in enumerate(chosen)])
-    made = table.errors[pairs[:, 0]][:, chosen]
-    for copy in range(1, copies.max() + 1):
-        others = np.roll(pairs[:, 1], copy - 1)  # the first of them near in WER
-        made[:, copies == copy] = table.errors[others][:, chosen[copies == copy]]
-    return list(made.reshape(arms, seeds, len(chosen)))
 
 
 def called(verdicts: Sequence[tuple[comparison.Verdict, int]]) -> float:
@@ -152,27 +174,46 @@ def least(rate: Callable[[int], float], candidates: Sequence[int], wanted: float
     return next((candidate for candidate in candidates if rate(candidate) >= wanted), None)
 
 
-def report(table: Table, count: int, sets: int) -> None:
+def common_share(table: Table) -> tuple[float, tuple[float, float]]:
+    """The share of the variance between trainings that is not clip by clip, and its 95 % interval.
+
+    Had each training its luck clip by clip alone, the variance of its WER would be the sum of those by clip.
+    """
+    total = table.words.sum()
+    deviations = table.errors - table.errors.mean(axis=0)
+    trainings, clips = deviations.shape
+    by_clip = deviations.var(axis=1, ddof=1).sum() / (trainings - 1) * clips / total**2
+    ratio = (table.errors.sum(axis=1) / total).var(ddof=1) / by_clip
+    freedom = trainings - 1
+    low, high = (1 - bound / (ratio * freedom) for bound in chi2.ppf([0.975, 0.025], freedom))
+    return 1 - 1 / ratio, (low, high)
+
+
+def report(table: Table, count: int, sets: int, drops: bool) -> None:
     rates = table.errors.sum(axis=1) / table.words.sum()
     clips = table.errors.shape[1]
     spread = f"WER {rates.mean():.3f}, sd {rates.std(ddof=1):.4f}"
     print(f"{table.name}: {len(rates)} trainings of one recipe, {clips} clips; {spread}")
+    share, (low, high) = common_share(table)
+    print(f"  of that variance {share:.0%} [{low:.0%}, {high:.0%}] is common to all clips; the rest is clip by clip")
     for number in (48, clips):
-        null = searches(table, count, clips=number)
-        power = searches(table, count, clips=number, gain=0.10)
+        null = searches(table, count, clips=number, drops=drops)
+        power = searches(table, count, clips=number, gain=0.10, drops=drops)
         print(
             f"  {number} clips, 3 leaders, 3 seeds: {called(null):.1%} of {count} null searches call a winner, at "
-            f"{trainings(null):.1f} trainings of 12; a true gain of 10 % is found in {called(power):.1%}, at "
+            f"{trainings(null):.1f} trainings; a true gain of 10 % is found in {called(power):.1%}, at "
             f"{trainings(power):.1f}"
         )
     at = clips
     quarter = max(count // 5, 1)
-    most = len(rates) // 4
-    alone = called(searches(table, count, clips=at, leaders=1, gain=0.10))
-    seeds = least(
-        lambda n: called(searches(table, quarter, clips=at, leaders=1, seeds=n, gain=0.10)), range(3, most + 1)
-    )
-    advice = [comparison.required_sample_size(verdict) for verdict, _ in searches(table, 5, clips=at)]
+    most = len(rates) // 2
+    alone = called(searches(table, count, clips=at, leaders=1, gain=0.10, drops=drops))
+
+    def power_with(seeds: int) -> float:
+        return called(searches(table, quarter, clips=at, leaders=1, seeds=seeds, gain=0.10, drops=drops))
+
+    seeds = least(power_with, range(3, most + 1))
+    advice = [comparison.required_sample_size(verdict) for verdict, _ in searches(table, 5, clips=at, drops=drops)]
     print(
         f"  {at} clips, one leader: 3 seeds find it in {alone:.1%}; four of five take {seeds} seeds (of up to {most})"
     )
@@ -182,6 +223,17 @@ def report(table: Table, count: int, sets: int) -> None:
             f"  intervals of {number} clips hold the true WER in {coverage(table, sets, number):.1%} of {sets} sets, "
             f"of the mean of 3 seeds in {mean_coverage(table, sets // 2, number):.1%} of {sets // 2}"
         )
+
+
+def report_pair(default: Table, better: Table, count: int, drops: bool) -> None:
+    """How often another recorded recipe is found to be better than `default`, beside two leaders that equal it."""
+    clips = len(default.words)
+    rates = [table.errors.sum() / (len(table.errors) * table.words.sum()) for table in (default, better)]
+    verdicts = searches(default, count, clips=clips, better=better, drops=drops)
+    print(
+        f"{better.name} beside {default.name}: WER {rates[1]:.3f} for {rates[0]:.3f}, {1 - rates[1] / rates[0]:.1%} "
+        f"fewer errors; found in {called(verdicts):.1%} of {count}, at {trainings(verdicts):.1f} trainings"
+    )
 
 
 def record(url: str, study: str) -> None:
@@ -204,12 +256,17 @@ def main() -> None:
     parser.add_argument("--searches", type=int, default=500)
     parser.add_argument("--sets", type=int, default=1000)
     parser.add_argument("--record", nargs=2, metavar=("URL", "STUDY"))
+    parser.add_argument("--former", action="store_true", help="races as they were before losers were dropped")
+    parser.add_argument("--against", type=Path, help="a default recipe's table, which the tables' recipes are to beat")
     asked = parser.parse_args()
     if asked.record:
         record(*asked.record)
         return
     for path in asked.tables:
-        report(read(path), asked.searches, asked.sets)
+        if asked.against:
+            report_pair(read(asked.against), read(path), asked.searches, not asked.former)
+        else:
+            report(read(path), asked.searches, asked.sets, not asked.former)
         sys.stdout.flush()
 
 

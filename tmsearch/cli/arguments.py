@@ -228,7 +228,7 @@ def address(parser: ArgumentParser, port: int) -> None:
 def confirm(parser: ArgumentParser) -> None:
     study(parser)
     parser.add_argument("--top", type=count, metavar="N", help="leaders to race against the default recipe (3)")
-    parser.add_argument("--seeds", type=count, metavar="N", help="most trainings of each, other seeds each (3)")
+    parser.add_argument("--seeds", type=count, metavar="N", help="trainings of each, other seeds each, on average (3)")
     parser.add_argument(
         "--folds", type=count, metavar="K", help="reshuffled splits: K disjoint validation sets in turn"
     )

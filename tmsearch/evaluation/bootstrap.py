@@ -277,16 +277,30 @@ def _seed_noise(arms: Sequence[ErrorCounts]) -> tuple[float, int]:
     if not repeated:
         return 0.0, 0
     if _folded(repeated):
-        trainings = min(len(counts.errors) for counts in repeated)
-        table = np.array([counts.rates[:trainings] for counts in repeated])  # [recipes, trainings]
-        freedom = (len(repeated) - 1) * (trainings - 1)
-        if not freedom:
-            return 0.0, 0
-        residuals = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0) + table.mean()
-        return float((residuals**2).sum()) / freedom, freedom
+        return _variance_beside_folds(repeated)
     freedom = sum(len(counts.rates) - 1 for counts in repeated)
     squares = sum(float(((counts.rates - counts.mean) ** 2).sum()) for counts in repeated)
     return squares / freedom, freedom
+
+
+def _variance_beside_folds(arms: Sequence[ErrorCounts]) -> tuple[float, int]:
+    """The variance of trainings' rates beside what each recipe and each fold adds, by least squares."""
+    folds: dict[bytes, int] = {}  # by the clips that have words
+    cells = []  # recipe and fold of each training
+    for recipe, counts in enumerate(arms):
+        for scored in counts.words > 0:
+            cells.append((recipe, folds.setdefault(scored.tobytes(), len(folds))))
+    rates = np.concatenate([counts.rates for counts in arms])  # [trainings]
+    design = np.zeros((len(rates), len(arms) + len(folds)))
+    for row, (recipe, fold) in enumerate(cells):
+        design[row, recipe] = 1.0
+        design[row, len(arms) + fold] = 1.0
+    coefficients, _, rank, _ = np.linalg.lstsq(design, rates, rcond=None)
+    freedom = len(rates) - int(rank)
+    if freedom <= 0:
+        return 0.0, 0
+    residuals = rates - design @ coefficients
+    return float((residuals**2).sum()) / freedom, freedom
 
 
 def _seed_draws(variance: float, freedom: int, trainings: int, stream: int) -> Floats:

@@ -55,11 +55,16 @@ class Verdict:
     means: tuple[float, float]  # WER of the winner, of the default
     split: str = "validation"
     objective: str = "wer"  # what `errors` and `words` count: characters for cer, else words
+    adjusted_p: float | None = None  # one-sided, as the best of several; None: Bonferroni's
 
     @property
     def p(self) -> float:
-        """The one-sided p with Bonferroni's correction, since the best of several is taken."""
-        return min(1.0, self.contenders * self.difference.p) if self.difference else 1.0
+        """The one-sided p, corrected for the best of several being taken."""
+        if self.difference is None:
+            return 1.0
+        if self.adjusted_p is not None:
+            return self.adjusted_p
+        return min(1.0, self.contenders * self.difference.p)
 
     @property
     def is_significant(self) -> bool:
@@ -112,24 +117,37 @@ def compare(
     default: Contender,
     contenders: Sequence[Contender],
     level: float,
+    adjusted: Callable[[float], float] | None = None,
     *,
     split: str = "validation",
     objective: str = "wer",
 ) -> Verdict | None:
     """The contender with the lowest mean WER against the default; None where either side has no training.
 
-    A contender that was dropped early does not win, unless all were; its trainings still count for the variance
-    between seeds.
+    A contender that was dropped early does not win, unless all were: then one of those that were trained most does. All
+    trainings count for the variance between seeds.
+
+    Args:
+        default: What people use already.
+        contenders: The leaders of a search.
+        level: What the p may be at most.
+        adjusted: From the p of the winner as if it were the only contender to what it is as the best of several;
+            None: Bonferroni's correction.
+        split: What the trainings were scored on, in words.
+        objective: What their errors count.
     """
     trained = [contender for contender in contenders if contender.trainings]
     if not default.trainings or not trained:
         return None
     compared = [default, *trained]
     counts = dict(zip([contender.name for contender in compared], aligned(compared), strict=True))
-    finishers = [contender for contender in trained if not contender.fate] or trained
+    most = max(len(contender.trainings) for contender in trained)
+    finishers = [contender for contender in trained if not contender.fate]
+    finishers = finishers or [contender for contender in trained if len(contender.trainings) == most]
     winner = min(finishers, key=lambda contender: counts[contender.name].mean)
     winner_counts = counts[winner.name]
     default_counts = counts[default.name]
+    difference = bootstrap.difference(winner_counts, default_counts, list(counts.values()))
     scored = (winner_counts.words > 0).any(axis=0) | (default_counts.words > 0).any(axis=0)  # [clips]
     return Verdict(
         default=default,
@@ -137,11 +155,12 @@ def compare(
         contenders=len(contenders),
         clips=int(scored.sum()),
         level=level,
-        difference=bootstrap.difference(winner_counts, default_counts, list(counts.values())),
+        difference=difference,
         wilcoxon=bootstrap.wilcoxon(winner_counts, default_counts),
         means=(winner_counts.mean, default_counts.mean),
         split=split,
         objective=objective,
+        adjusted_p=adjusted(difference.p) if adjusted is not None and difference is not None else None,
     )
 
 
@@ -183,36 +202,47 @@ def spread(contender: Contender) -> float | None:
     return float(np.std(rates, ddof=1)) if len(rates) > 1 else None
 
 
-def required_sample_size(verdict: Verdict) -> str:
+def as_many(seeds: int) -> int:
+    """Trainings of the default recipe in a confirmation with so many `--seeds` that trains all recipes as often."""
+    return seeds
+
+
+def required_sample_size(verdict: Verdict, trainings_with: Callable[[int], int] = as_many) -> str:
     """How many trainings, or clips, would detect a gain of GAIN of the default's WER in POWER of tries, in a sentence.
 
     Only numbers that a person can act on are given: up to MOST_TRAININGS of a recipe, or MOST_CLIPS times the clips.
+
+    Args:
+        verdict: The confirmation's.
+        trainings_with: How often `--seeds` trains the default recipe and the contender that stays to the end.
     """
     difference = verdict.difference
     if difference is None:
         return "What it takes: at least two trainings of each recipe, `--seeds 2`."
     gain = GAIN * verdict.means[1]
-    seeds = len(verdict.default.trainings)
+    trained = len(verdict.default.trainings)
     per_clip = difference.utterances * verdict.clips
 
-    def enough_trainings(trainings: int) -> bool:
-        return _detects(verdict, gain, trainings, difference.utterances)
+    def enough_seeds(seeds: int) -> bool:
+        trainings = trainings_with(seeds)
+        return trainings <= MOST_TRAININGS and _detects(verdict, gain, trainings, difference.utterances)
 
     def enough_clips(clips: int) -> bool:
-        return _detects(verdict, gain, max(2, seeds), per_clip / clips)
+        return _detects(verdict, gain, max(2, trained), per_clip / clips)
 
     ways = []
-    trainings = _first(range(2, MOST_TRAININGS + 1), enough_trainings)
-    if trainings and trainings > seeds:
-        ways.append(f"{trainings} trainings of each recipe on these {verdict.clips} clips (`--seeds {trainings}`)")
+    seeds = _first(range(2, MOST_TRAININGS + 1), enough_seeds)
+    if seeds and trainings_with(seeds) > trained:
+        trainings = trainings_with(seeds)
+        ways.append(f"{trainings} trainings of each recipe on these {verdict.clips} clips (`--seeds {seeds}`)")
     step = max(1, verdict.clips // 20)
     clips = _first(range(verdict.clips, MOST_CLIPS * verdict.clips, step), enough_clips)
     if clips and clips > verdict.clips:
-        ways.append(f"about {clips} {verdict.split} clips with {max(2, seeds)} trainings of each")
+        ways.append(f"about {clips} {verdict.split} clips with {max(2, trained)} trainings of each")
     aim = f"to see a gain of {GAIN:.0%} in four of five confirmations"
     if ways:
         return f"What it takes {aim}: {', or '.join(ways)}."
-    if trainings or clips:
+    if seeds or clips:
         return f"This confirmation was large enough {aim}: if there is a gain, it is probably smaller."
     return (
         f"Neither {MOST_TRAININGS} trainings of each recipe nor {MOST_CLIPS} times the clips would be enough {aim}: "
@@ -224,16 +254,17 @@ def _first(numbers: Iterable[int], suffices: Callable[[int], bool]) -> int | Non
     return next((number for number in numbers if suffices(number)), None)
 
 
-def _detects(verdict: Verdict, gain: float, seeds: int, utterances: float) -> bool:
-    """Whether a comparison of `seeds` trainings a recipe detects `gain` with probability POWER.
+def _detects(verdict: Verdict, gain: float, trainings: int, utterances: float) -> bool:
+    """Whether a comparison of `trainings` of each of two recipes detects `gain` with probability POWER.
 
     `utterances` is the variance of the difference that comes from the choice of clips.
     """
     from scipy.special import stdtrit
 
     assert verdict.difference is not None
-    freedom = (verdict.contenders + 1) * (seeds - 1)
-    error = math.sqrt(utterances + 2 * verdict.difference.seeds / seeds)
+    trained = max(2, len(verdict.default.trainings))
+    freedom = verdict.difference.freedom * (trainings - 1) / (trained - 1)
+    error = math.sqrt(utterances + 2 * verdict.difference.seeds / trainings)
     bar = stdtrit(freedom, 1 - bootstrap.ALPHA / verdict.contenders) + stdtrit(freedom, POWER)
     return bool(gain >= bar * error)
 

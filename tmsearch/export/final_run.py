@@ -25,8 +25,9 @@ from tmsearch.files import write_atomically
 from tmsearch.model import trainable
 from tmsearch.model.whisper import Whisper
 from tmsearch.recipe import Recipe, recipe_text, split_facts
-from tmsearch.training import checkpoints, optimizer
+from tmsearch.training import checkpoints
 from tmsearch.training import train as training
+from tmsearch.training.optim import optimizer
 from tmsearch.training.saving import SAVE_SECONDS
 from tmsearch.training.state import DivergenceError, StepMetrics
 from tmsearch.training.tensorboard import TrialLog
@@ -37,6 +38,7 @@ FinalRunOutcome = Literal["done", "failed", "interrupted"]
 # The last checkpoints are averaged over this share of the training: late enough to be near each other.
 AVERAGED_SHARE = 0.25
 LAST_WEIGHTS = "the last weights"
+AVERAGED_WEIGHTS = "the averaged weights"  # of a recipe with average_share
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def _export(
     metrics["train_seconds"] = result.train_seconds
     whisper = weight_files.trained_model(recipe.train, chosen.weights)
     long_scores = result.long
-    if chosen.name != LAST_WEIGHTS and long_scores is not None:
+    if chosen.name not in (LAST_WEIGHTS, AVERAGED_WEIGHTS) and long_scores is not None:
         devices.move(whisper.model, devices.device())
         long_scores, _ = long_form.score(whisper, speech, speech.split.validation, recipe.train)
     if long_scores is not None:
@@ -234,8 +236,10 @@ def _chosen(
     result: training.Result,
     say: PrintLine,
 ) -> tuple[SoupCandidate, dict[str, float]]:
-    """The last weights, or an average or soup of a lower rate on the validation split, by what the search minimised;
-    and the rates of all that were tried."""
+    """The run's own weights, or an average or soup of a lower rate on the validation split; and the rates of all.
+
+    Rates are of what the search minimised.
+    """
     points = []
     for step in sorted(weights):
         points.append(Ingredient(f"step {step}", weight_files.read(weights[step] / weight_files.WEIGHTS)))
@@ -243,7 +247,8 @@ def _chosen(
     long_wer = result.long.wer if result.long else None
     last_scores = Scores(result.wer, result.wer_raw, result.cer, result.scores, result.loops, wer_long=long_wer)
     objective = str(recipe.evidence.get("objective", "wer"))
-    candidates = [SoupCandidate(LAST_WEIGHTS, last, last_scores)]
+    name = AVERAGED_WEIGHTS if recipe.train.average_share else LAST_WEIGHTS
+    candidates = [SoupCandidate(name, last, last_scores)]
     if options.on_all or (len(points) == 1 and not options.soup):
         return candidates[0], {}
     score = _scorer(recipe, speech, with_long=objective in LONG_OBJECTIVES)

@@ -22,17 +22,23 @@ from tmsearch.model import trainable
 from tmsearch.model import whisper as model
 from tmsearch.model.whisper import Whisper
 from tmsearch.training import tensor_file
+from tmsearch.training.checkpoints import AVERAGE, SUFFIX
 
 WEIGHTS = "weights.safetensors"
 
 
 def keep(checkpoint: Path, folder: Path) -> None:
-    """Keeps what `checkpoint` trained as `folder`/weights.safetensors, which no clean-up of checkpoints deletes."""
+    """Keeps what `checkpoint` trained as `folder`/weights.safetensors, which no clean-up of checkpoints deletes.
+
+    Where the training averages its weights, those are kept that were scored: the average.
+    """
+    average = checkpoint / f"{AVERAGE}{SUFFIX}"
+    source = average if average.is_file() else checkpoint / WEIGHTS
     with replacing(folder / WEIGHTS) as scratch:
         try:  # a second name of the same file: no byte is copied, and the checkpoint may be deleted
-            os.link(checkpoint / WEIGHTS, scratch)
+            os.link(source, scratch)
         except OSError:  # a file system without hard links
-            shutil.copyfile(checkpoint / WEIGHTS, scratch)
+            shutil.copyfile(source, scratch)
 
 
 def keep_trained(weights: Mapping[str, torch.Tensor], folder: Path) -> None:

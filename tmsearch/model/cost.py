@@ -31,6 +31,7 @@ GIGA = 1e9
 TERA = 1e12
 SHARE_OF_PRODUCTS = 0.76  # that a step's products reach, of the rate of a product of large square matrices
 SAFE_SHARE = 0.85  # of a card's memory: the rest is for fragments, CUDA itself, and an evaluation
+AVERAGE_UPDATES = 16  # of the averaged weights, at least, in the steps that they are averaged over
 CHECKPOINT_SHARE = 0.05  # of a training, that its checkpoints may cost
 
 # Bytes that a layer keeps for its backward pass, for each number of its states [rows, d_model].
@@ -50,6 +51,7 @@ ADAMW_MOVED = 40
 ROUNDING_MOVED = 24
 # Bytes moved a parameter by a micro-batch: weights cast to bfloat16 and their gradients cast back and added.
 CASTS_MOVED = 12
+AVERAGE_MOVED = 12  # by an update of the averaged weights: the average read and written, the weight read
 SUMS_MOVED = 6  # of bfloat16 weights, which are not cast: their gradients are added
 TOKEN_LAYER_SECONDS = 8.9e-5  # of a decoder layer for the next token of a batch
 DECODED_TOKENS = 40  # until the last clip of a batch has ended
@@ -102,8 +104,9 @@ def estimate(
     number_bytes = BF16_BYTES if config.low_memory else FLOAT_BYTES
     states = model.parameters + 3 * trained_parameters(model, config)  # weights; gradients, two moments
     clips = min(config.micro_batch_size or config.batch_size, config.batch_size)
+    numbers = states + clips * activations(model, config, positions, label_tokens)
     return Estimate(
-        memory_bytes=round(number_bytes * (states + clips * activations(model, config, positions, label_tokens))),
+        memory_bytes=round(number_bytes * numbers + average_bytes(model, config)),
         flops_per_step=round(flops * config.batch_size),
     )
 
@@ -285,21 +288,36 @@ def moment_bytes(config: TrainConfig) -> float:
     return BF16_BYTES if config.low_memory else FLOAT_BYTES
 
 
+def average_bytes(model: Model, config: TrainConfig) -> float:
+    """Of the averaged weights, float32 whatever the weights are in; 0 where they are not averaged."""
+    return float(FLOAT_BYTES * trained_parameters(model, config)) if config.average_share else 0.0
+
+
+def average_updates(config: TrainConfig) -> float:
+    """How often a training updates its averaged weights: each step at first, then ever less often."""
+    if not config.average_share:
+        return 0.0
+    every_step = 2 * AVERAGE_UPDATES / config.average_share
+    if config.max_steps <= every_step:
+        return float(config.max_steps)
+    return every_step + every_step / 2 * math.log2(config.max_steps / every_step)
+
+
 def checkpoint_bytes(model: Model, config: TrainConfig) -> float:
-    """Of the trained weights and both moments, in their formats."""
+    """Of the trained weights, both moments and the average, in their formats."""
     trained = trained_parameters(model, config)
     weight = BF16_BYTES if config.low_memory else FLOAT_BYTES
     moment = moment_bytes(config)
     if not config.exact_checkpoints:
         moment = min(moment, BF16_BYTES)
-    return float(trained * (weight + 2 * moment))
+    return float(trained * (weight + 2 * moment)) + average_bytes(model, config)
 
 
 def memory_bytes(model: Model, config: TrainConfig, clips: Clips, micro_batch: int) -> float:
     """Peak of a step with `micro_batch` clips a forward pass, of the bytes that tensors take."""
     trained = trained_parameters(model, config)
     number = BF16_BYTES if config.low_memory else FLOAT_BYTES
-    weights = model.parameters * number
+    weights = model.parameters * number + average_bytes(model, config)
     moments = 2 * trained * moment_bytes(config)
     gradients = trained * number
     casts = 0 if config.low_memory else BF16_BYTES * model.parameters  # autocast keeps them for the backward pass
@@ -334,6 +352,7 @@ def step_seconds(model: Model, config: TrainConfig, clips: Clips, card: Card, mi
     moved = batch * _moved_bytes(model, config, clips)
     trained = trained_parameters(model, config)
     moved += trained * (ROUNDING_MOVED if config.low_memory else ADAMW_MOVED)
+    moved += trained * AVERAGE_MOVED * average_updates(config) / config.max_steps
     moved += passes * (SUMS_MOVED * trained if config.low_memory else CASTS_MOVED * model.parameters)
     launching = passes * model.decoder_layers * DECODER_SECONDS
     return batch * arithmetic / (card.products * TERA) + moved / (card.memory * TERA) + launching

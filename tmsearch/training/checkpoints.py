@@ -31,13 +31,14 @@ _CLAIM = "claim-"
 _PENDING = ".pending-"  # being written, or being deleted; never read
 _STATE = "state.json"
 _MANIFEST = "manifest.json"  # written last
-_SUFFIX = ".safetensors"
+SUFFIX = ".safetensors"
+AVERAGE = "average"  # the group of the averaged weights, where a training averages them
 _BLOCK = 1 << 20  # bytes hashed at a time
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint in memory: named groups of tensors (weights, moments, random) and everything else as JSON."""
+    """A checkpoint in memory: named groups of tensors (weights, moments, random, average), everything else as JSON."""
 
     step: int
     tensors: Mapping[str, Mapping[str, torch.Tensor]]
@@ -118,7 +119,7 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
     folder.mkdir()
     sums = {}
     for group, tensors in checkpoint.tensors.items():
-        sums[f"{group}{_SUFFIX}"] = tensor_file.write(folder / f"{group}{_SUFFIX}", tensors)
+        sums[f"{group}{SUFFIX}"] = tensor_file.write(folder / f"{group}{SUFFIX}", tensors)
     state = json.dumps({**checkpoint.state, "step": checkpoint.step}).encode()
     (folder / _STATE).write_bytes(state)
     sums[_STATE] = hashlib.sha256(state).hexdigest()
@@ -137,8 +138,8 @@ def load(folder: Path, verified: VerifiedCheckpoints | None = None) -> Checkpoin
         state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
         tensors = {}
         for name in sums:
-            if name.endswith(_SUFFIX):
-                tensors[name.removesuffix(_SUFFIX)] = load_file(folder / name)
+            if name.endswith(SUFFIX):
+                tensors[name.removesuffix(SUFFIX)] = load_file(folder / name)
     except (OSError, ValueError, RecursionError, SafetensorError) as error:
         raise CheckpointError(f"{folder}: {error}") from error
     if not isinstance(state, dict):

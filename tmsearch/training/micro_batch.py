@@ -144,7 +144,8 @@ class Probe:
         prompt = prompt_ids(whisper, self._speech.language, self._speech.task)
         torch.cuda.reset_peak_memory_stats(self._device)
         whisper.model.train(False)
-        with devices.autocast(self._config, self._device, whisper.model.config.d_model):
+        in_place = self._state.stepper.scored_weights()
+        with in_place, devices.autocast(self._config, self._device, whisper.model.config.d_model):
             decoder = Decoder(whisper)
             try:
                 decoder.greedy([mels], prompt, tokens, rule.silence)

@@ -27,8 +27,9 @@ from tmsearch.features.dataset import Speech
 from tmsearch.model import trainable
 from tmsearch.model.forward import MicroBatch
 from tmsearch.model.whisper import Whisper
-from tmsearch.training import checkpoints, optimizer
+from tmsearch.training import checkpoints
 from tmsearch.training.checkpoints import Checkpoint, VerifiedCheckpoints
+from tmsearch.training.optim import optimizer
 from tmsearch.training.step import PendingStep, Stepper
 
 # A training has diverged when the mean of its last losses is above both of these: three times the first loss, and
@@ -193,7 +194,10 @@ class TrainState:
                 moments += value.numel() * width
         if not moments:
             return 0
-        return moments + sum(weight.numel() * weight.element_size() for weight in self.stepper.weights.values())
+        weights: list[torch.Tensor] = [*self.stepper.weights.values()]
+        if self.stepper.average is not None:
+            weights += self.stepper.average.values.values()
+        return moments + sum(weight.numel() * weight.element_size() for weight in weights)
 
     def begin(self, first_step: int) -> None:
         """Starts to count the seconds of a stretch."""
@@ -216,7 +220,16 @@ class TrainState:
         weights = self.stepper.weights
         moments = optimizer.moments(self.stepper.optimizer, weights, exact=self.config.exact_checkpoints)
         self.keep_random_state()
-        return Checkpoint(self.step, {"weights": weights, "moments": moments, "random": self.random}, state)
+        tensors: dict[str, Mapping[str, torch.Tensor]] = {"weights": weights, "moments": moments, "random": self.random}
+        if self.stepper.average is not None:
+            tensors[checkpoints.AVERAGE] = self.stepper.average.values
+        return Checkpoint(self.step, tensors, state)
+
+    @property
+    def scored_weights(self) -> Mapping[str, torch.Tensor]:
+        """What training changed, as it is scored and exported: the averaged weights, where they are averaged."""
+        average = self.stepper.average
+        return average.values if average is not None and average.values else self.stepper.weights
 
     def keep_random_state(self) -> None:
         """Notes where torch's generators are, for `restore_random_state`."""
@@ -257,6 +270,8 @@ class TrainState:
             raise CheckpointError(f"{self.config.model}: {clips_seen} clips seen by step {saved.step}")
         trainable.set_weights(self.whisper, saved.tensors["weights"])
         optimizer.set_moments(self.stepper.optimizer, self.stepper.weights, saved.tensors["moments"])
+        if self.stepper.average is not None:
+            self.stepper.average.restore(saved.tensors[checkpoints.AVERAGE])
         self.monitor.set_json(saved.state["losses"])
         self.random = dict(saved.tensors["random"])
         self.restore_random_state()

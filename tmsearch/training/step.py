@@ -5,8 +5,9 @@ Dimension words in shape comments: clips, tokens (decoder inputs), labels.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +19,8 @@ from tmsearch.model import forward, trainable
 from tmsearch.model.forward import MicroBatch
 from tmsearch.model.token_table import TokenTable
 from tmsearch.model.whisper import Whisper
-from tmsearch.training import optimizer
+from tmsearch.training.optim import optimizer
+from tmsearch.training.optim.average import WeightAverage
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Stepper:
         self.device = device
         self.weights = trainable.trainable_parameters(whisper)
         self.optimizer = optimizer.adamw(whisper, config)
+        self.average = WeightAverage(self.weights, config.average_share) if config.average_share else None
         self.token_table = TokenTable(whisper.model)
         self.before_update: Callable[[], None] | None = None  # waits until a checkpoint's tensors may be changed
         self._layers = forward.compiled_layers() if devices.uses_compile(config, device) else forward.EAGER
@@ -59,7 +62,20 @@ class Stepper:
             self.before_update()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update(step)
         return PendingStep(step, learning_rate, torch.stack([loss, norm.float()]))
+
+    @contextlib.contextmanager
+    def scored_weights(self) -> Iterator[None]:
+        """The model as it is scored and exported: with its averaged weights, where they are averaged."""
+        if self.average is None:
+            yield
+            return
+        if self.before_update is not None:
+            self.before_update()  # what is overwritten may still be on its way into a checkpoint
+        with self.average.in_place():
+            yield
 
     def backward(self, micro_batch: MicroBatch) -> torch.Tensor:
         """Adds the gradients of `micro_batch`; returns its share of the batch's mean loss, a scalar on the device."""

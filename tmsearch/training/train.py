@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -179,10 +180,15 @@ class ModelCache:
             state.load(stretch.checkpoint, self.verified)
         return state
 
-    @property
-    def trained(self) -> Whisper | None:
-        """The model of the last training that came to its end, unless another one was loaded since."""
-        return self._state.whisper if self._state else None
+    @contextlib.contextmanager
+    def trained(self) -> Iterator[Whisper | None]:
+        """The model of the last training that came to its end, as it was scored; None if another was loaded since."""
+        state = self._state
+        if state is None:
+            yield None
+            return
+        with state.stepper.scored_weights():
+            yield state.whisper
 
     def _taken(self) -> TrainState:
         """The kept state, which is no longer kept: training may fail in the midst of a step."""
@@ -192,9 +198,9 @@ class ModelCache:
         return state
 
     def trained_weights(self) -> dict[str, torch.Tensor]:
-        """What the last training changed, on the CPU."""
+        """What the last training changed, as it was scored, on the CPU."""
         assert self._state is not None
-        return {name: weight.detach().cpu() for name, weight in self._state.stepper.weights.items()}
+        return {name: weight.detach().cpu() for name, weight in self._state.scored_weights.items()}
 
     def keep(self, state: TrainState) -> None:
         """Lets the next call resume from `state`."""
@@ -241,14 +247,7 @@ def train(
         _advance(state, stretch, saver, report, stop)
         state.finish_prefetching()
         # The checkpoint is written meanwhile.
-        names = speech.split.validation
-        scores, seconds = evaluate.evaluate(
-            state.whisper, speech, names, config, eval_batch=stretch.eval_batch, stop=stop
-        )
-        long_scores = None
-        if stretch.with_long:
-            long_scores, long_seconds = long_form.score(state.whisper, speech, names, config, stop=stop)
-            seconds += long_seconds
+        scores, long_scores, seconds = _scored(state, speech, stretch, stop)
         if not (stretch.is_thrifty and writer.is_beside):
             writer.wait()
     except evaluate.EvaluationInterruptedError:
@@ -262,6 +261,21 @@ def train(
             torch.cuda.empty_cache()
     model_cache.keep(state)
     return _result(state, scores, long_scores, seconds)
+
+
+def _scored(
+    state: TrainState, speech: Speech, stretch: Stretch, stop: Callable[[], bool]
+) -> tuple[Scores, LongScores | None, float]:
+    """The scores of the validation clips, and as long recordings where those are asked for; and the seconds of both."""
+    names = speech.split.validation
+    whisper = state.whisper
+    config = state.config
+    with state.stepper.scored_weights():
+        scores, seconds = evaluate.evaluate(whisper, speech, names, config, eval_batch=stretch.eval_batch, stop=stop)
+        if not stretch.with_long:
+            return scores, None, seconds
+        long_scores, long_seconds = long_form.score(whisper, speech, names, config, stop=stop)
+    return scores, long_scores, seconds + long_seconds
 
 
 def _result(state: TrainState, scores: Scores, long_scores: LongScores | None, eval_seconds: float) -> Result:

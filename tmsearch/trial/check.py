@@ -31,7 +31,7 @@ def check(workbench: Workbench, job: CheckJob) -> Checked:
     The first candidate of a model is what the estimate is of. Raises InputError.
     """
     from tmsearch.data import splits
-    from tmsearch.training import optimizer
+    from tmsearch.training.optim import optimizer
 
     data = DataConfig(**job.data)
     corpus = workbench.corpus(data)

@@ -74,8 +74,12 @@ def _trained(config: TrainConfig) -> str:
         trained += f" on {config.lora_targets}"
     if config.freeze_encoder:
         trained = "decoder"
-    savings = {", low memory": config.low_memory, ", 8-bit moments": config.optimizer == "adamw_8bit"}
-    return f"{trained}, {config.precision}{''.join(text for text in savings if savings[text])}"
+    differences = {
+        ", low memory": config.low_memory,
+        ", 8-bit moments": config.optimizer == "adamw_8bit",
+        ", averaged": config.average_share > 0,
+    }
+    return f"{trained}, {config.precision}{''.join(text for text in differences if differences[text])}"
 
 
 def _windows(config: TrainConfig) -> str:
@@ -253,7 +257,7 @@ class ConfirmationPlan:
     of: str
     top: int  # leaders of the search that race
     folds: int  # 0: the study's own split
-    seeds: int  # trainings of each arm at most
+    seeds: int  # trainings of each arm, if all had as many
     arms: tuple[ArmPlan, ...]
 
     def to_json(self) -> dict[str, Any]:

@@ -117,12 +117,12 @@ def _kept_rates(workbench: Workbench, trial: _Trial, result: Result, stop: Calla
     from tmsearch.evaluation import evaluate, kept
     from tmsearch.training.train import TrainingStoppedError
 
-    whisper = workbench.model_cache.trained
-    if trial.recipe.data.keep is None or result.step < trial.config.max_steps or whisper is None:
+    if trial.recipe.data.keep is None or result.step < trial.config.max_steps:
         return {}
     speech = workbench.kept_speech(trial.recipe.data, trial.cache)
     try:
-        return {"wer_keep": kept.wer(whisper, speech, trial.config, stop)}
+        with workbench.model_cache.trained() as whisper:
+            return {} if whisper is None else {"wer_keep": kept.wer(whisper, speech, trial.config, stop)}
     except evaluate.EvaluationInterruptedError:
         raise TrainingStoppedError(result.step, result.saved) from None
 

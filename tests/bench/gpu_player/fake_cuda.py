@@ -19,7 +19,7 @@ from tests.bench.gpu_player import kernels
 from tmsearch import devices
 from tmsearch.model import attention as project_attention
 from tmsearch.model.attention import Packed
-from tmsearch.training import stochastic_rounding
+from tmsearch.training.optim import stochastic_rounding
 
 aten = torch.ops.aten
 DEVICE = torch.device("cuda")
@@ -43,7 +43,7 @@ def _rounding_adamw(
     rate: torch.Tensor,
     root: torch.Tensor,
 ) -> None:
-    """tmsearch.training.stochastic_rounding.update as the one kernel that a compiler makes of it."""
+    """tmsearch.training.optim.stochastic_rounding.update as the one kernel that a compiler makes of it."""
     raise NotImplementedError("played, never run")
 
 

@@ -40,6 +40,24 @@ def test_each_saving_saves():
     assert memory(4, freeze_encoder=True) < memory(4)
 
 
+def test_an_average_is_another_copy_in_float32_whatever_the_weights_are_in():
+    for knobs in ({}, {"low_memory": True}):
+        averaged = memory(1, average_share=0.2, **knobs) - memory(1, **knobs)
+        assert averaged == pytest.approx(4 * LARGE.parameters / 1e9, rel=0.01)
+        config = TrainConfig(**knobs)
+        more = cost.checkpoint_bytes(LARGE, TrainConfig(average_share=0.2, **knobs))
+        assert more - cost.checkpoint_bytes(LARGE, config) == 4 * LARGE.parameters
+    adapters = memory(1, average_share=0.2, lora_r=32) - memory(1, lora_r=32)
+    assert adapters < 0.1 * averaged
+
+
+def test_updates_of_an_average_are_a_small_part_of_a_step():
+    card = cost.card_of(80)
+    plain = cost.step_seconds(LARGE, TrainConfig(batch_size=16), CLIPS, card, 16)
+    averaged = cost.step_seconds(LARGE, TrainConfig(batch_size=16, average_share=0.2), CLIPS, card, 16)
+    assert plain < averaged < 1.03 * plain
+
+
 def test_the_micro_batch_is_halved_until_it_fits_the_card():
     config = TrainConfig(batch_size=16, max_steps=800)
     on_80 = cost.trial_cost(LARGE, config, CLIPS, cost.card_of(80), 4)

@@ -7,10 +7,12 @@ import argparse
 from search import study
 from search.errors import UserError
 from search.exit_codes import DONE
+from search.records import StudyRecord
+from search.schedulers import race_reference, racing
 from search.storage.database import open_storage
 from search.study import Summary
 from tmsearch.cli.services import verdicts
-from tmsearch.cli.services.confirmation import ConfirmOptions, open_confirmation, recipe_params
+from tmsearch.cli.services.confirmation import ConfirmOptions, open_confirmation, planned_rounds, recipe_params
 from tmsearch.cli.services.run_study import new_trial_process, run_study, worker_plan
 from tmsearch.cli.view.format import searched_knobs
 from tmsearch.formatting import clock_time
@@ -55,17 +57,30 @@ def confirm(arguments: argparse.Namespace) -> int:
 def _plan_lines(parent: Summary, plan: ConfirmationPlan, summary: Summary) -> list[str]:
     """What will be trained and what it takes at most, estimated from the search."""
     names = [arm.name for arm in plan.arms]
+    rounds = planned_rounds(plan, summary.record)
     first_seed = summary.record.seed + 1
     split = f"{plan.folds} folds" if plan.folds else "the study's own split"
-    seconds = sum(_training_seconds(parent, arm) for arm in plan.arms) * plan.seeds
+    trained = _most_trainings(plan, summary.record, rounds)
+    costs = [_training_seconds(parent, arm) for arm in plan.arms]
+    costs[1:] = sorted(costs[1:], reverse=True)  # of the leaders the slow ones may be those that stay
+    seconds = sum(cost * trainings for cost, trainings in zip(costs, trained, strict=True))
     spent = f", of which {clock_time(summary.spent)} is spent" if summary.spent else ""
+    leaving = ", and after each round the worse half of the leaders leaves" if min(trained) < rounds else ""
     return [
-        f"confirm {plan.of}: {names[0]} recipe against {', '.join(names[1:])}; up to {plan.seeds} trainings each, "
-        f"seeds {first_seed} to {first_seed + plan.seeds - 1}, on {split}",
+        f"confirm {plan.of}: {names[0]} recipe against {', '.join(names[1:])}; up to {rounds} trainings each, "
+        f"seeds {first_seed} to {first_seed + rounds - 1}, on {split}{leaving}",
         *(f"  {arm.name}: {searched_knobs(parent.record.space, arm.params)}" for arm in plan.arms),
-        f"at most {len(names) * plan.seeds} trainings, about {clock_time(seconds)}{spent}; it ends once the answer is "
-        "known",
+        f"at most {sum(trained)} trainings, about {clock_time(seconds)}{spent}; it ends once the answer is known",
     ]
+
+
+def _most_trainings(plan: ConfirmationPlan, record: StudyRecord, rounds: int) -> list[int]:
+    """Trainings of the default recipe and of each leader, those that stay longest first, if no round is left out."""
+    leaders = len(plan.arms) - 1
+    if not racing.drops_losers(record.space["budget"]["strategy"]):
+        return [rounds] * (leaders + 1)
+    counts = race_reference.contenders_by_round(leaders, rounds)
+    return [rounds, *(sum(index < count for count in counts) for index in range(leaders))]
 
 
 def _training_seconds(parent: Summary, arm: ArmPlan) -> float:

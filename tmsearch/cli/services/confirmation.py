@@ -10,8 +10,8 @@ from typing import Any
 
 from search import study
 from search.errors import UserError
-from search.records import IMPORTED, Configuration
-from search.schedulers import racing
+from search.records import IMPORTED, Configuration, StudyRecord
+from search.schedulers import race_reference, racing
 from search.space.search_space import Space
 from search.storage import entries
 from search.storage.database import Storage
@@ -48,12 +48,22 @@ def open_confirmation(storage: Storage, parent: Summary, options: ConfirmOptions
     if name in study.names(storage):
         ledger = study.open_study(storage, name)
         plan = _updated_plan(ledger, parent, options)
-        ledger.set_trials(len(plan.arms) * plan.seeds)
+        ledger.set_trials(len(plan.arms) * planned_rounds(plan, ledger.record()))
     else:
         plan = _new_plan(parent, options)
         ledger = _create(storage, parent, plan)
     _enter_trainings(ledger, plan)
     return ledger, plan
+
+
+def planned_rounds(plan: ConfirmationPlan, record: StudyRecord) -> int:
+    """How often the default recipe is trained at most: more often than `plan.seeds` where losers are dropped.
+
+    What they would have taken is spent on those that stay.
+    """
+    if not racing.drops_losers(record.space["budget"]["strategy"]):
+        return plan.seeds
+    return race_reference.planned_rounds(len(plan.arms) - 1, plan.seeds)
 
 
 def _updated_plan(ledger: Ledger, parent: Summary, options: ConfirmOptions) -> ConfirmationPlan:
@@ -104,14 +114,14 @@ def _check_folds(parent: Summary, folds: int) -> None:
 def _create(storage: Storage, parent: Summary, plan: ConfirmationPlan) -> Ledger:
     """The parent's space as a race of full trainings, with the parent's facts."""
     space = Space.from_json(dict(parent.record.space))
-    budget = dataclasses.replace(space.budget, rungs=(space.budget.max_steps,), strategy="race", max_full=0)
+    budget = dataclasses.replace(space.budget, rungs=(space.budget.max_steps,), strategy=racing.STRATEGY, max_full=0)
     race_space = dataclasses.replace(space, study=parent.record.name + SUFFIX, budget=budget, start=())
     facts = {key: value for key, value in parent.facts.items() if not key.startswith("entry:")}
     return study.create(
         storage,
         race_space,
         seed=parent.record.seed,
-        trials=len(plan.arms) * plan.seeds,
+        trials=len(plan.arms) * race_reference.planned_rounds(len(plan.arms) - 1, plan.seeds),
         version=__version__,
         facts={**facts, CONFIRMS: plan.to_json()},
     )
@@ -167,9 +177,10 @@ def _default_arm(parent: Summary) -> ArmPlan:
 
 def _enter_trainings(ledger: Ledger, plan: ConfirmationPlan) -> None:
     """Enter what is missing of the plan's trainings, round by round; the race decides which are run."""
-    base_seed = ledger.record().seed
+    record = ledger.record()
+    base_seed = record.seed
     trainings = []
-    for replicate in range(plan.seeds):
+    for replicate in range(planned_rounds(plan, record)):
         replicate_params = {"seed": (base_seed + 1 + replicate) % 2**31}
         if plan.folds:
             replicate_params["fold"] = replicate % plan.folds

@@ -10,7 +10,6 @@ from typing import Any
 from search import records, study
 from search.errors import UserError
 from search.records import IMPORTED, Configuration
-from search.schedulers import racing
 from search.space import yaml_loader
 from search.space.errors import Location
 from search.space.knobs import Knob, check, check_keys
@@ -18,7 +17,7 @@ from search.storage.database import Storage
 from search.study import Summary
 from tmsearch.cli.services.confirmation import SUFFIX
 from tmsearch.cli.services.knobs import DATA, TRAIN
-from tmsearch.cli.services.verdicts import Decision, decide, verdict, verdict_lines
+from tmsearch.cli.services.verdicts import Decision, decide, race_of, verdict, verdict_lines
 from tmsearch.cli.view import intervals
 from tmsearch.cli.view.format import model_of
 from tmsearch.config import DataConfig, TrainConfig
@@ -38,7 +37,7 @@ def finished_confirmation(storage: Storage, summary: Summary) -> Summary | None:
     confirmed = study.summarize(study.open_study(storage, name))
     if confirmed.record.created < summary.record.created:  # it confirms an earlier study of this name
         return None
-    if StudyFacts.from_json(confirmed.facts).confirms is None or not racing.race_state(confirmed.history).over:
+    if StudyFacts.from_json(confirmed.facts).confirms is None or not race_of(confirmed).over:
         return None
     return None if verdict(confirmed) is None else confirmed
 

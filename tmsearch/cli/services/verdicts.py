@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,13 +14,23 @@ from search.execution.child_process import ChildExitError, ChildProcess, run_job
 from search.execution.messages import Failure, Tested, TestJob
 from search.paths import trial_folder
 from search.records import Configuration
-from search.schedulers import racing
+from search.schedulers import race_reference, racing
+from search.schedulers.racing import RaceState
 from search.storage import ownership
 from search.storage.ledger import Ledger
 from search.study import Summary
 from tmsearch.cli.services.run_study import cache_folder
 from tmsearch.cli.view import intervals
-from tmsearch.evaluation.comparison import Contender, Training, Verdict, compare, interval, required_sample_size, spread
+from tmsearch.evaluation.comparison import (
+    Contender,
+    Training,
+    Verdict,
+    as_many,
+    compare,
+    interval,
+    required_sample_size,
+    spread,
+)
 from tmsearch.evaluation.scores import clip_objective
 from tmsearch.trial.facts import TEST_READ, ArmPlan, StudyFacts, TestScores, test_key
 from tmsearch.trial.settings import TrialSettings
@@ -27,11 +38,20 @@ from tmsearch.trial.settings import TrialSettings
 Split = Literal["validation", "test"]
 
 
+def race_of(summary: Summary) -> RaceState:
+    """The state of a confirmation's race, by the rules that it began with."""
+    return racing.race_state(summary.history, _drops_losers(summary))
+
+
+def _drops_losers(summary: Summary) -> bool:
+    return racing.drops_losers(summary.record.space["budget"]["strategy"])
+
+
 def contenders(summary: Summary, split: Split = "validation") -> list[Contender]:
     """The default recipe, then its rivals, each with the trainings that have a result on the split."""
     facts = StudyFacts.from_json(summary.facts)
     compared = []
-    for arm, arm_plan in zip(racing.race_state(summary.history).arms, facts.plan.arms, strict=False):
+    for arm, arm_plan in zip(race_of(summary).arms, facts.plan.arms, strict=False):
         trainings = [_training(facts, trial, split) for trial in arm.replicates]
         scored = tuple(training for training in trainings if training is not None)
         fate = ""
@@ -65,18 +85,24 @@ def verdict(summary: Summary, split: Split = "validation") -> Verdict | None:
     None where the default recipe or all others have no training to compare.
     """
     default, *rivals = contenders(summary, split)
-    race = racing.race_state(summary.history)
+    race = race_of(summary)
+    adjusted = None
     if split == "test":
-        level = racing.ALPHA  # the test split is looked at once
+        level = race_reference.ALPHA  # the test split is looked at once
         rivals = [rival for rival in rivals if rival.trainings]  # one alone was chosen for it
     elif race.over:
-        level = racing.level(race.rounds, max(len(arm.replicates) for arm in race.arms))
+        drops = _drops_losers(summary)
+        planned = max(len(arm.replicates) for arm in race.arms)
+        level = racing.level(race.rounds, planned, drops)
+        if drops:
+            reference = race_reference.reference(len(race.arms) - 1, planned)
+            adjusted = functools.partial(reference.adjusted, rounds=race.rounds)
     else:
         level = 0.0  # between the race's own looks nothing may be called significant
     objective = summary.record.objective
     if split == "test":
         objective = clip_objective(objective)
-    return compare(default, rivals, level, split=split, objective=objective)
+    return compare(default, rivals, level, adjusted, split=split, objective=objective)
 
 
 @dataclass(frozen=True)
@@ -97,7 +123,7 @@ class Decision:
 
 def decide(confirmed: Summary) -> Decision | None:
     """The winner where it is proven to be better, else the default recipe; None as long as there is no verdict."""
-    race = racing.race_state(confirmed.history)
+    race = race_of(confirmed)
     result = verdict(confirmed) if race.over else None
     if result is None:
         return None
@@ -113,7 +139,7 @@ def verdict_lines(summary: Summary) -> list[str]:
     trained = sum(bool(trial.rungs) for trial in summary.history)
     lines = [f"{summary.record.name}: {trained} trainings; mean {summary.record.measure}, 95 %, spread of seeds:"]
     lines += [_contender_line(contender, compared) for contender in compared]
-    race = racing.race_state(summary.history)
+    race = race_of(summary)
     if not race.over:
         return [*lines, f"not known yet: {len(race.due)} trainings of round {race.rounds + 1} are to come"]
     result = verdict(summary)
@@ -121,7 +147,7 @@ def verdict_lines(summary: Summary) -> list[str]:
         return [*lines, "no recipe can be compared: the default one or every contender failed"]
     lines += [result.sentence(), result.cross_check()]
     if not result.is_significant:
-        lines.append(required_sample_size(result))
+        lines.append(required_sample_size(result, _trainings_with(summary)))
     parent = StudyFacts.from_json(summary.facts).plan.of
     decision = decide(summary)
     assert decision is not None
@@ -130,6 +156,14 @@ def verdict_lines(summary: Summary) -> list[str]:
     if data is not None and data.test:
         lines.append(f"or: tmsearch confirm {parent} --test (reads the locked test split, once)")
     return lines
+
+
+def _trainings_with(summary: Summary) -> Callable[[int], int]:
+    """From `--seeds` to the trainings of the default recipe in this confirmation."""
+    if not _drops_losers(summary):
+        return as_many
+    contenders = len(StudyFacts.from_json(summary.facts).plan.arms) - 1
+    return functools.partial(race_reference.planned_rounds, contenders)
 
 
 def _contender_line(contender: Contender, compared: Sequence[Contender]) -> str:
@@ -155,7 +189,7 @@ def read_test_split(ledger: Ledger, child: ChildProcess) -> None:
     """
     summary = study.summarize(ledger)
     result = verdict(summary)
-    race = racing.race_state(summary.history)
+    race = race_of(summary)
     if result is None or not race.over:
         raise UserError(f"{ledger.study}: --test: the confirmation has no answer yet; finish it first")
     facts = StudyFacts.from_json(summary.facts)

@@ -8,7 +8,6 @@ from typing import Any
 
 from search import records
 from search.records import Configuration
-from search.schedulers import racing
 from search.storage.database import Storage
 from search.study import Summary
 from tmsearch.cli.services import verdicts
@@ -174,7 +173,7 @@ def _value(value: Any) -> str:
 def _certainty(summary: Summary, confirmed: Summary | None, best: Configuration | None) -> tuple[str, ...]:
     """Sentences on how sure it is that the best is better."""
     if _is_confirmation(summary):
-        if not racing.race_state(summary.history).over:
+        if not verdicts.race_of(summary).over:
             return ("The confirmation has not finished: nothing is known yet.",)
         result = verdicts.verdict(summary)
         if result is None:
@@ -235,7 +234,7 @@ def _commands(summary: Summary, confirmed: Summary | None) -> tuple[tuple[str, s
     name = summary.record.name
     if _is_confirmation(summary):
         parent = StudyFacts.from_json(summary.facts).plan.of
-        if not racing.race_state(summary.history).over:
+        if not verdicts.race_of(summary).over:
             return (
                 (f"tmsearch confirm {parent}", "continues it"),
                 (f"tmsearch report {parent}", "the search itself"),

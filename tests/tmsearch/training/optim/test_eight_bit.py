@@ -11,7 +11,7 @@ from tmsearch.errors import InputError
 from tmsearch.export import trainer_arguments
 from tmsearch.model import trainable
 from tmsearch.model import whisper as model
-from tmsearch.training import optimizer
+from tmsearch.training.optim import optimizer
 
 ADVICE = r"train\.optimizer: adamw_8bit needs torchao; pip install 'tmsearch\[8bit\]'"
 

@@ -7,7 +7,7 @@ from tests.support import toy_whisper
 from tmsearch.config import TrainConfig
 from tmsearch.model import trainable
 from tmsearch.model import whisper as model
-from tmsearch.training import optimizer
+from tmsearch.training.optim import optimizer
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from tmsearch.config import TrainConfig
 from tmsearch.errors import InputError
 from tmsearch.model import trainable
 from tmsearch.model.whisper import Whisper
-from tmsearch.training.stochastic_rounding import StochasticRoundingAdamW
+from tmsearch.training.optim.stochastic_rounding import StochasticRoundingAdamW
 
 # What an 8-bit moment consists of, besides a table that is always the same: codes like the weight, and a scale for each
 # block of them.

@@ -3,8 +3,8 @@ import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tmsearch.training import stochastic_rounding
-from tmsearch.training.stochastic_rounding import NoiseTable, StochasticRoundingAdamW, round_stochastically
+from tmsearch.training.optim import stochastic_rounding
+from tmsearch.training.optim.stochastic_rounding import NoiseTable, StochasticRoundingAdamW, round_stochastically
 
 
 def rounded(value, count):
