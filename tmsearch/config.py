@@ -100,6 +100,11 @@ class TrainConfig:
     context_silence: bool = knob(
         True, "the silence that Whisper expects behind a clip is encoded, thinned; false: cut off", fixed_per_study=True
     )
+    context_quiet: bool = knob(
+        False,
+        "the quiet before and behind a clip's speech is thinned as the silence behind the clip is",
+        fixed_per_study=True,
+    )
     precision: str = knob("auto", "auto: bf16 autocast where the device has it", choices=("auto", "float32", "bf16"))
     low_memory: bool = knob(False, "bf16 weights and moments, rounded at random: half of full training's memory")
     optimizer: str = knob(
