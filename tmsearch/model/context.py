@@ -104,9 +104,7 @@ def context_rule(config: TrainConfig, full_seconds: float, longest: float) -> Co
         InputError: More is configured than the checkpoint takes, or what `context_quiet` needs is switched off.
     """
     if config.context_quiet and not (config.context_silence and config.context_step):
-        raise InputError(
-            "context_quiet: needs context_silence and a context_step above 0; set both, or context_quiet: false"
-        )
+        raise InputError("context_quiet: true: needs context_silence and a context_step; leave both at their defaults")
     return ContextRule(
         max_positions=round(max_context_seconds(config, full_seconds, longest) * POSITIONS_PER_SECOND),
         step_positions=round(config.context_step * POSITIONS_PER_SECOND),
