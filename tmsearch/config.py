@@ -136,7 +136,7 @@ class TrainConfig:
 
 # Knobs that came together, for windows. Where all are at their defaults, training is as it was before them.
 _USE_KNOBS = ("window_share", "window_times", "window_prompts", "window_gap", "window_seconds", "clip_times")
-_MEMORY_KNOBS = ("optimizer", "gradient_checkpointing")  # each by itself
+_SINGLE_KNOBS = ("optimizer", "gradient_checkpointing", "context_quiet")  # each by itself
 
 # What a new study trains with where its space says nothing, by measurement (studies/README.md, 2026-11-29). The fields'
 # own defaults are what studies and recipes of before have.
@@ -153,7 +153,7 @@ def knob_values(config: TrainConfig) -> dict[str, Any]:
     if all(values[name] == defaults[name] for name in _USE_KNOBS):
         for name in _USE_KNOBS:
             del values[name]
-    for name in _MEMORY_KNOBS:
+    for name in _SINGLE_KNOBS:
         if values[name] == defaults[name]:
             del values[name]
     return values
