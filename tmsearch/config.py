@@ -103,6 +103,11 @@ class TrainConfig:
     context_silence: bool = knob(
         True, "the silence that Whisper expects behind a clip is encoded, thinned; false: cut off", fixed_per_study=True
     )
+    context_quiet: bool = knob(
+        False,
+        "the quiet before and behind a clip's speech is thinned as the silence behind the clip is",
+        fixed_per_study=True,
+    )
     precision: str = knob("auto", "auto: bf16 autocast where the device has it", choices=("auto", "float32", "bf16"))
     low_memory: bool = knob(False, "bf16 weights and moments, rounded at random: half of full training's memory")
     optimizer: str = knob(
@@ -134,7 +139,7 @@ class TrainConfig:
 
 # Knobs that came together, for windows. Where all are at their defaults, training is as it was before them.
 _USE_KNOBS = ("window_share", "window_times", "window_prompts", "window_gap", "window_seconds", "clip_times")
-_LATER_KNOBS = ("optimizer", "gradient_checkpointing", "average_share")  # each by itself
+_LATER_KNOBS = ("optimizer", "gradient_checkpointing", "average_share", "context_quiet")  # each by itself
 
 # What a new study trains with where its space says nothing, by measurement (studies/README.md, 2026-11-29). The fields'
 # own defaults are what studies and recipes of before have.

@@ -76,6 +76,13 @@ def move(module: nn.Module, device: torch.device, dtype: torch.dtype | None = No
     nn.Module.to(module, device, dtype)
 
 
+# Fewer clips at a time are tried by the program itself, before this is said.
+MEMORY_ADVICE = (
+    "under train, gradient_checkpointing: true, low_memory: true, optimizer: adamw_8bit or lora_r: 32 take less, "
+    "and so does a smaller model"
+)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory is what was lacking, in this error or in the one that it was raised over.
 

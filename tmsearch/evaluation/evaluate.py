@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
-
-import torch
 
 from tmsearch import devices
 from tmsearch.config import TrainConfig
 from tmsearch.errors import InputError, TmsearchError
 from tmsearch.evaluation.scores import Scores
 from tmsearch.features.dataset import Speech
+from tmsearch.features.log_mel import LogMels
 from tmsearch.formatting import first_line
 from tmsearch.model import whisper as model
-from tmsearch.model.context import ContextRule, full_context
-from tmsearch.model.decoding import transcribe
+from tmsearch.model.context import FRAMES_PER_POSITION, ContextRule, Places, full_context
+from tmsearch.model.decoding import Groups, transcribe
+from tmsearch.model.forward import GroupPlaces
 from tmsearch.model.tokens import prompt_ids
 from tmsearch.model.whisper import Whisper
 
@@ -150,26 +152,59 @@ def _transcripts(
 ) -> dict[str, tuple[str, bool]]:
     """The model's hypothesis for each clip, by name, and whether it is a loop."""
     speech.check_lengths(names, rule.seconds)
-    # Clips of similar length together, so that a batch ends together.
-    by_length = [clip.name for clip in sorted(speech.clips(names), key=lambda clip: (clip.seconds, clip.name))]
-    in_batches = [by_length[first : first + eval_batch] for first in range(0, len(by_length), eval_batch)]
     device = whisper.model.device
+    mels = speech.kept_mels(names, whisper, config, device)
+    lengths = _lengths(speech, names, mels, rule)
+    # Clips of similar length together, so that a batch ends together.
+    by_length = sorted(names, key=lambda name: (lengths[name].encoded, lengths[name].seconds, name))
+    in_batches = [by_length[first : first + eval_batch] for first in range(0, len(by_length), eval_batch)]
     if device.type == "cuda":
         in_batches.reverse()  # the graph of the longest clips serves all others
-    mels = speech.kept_mels(names, whisper, config, device)
 
-    def batches() -> Iterator[list[torch.Tensor]]:  # lists of [clips, n_mels, frames], a tensor for each length
+    def batches() -> Iterator[Groups]:
         for batch in in_batches:
             if stop():
                 raise EvaluationInterruptedError
-            groups = []
-            # Sorted by length already, so the order stays.
-            for frames, indices in rule.length_groups(speech.seconds(batch)):
-                groups.append(mels.batch([batch[index] for index in indices], frames))
-            yield groups
+            yield _groups(batch, lengths, mels)
 
     prompt = prompt_ids(whisper, speech.language, speech.task)
     max_tokens = token_limit(whisper, speech, names)
     with devices.autocast(config, whisper.model.device, whisper.model.config.d_model):
         transcripts = transcribe(whisper, batches(), prompt, max_tokens, rule.silence)
     return dict(zip([name for batch in in_batches for name in batch], transcripts, strict=True))
+
+
+@dataclass(frozen=True)
+class _Length:
+    """How much of a clip is encoded."""
+
+    seconds: float  # of the clip
+    own: int  # positions of the encoder that are its context
+    places: Places | None  # those that are encoded where its quiet is thinned
+
+    @property
+    def encoded(self) -> int:
+        return self.own if self.places is None else len(self.places)
+
+
+def _lengths(speech: Speech, names: Sequence[str], mels: LogMels, rule: ContextRule) -> dict[str, _Length]:
+    """By clip name."""
+    lengths = {}
+    for name, seconds in zip(names, speech.seconds(names), strict=True):
+        own = rule.positions(seconds)
+        places = rule.places(own, *mels.quiet_edges(name)) if rule.quiet else None
+        lengths[name] = _Length(seconds, own, places)
+    return lengths
+
+
+def _groups(batch: Sequence[str], lengths: Mapping[str, _Length], mels: LogMels) -> Groups:
+    """The clips of `batch`, sorted by how much of each is encoded, in that order."""
+    groups = []
+    places: list[GroupPlaces] = []
+    for _, names in itertools.groupby(batch, lambda name: lengths[name].encoded):
+        members = list(names)
+        own = max(lengths[name].own for name in members)
+        groups.append(mels.batch(members, FRAMES_PER_POSITION * own))
+        in_group = [lengths[name].places for name in members]
+        places.append(tuple(thinned for thinned in in_group if thinned is not None) or None)
+    return Groups(groups, places)

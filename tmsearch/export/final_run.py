@@ -88,7 +88,7 @@ def train(
     except (RuntimeError, MemoryError) as error:
         if not devices.is_out_of_memory(error):
             raise
-        say("failed: out of memory; lower train.micro_batch_size in the recipe, or set train.low_memory")
+        say(f"failed: out of memory; in the recipe, {devices.MEMORY_ADVICE}")
         return "failed"
     _export(recipe, options, speech, folder, weights, result, say)
     shutil.rmtree(folder / "training", ignore_errors=True)

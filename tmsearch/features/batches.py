@@ -21,8 +21,8 @@ from tmsearch.features import augment, log_mel
 from tmsearch.features.dataset import Speech
 from tmsearch.features.windows import Windows
 from tmsearch.model import context
-from tmsearch.model.context import FRAMES_PER_POSITION, ContextRule
-from tmsearch.model.forward import MicroBatch
+from tmsearch.model.context import FRAMES_PER_POSITION, ContextRule, Places
+from tmsearch.model.forward import GroupPlaces, MicroBatch
 from tmsearch.model.tokens import special_id
 from tmsearch.model.whisper import Whisper
 
@@ -85,6 +85,12 @@ class Example:
     labels: Sequence[int]
     before: Sequence[int] = ()
     samples: Samples | None = None  # [samples], normalized
+    places: Places | None = None  # that are encoded of a clip whose quiet is thinned
+
+    @property
+    def encoded_positions(self) -> int:
+        """Positions that are encoded, without the silence behind those of `positions`."""
+        return self.positions if self.places is None else len(self.places)
 
 
 class Batches:
@@ -143,11 +149,11 @@ class Batches:
         batch = self.examples(step)
         batch_label_count = sum(len(example.labels) for example in batch)
         for first in range(0, len(batch), size):
-            mels, examples = self._mels(batch[first : first + size], step)
+            mels, places, examples = self._mels(batch[first : first + size], step)
             rows = [example.labels for example in examples]
             before = [example.before for example in examples]
             padded = pad_labels(rows, self.start, self.filler, self._least_tokens(examples), before)
-            yield MicroBatch(mels, *padded, batch_label_count)
+            yield MicroBatch(mels, *padded, batch_label_count, places)
 
     def _least_tokens(self, examples: Sequence[Example]) -> int:
         """Tokens that the decoder gets at least: of few lengths, where each compiles a graph of its own."""
@@ -168,23 +174,32 @@ class Batches:
             seconds = len(samples) / SAMPLE_RATE
         timed = self.windows.timed_clip(name, step, index, seconds) if self.windows else None
         labels = timed or self.labels[name]
-        return Example(name, index, self.clip_rule.positions(seconds), seconds, labels, samples=samples)
+        positions = self.clip_rule.positions(seconds)
+        places = None
+        if self.clip_rule.quiet and samples is None:
+            places = self.clip_rule.places(positions, *self.mels.quiet_edges(name))
+        return Example(name, index, positions, seconds, labels, samples=samples, places=places)
 
-    def _mels(self, examples: Sequence[Example], step: int) -> tuple[tuple[torch.Tensor, ...], list[Example]]:
-        """Augmented log-mels, in groups of equal length, shortest first, and the examples in their order."""
-        by_positions: dict[int, list[Example]] = {}
+    def _mels(
+        self, examples: Sequence[Example], step: int
+    ) -> tuple[tuple[torch.Tensor, ...], tuple[GroupPlaces, ...], list[Example]]:
+        """Augmented log-mels and places, in groups of equal length, shortest first, and the examples in their order."""
+        by_length: dict[tuple[int, bool], list[Example]] = {}
         for example in examples:
-            by_positions.setdefault(example.positions, []).append(example)
+            by_length.setdefault((example.encoded_positions, example.places is None), []).append(example)
         groups = []
+        places: list[GroupPlaces] = []
         order: list[Example] = []
-        for positions in sorted(by_positions):
-            members = by_positions[positions]
-            mels = self._group(members, FRAMES_PER_POSITION * positions)
+        for length in sorted(by_length):
+            members = by_length[length]
+            mels = self._group(members, FRAMES_PER_POSITION * max(example.positions for example in members))
             lengths = [round(example.own_seconds * augment.FRAMES_PER_SECOND) for example in members]
             in_batch = [example.index for example in members]
             groups.append(augment.log_mels(mels, lengths, self.config, step, in_batch))
+            thinned = [example.places for example in members if example.places is not None]
+            places.append(tuple(thinned) or None)
             order += members
-        return tuple(groups), order
+        return tuple(groups), tuple(places), order
 
     def _group(self, examples: Sequence[Example], frames: int) -> torch.Tensor:
         """Log-mels of examples that are heard for `frames`, [clips, n_mels, frames]."""

@@ -54,7 +54,8 @@ class Layout:
 
     clips: tuple[int, ...]  # of each group of clips of equal length
     positions: tuple[int, ...]  # of each clip, by group
-    # By group [positions], added to the attention's logits: log of how many positions each stands for; None: all one.
+    # By group [positions], or [clips, positions] where clips differ, added to the attention's logits: the logarithm of
+    # how many positions each stands for; None: all one.
     log_counts: tuple[torch.Tensor | None, ...]
     packed: Packed | None = None  # None: attention is computed by group
 
@@ -262,12 +263,19 @@ def _attend(
     dropout = attention.dropout if attention.training else 0.0
     mask = None
     if log_counts is not None:
-        mask = log_counts.to(query.dtype).expand(1, 1, query.shape[2], -1)  # [1, 1, tokens, positions]
+        mask = by_clip(log_counts.to(query.dtype)).expand(
+            -1, 1, query.shape[2], -1
+        )  # [clips or 1, 1, tokens, positions]
     if query.device.type == "cpu" and not causal and key.shape[2] <= EXPLICIT_POSITIONS:
         attended = _explicit_attention(query, key, value, mask, dropout)
     else:
         attended = functional.scaled_dot_product_attention(query, key, value, mask, dropout, causal)
     return attended.transpose(1, 2).flatten(2)
+
+
+def by_clip(log_counts: torch.Tensor) -> torch.Tensor:
+    """`log_counts` [positions] or [clips, positions] as a bias of logits, [clips or 1, 1, 1, positions]."""
+    return log_counts.view(-1, 1, 1, log_counts.shape[-1])
 
 
 def _split_heads(attention: WhisperAttention, states: torch.Tensor) -> torch.Tensor:

@@ -21,6 +21,10 @@ MARGIN_SECONDS = 0.2
 # A study's longest context is rounded up to this, so that a clip more or less seldom changes it; seconds.
 ROUND_TO_SECONDS = 0.5
 THINNING = 0.5
+# Pieces that the quiet in front of a clip's speech and all that is behind it are thinned to, whatever their length, so
+# that clips with equally much speech have equally many positions: as many as `thinned` makes of 10 and of 30 s.
+LEAD_PIECES = 20
+TAIL_PIECES = 24
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class ContextRule:
     step_positions: int
     full_positions: int
     silence: bool
+    quiet: bool = False  # whether the quiet before and behind a clip's speech is thinned, too
 
     @property
     def seconds(self) -> float:
@@ -47,6 +52,26 @@ class ContextRule:
             return self.max_positions
         steps = math.ceil((seconds + MARGIN_SECONDS) * POSITIONS_PER_SECOND / self.step_positions)
         return min(self.max_positions, steps * self.step_positions)
+
+    def places(self, own: int, lead: int, end: int) -> Places:
+        """Which positions of a clip are encoded where the quiet around its speech is thinned.
+
+        Args:
+            own: The clip's positions, as `positions` says.
+            lead: Those of them that are quiet in front of the speech.
+            end: Where the quiet behind the speech starts.
+        """
+        lead = lead if lead > LEAD_PIECES else 0
+        end = min(end, own)
+        # The speech in whole steps, so that clips share lengths: it grows into the quiet behind, then in front.
+        step = self.step_positions or own
+        dense = min(own, math.ceil((end - lead) / step) * step)
+        end = min(own, lead + dense)
+        lead = end - dense
+        if lead <= LEAD_PIECES:
+            lead = 0
+            end = min(own, math.ceil(end / step) * step)
+        return _places(lead, end, self.full_positions)
 
     def length_groups(self, seconds: Sequence[float]) -> Iterator[tuple[int, list[int]]]:
         """Groups the clips of these lengths by context: (mel frames, indices into `seconds`), shortest first."""
@@ -76,13 +101,16 @@ def context_rule(config: TrainConfig, full_seconds: float, longest: float) -> Co
         longest: Length of the corpus's longest clip, seconds.
 
     Raises:
-        InputError: More is configured than the checkpoint takes.
+        InputError: More is configured than the checkpoint takes, or what `context_quiet` needs is switched off.
     """
+    if config.context_quiet and not (config.context_silence and config.context_step):
+        raise InputError("context_quiet: true: needs context_silence and a context_step; leave both at their defaults")
     return ContextRule(
         max_positions=round(max_context_seconds(config, full_seconds, longest) * POSITIONS_PER_SECOND),
         step_positions=round(config.context_step * POSITIONS_PER_SECOND),
         full_positions=round(full_seconds * POSITIONS_PER_SECOND),
         silence=config.context_silence,
+        quiet=config.context_quiet,
     )
 
 
@@ -112,6 +140,48 @@ def max_context_seconds(config: TrainConfig, full_seconds: float, longest: float
 def context_needed(longest: float) -> float:
     """Seconds of context for clips of up to `longest` seconds."""
     return math.ceil((longest + MARGIN_SECONDS) / ROUND_TO_SECONDS) * ROUND_TO_SECONDS
+
+
+@dataclass(frozen=True)
+class Places:
+    """Positions of one clip that are encoded, and how many each stands for."""
+
+    positions: tuple[int, ...]  # in the checkpoint's window, ascending
+    counts: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+
+@functools.lru_cache(maxsize=65_536)
+def _places(lead: int, end: int, full: int) -> Places:
+    """All from `lead` to `end` of `full` positions, and of those before and behind them a few."""
+    positions = []
+    counts = []
+    for first, stretches in (
+        (0, thinned_to(lead, LEAD_PIECES)),
+        (lead, [(position, 1) for position in range(end - lead)]),
+        (end, thinned_to(full - end, TAIL_PIECES)),
+    ):
+        positions += [first + offset for offset, _ in stretches]
+        counts += [count for _, count in stretches]
+    return Places(tuple(positions), tuple(counts))
+
+
+@functools.cache
+def thinned_to(count: int, pieces: int) -> tuple[tuple[int, int], ...]:
+    """As `thinned`, in exactly `pieces` stretches, or in `count` of one position where there are no more."""
+    lengths = [length for _, length in thinned(count)]
+    while len(lengths) < min(pieces, count):
+        longest = lengths.index(max(lengths))
+        half = lengths[longest] // 2
+        lengths[longest : longest + 1] = [half, lengths[longest] - half]
+    stretches = []
+    start = 0
+    for length in lengths:
+        stretches.append((start + (length - 1) // 2, length))
+        start += length
+    return tuple(stretches)
 
 
 @functools.cache

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from transformers import GenerationConfig
 
 from tmsearch.model import forward, trainable
 from tmsearch.model.attention import Layout
-from tmsearch.model.forward import Encoded
+from tmsearch.model.forward import Encoded, GroupPlaces
 from tmsearch.model.kv_cache import CrossCache, GroupedCrossCache, PackedCrossCache, SelfCache, TokenStep
 from tmsearch.model.tokens import special_id
 from tmsearch.model.whisper import Whisper
@@ -41,9 +42,16 @@ class Hypothesis:
     is_loop: bool
 
 
+class Groups(NamedTuple):
+    """Clips of a batch, grouped by how many positions of each are encoded."""
+
+    mels: Sequence[torch.Tensor]  # each [clips, n_mels, frames]
+    places: Sequence[GroupPlaces] = ()  # see forward.encode
+
+
 def transcribe(
     whisper: Whisper,
-    batches: Iterable[Sequence[torch.Tensor]],
+    batches: Iterable[Groups],
     prompt: Sequence[int],
     max_tokens: int,
     silence: bool = False,
@@ -52,7 +60,7 @@ def transcribe(
 
     Args:
         whisper: The model, in evaluation mode.
-        batches: Each batch is groups of clips of equal length, each [clips, n_mels, frames].
+        batches: What the encoder gets of each batch.
         prompt: Token ids that the decoder starts from.
         max_tokens: Limit on the tokens after the prompt, besides the decoder's positions.
         silence: Whether the silence behind each clip is encoded, see forward.encode.
@@ -63,8 +71,8 @@ def transcribe(
     decoder = Decoder(whisper)
     texts = []
     try:
-        for mels in batches:
-            for hypothesis in decoder.greedy(mels, prompt, max_tokens, silence):
+        for groups in batches:
+            for hypothesis in decoder.greedy(groups.mels, prompt, max_tokens, silence, groups.places):
                 text = str(whisper.tokenizer.decode(hypothesis.ids, skip_special_tokens=True)).strip()
                 texts.append((text, hypothesis.is_loop))
     finally:
@@ -93,10 +101,18 @@ class Decoder:
 
     @torch.no_grad()
     def greedy(
-        self, mels: Sequence[torch.Tensor], prompt: Sequence[int], max_tokens: int, silence: bool = False
+        self,
+        mels: Sequence[torch.Tensor],
+        prompt: Sequence[int],
+        max_tokens: int,
+        silence: bool = False,
+        places: Sequence[GroupPlaces] = (),
     ) -> list[Hypothesis]:
-        """The most likely tokens after `prompt` for each clip of the groups `mels`, without the end token."""
-        encoded = forward.encode(self.model, [mel.to(self.device) for mel in mels], silence)
+        """The most likely tokens after `prompt` for each clip of the groups `mels`, without the end token.
+
+        `silence` and `places` are those of forward.encode.
+        """
+        encoded = forward.encode(self.model, [mel.to(self.device) for mel in mels], silence, places=places)
         max_tokens = min(max_tokens, len(self.step.positions) - len(prompt))
         with torch.autocast(self.device.type, enabled=False):
             if self.device.type == "cuda":

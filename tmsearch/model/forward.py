@@ -7,6 +7,7 @@ row, which passes each linear layer once; attention.py says how clips attend to 
 Whisper was trained with silence up to 30 s behind every clip, and relies on it: with it cut off, an untuned tiny.en
 loses .23 nats a token. So the silence is encoded, but thinned (context.thinned): one position stands for several, and
 its share of the attention is raised accordingly. Two dozen positions for 1,300 recover all but .01 of those nats.
+The quiet before and behind the speech within a clip can be thinned likewise: then `Places` say what is encoded.
 
 Dimension words in shape comments: clips, frames (mel, 10 ms), positions (encoder, 20 ms), rows (all positions of a
 batch, clip after clip), tokens (decoder), labels (tokens with a label, all clips).
@@ -34,11 +35,15 @@ from transformers.models.whisper.modeling_whisper import (
 
 from tmsearch.model import attention
 from tmsearch.model.attention import Layout, Packed, SharedStates
-from tmsearch.model.context import FRAMES_PER_POSITION, thinned
+from tmsearch.model.context import FRAMES_PER_POSITION, Places, thinned
 
 Indices = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 _SILENT_FRAMES = 4  # behind a group's own, as far as the convolutions of its first silent position reach
+
+
+# Of one group: which positions of each clip are encoded, equally many of each; None: all own ones, then its silence.
+GroupPlaces = tuple[Places, ...] | None
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,7 @@ class MicroBatch:
     label_positions: torch.Tensor  # [labels] indices into the flattened decoder inputs
     labels: torch.Tensor  # [labels] ids
     batch_label_count: int  # labels in the whole batch that this is a part of
+    places: tuple[GroupPlaces, ...] = ()  # of each group; empty: every clip's own positions, then its silence
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,7 @@ def encode(
     mels: Sequence[torch.Tensor],
     silence: bool = False,
     layers: Layers | None = None,
+    places: Sequence[GroupPlaces] = (),
 ) -> Encoded:
     """The encoder on groups of log-mels.
 
@@ -84,13 +91,15 @@ def encode(
         mels: A tensor for each group of clips of equal length, [clips, n_mels, frames]; two frames make a position.
         silence: Whether the silence behind each clip is encoded, thinned.
         layers: How layers are run; None: as they are.
+        places: Of each group, which positions are encoded; empty: all own ones, and the silence as `silence` says.
     """
     layers = layers or EAGER
+    places = places or (None,) * len(mels)
     encoder = model.model.encoder
     if attention.is_packed(encoder.layers[0].self_attn, mels[0].device):
-        states, layout = _embed_together(encoder, mels, silence)
+        states, layout = _embed_together(encoder, mels, silence, places)
     else:
-        states, layout = _embed_by_group(encoder, mels, silence)
+        states, layout = _embed_by_group(encoder, mels, silence, places)
     states = _dropout(states, encoder)  # [rows, d_model]
     for layer in encoder.layers:
         if not _is_skipped(encoder):
@@ -99,10 +108,12 @@ def encode(
 
 
 def _embed_by_group(
-    encoder: WhisperEncoder, mels: Sequence[torch.Tensor], silence: bool
+    encoder: WhisperEncoder, mels: Sequence[torch.Tensor], silence: bool, places: Sequence[GroupPlaces]
 ) -> tuple[torch.Tensor, Layout]:
     """The first layer's input [rows, d_model], without padding."""
-    parts = [_embed_mels(encoder, mel, silence) for mel in mels]
+    parts = []
+    for mel, in_group in zip(mels, places, strict=True):
+        parts.append(_embed_mels(encoder, mel, silence) if in_group is None else _embed_places(encoder, mel, in_group))
     layout = Layout(
         clips=tuple(len(embedded) for embedded, _ in parts),
         positions=tuple(embedded.shape[1] for embedded, _ in parts),
@@ -117,11 +128,7 @@ def _embed_mels(encoder: WhisperEncoder, mel: torch.Tensor, silence: bool) -> tu
     table = encoder.embed_positions.weight  # [most positions, d_model]
     own = mel.shape[2] // FRAMES_PER_POSITION
     stretches = thinned(len(table) - own) if silence else ()
-    if stretches:
-        quiet = _quiet(mel).expand(-1, mel.shape[1], _SILENT_FRAMES)
-        mel = torch.cat([mel, quiet], dim=2)
-    convolved = functional.gelu(encoder.conv1(mel))
-    convolved = functional.gelu(encoder.conv2(convolved)).transpose(1, 2)  # [clips, positions, d_model]
+    convolved = _convolved(encoder, _with_silence(mel) if stretches else mel)
     if not stretches:
         return convolved + table[:own], None
     # Before its position is added, silence gives the same states wherever it stands.
@@ -132,8 +139,37 @@ def _embed_mels(encoder: WhisperEncoder, mel: torch.Tensor, silence: bool) -> tu
     return torch.cat([speech, silent], dim=1), torch.from_numpy(in_group).to(mel.device, non_blocking=True)
 
 
+def _embed_places(
+    encoder: WhisperEncoder, mel: torch.Tensor, places: Sequence[Places]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The first layer's input for one group [clips, positions, d_model], and its log_counts [clips, positions]."""
+    table = encoder.embed_positions.weight  # [most positions, d_model]
+    own = mel.shape[2] // FRAMES_PER_POSITION
+    convolved = _convolved(encoder, _with_silence(mel))
+    positions, log_counts = _group_arrays(tuple(places))  # each [clips, positions]
+    chosen = torch.from_numpy(positions).to(mel.device, non_blocking=True)
+    is_silent = (chosen >= own)[..., None]  # [clips, positions, 1]
+    sources = chosen.clamp(max=own)[..., None].expand(-1, -1, convolved.shape[2])
+    # Gradients of silence are summed as a sum and not by index, whose order is not always the same.
+    speech = convolved.gather(1, torch.where(is_silent, 0, sources))
+    states = torch.where(is_silent, convolved[:, own : own + 1], speech) + table[chosen]
+    return states, torch.from_numpy(log_counts).to(mel.device, non_blocking=True)
+
+
+def _with_silence(mel: torch.Tensor) -> torch.Tensor:
+    """`mel` [clips, n_mels, frames] and as much silence as the first silent position's convolutions reach."""
+    quiet = _quiet(mel).expand(-1, mel.shape[1], _SILENT_FRAMES)
+    return torch.cat([mel, quiet], dim=2)
+
+
+def _convolved(encoder: WhisperEncoder, mel: torch.Tensor) -> torch.Tensor:
+    """`mel` [clips, n_mels, frames] after both convolutions, [clips, positions, d_model]."""
+    convolved = functional.gelu(encoder.conv1(mel))
+    return functional.gelu(encoder.conv2(convolved)).transpose(1, 2)
+
+
 def _embed_together(
-    encoder: WhisperEncoder, mels: Sequence[torch.Tensor], silence: bool
+    encoder: WhisperEncoder, mels: Sequence[torch.Tensor], silence: bool, places: Sequence[GroupPlaces]
 ) -> tuple[torch.Tensor, Layout]:
     """The first layer's input [rows, d_model] by one convolution over all clips, padded; the same but for rounding.
 
@@ -145,10 +181,10 @@ def _embed_together(
     clips = sum(len(mel) for mel in mels)
     padded = mels[0].new_zeros(clips, mels[0].shape[1], longest)  # [clips, n_mels, frames]
     first = 0
-    for mel in mels:
+    for mel, in_group in zip(mels, places, strict=True):
         frames = mel.shape[2]
         padded[first : first + len(mel), :, :frames] = mel
-        if silence and frames < FRAMES_PER_POSITION * len(table):
+        if (silence or in_group is not None) and frames < FRAMES_PER_POSITION * len(table):
             padded[first : first + len(mel), :, frames : frames + _SILENT_FRAMES] = _quiet(mel)
         first += len(mel)
     convolved = functional.gelu(encoder.conv1(padded))
@@ -158,11 +194,11 @@ def _embed_together(
     columns = convolved.transpose(1, 2).flatten(0, 1).to(dtype)  # [clips * positions, d_model]
     owns = [mel.shape[2] // FRAMES_PER_POSITION for mel in mels]
     sizes = [len(mel) for mel in mels]
-    sources, places, log_counts = _rows(sizes, owns, convolved.shape[2], len(table), silence)
-    taken = torch.from_numpy(np.stack([sources, places])).to(table.device, non_blocking=True)  # [2, rows]
+    rows = _rows(sizes, owns, convolved.shape[2], len(table), silence, places)
+    taken = torch.from_numpy(np.stack([rows.sources, rows.places])).to(table.device, non_blocking=True)  # [2, rows]
     states = columns.index_select(0, taken[0]) + table.index_select(0, taken[1])
-    positions = [own + len(thinned(len(table) - own)) if silence else own for own in owns]
-    return states, _packed_layout(encoder, sizes, positions, log_counts if silence else None)
+    has_counts = silence or any(in_group is not None for in_group in places)
+    return states, _packed_layout(encoder, sizes, rows.positions, rows.log_counts if has_counts else None)
 
 
 def _packed_layout(
@@ -202,24 +238,51 @@ def _silence(own: int, stretches: tuple[tuple[int, int], ...]) -> tuple[Indices,
     return places, np.array([math.log(count) for _, count in stretches], dtype=np.float32)
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """What each row of a batch takes."""
+
+    sources: Indices  # [rows] columns of the convolution over all clips
+    places: Indices  # [rows] positions in the checkpoint's window
+    log_counts: Floats  # [rows]
+    positions: list[int]  # of each clip, by group
+
+
 def _rows(
-    sizes: Sequence[int], owns: Sequence[int], columns: int, full: int, silence: bool
-) -> tuple[Indices, Indices, Floats]:
-    """Of each row of a batch: which convolved column it takes, `columns` a clip; its place; its log_count."""
+    sizes: Sequence[int],
+    owns: Sequence[int],
+    columns: int,
+    full: int,
+    silence: bool,
+    places: Sequence[GroupPlaces],
+) -> _Rows:
+    """The rows of groups of `sizes` clips with `owns` positions each, convolved to `columns` a clip."""
     sources = []
-    places = []
+    all_places = []
     logs = []
+    positions = []
     first = 0
-    for size, own in zip(sizes, owns, strict=True):
-        silent, log_counts = _silence(own, thinned(full - own) if silence else ())
-        speech = np.arange(own)
-        in_clip = np.concatenate([speech, np.full(len(silent), own)])
+    for size, own, in_group in zip(sizes, owns, places, strict=True):
+        if in_group is None:
+            silent, silent_logs = _silence(own, thinned(full - own) if silence else ())
+            in_clip = np.tile(np.concatenate([np.arange(own), silent]), (size, 1))  # [clips, positions]
+            log_counts = np.tile(np.concatenate([np.zeros(own, np.float32), silent_logs]), (size, 1))
+        else:
+            in_clip, log_counts = _group_arrays(in_group)
         clips = np.arange(first, first + size)
-        sources.append((columns * clips[:, None] + in_clip).ravel())
-        places.append(np.tile(np.concatenate([speech, silent]), size))
-        logs.append(np.tile(np.concatenate([np.zeros(own, np.float32), log_counts]), size))
+        sources.append((columns * clips[:, None] + np.minimum(in_clip, own)).ravel())
+        all_places.append(in_clip.ravel())
+        logs.append(log_counts.ravel())
+        positions.append(in_clip.shape[1])
         first += size
-    return np.concatenate(sources), np.concatenate(places), np.concatenate(logs)
+    return _Rows(np.concatenate(sources), np.concatenate(all_places), np.concatenate(logs), positions)
+
+
+def _group_arrays(places: tuple[Places, ...]) -> tuple[Indices, Floats]:
+    """Positions and log_counts of a group's clips, each [clips, positions]."""
+    positions = np.array([clip.positions for clip in places], dtype=np.int64)
+    counts = np.array([clip.counts for clip in places], dtype=np.float32)
+    return positions, np.log(counts)
 
 
 def decode(

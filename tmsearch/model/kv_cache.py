@@ -22,7 +22,7 @@ from transformers import WhisperForConditionalGeneration
 from transformers.models.whisper.modeling_whisper import WhisperDecoderLayer
 
 from tmsearch.model import attention
-from tmsearch.model.attention import Layout
+from tmsearch.model.attention import Layout, by_clip
 from tmsearch.model.forward import Encoded
 
 Linear = tuple[torch.Tensor, torch.Tensor | None]  # weight [outputs, inputs] and bias [outputs]
@@ -87,9 +87,9 @@ class GroupedCrossCache:
     def __init__(self, step: TokenStep, encoded: Encoded) -> None:
         self._layers = step.layers
         self.clips = list(encoded.layout.clips)  # of each group
-        self.log_counts: list[torch.Tensor | None] = []  # [1, 1, 1, positions], by group
+        self.log_counts: list[torch.Tensor | None] = []  # [clips or 1, 1, 1, positions], by group
         for counts in encoded.layout.log_counts:
-            self.log_counts.append(None if counts is None else counts.to(step.dtype).expand(1, 1, 1, -1))
+            self.log_counts.append(None if counts is None else by_clip(counts.to(step.dtype)))
         states = encoded.states.to(step.dtype)  # [rows, d_model]
         # By layer, then by group: keys and values [clips, heads, positions, head_dim].
         self.by_layer = [layer.cross_keys_and_values(states, encoded.layout) for layer in step.layers]
@@ -121,7 +121,8 @@ class GroupedCrossCache:
                 keys, values = cached[group]
                 selected = torch.tensor(in_group, device=keys.device)
                 layer.append((keys[selected], values[selected]))
-            log_counts.append(self.log_counts[group])
+            counts = self.log_counts[group]
+            log_counts.append(counts if counts is None or len(counts) == 1 else counts[selected])
             sizes.append(len(in_group))
         self.by_layer = by_layer
         self.log_counts = log_counts

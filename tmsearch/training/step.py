@@ -83,7 +83,8 @@ class Stepper:
         embedded = self.token_table.embed(inputs)  # [clips, tokens, d_model]
         with devices.autocast(self.config, self.device, self.model.config.d_model):
             mels = [mels.to(self.device, non_blocking=True) for mels in micro_batch.mels]
-            encoded = forward.encode(self.model, mels, self.config.context_silence, self._layers)
+            places = micro_batch.places
+            encoded = forward.encode(self.model, mels, self.config.context_silence, self._layers, places)
             states = forward.decode(self.model, embedded, encoded, self._layers)  # [clips, tokens, d_model]
             labelled = micro_batch.label_positions.to(self.device, non_blocking=True)
             hidden = states.flatten(0, 1).index_select(0, labelled)  # [labels, d_model]

@@ -25,8 +25,6 @@ from tmsearch.formatting import first_line
 from tmsearch.trial import check, jobs
 from tmsearch.trial.workbench import Workbench
 
-_MEMORY_ADVICE = "low_memory needs half, a smaller micro_batch_size or context_seconds less"
-
 
 def answer(workbench: Workbench, job: Job, report: Callable[[Event], None], stop: Callable[[], bool]) -> JobAnswer:
     """Run a job and return its answer; whatever goes wrong becomes a Failure of its kind."""
@@ -50,7 +48,7 @@ def answer(workbench: Workbench, job: Job, report: Callable[[Event], None], stop
         return Failure("input", str(error))
     except Exception as error:
         if devices.is_out_of_memory(error):
-            return Failure("oom", f"out of memory: {first_line(error)}; {_MEMORY_ADVICE}")
+            return Failure("oom", f"out of memory: {first_line(error)}; {devices.MEMORY_ADVICE}")
         traceback.print_exc()
         return _failure(error)
 

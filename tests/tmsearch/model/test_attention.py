@@ -6,6 +6,7 @@ from tests.support.varlen import clip_by_clip, clip_by_clip_into
 from tmsearch.model import attention, forward, trainable
 from tmsearch.model import whisper as model
 from tmsearch.model.attention import SharedStates
+from tmsearch.model.context import ContextRule
 from tmsearch.model.token_table import TokenTable
 from tmsearch.training.step import Stepper
 
@@ -29,17 +30,30 @@ def packed(monkeypatch):
     return switch
 
 
-def micro_batch(clips):
+QUIET = ContextRule(100, 10, 100, True, quiet=True)
+
+
+def quiet_places(clips):
+    """Clips whose quiet is thinned, each at other positions; of the last group none."""
+    groups = []
+    for count, frames in clips[:-1]:
+        speech = frames // 2 - 22
+        groups.append(tuple(QUIET.places(frames // 2, 21 - index, 21 - index + speech) for index in range(count)))
+    return (*groups, None)
+
+
+def micro_batch(clips, quiet=False):
     """Clips of three lengths, with labels of their own."""
     rng = torch.Generator().manual_seed(1)
     mels = tuple(torch.rand(count, 80, frames, generator=rng).double() for count, frames in clips)
     count = sum(count for count, _ in clips)
     inputs = torch.randint(0, 250, (count, 7), generator=rng)
     labels = torch.randint(0, 250, (count * 7,), generator=rng)
-    return forward.MicroBatch(mels, inputs, torch.arange(count * 7), labels, count * 7)
+    places = quiet_places(clips) if quiet else ()
+    return forward.MicroBatch(mels, inputs, torch.arange(count * 7), labels, count * 7, places)
 
 
-def step(folder, clips, **knobs):
+def step(folder, clips, quiet=False, **knobs):
     """The loss and the gradients of one training step in float64, before clipping."""
     config = toy_whisper.config(folder, precision="float32", **knobs)
     whisper = model.load(config)
@@ -48,15 +62,20 @@ def step(folder, clips, **knobs):
     whisper.model.double().train()
     stepper = Stepper(whisper, config, CPU)
     stepper.token_table = TokenTable(whisper.model)
-    loss = stepper.backward(micro_batch(clips))
+    loss = stepper.backward(micro_batch(clips, quiet))
     return float(loss), {name: weight.grad for name, weight in stepper.weights.items() if weight.grad is not None}
 
 
 @pytest.mark.parametrize("clips", [((2, 60), (1, 100), (3, 140)), ((3, 200),)], ids=["three lengths", "one, full"])
 @pytest.mark.parametrize(
     "knobs",
-    [{}, {"context_silence": False}, {"lora_r": 2, "lora_targets": "q_proj,k_proj,out_proj", "lora_dropout": 0.0}],
-    ids=["silence", "no silence", "adapters"],
+    [
+        {},
+        {"quiet": True},
+        {"context_silence": False},
+        {"lora_r": 2, "lora_targets": "q_proj,k_proj,out_proj", "lora_dropout": 0.0},
+    ],
+    ids=["silence", "quiet", "no silence", "adapters"],
 )
 def test_a_step_with_all_clips_attended_at_once_is_that_by_groups(folder, packed, clips, knobs):
     packed(False)

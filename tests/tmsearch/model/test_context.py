@@ -5,7 +5,15 @@ import pytest
 
 from tmsearch.config import TrainConfig
 from tmsearch.errors import InputError
-from tmsearch.model.context import ContextRule, context_rule, full_context, max_context_seconds, thinned
+from tmsearch.model.context import (
+    LEAD_PIECES,
+    TAIL_PIECES,
+    ContextRule,
+    context_rule,
+    full_context,
+    max_context_seconds,
+    thinned,
+)
 
 
 def test_a_clip_gets_its_length_and_a_margin_in_whole_steps():
@@ -65,3 +73,40 @@ def test_context_and_cost_need_no_torch():
         "assert not {'torch', 'transformers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+QUIET = ContextRule(500, 25, 1500, True, quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("own", "lead", "end"),
+    [(475, 0, 475), (475, 100, 300), (475, 10, 300), (475, 470, 475), (500, 0, 20), (25, 0, 25), (475, 101, 474)],
+)
+def test_places_hold_all_speech_and_stand_for_the_whole_window(own, lead, end):
+    places = QUIET.places(own, lead, end)
+    assert sum(places.counts) == 1500
+    assert list(places.positions) == sorted(set(places.positions))
+    counts = dict(zip(places.positions, places.counts, strict=True))
+    assert all(counts[position] == 1 for position in range(lead, end))
+    assert len(places) <= own + TAIL_PIECES
+    dense = len(places) - TAIL_PIECES - (LEAD_PIECES if places.counts[1] > 1 or lead > LEAD_PIECES else 0)
+    assert dense % 25 == 0 or dense == own
+
+
+def test_clips_with_equally_much_speech_share_a_length_wherever_it_stands():
+    lengths = {len(QUIET.places(own, lead, lead + 200)) for own, lead in ((475, 60), (450, 100), (425, 150))}
+    assert lengths == {200 + LEAD_PIECES + TAIL_PIECES}
+
+
+def test_a_clip_that_fills_the_window_has_no_silence_behind():
+    rule = ContextRule(1500, 25, 1500, True, quiet=True)
+    places = rule.places(1500, 0, 1500)
+    assert places.positions == tuple(range(1500))
+    assert set(places.counts) == {1}
+
+
+def test_quiet_is_thinned_only_as_silence_is():
+    with pytest.raises(InputError, match="context_quiet: true: needs context_silence"):
+        context_rule(TrainConfig(context_quiet=True, context_silence=False), 30.0, 9.0)
+    with pytest.raises(InputError, match="context_quiet: true: needs context_silence and a context_step"):
+        context_rule(TrainConfig(context_quiet=True, context_step=0.0), 30.0, 9.0)

@@ -10,7 +10,7 @@ from tmsearch.config import TrainConfig
 from tmsearch.demo.paths import DEMO
 from tmsearch.model import attention, decoding, forward
 from tmsearch.model import whisper as model
-from tmsearch.model.decoding import Decoder, loop_period, transcribe
+from tmsearch.model.decoding import Decoder, Groups, loop_period, transcribe
 from tmsearch.model.tokens import prompt_ids
 
 ASSETS = Path(os.environ.get("TMSEARCH_ASSETS", Path(__file__).parents[3].parent / "shared/assets"))
@@ -102,7 +102,7 @@ def test_clips_of_their_own_context_decode_as_generate_does(tmp_path):
 
 def test_text_comes_without_special_tokens(toy):
     prompt = prompt_ids(toy, "en", "transcribe")
-    texts = [text for text, _ in transcribe(toy, iter([[hums(toy, 3)], [hums(toy, 2)]]), prompt, 20)]
+    texts = [text for text, _ in transcribe(toy, iter([Groups([hums(toy, 3)]), Groups([hums(toy, 2)])]), prompt, 20)]
     assert len(texts) == 5
     assert texts[:2] == texts[3:]
     assert not any("<|" in text for text in texts)

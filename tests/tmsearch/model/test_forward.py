@@ -9,6 +9,7 @@ from tmsearch.config import TrainConfig
 from tmsearch.demo.paths import CORPUS, DEMO
 from tmsearch.model import forward, trainable
 from tmsearch.model import whisper as model
+from tmsearch.model.context import Places
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +133,33 @@ def test_silence_that_is_not_thinned_gives_the_full_encoder(folder, monkeypatch)
         states = forward.decode(net, net.model.decoder.embed_tokens(ids(5)), encoded)
         expected = decoded(net, [padded(mel, 200) for mel in groups], ids(5))
     assert torch.allclose(states, expected, atol=1e-4)
+
+
+def test_places_that_leave_nothing_out_give_the_full_encoder(folder):
+    net = load(folder)
+    groups = [mel.abs() for mel in mels((3, 120), (2, 60))]
+    for mel in groups:
+        mel[:, :, -6:] = 0.0  # as quiet as what the convolutions see beyond the window's end
+    every = Places(tuple(range(100)), (1,) * 100)
+    with torch.no_grad():
+        encoded = forward.encode(net, groups, silence=True, places=[(every,) * 3, (every,) * 2])
+        states = forward.decode(net, net.model.decoder.embed_tokens(ids(5)), encoded)
+        expected = decoded(net, [padded(mel, 200) for mel in groups], ids(5))
+    assert torch.allclose(states, expected, atol=1e-4)
+
+
+def test_quiet_that_is_thinned_stands_for_all_of_it(folder):
+    """A position that stands for equal ones is what all of them are: the count is in the attention."""
+    net = load(folder)
+    net.model.encoder.embed_positions.weight.data.zero_()
+    [mel] = mels((2, 200))
+    mel[:, :, 40:] = mel[:, :, 40:41].clone()
+    every = Places(tuple(range(100)), (1,) * 100)
+    last = Places((*range(30), 40, 98, 99), (*(1,) * 30, 68, 1, 1))
+    with torch.no_grad():
+        whole = forward.encode(net, [mel], places=[(every, every)]).states.view(2, 100, -1)
+        few = forward.encode(net, [mel], places=[(last, last)]).states.view(2, 33, -1)
+    assert torch.allclose(few[:, :30], whole[:, :30], atol=1e-5)
 
 
 @pytest.mark.skipif(not CORPUS.is_dir(), reason="the embedded demo is not there")
