@@ -167,6 +167,9 @@ class DataConfig:
     split_seed: int = knob(42, "of the split", low=0, high=2**31 - 1)
     fold: int = knob(0, "which of the disjoint validation sets, outside the test split; 0: the first", low=0, high=1000)
     audio_column: str | None = knob(None, "none: found by its name or type")
+    channel: int | None = knob(
+        None, "channel of the recordings, from 0, where microphones are channels; none: their average", low=0, high=63
+    )
     text_column: str | None = knob(None, "none: found by its name")
     group_column: str | None = knob(None, "clips that share its value stay in one split; none: speaker, session")
     max_dropped: float = knob(0.05, "share of unusable clips that a run accepts", low=0.0, high=1.0)

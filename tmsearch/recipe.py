@@ -19,6 +19,9 @@ from tmsearch.config import DataConfig, TrainConfig, knob_values
 from tmsearch.files import write_atomically
 
 _LIBRARIES = ("tmsearch", "torch", "transformers", "peft", "numpy", "soundfile", "soxr", "whisper-normalizer")
+# Settings of the data that recipes of before 0.2.0 have not, and are left out where they are off: those recipes keep
+# their text and hash.
+_LATER_DATA = ("normalizer", "keep", "channel")
 
 
 @dataclass(frozen=True)
@@ -58,10 +61,9 @@ def versions() -> dict[str, str]:
 def _to_json(recipe: Recipe) -> dict[str, Any]:
     """The fields in the order of the YAML file, without empty ones."""
     data = dataclasses.asdict(recipe.data)
-    if recipe.data.normalizer is None:
-        del data["normalizer"]  # recipes of before 0.2.0 have none, and keep their text and hash
-    if recipe.data.keep is None:
-        del data["keep"]  # as above
+    for name in _LATER_DATA:
+        if data[name] is None:
+            del data[name]
     fields = {
         "data": data,
         "train": knob_values(recipe.train),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -135,6 +136,23 @@ def float_wav(samples: Samples, rate: int) -> bytes:
     chunks = b"WAVEfmt " + struct.pack("<IHHIIHH", 16, _WAV_FLOAT, channels, rate, rate * block, block, 32)
     chunks += b"data" + struct.pack("<I", len(content)) + content
     return b"RIFF" + struct.pack("<I", len(chunks)) + chunks
+
+
+def read_channel(read: Callable[[], bytes], channel: int) -> bytes:
+    """The recording that `read` returns with this one of its channels alone, counted from 0.
+
+    Raises:
+        UnusableAudioError: As `decode`, and where the recording has no such channel.
+    """
+    encoded = read()
+    if not encoded:
+        return b""
+    samples, rate = decode(encoded)  # [positions, channels]
+    channels = samples.shape[1]
+    if channel >= channels:
+        there = "one channel, 0" if channels == 1 else f"channels 0 to {channels - 1}"
+        raise UnusableAudioError(f"has {there}, and no channel {channel}: see data.channel")
+    return float_wav(samples[:, channel : channel + 1], rate)
 
 
 def mono(samples: Samples, rate: int) -> Samples:

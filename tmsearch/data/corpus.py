@@ -112,7 +112,7 @@ def load(config: DataConfig) -> Corpus:
         clips=tuple(clips),
         dropped=tuple(dropped),
         fingerprint=_fingerprint(clips, digests),
-        notes=source.notes,
+        notes=(*source.notes, *_channel_notes(clips)),
         readers=readers,
         commit=source.commit,
         languages=_languages(source, readers),
@@ -142,6 +142,14 @@ def _inspect(row: Row, language: str) -> tuple[Clip | Dropped, str]:
     group = (sentence_key(text, language), *(f"{column}={value}" for column, value in row.groups.items()))
     clip = Clip(row.name, text, seconds, group, recording, row.source, row.start)
     return clip, hashlib.sha256(encoded).hexdigest()
+
+
+def _channel_notes(clips: Sequence[Clip]) -> list[str]:
+    """A remark on recordings of several channels; none without any."""
+    several = sum(clip.recording.channels > 1 for clip in clips)
+    if not several:
+        return []
+    return [f"{several} clips have several channels, whose average is heard; data.channel takes one of them"]
 
 
 def _languages(source: Source, usable: Mapping[str, object]) -> tuple[str, ...]:

@@ -7,9 +7,12 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from search.errors import UserError
 from search.space import parsing
 from search.space import search_space as spaces
+from search.space.errors import Location, printable
 from search.space.knobs import Knob
 from search.space.search_space import Choice, Range, Space
 from tmsearch.config import NEW_STUDIES, DataConfig, TrainConfig
@@ -56,6 +59,22 @@ def load_space(path: str, overrides: Sequence[str], study: str | None) -> Space:
         search["model"] = dataclasses.replace(models, values=tuple(absolute(one) for one in models.values))
     start = tuple({**entry, "model": absolute(entry["model"])} if "model" in entry else entry for entry in space.start)
     return dataclasses.replace(space, data=data, train=train, search=search, start=start)
+
+
+def data_section(dataset: str, assignments: Sequence[str], command: str, language: str | None = None) -> dict[str, Any]:
+    """The data section of a dataset by its name, as far as a person gave it on the line of `command`; raises UserError.
+
+    `assignments` are the texts after --set, data.KEY=VALUE.
+    """
+    raw: dict[str, Any] = {"data": {"dataset": dataset}}
+    if language:
+        raw["data"]["language"] = language
+    options = parsing.apply_overrides(raw, assignments, TRAIN, DATA)
+    for key in options:
+        if key.partition(".")[0] != "data":
+            raise UserError(f"--set {printable(key)}: {command} takes data.KEY=VALUE; a space file has the rest")
+    location = Location(f"tmsearch {command}", "", options)
+    return dict(parsing.parse_data(raw["data"], DATA, location.at("data"), parsing.sections_of_keys(TRAIN, DATA)))
 
 
 def with_fitting_defaults(space: Space) -> tuple[Space, list[str]]:
