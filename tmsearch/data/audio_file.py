@@ -5,6 +5,7 @@ Shapes: `positions` are sample positions in time, `channels` the recording's cha
 
 from __future__ import annotations
 
+import hashlib
 import io
 import struct
 from collections.abc import Callable
@@ -174,8 +175,8 @@ def mono(samples: Samples, rate: int) -> Samples:
     return resampled
 
 
-def measure(encoded: bytes) -> tuple[float, Recording]:
-    """Duration in seconds and levels of a file's bytes.
+def measure(encoded: bytes) -> tuple[float, Recording, str]:
+    """Duration in seconds and levels of a file's bytes, and a sha256, in hex, of its samples, whatever the format.
 
     Raises:
         UnusableAudioError: As `decode`, and for empty and silent recordings.
@@ -193,7 +194,7 @@ def measure(encoded: bytes) -> tuple[float, Recording]:
         rms=float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))),
         clipped=_clipped_share(samples),
     )
-    return len(samples) / rate, recording
+    return len(samples) / rate, recording, hashlib.sha256(samples.tobytes()).hexdigest()
 
 
 def _clipped_share(samples: Samples) -> float:

@@ -21,7 +21,7 @@ from tmsearch.formatting import first_line
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 TABLE_SUFFIXES = (".csv", ".jsonl", ".json")  # of a table that a person names itself; .json: a manifest of NeMo's
-_AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".m4a", ".aac", ".wma"}
+AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".m4a", ".aac", ".wma"}
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def rows_of_tables(root: Path, tables: Sequence[MetadataTable], config: DataConf
     listed = {row.name for row in rows}
     is_named_itself = Path(config.dataset).suffix in TABLE_SUFFIXES  # its folder may hold anything
     audio_files = (
-        [] if is_named_itself else [path for path in visible(root, "*") if path.suffix.lower() in _AUDIO_SUFFIXES]
+        [] if is_named_itself else [path for path in visible(root, "*") if path.suffix.lower() in AUDIO_SUFFIXES]
     )
     unlisted = sum(path.relative_to(root).as_posix() not in listed for path in audio_files)
     notes = paths.note()

@@ -15,23 +15,26 @@ from search.space import search_space as spaces
 from search.space.errors import Location, printable
 from search.space.knobs import Knob
 from search.space.search_space import Choice, Range, Space
-from tmsearch.config import NEW_STUDIES, DataConfig, TrainConfig
+from tmsearch.config import NEW_STUDIES, DataConfig, ExtraData, TrainConfig
 from tmsearch.languages import code_if_known
 
 
-def knobs(config: type[TrainConfig] | type[DataConfig]) -> dict[str, Knob]:
+def knobs(config: type[TrainConfig | DataConfig | ExtraData]) -> dict[str, Knob]:
     """Every legal key of `config`, in the order of its fields, with the limits that the field carries."""
     hints = typing.get_type_hints(config)
     legal = {}
     for item in dataclasses.fields(config):
         hint = hints[item.name]
+        limits = dict(item.metadata)
+        items = limits.pop("items")
         kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
         legal[item.name] = Knob(
             name=item.name,
             kinds=tuple(kind for kind in kinds if kind is not types.NoneType),
             optional=types.NoneType in kinds,
             default=None if item.default is dataclasses.MISSING else item.default,
-            **item.metadata,
+            items=None if items is None else knobs(items),
+            **limits,
         )
     return legal
 
@@ -50,8 +53,11 @@ def load_space(path: str, overrides: Sequence[str], study: str | None) -> Space:
         space = dataclasses.replace(space, study=spaces.check_study_name(study))
     data, train, search = dict(space.data), dict(space.train), dict(space.search)
     data["dataset"] = absolute(data["dataset"])
-    if data.get("keep"):
-        data["keep"] = absolute(data["keep"])
+    for name in ("keep", "noise"):
+        if data.get(name):
+            data[name] = absolute(data[name])
+    if data.get("extra"):
+        data["extra"] = [{**item, "dataset": absolute(item["dataset"])} for item in data["extra"]]
     if "model" in train:
         train["model"] = absolute(train["model"])
     models = search.get("model")

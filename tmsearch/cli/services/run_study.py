@@ -38,7 +38,7 @@ from search.storage.ledger import Ledger
 from search.study import Summary
 from tmsearch.cli.services.annotator import StudyAnnotator
 from tmsearch.cli.services.knobs import TRAIN
-from tmsearch.cli.services.plan import data_line, measure_line
+from tmsearch.cli.services.plan import beside_lines, data_line, measure_line
 from tmsearch.cli.view.progress import ProgressPrinter, closing_lines
 from tmsearch.files import write_atomically
 from tmsearch.formatting import parse_duration
@@ -196,7 +196,8 @@ def _print_head(ledger: Ledger, summary: Summary, printer: ProgressPrinter) -> N
         f"{ledger.storage.display_name}"
     )
     data = StudyFacts.from_json(summary.facts).known_data
-    printer.say(data_line(space.data["dataset"], data))
+    for line in (data_line(space.data["dataset"], data), *beside_lines(data)):
+        printer.say(line)
     printer.say(measure_line(space, data))
 
 
