@@ -37,6 +37,7 @@ MORE_KNOBS = (
     "spec_time_masks: [0, 2]",
     "spec_freq_masks: [0, 2]",
     "speed: {low: 0.0, high: 0.1}",
+    "bpe_dropout: [0.0, 0.1]",
     "window_share: {low: 0.0, high: 0.75, step: 0.25}",
     "clip_times: {low: 0.0, high: 0.5, step: 0.25}",
 )
