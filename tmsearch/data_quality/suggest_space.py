@@ -154,11 +154,10 @@ def _data(corpus: Corpus, config: DataConfig, split: Split, language_why: str) -
     settings.append(_validation(corpus, config, split))
     settings.append(ProposedSetting("test", config.test, "Locked: only `tmsearch train` and `confirm --test` read it."))
     listed = {setting.key for setting in settings}
-    default = DataConfig(dataset=config.dataset)
-    for item in dataclasses.fields(config):
-        value = getattr(config, item.name)
-        if item.name not in listed and value != getattr(default, item.name):
-            settings.append(ProposedSetting(item.name, value, "As given to `tmsearch init`."))
+    default = dataclasses.asdict(DataConfig(dataset=config.dataset))
+    for name, value in dataclasses.asdict(config).items():
+        if name not in listed and value != default[name]:
+            settings.append(ProposedSetting(name, value, "As given to `tmsearch init`."))
     return settings
 
 

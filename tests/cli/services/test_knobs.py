@@ -86,6 +86,15 @@ def test_a_dry_run_names_the_rows_and_refuses_copies_of_what_is_scored(folder):
     assert sorted(path.name for path in folder.iterdir()) == ["calm", "noise", "space.yaml"]
 
 
+def test_init_writes_what_it_was_given_of_it(folder):
+    given = ("--set", "data.extra=[{dataset: me/air, throat: true}]", "--set", "data.noise=noise")
+    made = tmsearch(folder, "init", "calm", "--language", "en", "-o", "made.yaml", *given)
+    assert made.returncode == 0, made.stderr
+    data = DataConfig(**knobs.load_space("made.yaml", (), None).data)
+    assert data.extra == (ExtraData("me/air", throat=True),)
+    assert data.noise == str(folder / "noise")
+
+
 def test_a_recipe_keeps_what_is_trained_on_beside_the_data(tmp_path):
     data = DataConfig("demo", extra=(ExtraData("me/air", 0.3, throat=True),), noise="noise", air_channel=1)
     recipe = Recipe(data, TrainConfig(noise_db=10.0), 1, "f" * 64, supplement="e" * 64)
