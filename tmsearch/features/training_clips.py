@@ -74,7 +74,9 @@ class TrainingClips:
         self._most_tokens = int(whisper.model.config.max_target_positions)
         speech.check_lengths(self.names, clip_rule.seconds)
         self.labels = speech.label_ids(self.names, whisper)
-        self._texts = TextIds(whisper, speech.clips(self.names), config)
+        self._texts = None
+        if config.bpe_dropout or config.window_share or config.clip_times:
+            self._texts = TextIds(whisper, speech.clips(self.names), config)
         self.mels = speech.mels(self.names, whisper, config).to(device)
         self.seconds = dict(zip(self.names, speech.seconds(self.names), strict=True))
         self.windows = None
@@ -86,8 +88,10 @@ class TrainingClips:
 
     def most_tokens(self) -> int:
         """As many labels as an example has at most."""
-        beside_text = len(self._prompt) + 1
-        longest = max(min(self._most_tokens, self._texts.most(name) + beside_text) for name in self.names)
+        longest = max(map(len, self.labels.values()))
+        if self._texts is not None and self._config.bpe_dropout:
+            longest_text = max(self._texts.most(name) for name in self.names)
+            longest = min(self._most_tokens, len(self._prompt) + longest_text + 1)
         if self.windows is None or not self._config.window_share:
             return longest
         return max(longest, self.windows.most_tokens())
@@ -109,7 +113,7 @@ class TrainingClips:
         return Example(name, index, positions, seconds, labels, self.mels, samples=changed)
 
     def _clip_labels(self, name: str, step: int, index: int) -> list[int]:
-        if not self._config.bpe_dropout:
+        if self._texts is None or not self._config.bpe_dropout:
             return self.labels[name]
         most = self._most_tokens - len(self._prompt) - 1
         return [*self._prompt, *self._texts.drawn(name, step, index, most=most), self._end]
