@@ -25,11 +25,13 @@ def knob(
     recommended: Callable[[Mapping[str, Any]], float] | None = None,
     fixed_per_study: bool = False,
     canonical: Callable[[Any], Any] | None = None,
+    items: type | None = None,
 ) -> Any:
-    """A dataclass field that carries its own limits."""
+    """A dataclass field that carries its own limits; `items` is the dataclass of each item, where it is a tuple."""
     limits = {"help": help, "low": low, "high": high, "choices": choices, "recommended": recommended}
     limits["fixed_per_study"] = fixed_per_study
     limits["canonical"] = canonical
+    limits["items"] = items
     if default is dataclasses.MISSING:
         return field(metadata=limits)
     return field(default=default, metadata=limits)
@@ -78,6 +80,14 @@ class TrainConfig:
     speed: float = knob(0.0, "largest relative change of speed", low=0.0, high=0.5)
     level_db: float = knob(0.0, "largest change of level, dB", low=0.0, high=60.0)
     throat_filter: float = knob(0.0, "share of clips passed through a random throat filter", low=0.0, high=1.0)
+    noise_db: float | None = knob(
+        None, "speech over the noise of data.noise that is mixed under it, dB; none: no noise", low=-30.0, high=80.0
+    )
+    noise_share: float = knob(0.5, "share of examples with noise, where noise_db is given", low=0.0, high=1.0)
+    extra_share: float | None = knob(
+        None, "share of examples from data.extra, in the proportion of its shares; none: their sum", low=0.0, high=1.0
+    )
+    bpe_dropout: float = knob(0.0, "probability that a merge of a text's tokens is skipped", low=0.0, high=0.9)
     window_share: float = knob(
         0.0, "share of examples that are windows: several clips in one, as in a long recording", low=0.0, high=1.0
     )
@@ -139,7 +149,17 @@ class TrainConfig:
 
 # Knobs that came together, for windows. Where all are at their defaults, training is as it was before them.
 _USE_KNOBS = ("window_share", "window_times", "window_prompts", "window_gap", "window_seconds", "clip_times")
-_LATER_KNOBS = ("optimizer", "gradient_checkpointing", "average_share", "context_quiet")  # each by itself
+# Each by itself.
+_LATER_KNOBS = (
+    "optimizer",
+    "gradient_checkpointing",
+    "average_share",
+    "context_quiet",
+    "noise_db",
+    "noise_share",
+    "extra_share",
+    "bpe_dropout",
+)
 
 # What a new study trains with where its space says nothing, by measurement (studies/README.md, 2026-11-29). The fields'
 # own defaults are what studies and recipes of before have.
@@ -163,6 +183,19 @@ def knob_values(config: TrainConfig) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
+class ExtraData:
+    """Speech that is trained on beside the dataset, and never scored on."""
+
+    dataset: str = knob(dataclasses.MISSING, "dataset, as in data.dataset")
+    share: float = knob(0.25, "share of the examples that are drawn from it", low=0.0, high=1.0)
+    throat: bool = knob(False, "heard through the filter learnt from the dataset: for speech of a microphone in air")
+    revision: str | None = knob(None, "branch, tag or commit of it on the hub")
+    audio_column: str | None = knob(None, "none: found by its name or type")
+    channel: int | None = knob(None, "channel of its recordings, from 0; none: their average", low=0, high=63)
+    text_column: str | None = knob(None, "none: found by its name")
+
+
+@dataclass(frozen=True)
 class DataConfig:
     """Which speech, and how it is split."""
 
@@ -175,12 +208,21 @@ class DataConfig:
     split_seed: int = knob(42, "of the split", low=0, high=2**31 - 1)
     fold: int = knob(0, "which of the disjoint validation sets, outside the test split; 0: the first", low=0, high=1000)
     audio_column: str | None = knob(None, "none: found by its name or type")
+    channel: int | None = knob(
+        None, "channel of the recordings, from 0, where microphones are channels; none: their average", low=0, high=63
+    )
     text_column: str | None = knob(None, "none: found by its name")
     group_column: str | None = knob(None, "clips that share its value stay in one split; none: speaker, session")
     max_dropped: float = knob(0.05, "share of unusable clips that a run accepts", low=0.0, high=1.0)
     keep: str | None = knob(
         None, "clean or other speech to be scored beside, untouched and tuned: what is forgotten; never trained on"
     )
+    extra: tuple[ExtraData, ...] = knob((), "other speech to train on beside it, a list", items=ExtraData)
+    air_column: str | None = knob(
+        None, "the column where a microphone in air recorded the same clips: what throat filters are learnt against"
+    )
+    air_channel: int | None = knob(None, "the channel of such a microphone, from 0", low=0, high=63)
+    noise: str | None = knob(None, "folder of noise recordings, for train.noise_db")
     normalizer: str | None = knob(
         None,
         "what texts go through before they are compared; none: whisper, and marks where the language has them",
@@ -190,6 +232,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         # Studies and recipes of versions before 0.2.0 hold a language as it was written.
         object.__setattr__(self, "language", code_if_known(self.language))
+        extra = tuple(item if isinstance(item, ExtraData) else ExtraData(**item) for item in self.extra)
+        object.__setattr__(self, "extra", extra)  # files and messages hold mappings
 
     @property
     def text_language(self) -> str:

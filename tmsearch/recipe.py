@@ -19,6 +19,9 @@ from tmsearch.config import DataConfig, TrainConfig, knob_values
 from tmsearch.files import write_atomically
 
 _LIBRARIES = ("tmsearch", "torch", "transformers", "peft", "numpy", "soundfile", "soxr", "whisper-normalizer")
+# Settings of the data that recipes of before 0.2.0 have not, and are left out where they are off: those recipes keep
+# their text and hash.
+_LATER_DATA = ("normalizer", "keep", "channel", "extra", "air_column", "air_channel", "noise")
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,19 @@ class Recipe:
     split: Mapping[str, Any] = field(default_factory=dict)  # what the split must come out as, see `split_facts`
     versions: Mapping[str, str] = field(default_factory=dict)  # of the libraries that gave the evidence
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    supplement: str | None = None  # fingerprint of what is trained on beside the data
 
     @property
     def hash(self) -> str:
         """A sha256, in hex, of all fields, by which a recipe changed by hand is told from that of its evidence."""
         return hashlib.sha256(json.dumps(_as_floats(_to_json(self)), sort_keys=True).encode()).hexdigest()
+
+
+def with_supplement(fingerprint: str, supplement: str | None) -> str:
+    """The fingerprint of all that is trained on: the data's own where there is nothing beside it."""
+    if supplement is None:
+        return fingerprint
+    return hashlib.sha256(f"{fingerprint}\0{supplement}".encode()).hexdigest()
 
 
 def split_facts(train: Sequence[str], validation: Sequence[str], test: Sequence[str]) -> dict[str, Any]:
@@ -58,15 +69,15 @@ def versions() -> dict[str, str]:
 def _to_json(recipe: Recipe) -> dict[str, Any]:
     """The fields in the order of the YAML file, without empty ones."""
     data = dataclasses.asdict(recipe.data)
-    if recipe.data.normalizer is None:
-        del data["normalizer"]  # recipes of before 0.2.0 have none, and keep their text and hash
-    if recipe.data.keep is None:
-        del data["keep"]  # as above
+    for name in _LATER_DATA:
+        if data[name] in (None, ()):
+            del data[name]
     fields = {
         "data": data,
         "train": knob_values(recipe.train),
         "threads": recipe.threads,
         "fingerprint": recipe.fingerprint,
+        "supplement": recipe.supplement,
         "split": dict(recipe.split),
         "versions": dict(recipe.versions),
         "evidence": dict(recipe.evidence),
@@ -91,11 +102,14 @@ def trial_recipe(
     max_steps: int,
     threads: int,
     fingerprint: str,
+    supplement: str | None = None,
 ) -> Recipe:
     """What one trial trains: its parameters, with the study's data, seed and steps. `params` may name seed and fold."""
     train = {"seed": seed, **params, "max_steps": max_steps}
     fold = train.pop("fold", data.get("fold", 0))
-    return Recipe(DataConfig(**{**data, "fold": fold}), TrainConfig(**train), threads, fingerprint)
+    return Recipe(
+        DataConfig(**{**data, "fold": fold}), TrainConfig(**train), threads, fingerprint, supplement=supplement
+    )
 
 
 def save_recipe(file: Path, recipe: Recipe) -> None:

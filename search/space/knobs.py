@@ -29,6 +29,7 @@ class Knob:
         canonical: the name that a value is kept by, for values with several names; raises ValueError, whose text is the
             fix, for a value that is none.
         fixed_per_study: results with two values of it do not compare, so it cannot be searched.
+        items: the keys of each item of a list of mappings, for a knob whose value is such a list.
     """
 
     name: str
@@ -42,6 +43,12 @@ class Knob:
     recommended: Callable[[Mapping[str, Any]], float] | None = None
     fixed_per_study: bool = False
     canonical: Callable[[Any], Any] | None = None
+    items: Mapping[str, Knob] | None = None
+
+    @property
+    def is_required(self) -> bool:
+        """Whether there is no configuration without a value of it."""
+        return self.default is None and not self.optional
 
 
 def same(first: Any, second: Any) -> bool:
@@ -58,8 +65,10 @@ def check(knob: Knob, value: Any, location: Location) -> Any:
     """`value` as the knob's own type; whole floats and numbers in text become numbers.
 
     Raises:
-        UserError: at `location`, if the value does not suit the knob.
+        UserError: at `location` or below it, if the value does not suit the knob.
     """
+    if knob.items is not None:
+        return _checked_items(knob.items, value, location)
     if value is None:
         if knob.optional:
             return None
@@ -73,6 +82,24 @@ def check(knob: Knob, value: Any, location: Location) -> Any:
     if isinstance(converted, int | float) and not isinstance(converted, bool):
         _check_limits(knob, converted, location)
     return _by_its_name(knob, converted, location)
+
+
+def _checked_items(keys: Mapping[str, Knob], value: Any, location: Location) -> list[dict[str, Any]]:
+    """A list of mappings with these keys, each value checked."""
+    if not isinstance(value, list | tuple):
+        required = ", ".join(f"{name}: ..." for name, knob in keys.items() if knob.is_required)
+        raise location.error(f"{kind_of(value)} where a list of mappings belongs; write [{{{required}}}]")
+    checked = []
+    for number, item in enumerate(value):
+        here = location.at(number)
+        if not isinstance(item, dict):
+            raise here.error(f"{kind_of(item)} where a mapping belongs; its keys are {', '.join(keys)}")
+        check_keys(item, list(keys), here)
+        for name, knob in keys.items():
+            if name not in item and knob.is_required:
+                raise here.at(name).error(f"missing; give the {knob.help}")
+        checked.append({name: check(knob, item[name], here.at(name)) for name, knob in keys.items() if name in item})
+    return checked
 
 
 def check_keys(

@@ -132,7 +132,7 @@ def parse_data(
     """The data section, checked; `homes` is what sections_of_keys gives."""
     check_keys(raw, list(knobs), location, homes=homes)
     for name, knob in knobs.items():
-        if name not in raw and knob.default is None and not knob.optional:
+        if name not in raw and knob.is_required:
             raise location.at(name).error(f"missing; give the {knob.help}")
     return _checked_values(raw, knobs, location)
 

@@ -23,7 +23,12 @@ for package in sys.argv[2:]:
     top = importlib.import_module(package)
     names = [package, *(each.name for each in pkgutil.walk_packages(top.__path__, package + "."))]
     for name in names:
-        module = importlib.import_module(name)
+        try:
+            module = importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            assert error.name in ("mlflow", "onnx", "trackio", "wandb"), error  # what extras bring
+            print(name)
+            continue
         assert Path(module.__file__).resolve().is_relative_to(folder), (name, module.__file__)
         print(name)
 """

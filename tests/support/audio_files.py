@@ -74,6 +74,16 @@ def tone_folder(folder, *names):
     return write_recordings(folder, clips)
 
 
+def air_folder(folder, count=6):
+    """Speech-like clips of a second as a microphone in air hears them, with energy up to 8 kHz."""
+    noise = np.random.default_rng(0)
+    clips = []
+    for index in range(count):
+        samples = voice(1.0, pitch=100.0 + 10 * index) + 0.1 * noise.standard_normal(RATE)
+        clips.append(RecordedClip(f"air{index}.wav", f"spoken in air {index}", 0.5 * samples))
+    return write_recordings(folder, clips)
+
+
 def struct_table(names, texts=None, **columns):
     """An Arrow table with audio as the datasets library stores it, a tone a clip."""
     audio = []

@@ -60,6 +60,7 @@ def dollars(text: str) -> float:
 def data(parser: ArgumentParser) -> None:
     parser.add_argument("source", metavar="PATH_OR_SPACE", help="a dataset as in data.dataset, or a space file")
     as_json(parser)
+    key_values(parser, "--set", "KEY=VALUE", "of the data: data.audio_column=audio.throat_microphone, data.channel=1")
     parser.add_argument("--html", metavar="FILE", help="write a page to look at and listen to")
     parser.add_argument(
         "--transcribe", metavar="MODEL", help="with --html: transcribe the clips, to find texts that may be wrong"

@@ -22,6 +22,7 @@ from tmsearch.data.columns import (
     CellError,
     Columns,
     Row,
+    Table,
     as_groups,
     as_label,
     as_text,
@@ -41,9 +42,7 @@ def is_saved(folder: Path) -> bool:
     return any((folder / name).is_file() for name in ("dataset_dict.json", "state.json"))
 
 
-def table_rows(
-    path: Path, config: DataConfig, parquet: Sequence[Path], boundary: Path | None
-) -> tuple[list[Row], list[str]]:
+def table_rows(path: Path, config: DataConfig, parquet: Sequence[Path], boundary: Path | None) -> Table:
     """Reads a save_to_disk folder, a parquet file, or a folder that `datasets.load_dataset` understands.
 
     `boundary` is that of `AudioPaths`.
@@ -52,7 +51,7 @@ def table_rows(
     splits the split's name is put in front.
 
     Returns:
-        The rows of all splits together, and remarks.
+        The rows of all splits together.
 
     Raises:
         InputError: The data cannot be read, or lacks a column.
@@ -65,8 +64,10 @@ def table_rows(
     paths = AudioPaths(root, boundary)
     rows: list[Row] = []
     file_names: list[str] = []
+    audio_columns: dict[str, None] = {}
     for split, table in splits.items():
         columns = _columns(table, config)
+        audio_columns.update(dict.fromkeys(columns.microphones))
         audio = table.data.column(columns.audio)
         prefix = f"{split}/" if len(splits) > 1 else ""
         for file_name in _file_names(audio):
@@ -78,7 +79,7 @@ def table_rows(
     notes = paths.note()
     if len(splits) > 1:
         notes.insert(0, f"its splits {', '.join(splits)} are taken as one")
-    return rows, notes
+    return Table(rows, notes, tuple(audio_columns))
 
 
 def _find(paths: AudioPaths, folders: Sequence[Path], name: str) -> Path:

@@ -5,8 +5,10 @@ Shapes: `positions` are sample positions in time, `channels` the recording's cha
 
 from __future__ import annotations
 
+import hashlib
 import io
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -137,6 +139,23 @@ def float_wav(samples: Samples, rate: int) -> bytes:
     return b"RIFF" + struct.pack("<I", len(chunks)) + chunks
 
 
+def read_channel(read: Callable[[], bytes], channel: int) -> bytes:
+    """The recording that `read` returns with this one of its channels alone, counted from 0.
+
+    Raises:
+        UnusableAudioError: As `decode`, and where the recording has no such channel.
+    """
+    encoded = read()
+    if not encoded:
+        return b""
+    samples, rate = decode(encoded)  # [positions, channels]
+    channels = samples.shape[1]
+    if channel >= channels:
+        there = "one channel, 0" if channels == 1 else f"channels 0 to {channels - 1}"
+        raise UnusableAudioError(f"has {there}, and no channel {channel}: see data.channel")
+    return float_wav(samples[:, channel : channel + 1], rate)
+
+
 def mono(samples: Samples, rate: int) -> Samples:
     """Averages the channels and resamples by soxr at its high quality.
 
@@ -156,8 +175,8 @@ def mono(samples: Samples, rate: int) -> Samples:
     return resampled
 
 
-def measure(encoded: bytes) -> tuple[float, Recording]:
-    """Duration in seconds and levels of a file's bytes.
+def measure(encoded: bytes) -> tuple[float, Recording, str]:
+    """Duration in seconds and levels of a file's bytes, and a sha256, in hex, of its samples, whatever the format.
 
     Raises:
         UnusableAudioError: As `decode`, and for empty and silent recordings.
@@ -175,7 +194,7 @@ def measure(encoded: bytes) -> tuple[float, Recording]:
         rms=float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))),
         clipped=_clipped_share(samples),
     )
-    return len(samples) / rate, recording
+    return len(samples) / rate, recording, hashlib.sha256(samples.tobytes()).hexdigest()
 
 
 def _clipped_share(samples: Samples) -> float:

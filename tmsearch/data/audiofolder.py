@@ -12,7 +12,7 @@ from typing import Any
 from tmsearch.config import DataConfig
 from tmsearch.data.audio_file import UnusableAudioError
 from tmsearch.data.audio_paths import AudioPaths
-from tmsearch.data.columns import CellError, Columns, Row, as_groups, as_label, as_text, find_columns
+from tmsearch.data.columns import CellError, Columns, Row, Table, as_groups, as_label, as_text, find_columns
 from tmsearch.data.segments import Segment, read_recording, segment_of
 from tmsearch.errors import InputError
 from tmsearch.foreign import parsers, plain_files
@@ -21,7 +21,7 @@ from tmsearch.formatting import first_line
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 TABLE_SUFFIXES = (".csv", ".jsonl", ".json")  # of a table that a person names itself; .json: a manifest of NeMo's
-_AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".m4a", ".aac", ".wma"}
+AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".m4a", ".aac", ".wma"}
 
 
 @dataclass(frozen=True)
@@ -54,15 +54,13 @@ def _is_hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
-def folder_rows(
-    root: Path, files: Sequence[Path], config: DataConfig, boundary: Path | None
-) -> tuple[list[Row], list[str]]:
+def folder_rows(root: Path, files: Sequence[Path], config: DataConfig, boundary: Path | None) -> Table:
     """Reads metadata files whose audio file names are relative to each file's own folder.
 
     `boundary` is that of `AudioPaths`.
 
     Returns:
-        The rows, named by their audio file's path below `root`, and remarks.
+        The rows, named by their audio file's path below `root`.
 
     Raises:
         InputError: A metadata file cannot be read or lacks a column.
@@ -71,15 +69,15 @@ def folder_rows(
     return rows_of_tables(root, tables, config, boundary)
 
 
-def rows_of_tables(
-    root: Path, tables: Sequence[MetadataTable], config: DataConfig, boundary: Path | None
-) -> tuple[list[Row], list[str]]:
-    """The rows of tables that are read, and remarks; see `folder_rows`."""
+def rows_of_tables(root: Path, tables: Sequence[MetadataTable], config: DataConfig, boundary: Path | None) -> Table:
+    """The rows of tables that are read; see `folder_rows`."""
     paths = AudioPaths(root, boundary)
     rows: list[Row] = []
     segments: list[Segment | None] = []
+    audio_columns: dict[str, None] = {}
     for table in tables:
         columns = find_columns(table.shown, list(table.header), (), config)
+        audio_columns.update(dict.fromkeys(columns.microphones))
         for metadata_row in table.rows:
             row, segment = _as_row(root, table, metadata_row, columns, paths)
             rows.append(row)
@@ -87,13 +85,13 @@ def rows_of_tables(
     listed = {row.name for row in rows}
     is_named_itself = Path(config.dataset).suffix in TABLE_SUFFIXES  # its folder may hold anything
     audio_files = (
-        [] if is_named_itself else [path for path in visible(root, "*") if path.suffix.lower() in _AUDIO_SUFFIXES]
+        [] if is_named_itself else [path for path in visible(root, "*") if path.suffix.lower() in AUDIO_SUFFIXES]
     )
     unlisted = sum(path.relative_to(root).as_posix() not in listed for path in audio_files)
     notes = paths.note()
     if unlisted:
         notes.append(f"{unlisted} audio files have no line in {Path(tables[0].name).name} and are not used")
-    return _parts_named_apart(rows, segments), notes
+    return Table(_parts_named_apart(rows, segments), notes, tuple(audio_columns))
 
 
 def _as_row(

@@ -19,6 +19,8 @@ TEXT_NAMES = (
     "text", "sentence", "transcription", "transcript", "transcriptions", "transcripts", "raw_text", "normalized_text",
     "normalised_text", "utterance",
 )  # fmt: skip
+# Datasets of several microphones recorded at once (Vibravox, TAPS) call their columns `audio.MICROPHONE`.
+AUDIO_PREFIX = "audio."
 LANGUAGE_NAMES = ("language", "lang", "locale")
 # Where a row's part of a longer recording starts, ends and how long it is. A duration alone is a remark in most
 # datasets, and the part's length in NeMo's manifests, which have a name of their own for the column of audio.
@@ -48,6 +50,24 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Table:
+    """The rows of an opened dataset, remarks for a person, and its columns that hold audio."""
+
+    rows: list[Row]
+    notes: list[str]
+    audio_columns: tuple[str, ...] = ()
+
+
+class AmbiguousColumnsError(InputError):
+    """Several columns may hold the audio, or the text, and none is named: `choices`."""
+
+    def __init__(self, message: str, key: str, choices: Sequence[str]) -> None:
+        super().__init__(message)
+        self.key = key  # audio_column or text_column
+        self.choices = tuple(choices)
+
+
+@dataclass(frozen=True)
 class Columns:
     """The names of the columns that are read."""
 
@@ -56,6 +76,7 @@ class Columns:
     groups: tuple[str, ...]
     language: str | None = None
     segment: tuple[str, ...] = ()  # see `segment_columns`
+    microphones: tuple[str, ...] = ()  # all that hold audio
 
     @property
     def without_audio(self) -> list[str]:
@@ -67,8 +88,8 @@ class Columns:
 def find_columns(where: str, columns: Sequence[str], typed_audio: Sequence[str], config: DataConfig) -> Columns:
     """Finds the columns that hold audio, text and groups: as named in `config`, else by type, else by name.
 
-    Several columns typed as audio are ambiguous unless one is called `audio`; several texts unless one is called
-    `text`.
+    Several columns of audio (by type, or called `audio.SOMETHING`) are ambiguous unless one is called `audio`; several
+    texts unless one is called `text`.
 
     Args:
         where: What an error message names: the dataset or its metadata file.
@@ -78,24 +99,30 @@ def find_columns(where: str, columns: Sequence[str], typed_audio: Sequence[str],
 
     Raises:
         InputError: A named column does not exist, or audio or text cannot be found; lists the columns.
+        AmbiguousColumnsError: Several may hold it; lists them.
     """
     listing = f"its columns are {', '.join(columns) or 'none'}"
     for key in ("audio_column", "text_column", "group_column"):
         configured = getattr(config, key)
         if configured is not None and configured not in columns:
             raise InputError(f"{where}: data.{key}: no column {configured}; {listing}")
-    audio = config.audio_column or _only_or_called(typed_audio, "audio") or _first_match(columns, AUDIO_NAMES)
+    by_name = _first_match(columns, AUDIO_NAMES)
+    microphones = list(typed_audio)
+    if not microphones and by_name is None:
+        microphones = [column for column in columns if column.lower().startswith(AUDIO_PREFIX)]
+    audio = config.audio_column or _only_or_called(microphones, "audio") or (None if microphones else by_name)
     if audio is None:
-        raise InputError(f"{where}: {_ambiguity('audio', typed_audio)}; name one in data.audio_column; {listing}")
+        raise _not_found(where, "audio", microphones, listing)
     texts = [column for column in columns if column.lower() in TEXT_NAMES and column != audio]
     text = config.text_column or _only_or_called(texts, "text")
     if text is None:
-        raise InputError(f"{where}: {_ambiguity('text', texts)}; name one in data.text_column; {listing}")
+        raise _not_found(where, "text", texts, listing)
     groups = [column for column in columns if column.lower() in GROUP_NAMES and column != text]
     if config.group_column:
         groups = [config.group_column]
     language = _first_match(columns, LANGUAGE_NAMES)
-    return Columns(audio, text, tuple(groups), language, segment_columns(columns, audio))
+    all_audio = tuple(microphones) if audio in microphones else (audio, *microphones)
+    return Columns(audio, text, tuple(groups), language, segment_columns(columns, audio), all_audio)
 
 
 def segment_columns(columns: Sequence[str], audio: str) -> tuple[str, ...]:
@@ -116,10 +143,13 @@ def segment_columns(columns: Sequence[str], audio: str) -> tuple[str, ...]:
     return ()
 
 
-def _ambiguity(content: str, candidates: Sequence[str]) -> str:
-    if candidates:
-        return f"several columns of {content} ({', '.join(candidates)})"
-    return f"no column of {content} is known"
+def _not_found(where: str, content: str, choices: Sequence[str], listing: str) -> InputError:
+    """The error where no column of `content` can be chosen: there is none, or there are several."""
+    key = f"{content}_column"
+    if not choices:
+        return InputError(f"{where}: no column of {content} is known; name one in data.{key}; {listing}")
+    several = f"{where}: several columns of {content} ({', '.join(choices)}); name one in data.{key}; {listing}"
+    return AmbiguousColumnsError(several, key, choices)
 
 
 def _only_or_called(candidates: Sequence[str], name: str) -> str | None:

@@ -53,7 +53,9 @@ class Corpus:
 
     `fingerprint` is a sha256 over the clips' names, texts and encoded audio, whatever the order of rows. `notes` are
     remarks for a person, a line each; the first says where the clips come from. `commit` is the hub's. `languages`
-    are those in the language column of usable rows, the commonest first, else those of the dataset's card.
+    are those in the language column of usable rows, the commonest first, else those of the dataset's card. `contents`
+    holds a sha256 of each clip's samples, by which copies in other formats are known. `change` is what is done to each
+    clip as it is decoded.
     """
 
     clips: tuple[Clip, ...]
@@ -63,16 +65,19 @@ class Corpus:
     readers: Mapping[str, Callable[[], bytes]] = field(default_factory=dict, repr=False, compare=False)
     commit: str | None = None
     languages: tuple[str, ...] = ()
+    contents: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    change: Callable[[Samples], Samples] | None = field(default=None, repr=False, compare=False)
     _samples: dict[str, Samples] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def decode(self, name: str) -> Samples:
         """The clip's samples [positions], 16 kHz mono, read anew; InputError if its file is gone or unusable now."""
         try:
-            return audio_file.mono(*audio_file.decode(self.readers[name]()))
+            samples = audio_file.mono(*audio_file.decode(self.readers[name]()))
         except (OSError, UnusableAudioError) as error:
             if machine_problem(error):  # a limit of open files says nothing about the clip
                 raise
             raise InputError(f"{name}: readable when the dataset was opened, but no longer: {error}") from None
+        return samples if self.change is None else self.change(samples)
 
     def samples(self, name: str) -> Samples:
         """The clip's samples [positions], 16 kHz mono, read-only and cached in memory from the first call on."""
@@ -96,8 +101,9 @@ def load(config: DataConfig) -> Corpus:
     clips: list[Clip] = []
     dropped: list[Dropped] = []
     digests: dict[str, str] = {}
+    contents: dict[str, str] = {}
     readers: dict[str, Callable[[], bytes]] = {}
-    for row, (outcome, digest) in zip(source.rows, outcomes, strict=True):
+    for row, (outcome, digest, content) in zip(source.rows, outcomes, strict=True):
         if isinstance(outcome, Dropped):
             dropped.append(outcome)
         elif outcome.name in readers:
@@ -105,6 +111,7 @@ def load(config: DataConfig) -> Corpus:
         else:
             clips.append(outcome)
             digests[outcome.name] = digest
+            contents[outcome.name] = content
             readers[outcome.name] = row.read
     clips.sort(key=lambda clip: clip.name)
     _check_dropped(clips, dropped, config)
@@ -112,36 +119,45 @@ def load(config: DataConfig) -> Corpus:
         clips=tuple(clips),
         dropped=tuple(dropped),
         fingerprint=_fingerprint(clips, digests),
-        notes=source.notes,
+        notes=(*source.notes, *_channel_notes(clips)),
         readers=readers,
         commit=source.commit,
         languages=_languages(source, readers),
+        contents=contents,
     )
 
 
-def _inspect(row: Row, language: str) -> tuple[Clip | Dropped, str]:
-    """A row as a clip or the reason why not, and the sha256 of its encoded audio."""
+def _inspect(row: Row, language: str) -> tuple[Clip | Dropped, str, str]:
+    """A row as a clip or the reason why not, and the sha256 of its encoded audio and of its samples."""
     if row.problem:
-        return Dropped(row.name, row.problem), ""
+        return Dropped(row.name, row.problem), "", ""
     text = " ".join((row.text or "").split())
     if not text:
-        return Dropped(row.name, "without text"), ""
+        return Dropped(row.name, "without text"), "", ""
     try:
         encoded = row.read()
         if not encoded:
-            return Dropped(row.name, "empty: not one byte"), ""
-        seconds, recording = audio_file.measure(encoded)
+            return Dropped(row.name, "empty: not one byte"), "", ""
+        seconds, recording, content = audio_file.measure(encoded)
     except FileNotFoundError:
-        return Dropped(row.name, "its audio file is missing"), ""
+        return Dropped(row.name, "its audio file is missing"), "", ""
     except OSError as error:
         if machine_problem(error):
             raise
-        return Dropped(row.name, f"unreadable: {error.strerror or error}"), ""
+        return Dropped(row.name, f"unreadable: {error.strerror or error}"), "", ""
     except UnusableAudioError as error:
-        return Dropped(row.name, str(error)), ""
+        return Dropped(row.name, str(error)), "", ""
     group = (sentence_key(text, language), *(f"{column}={value}" for column, value in row.groups.items()))
     clip = Clip(row.name, text, seconds, group, recording, row.source, row.start)
-    return clip, hashlib.sha256(encoded).hexdigest()
+    return clip, hashlib.sha256(encoded).hexdigest(), content
+
+
+def _channel_notes(clips: Sequence[Clip]) -> list[str]:
+    """A remark on recordings of several channels; none without any."""
+    several = sum(clip.recording.channels > 1 for clip in clips)
+    if not several:
+        return []
+    return [f"{several} clips have several channels, whose average is heard; data.channel takes one of them"]
 
 
 def _languages(source: Source, usable: Mapping[str, object]) -> tuple[str, ...]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tmsearch.config import DataConfig
 from tmsearch.data import corpus_layouts
 from tmsearch.data.arrow import is_saved, table_rows
+from tmsearch.data.audio_file import read_channel
 from tmsearch.data.audiofolder import METADATA, TABLE_SUFFIXES, folder_rows, is_metadata, rows_of_tables, visible
-from tmsearch.data.columns import Row
+from tmsearch.data.columns import Row, Table
 from tmsearch.demo.paths import CORPUS
 from tmsearch.errors import InputError
 from tmsearch.foreign import parsers, plain_files
@@ -30,6 +31,7 @@ class Source:
     notes: tuple[str, ...]
     commit: str | None = None
     card_languages: tuple[str, ...] = ()
+    audio_columns: tuple[str, ...] = ()  # all that hold audio, the one that is read among them
 
 
 def open_source(config: DataConfig) -> Source:
@@ -90,12 +92,20 @@ def _looks_like_a_path(dataset: str) -> bool:
 def _open(path: Path, config: DataConfig, origin: str, *, from_hub: bool = False) -> Source:
     if path.is_file() and path.name in METADATA and is_metadata(path):
         path = path.parent
-    rows, notes = _read_rows(path, config, from_hub)
-    return Source(tuple(rows), (origin, *notes), card_languages=_card_languages(path))
+    table = _read_rows(path, config, from_hub)
+    rows = table.rows
+    if config.channel is not None:
+        rows = [replace(row, read=partial(read_channel, row.read, config.channel)) for row in rows]
+    return Source(
+        tuple(rows),
+        (origin, *table.notes),
+        card_languages=_card_languages(path),
+        audio_columns=table.audio_columns,
+    )
 
 
-def _read_rows(path: Path, config: DataConfig, from_hub: bool) -> tuple[Sequence[Row], Sequence[str]]:
-    """The rows in whatever format lies at `path`, and remarks."""
+def _read_rows(path: Path, config: DataConfig, from_hub: bool) -> Table:
+    """The rows in whatever format lies at `path`."""
     # The hub's cache keeps the files themselves beside its snapshots, which are folders of links.
     boundary = path.parents[1] if from_hub else None
     if path.is_file():

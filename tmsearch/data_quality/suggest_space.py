@@ -37,6 +37,7 @@ MORE_KNOBS = (
     "spec_time_masks: [0, 2]",
     "spec_freq_masks: [0, 2]",
     "speed: {low: 0.0, high: 0.1}",
+    "bpe_dropout: [0.0, 0.1]",
     "window_share: {low: 0.0, high: 0.75, step: 0.25}",
     "clip_times: {low: 0.0, high: 0.5, step: 0.25}",
 )
@@ -153,11 +154,10 @@ def _data(corpus: Corpus, config: DataConfig, split: Split, language_why: str) -
     settings.append(_validation(corpus, config, split))
     settings.append(ProposedSetting("test", config.test, "Locked: only `tmsearch train` and `confirm --test` read it."))
     listed = {setting.key for setting in settings}
-    default = DataConfig(dataset=config.dataset)
-    for item in dataclasses.fields(config):
-        value = getattr(config, item.name)
-        if item.name not in listed and value != getattr(default, item.name):
-            settings.append(ProposedSetting(item.name, value, "As given to `tmsearch init`."))
+    default = dataclasses.asdict(DataConfig(dataset=config.dataset))
+    for name, value in dataclasses.asdict(config).items():
+        if name not in listed and value != default[name]:
+            settings.append(ProposedSetting(name, value, "As given to `tmsearch init`."))
     return settings
 
 

@@ -16,6 +16,7 @@ from tmsearch.data.audio_file import SAMPLE_RATE, Samples
 from tmsearch.data.corpus import Clip, Corpus
 from tmsearch.data.splits import Split
 from tmsearch.data_quality import pace
+from tmsearch.data_quality.microphones import Microphone
 from tmsearch.data_quality.pace import PacedClip
 
 WIDTH = 80  # columns of the page
@@ -79,6 +80,7 @@ class Description:
     dropped: tuple[tuple[str, str], ...]  # (name, reason)
     grouped_by: tuple[str, ...]
     parts: tuple[tuple[str, Part], ...]
+    microphones: tuple[Microphone, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -93,11 +95,12 @@ def describe(
     split: Split | None = None,
     tokens: Callable[[str], int] | None = None,
     bandwidths: Sequence[float] | None = None,
+    microphones: Sequence[Microphone] = (),
 ) -> Description:
     """Describes every usable clip, and the parts of `split` if it is given.
 
     `tokens` counts a text's label ids; `bandwidths` are the clips' own in Hz where they are known, else each clip is
-    decoded once.
+    decoded once. `microphones` are what `microphones.survey` heard.
     """
     clips = corpus.clips
     sentences = Counter(clip.group[0] for clip in clips)
@@ -126,6 +129,7 @@ def describe(
         dropped=tuple((row.name, row.reason) for row in corpus.dropped),
         grouped_by=split.grouped_by if split else (),
         parts=_parts(corpus, split) if split else (),
+        microphones=tuple(microphones),
     )
 
 
@@ -219,7 +223,15 @@ def _recording_lines(summary: Description) -> list[str]:
             "bandwidth",
             f"99 % of the energy below {band.median:.0f} Hz (median), {band.low:.0f} to {band.high:.0f} Hz",
         ),
+        *_microphone_lines(summary),
     ]
+
+
+def _microphone_lines(summary: Description) -> list[str]:
+    if len(summary.microphones) == 1:
+        return _entry("microphone", summary.microphones[0].line)
+    lines = [line for microphone in summary.microphones for line in (microphone.name, f"  {microphone.line}")]
+    return _entry("microphones", *lines)
 
 
 def _text_lines(summary: Description) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from tmsearch import devices
 from tmsearch.data import corpus as clips
 from tmsearch.data import splits
+from tmsearch.data.augmentation.supplement import load_supplement
 from tmsearch.errors import InputError
 from tmsearch.evaluation import evaluate, long_form
 from tmsearch.evaluation.scores import LONG_OBJECTIVES, Scores, measure_name, write_scores
@@ -173,9 +174,17 @@ def _speech(recipe: Recipe, options: FinalRunOptions, cache: Path) -> Speech:
         raise InputError(
             "data: the split does not come out as the search's; put data.validation, data.test and data.split_seed back"
         )
+    supplement = load_supplement(recipe.data, corpus, split, clips.load, with_copies=recipe.data.fold > 0)
+    supplement.check(recipe.train)
+    if recipe.supplement is not None and supplement.fingerprint != recipe.supplement:
+        raise InputError(
+            "data.extra: what is trained on beside the dataset is not what the recipe was found with; put the old "
+            "files back, or delete `supplement` from the recipe to train with what there is now"
+        )
     if options.on_all:
         split = dataclasses.replace(split, train=tuple(sorted((*split.train, *split.validation))))
-    return Speech(corpus, split, recipe.data.language, recipe.data.task, cache, recipe.data.normalizer)
+    data = recipe.data
+    return Speech(corpus, split, data.language, data.task, cache, data.normalizer, supplement)
 
 
 def _averaged_steps(steps: int, average: int) -> list[int]:

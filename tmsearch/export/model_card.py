@@ -206,8 +206,22 @@ def _data(recipe: Recipe, speech: Speech) -> str:
         f"`{_public_name(data.dataset)}`{revision}: {len(speech.corpus.clips)} clips, {minutes:.1f} min, language "
         f"{data.language}. {len(split.train)} clips to train, {len(split.validation)} to validate, {len(split.test)} "
         f"locked as test; no {' nor '.join(split.grouped_by)} is in two of them. Fingerprint of the clips: "
-        f"`{speech.corpus.fingerprint[:16]}`."
+        f"`{speech.corpus.fingerprint[:16]}`.{_beside(recipe, speech)}"
     )
+
+
+def _beside(recipe: Recipe, speech: Speech) -> str:
+    """What was trained on beside the dataset, in sentences; empty for nothing."""
+    supplement = speech.supplement
+    text = ""
+    for entry, share in zip(supplement.extra, supplement.shares(recipe.train), strict=True):
+        if share:
+            heard = ", heard through a filter learnt from the training clips" if entry.response else ""
+            name = _public_name(entry.settings.dataset)
+            text += f" A share of {share:g} of the examples was drawn from {len(entry.names)} clips of `{name}`{heard}."
+    if supplement.noise is not None and recipe.train.noise_db is not None:
+        text += f" A share of {recipe.train.noise_share:g} had noise under it, {recipe.train.noise_db:g} dB below."
+    return text
 
 
 def _minimised(evidence: Mapping[str, Any]) -> str:

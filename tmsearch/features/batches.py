@@ -8,33 +8,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from tmsearch import devices
 from tmsearch.config import TrainConfig
-from tmsearch.data.audio_file import SAMPLE_RATE, Samples
 from tmsearch.errors import InputError
-from tmsearch.features import augment, log_mel
+from tmsearch.features import augment, log_mel, training_clips
 from tmsearch.features.dataset import Speech
-from tmsearch.features.windows import Windows
-from tmsearch.model import context
-from tmsearch.model.context import FRAMES_PER_POSITION, ContextRule, Places
+from tmsearch.features.training_clips import Example, TrainingClips
+from tmsearch.model.context import FRAMES_PER_POSITION, ContextRule
 from tmsearch.model.forward import GroupPlaces, MicroBatch
 from tmsearch.model.tokens import special_id
 from tmsearch.model.whisper import Whisper
 
+_EXTRA_STREAM = 6  # of random numbers; training_clips.py and those that it uses have the first five
+_ROUNDING = 1e-9  # examples: a share times their number may be that much below a whole one
 COMPILED_STEP = 64  # tokens; decoder inputs of windows are multiples of it where graphs are compiled
 
 
-def clip_order(count: int, seed: int, first: int, size: int) -> list[int]:
-    """Items `first` to `first + size` of an endless sequence of seeded permutations of `count` clips, one an epoch."""
+def clip_order(count: int, seed: int, first: int, size: int, stream: Sequence[int] = ()) -> list[int]:
+    """Items `first` to `first + size` of an endless sequence of seeded permutations of `count` clips, one an epoch.
+
+    `stream` tells sequences of one seed apart.
+    """
     chosen: list[int] = []
     while len(chosen) < size:
         epoch, offset = divmod(first + len(chosen), count)
-        permutation = np.random.default_rng([seed, epoch]).permutation(count)
+        permutation = np.random.default_rng([seed, *stream, epoch]).permutation(count)
         chosen += [int(index) for index in permutation[offset : offset + size - len(chosen)]]
     return chosen
 
@@ -74,75 +76,66 @@ def pad_labels(
     return decoder_inputs, torch.tensor(positions), torch.tensor(labels)
 
 
-@dataclass(frozen=True)
-class Example:
-    """A clip or a window of a batch. `samples` is None for a clip as it is, whose log-mel is cached."""
-
-    name: str  # of the clip, a window's first
-    index: int  # in the batch
-    positions: int  # of the encoder
-    own_seconds: float  # of the clip, in a window of its first: what SpecAugment's masks are in
-    labels: Sequence[int]
-    before: Sequence[int] = ()
-    samples: Samples | None = None  # [samples], normalized
-    places: Places | None = None  # that are encoded of a clip whose quiet is thinned
-
-    @property
-    def encoded_positions(self) -> int:
-        """Positions that are encoded, without the silence behind those of `positions`."""
-        return self.positions if self.places is None else len(self.places)
-
-
 class Batches:
-    """The training split as batches; the batch of a step depends on the step and the seed alone."""
+    """The training split as batches, with rows of extra speech where there is some.
+
+    The batch of a step depends on the step and the seed alone.
+    """
 
     def __init__(self, whisper: Whisper, speech: Speech, config: TrainConfig, device: torch.device) -> None:
         """Computes labels and log-mels, kept on `device`; raises InputError for clips that the model cannot take."""
-        self.names = list(speech.split.train)
-        if not self.names:
+        if not speech.split.train:
             raise InputError("the training split has no clips; lower data.validation and data.test")
+        speech.supplement.check(config)
         self.config = config
-        self.speech = speech
         self.extractor = whisper.extractor
         self.clip_rule = speech.context_rule(whisper, config)
         self.start = special_id(whisper, "<|startoftranscript|>")
         self.filler = special_id(whisper, "<|endoftext|>")
-        speech.check_lengths(self.names, self.clip_rule.seconds)
-        self.labels = speech.label_ids(self.names, whisper)
+        self.own = TrainingClips(whisper, speech, config, self.clip_rule, device, speech.supplement.noise)
+        self.shares = speech.supplement.shares(config)
+        self.extra: list[TrainingClips | None] = []
+        for entry, share in zip(speech.supplement.extra, self.shares, strict=True):
+            clips = training_clips.of_extra(whisper, speech, entry, config, self.clip_rule, device) if share else None
+            self.extra.append(clips)
         # Where layers are compiled, graphs of few lengths; otherwise a batch is as long as its own longest label.
         self.is_compiled = devices.uses_compile(config, device)
-        self.min_tokens = max(map(len, self.labels.values())) if self.is_compiled else 0
+        self.min_tokens = 0
+        if self.is_compiled:
+            self.min_tokens = max(len(labels) for clips in self._sources() for labels in clips.labels.values())
         self.most_tokens = int(whisper.model.config.max_target_positions)
-        self.mels = speech.mels(self.names, whisper, config).to(device)
-        self.seconds = dict(zip(self.names, speech.seconds(self.names), strict=True))
-        self.windows = None
-        if config.window_share or config.clip_times:
-            self.windows = Windows(whisper, speech, self.names, config)
-        self.window_rule = self.clip_rule
-        if self.windows is not None and config.window_share:
-            self.window_rule = context.for_windows(self.clip_rule, self.windows.seconds)
+
+    def _sources(self) -> list[TrainingClips]:
+        return [self.own, *(clips for clips in self.extra if clips is not None)]
 
     @property
     def context_rule(self) -> ContextRule:
         """The rule of the longest examples."""
-        return self.window_rule
+        return max((clips.window_rule for clips in self._sources()), key=lambda rule: rule.max_positions)
 
     def longest_row(self) -> list[int]:
         """Label ids as many as an example has at most, for a probe of memory."""
-        longest = max(self.labels.values(), key=len)
-        if self.windows is None or not self.config.window_share:
-            return longest
-        return [self.filler] * max(len(longest), self.windows.most_tokens())
+        return [self.filler] * max(clips.most_tokens() for clips in self._sources())
 
-    def clip_names(self, step: int) -> list[str]:
-        """The clips of update `step`, from 1; a window begins with its clip."""
+    def rows(self, step: int) -> list[tuple[TrainingClips, str]]:
+        """The clips of update `step`, from 1, and where they are from; a window begins with its clip."""
         size = self.config.batch_size
-        order = clip_order(len(self.names), self.config.seed, (step - 1) * size, size)
-        return [self.names[index] for index in order]
+        own_first, own_last = (size * number for number in (step - 1, step))
+        extra: list[tuple[TrainingClips, str]] = []
+        for number, (clips, share) in enumerate(zip(self.extra, self.shares, strict=True)):
+            if clips is None:
+                continue
+            first, last = (_drawn_by(share, size * count) for count in (step - 1, step))
+            order = clip_order(len(clips.names), self.config.seed, first, last - first, (_EXTRA_STREAM, number))
+            extra += [(clips, clips.names[index]) for index in order]
+            own_first -= first
+            own_last -= last
+        order = clip_order(len(self.own.names), self.config.seed, own_first, own_last - own_first)
+        return [*((self.own, self.own.names[index]) for index in order), *extra]
 
     def examples(self, step: int) -> list[Example]:
         """The batch of update `step`, from 1."""
-        return [self._example(name, step, index) for index, name in enumerate(self.clip_names(step))]
+        return [clips.example(name, step, index) for index, (clips, name) in enumerate(self.rows(step))]
 
     def micro_batches(self, step: int, size: int) -> Iterator[MicroBatch]:
         """The batch of update `step`, from 1, in parts of at most `size` clips."""
@@ -161,24 +154,6 @@ class Batches:
         if not self.is_compiled or longest <= self.min_tokens:
             return self.min_tokens
         return min(math.ceil(longest / COMPILED_STEP) * COMPILED_STEP, self.most_tokens)
-
-    def _example(self, name: str, step: int, index: int) -> Example:
-        """The example number `index` of update `step`, of clip `name`."""
-        seconds = self.seconds[name]
-        window = self.windows.draw(name, step, index) if self.windows else None
-        if window is not None:
-            positions = self.window_rule.positions(len(window.samples) / SAMPLE_RATE)
-            return Example(name, index, positions, seconds, window.labels, window.before, window.samples)
-        samples = self._changed_waveform(name, step, index)
-        if samples is not None:
-            seconds = len(samples) / SAMPLE_RATE
-        timed = self.windows.timed_clip(name, step, index, seconds) if self.windows else None
-        labels = timed or self.labels[name]
-        positions = self.clip_rule.positions(seconds)
-        places = None
-        if self.clip_rule.quiet and samples is None:
-            places = self.clip_rule.places(positions, *self.mels.quiet_edges(name))
-        return Example(name, index, positions, seconds, labels, samples=samples, places=places)
 
     def _mels(
         self, examples: Sequence[Example], step: int
@@ -203,22 +178,16 @@ class Batches:
 
     def _group(self, examples: Sequence[Example], frames: int) -> torch.Tensor:
         """Log-mels of examples that are heard for `frames`, [clips, n_mels, frames]."""
-        mels = self.mels.batch([example.name for example in examples], frames)
         rows = []
-        waveforms = []
-        for row, example in enumerate(examples):
-            if example.samples is not None:
-                rows.append(row)
-                waveforms.append(example.samples)
-        if rows:
-            mels[rows] = log_mel.from_samples(waveforms, self.extractor, frames).to(mels.device)
-        return mels
+        for example in examples:
+            if example.samples is None:
+                rows.append(example.mels.batch([example.name], frames))
+            else:
+                mel = log_mel.from_samples([example.samples], self.extractor, frames)
+                rows.append(mel.to(example.mels.device))
+        return torch.cat(rows)
 
-    def _changed_waveform(self, name: str, step: int, index: int) -> Samples | None:
-        """The waveform of a clip where an augmentation changes it."""
-        if not augment.changes_waveform(self.config):
-            return None
-        samples = self.speech.corpus.samples(name)
-        augmented = augment.waveform(samples, self.config, step, index, self.clip_rule.seconds)
-        # Normalized after the change, as a microphone's signal is.
-        return None if augmented is None else log_mel.normalize(augmented, self.config.normalization)
+
+def _drawn_by(share: float, examples: int) -> int:
+    """How many of the first `examples` are of a set with this share of them."""
+    return math.floor(share * examples + _ROUNDING)

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from tmsearch.config import TrainConfig
+from tmsearch.data.augmentation.supplement import Supplement
 from tmsearch.data.corpus import Clip, Corpus
 from tmsearch.data.splits import Split
 from tmsearch.errors import InputError
@@ -17,6 +18,7 @@ from tmsearch.features.log_mel import LogMels
 from tmsearch.model import tokens
 from tmsearch.model.context import ContextRule, context_rule
 from tmsearch.model.whisper import Whisper
+from tmsearch.recipe import with_supplement
 
 _KEPT = 4  # sets of log-mels: two ways to normalize, two splits
 _NAMED = 3  # clips that an error names before it counts the others
@@ -32,8 +34,14 @@ class Speech:
     task: str  # transcribe or translate
     cache: Path  # folder where log-mels are kept between trials
     normalizer: str | None = None  # one of config.NORMALIZERS; None: by the language
+    supplement: Supplement = field(default_factory=Supplement)  # what is trained on beside the training split
     # What `kept_mels` keeps, by cache file and device; whoever makes one Speech after another may hand it on.
     kept: dict[tuple[str, torch.device], LogMels] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of all that is trained on."""
+        return with_supplement(self.corpus.fingerprint, self.supplement.fingerprint)
 
     def clips(self, names: Sequence[str]) -> list[Clip]:
         """The clips of `names`, in that order."""

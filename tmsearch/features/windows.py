@@ -19,9 +19,10 @@ from tmsearch.config import TrainConfig
 from tmsearch.data.audio_file import SAMPLE_RATE, Samples
 from tmsearch.errors import InputError
 from tmsearch.features import augment, log_mel
+from tmsearch.features.bpe_dropout import TextIds
 from tmsearch.features.dataset import Speech
 from tmsearch.features.sequence import Sequences
-from tmsearch.model.tokens import TIME_STEP, first_time_id, prompt_ids, special_id, text_ids
+from tmsearch.model.tokens import TIME_STEP, first_time_id, prompt_ids, special_id
 from tmsearch.model.whisper import Whisper
 
 # A window's length is drawn between this share of the longest and the longest: a recording's last one is shorter.
@@ -61,13 +62,21 @@ class _Plan:
 class Windows:
     """Windows of the clips of a training split, each drawn from the seed, the step and the index in the batch alone."""
 
-    def __init__(self, whisper: Whisper, speech: Speech, names: Sequence[str], config: TrainConfig) -> None:
+    def __init__(
+        self,
+        whisper: Whisper,
+        speech: Speech,
+        names: Sequence[str],
+        config: TrainConfig,
+        texts: TextIds | None = None,
+    ) -> None:
         clips = speech.clips(names)
         self._config = config
         self._corpus = speech.corpus
         self._names = list(names)
         self._sequences = Sequences(clips)
-        self._texts = {clip.name: text_ids(whisper, clip.text) for clip in clips}
+        self._drawn_texts = texts or TextIds(whisper, clips, config)
+        self._texts = self._drawn_texts.plain
         self._lengths = {clip.name: clip.seconds for clip in clips}
         self._prompt = prompt_ids(whisper, speech.language, speech.task)[1:]  # ends with <|notimestamps|>
         self._first_time = first_time_id(whisper)
@@ -110,7 +119,8 @@ class Windows:
         if self._rng(step, index).random(2)[1] >= self._config.clip_times:
             return None
         last = max(TIME_STEP, seconds)
-        labels = [*self._prompt[:-1], self._time_id(0.0), *self._texts[name], self._time_id(last), self._end]
+        text = self._drawn_texts.drawn(name, step, index)
+        labels = [*self._prompt[:-1], self._time_id(0.0), *text, self._time_id(last), self._end]
         return labels if len(labels) <= self._most_tokens else None
 
     def most_tokens(self) -> int:
@@ -119,9 +129,9 @@ class Windows:
         if self._previous is not None:
             tokens += self._most_before() + 1
         room = self.seconds
-        by_density = sorted(self._names, key=lambda name: self._lengths[name] / (len(self._texts[name]) + 2))
-        for name in by_density:
-            tokens += min(1.0, room / self._lengths[name]) * (len(self._texts[name]) + 2)
+        most = {name: self._drawn_texts.most(name) + 2 for name in self._names}  # its times included
+        for name in sorted(self._names, key=lambda name: self._lengths[name] / most[name]):
+            tokens += min(1.0, room / self._lengths[name]) * most[name]
             room -= self._lengths[name] + LEAST_GAP
             if room <= 0:
                 break
@@ -148,12 +158,13 @@ class Windows:
         samples = [self._samples(plan.first, step, index)]
         names = [plan.first]
         length = len(samples[0])  # samples
-        ids = self._segment(plan, 0, length)
+        ids = self._segment(plan, 0, length, self._drawn_texts.drawn(plan.first, step, index, most=room - 2))
         most = round(plan.seconds * SAMPLE_RATE)
         for name, pause in self._following(plan.first, rng):
             clip = self._samples(name, step, index)
             start = length + round(pause * SAMPLE_RATE)
-            segment = self._segment(plan, start, start + len(clip), name)
+            text = self._drawn_texts.drawn(name, step, index, place=len(names))
+            segment = self._segment(plan, start, start + len(clip), text)
             is_cut = start + len(clip) > most
             if is_cut and plan.ends_within and start + LEAST_CUT * SAMPLE_RATE <= most:
                 segment = segment[:1]  # its start time
@@ -171,9 +182,8 @@ class Windows:
         prompt = self._prompt[:-1] if plan.is_timed else self._prompt
         return Window(np.concatenate(samples), [*prompt, *ids, self._end], plan.before, tuple(names))
 
-    def _segment(self, plan: _Plan, start: int, end: int, name: str | None = None) -> list[int]:
-        """The ids of a clip (the first, if not named) that is heard from sample `start` to `end`."""
-        text = self._texts[name or plan.first]
+    def _segment(self, plan: _Plan, start: int, end: int, text: Sequence[int]) -> list[int]:
+        """The ids of a clip with this text that is heard from sample `start` to `end`."""
         if not plan.is_timed:
             return list(text)
         first = start / SAMPLE_RATE

@@ -64,11 +64,11 @@ def fingerprint(config: TrainConfig) -> str:
 
 def identity(config: TrainConfig, speech: Speech) -> dict[str, str]:
     """What makes a training that training: its checkpoints say it."""
-    return identity_on(config, speech.corpus.fingerprint)
+    return identity_on(config, speech.fingerprint)
 
 
 def identity_on(config: TrainConfig, corpus_fingerprint: str) -> dict[str, str]:
-    """The identity of a training on the corpus with this fingerprint."""
+    """The identity of a training on the corpus with this fingerprint, and on what is beside it."""
     return {"config": fingerprint(config), "corpus": corpus_fingerprint}
 
 
@@ -131,7 +131,8 @@ class TrainState:
         self.repeated_seconds = 0.0  # of training up to where the stretch began, which an earlier one did already
         self._mark = 0.0  # perf_counter() up to which `seconds` counts
         self._pending: list[PendingStep] = []
-        prefetches = device.type == "cuda" and (augment.changes_waveform(config) or config.window_share > 0)
+        makes_waveforms = augment.changes_waveform(config) or config.window_share > 0 or config.noise_db is not None
+        prefetches = device.type == "cuda" and makes_waveforms
         self._prefetcher = ThreadPoolExecutor(1, thread_name_prefix="batches") if prefetches else None
         self._prefetched: dict[tuple[int, int], Future[list[MicroBatch]]] = {}
 

@@ -18,9 +18,12 @@ from tmsearch.trial.facts import DataFacts
 from tmsearch.trial.workbench import Workbench
 
 if TYPE_CHECKING:
+    from tmsearch.data.augmentation.supplement import Supplement
     from tmsearch.data.corpus import Corpus
     from tmsearch.data.splits import Split
+    from tmsearch.features.dataset import Speech
     from tmsearch.model.context import ContextRule
+    from tmsearch.model.whisper import Whisper
 
 _ROUNDING_SECONDS = 0.01  # a clip may be this much longer than the context
 
@@ -38,22 +41,27 @@ def check(workbench: Workbench, job: CheckJob) -> Checked:
     split = splits.split(corpus, data)
     if data.keep is not None:
         workbench.kept_speech(data, Path())
+    supplement = workbench.supplement(data, split)
     card = _measured_card() if job.measure else None
     models: dict[str, dict[str, Any]] = {}
     for params in job.candidates:
         config = TrainConfig(**params)
+        supplement.check(config)
         if config.model not in models:
-            models[config.model] = {**_checked_model(corpus, split, data, config), "card": card}
+            card_of_model = _checked_model(corpus, split, supplement, data, config)
+            models[config.model] = {**card_of_model, "card": card}
             _check_objective(job.objective, config)
         optimizer.check_installed(config)
         _check_targets(config)
+    if supplement.noise and job.candidates and not any(params.get("noise_db") is not None for params in job.candidates):
+        raise InputError(f"data.noise: {data.noise}: is never heard; give train.noise_db, such as 10, or leave it out")
     rate = None
     if job.measure:
         from tmsearch.model import cost
 
         rate = cost.matmul_rate(len(os.sched_getaffinity(0)))
     normalizer = data.normalizer or usual_normalizer(data.text_language)
-    return Checked(data_facts(corpus, split, normalizer).to_json(), models, rate)
+    return Checked(data_facts(corpus, split, normalizer, supplement).to_json(), models, rate)
 
 
 def _measured_card() -> dict[str, Any] | None:
@@ -74,7 +82,9 @@ def _measured_card() -> dict[str, Any] | None:
     return dataclasses.asdict(card)
 
 
-def _checked_model(corpus: Corpus, split: Split, data: DataConfig, config: TrainConfig) -> dict[str, Any]:
+def _checked_model(
+    corpus: Corpus, split: Split, supplement: Supplement, data: DataConfig, config: TrainConfig
+) -> dict[str, Any]:
     """What a model is and needs, as JSON; raises InputError where it cannot be trained on all of the clips."""
     from tmsearch.features.dataset import Speech
     from tmsearch.model import context, cost, whisper
@@ -83,9 +93,10 @@ def _checked_model(corpus: Corpus, split: Split, data: DataConfig, config: Train
     seconds = [clip.seconds for clip in corpus.clips]
     rule = context.context_rule(config, model.context_seconds, max(seconds))
     _check_lengths(corpus, rule.seconds, config.model)
-    speech = Speech(corpus, split, data.language, data.task, cache=Path())
-    speech.label_ids([clip.name for clip in corpus.clips], whisper.outline(config))
-    heard_seconds, label_tokens = _mean_example(config, model.context_seconds, rule, seconds)
+    speech = Speech(corpus, split, data.language, data.task, cache=Path(), supplement=supplement)
+    outline = whisper.outline(config)
+    speech.label_ids([clip.name for clip in corpus.clips], outline)
+    heard_seconds, label_tokens = _mean_of_all(config, model.context_seconds, rule, speech, outline)
     estimate = cost.estimate(model, config, label_tokens, heard_seconds)
     return {
         **dataclasses.asdict(model),
@@ -93,6 +104,29 @@ def _checked_model(corpus: Corpus, split: Split, data: DataConfig, config: Train
         "checkpoint_bytes": cost.checkpoint_bytes(model, config),
         "heard_seconds": heard_seconds,
     }
+
+
+def _mean_of_all(
+    config: TrainConfig, model_seconds: float, rule: ContextRule, speech: Speech, outline: Whisper
+) -> tuple[float, float]:
+    """`_mean_example` over the study's own clips and the extra ones, as they are drawn; raises InputError."""
+    from tmsearch.features import bpe_dropout, training_clips
+    from tmsearch.model import context
+
+    shares = speech.supplement.shares(config)
+    own_seconds, own_tokens = _mean_example(config, model_seconds, rule, [clip.seconds for clip in speech.corpus.clips])
+    heard_seconds = (1 - sum(shares)) * own_seconds
+    label_tokens = (1 - sum(shares)) * own_tokens
+    for entry, share in zip(speech.supplement.extra, shares, strict=True):
+        if not share:
+            continue
+        extra = training_clips.extra_speech(outline, speech, entry, config)
+        lengths = extra.seconds(extra.split.train)
+        extra_rule = context.for_windows(rule, max(lengths))
+        seconds, tokens = _mean_example(config, model_seconds, extra_rule, lengths)
+        heard_seconds += share * seconds
+        label_tokens += share * tokens
+    return heard_seconds, label_tokens * bpe_dropout.growth(outline, speech.corpus.clips, config)
 
 
 def _mean_example(
@@ -131,8 +165,10 @@ def _check_targets(config: TrainConfig) -> None:
         trainable.check_targets(whisper.outline(config), config)
 
 
-def data_facts(corpus: Corpus, split: Split, normalizer: str | None = None) -> DataFacts:
-    """What a study keeps of its data; `normalizer` is the one that its texts are compared after."""
+def data_facts(
+    corpus: Corpus, split: Split, normalizer: str | None = None, supplement: Supplement | None = None
+) -> DataFacts:
+    """What a study keeps of its data, and of what is beside it; its texts are compared after `normalizer`."""
     seconds = [clip.seconds for clip in corpus.clips]
     return DataFacts(
         fingerprint=corpus.fingerprint,
@@ -147,6 +183,8 @@ def data_facts(corpus: Corpus, split: Split, normalizer: str | None = None) -> D
         commit=corpus.commit,
         normalizer=normalizer,
         remarks=(*corpus.notes[1:], *pace.remarks(corpus.clips)),
+        beside=tuple(supplement.to_json()) if supplement else (),
+        supplement=supplement.fingerprint if supplement else None,
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from tmsearch.config import DataConfig, TrainConfig
 from tmsearch.evaluation.scores import LONG_OBJECTIVES
 from tmsearch.languages import usual_normalizer
+from tmsearch.recipe import with_supplement
 
 DATA = "data"
 THREADS = "threads"
@@ -46,9 +47,11 @@ def micro_batch_key(config: TrainConfig, device_name: str) -> str:
     """Names everything that memory depends on: a micro-batch found for a key holds for all of a study."""
     masks = ", dropout" if config.dropout or config.attention_dropout else ""  # they are kept for the backward pass
     recomputed = ", gradient checkpointing" if config.gradient_checkpointing else ""
+    extra = ", extra speech" if config.extra_share else ""  # of other lengths
+    texts = ", split texts" if config.bpe_dropout else ""  # which are longer
     return (
         f"{_MICRO_BATCH}{config.model}@{device_name}: batch {config.batch_size}, {_context(config)}, "
-        f"{_trained(config)}{recomputed}{masks}"
+        f"{_trained(config)}{recomputed}{masks}{extra}{texts}"
     )
 
 
@@ -110,6 +113,13 @@ class DataFacts:
     commit: str | None = None  # of a hub dataset
     normalizer: str | None = None  # that its texts are compared after; None: Whisper's, as before 0.2.0
     remarks: tuple[str, ...] = ()  # what a person should know of the data, a line each
+    beside: tuple[Mapping[str, Any], ...] = ()  # what is trained on beside it, see Supplement.to_json
+    supplement: str | None = None  # its fingerprint
+
+    @property
+    def training_fingerprint(self) -> str:
+        """Of all that is trained on."""
+        return with_supplement(self.fingerprint, self.supplement)
 
     def normalized(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """The study's data section with the normalizer that its WERs are after, where its language has a choice."""
@@ -120,6 +130,7 @@ class DataFacts:
         return dict(data) if chosen is None else {**data, "normalizer": chosen}
 
     def to_json(self) -> dict[str, Any]:
+        beside = {"beside": self.beside, "supplement": self.supplement} if self.supplement else {}
         return {
             "fingerprint": self.fingerprint,
             "commit": self.commit,
@@ -135,6 +146,7 @@ class DataFacts:
             "dropped": self.dropped,
             "normalizer": self.normalizer,
             "remarks": self.remarks,
+            **beside,
         }
 
     @classmethod
@@ -153,6 +165,8 @@ class DataFacts:
             commit=data.get("commit"),
             normalizer=data.get("normalizer"),
             remarks=tuple(data.get("remarks", ())),
+            beside=tuple(data.get("beside", ())),
+            supplement=data.get("supplement"),
         )
 
 

@@ -61,6 +61,7 @@ class _Trial:
             max_steps=self.settings.max_steps,
             threads=self.settings.threads,
             fingerprint=self.facts.known_data.fingerprint,
+            supplement=self.facts.known_data.supplement,
         )
         self.config = self.recipe.train
         self.fold = self.recipe.data.fold

@@ -13,7 +13,9 @@ from tmsearch.trial.facts import DataFacts
 if TYPE_CHECKING:
     import torch
 
+    from tmsearch.data.augmentation.supplement import Supplement
     from tmsearch.data.corpus import Corpus
+    from tmsearch.data.splits import Split
     from tmsearch.features.dataset import Speech
     from tmsearch.features.log_mel import LogMels
     from tmsearch.training.train import ModelCache
@@ -28,6 +30,7 @@ class Workbench:
     def __init__(self) -> None:
         self._corpora: dict[DataConfig, Corpus] = {}
         self._model_cache: ModelCache | None = None
+        self._supplements: dict[tuple[DataConfig, Split], Supplement] = {}
         self._kept_mels: dict[tuple[str, torch.device], LogMels] = {}
 
     @property
@@ -48,7 +51,9 @@ class Workbench:
         """The corpus, loaded at the first call. Raises InputError."""
         from tmsearch.data import corpus
 
-        as_read = dataclasses.replace(data, normalizer=None, keep=None)
+        as_read = dataclasses.replace(
+            data, normalizer=None, keep=None, extra=(), air_column=None, air_channel=None, noise=None
+        )
         if as_read not in self._corpora:
             self._corpora[as_read] = corpus.load(as_read)
         return self._corpora[as_read]
@@ -62,6 +67,18 @@ class Workbench:
         except InputError as error:
             raise InputError(f"data.keep: {str(error).replace('data.dataset', 'data.keep')}") from None
         return kept.speech(corpus, data, cache)
+
+    def supplement(self, data: DataConfig, split: Split) -> Supplement:
+        """What is trained on beside the corpus, loaded at the first call for a split. Raises InputError."""
+        from tmsearch.data.augmentation.supplement import load_supplement
+
+        key = (data, split)
+        if key not in self._supplements:
+            corpus = self.corpus(dataclasses.replace(data, fold=0))
+            # Another fold's validation clips were trained on, and may be in the extra speech.
+            supplement = load_supplement(data, corpus, split, self.corpus, with_copies=data.fold > 0)
+            self._supplements[key] = supplement
+        return self._supplements[key]
 
     def speech(self, data: DataConfig, facts: DataFacts, cache: Path) -> Speech:
         """The corpus with the split that the study was made with.
@@ -86,4 +103,10 @@ class Workbench:
         split = Split(facts.train, facts.validation, facts.test, facts.grouped_by)
         if data.fold:
             split = folded(split, corpus, data)
-        return Speech(corpus, split, data.language, data.task, cache, data.normalizer, self._kept_mels)
+        supplement = self.supplement(data, split)
+        if supplement.fingerprint != facts.supplement:
+            raise InputError(
+                "data.extra: what is trained on beside the dataset changed since the study was made; put the old files "
+                "back, or start --study NEW"
+            )
+        return Speech(corpus, split, data.language, data.task, cache, data.normalizer, supplement, kept=self._kept_mels)

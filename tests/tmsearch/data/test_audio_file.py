@@ -61,7 +61,7 @@ def test_a_lone_peak_is_not_clipped_and_two_are():
     samples[100] = 1.0
     samples[200:202] = 1.0
     soundfile.write(encoded, samples, 16_000, format="WAV", subtype="FLOAT")
-    seconds, recording = audio_file.measure(encoded.getvalue())
+    seconds, recording, _ = audio_file.measure(encoded.getvalue())
     assert seconds == pytest.approx(0.2)
     assert recording.clipped == pytest.approx(2 / len(samples))
     assert recording.peak == 1.0

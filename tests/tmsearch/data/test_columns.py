@@ -3,7 +3,15 @@
 import pytest
 
 from tmsearch.config import DataConfig
-from tmsearch.data.columns import CellError, Columns, as_groups, as_text, find_columns, segment_columns
+from tmsearch.data.columns import (
+    AmbiguousColumnsError,
+    CellError,
+    Columns,
+    as_groups,
+    as_text,
+    find_columns,
+    segment_columns,
+)
 from tmsearch.errors import InputError
 
 
@@ -28,10 +36,22 @@ def test_columns_that_cannot_be_found(columns, typed_audio, settings, expected):
 def test_named_columns_come_first_then_types_then_names():
     columns = ["File", "throat", "Sentence", "text", "speaker", "locale"]
     by_name = find_columns("x", columns, [], DataConfig(dataset="x"))
-    assert by_name == Columns("File", "text", ("speaker",), "locale")
+    assert by_name == Columns("File", "text", ("speaker",), "locale", microphones=("File",))
     assert find_columns("x", columns, ["throat"], DataConfig(dataset="x")).audio == "throat"
     named = DataConfig(dataset="x", audio_column="File", text_column="Sentence", group_column="locale")
-    assert find_columns("x", columns, ["throat"], named) == Columns("File", "Sentence", ("locale",), "locale")
+    expected = Columns("File", "Sentence", ("locale",), "locale", microphones=("File", "throat"))
+    assert find_columns("x", columns, ["throat"], named) == expected
+
+
+def test_columns_called_after_microphones_hold_audio_where_no_other_does():
+    beside = ["file_name", "audio.sampling_rate", "text"]
+    assert find_columns("x", beside, [], DataConfig(dataset="x")).audio == "file_name"
+    assert find_columns("x", beside[1:], [], DataConfig(dataset="x")).audio == "audio.sampling_rate"
+    with pytest.raises(AmbiguousColumnsError) as error:
+        find_columns("x", ["audio.throat", "audio.air", "text"], [], DataConfig(dataset="x"))
+    assert (error.value.key, error.value.choices) == ("audio_column", ("audio.throat", "audio.air"))
+    with pytest.raises(AmbiguousColumnsError):
+        find_columns("x", ["throat", "headset", "path", "text"], ["throat", "headset"], DataConfig(dataset="x"))
 
 
 def test_groups_are_names_and_numbers():

@@ -57,6 +57,10 @@ def test_a_batch_depends_on_its_step_alone(toy, speech):
     assert sorted(map(checksum, parts)) == sorted(map(checksum, clips_of(third)))
 
 
+def clip_names(batches, step):
+    return [name for _, name in batches.rows(step)]
+
+
 def checksum(clip):
     return (clip.shape[1], float(clip.double().sum()))
 
@@ -75,17 +79,19 @@ def test_clips_get_a_context_of_their_own_length_and_stand_with_their_labels(toy
             ids = next(rows).tolist()[1:]
             [name] = [
                 name
-                for name in batches.clip_names(1)
-                if group.shape[2] == 2 * batches.context_rule.positions(batches.seconds[name])
-                and torch.equal(clip, batches.mels.batch([name], group.shape[2])[0])
+                for name in clip_names(batches, 1)
+                if group.shape[2] == 2 * batches.context_rule.positions(batches.own.seconds[name])
+                and torch.equal(clip, batches.own.mels.batch([name], group.shape[2])[0])
             ]
-            assert ids[: len(batches.labels[name]) - 1] == batches.labels[name][:-1]
+            assert ids[: len(batches.own.labels[name]) - 1] == batches.own.labels[name][:-1]
     by_row = (
         torch.full(batch.decoder_inputs.shape, -1).flatten().index_copy(0, batch.label_positions, batch.labels).tolist()
     )
     assert [label for label in by_row if label >= 0] == batch.labels.tolist()
     assert (
-        batch.batch_label_count == len(batch.labels) == sum(len(batches.labels[name]) for name in batches.clip_names(1))
+        batch.batch_label_count
+        == len(batch.labels)
+        == sum(len(batches.own.labels[name]) for name in clip_names(batches, 1))
     )
 
 
@@ -93,9 +99,9 @@ def test_augmentation_leaves_the_cached_features_alone(toy, speech):
     whisper = model.load(toy_whisper.config(toy))
     fixed = {"context_step": 0.0, "context_seconds": 2.0}
     batches = Batches(whisper, speech, toy_whisper.config(toy, **fixed, **AUGMENTED), CPU)
-    before = batches.mels.batch(batches.names, 200)
+    before = batches.own.mels.batch(batches.own.names, 200)
     [plain] = Batches(whisper, speech, toy_whisper.config(toy, **fixed), CPU).micro_batches(1, 4)
     [augmented] = batches.micro_batches(1, 4)
-    assert torch.equal(plain.mels[0], batches.mels.batch(batches.clip_names(1), 200))
+    assert torch.equal(plain.mels[0], batches.own.mels.batch(clip_names(batches, 1), 200))
     assert not torch.equal(plain.mels[0], augmented.mels[0])
-    assert torch.equal(before, batches.mels.batch(batches.names, 200))
+    assert torch.equal(before, batches.own.mels.batch(batches.own.names, 200))

@@ -3,10 +3,13 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
+import soundfile
 
 from search.execution.messages import CheckJob
 from tests.support import toy_whisper
+from tests.support.audio_files import air_folder
 from tmsearch.config import DataConfig, TrainConfig
 from tmsearch.demo.paths import DEMO
 from tmsearch.errors import InputError
@@ -15,6 +18,7 @@ from tmsearch.model import whisper
 from tmsearch.model.context import context_rule
 from tmsearch.trial import jobs
 from tmsearch.trial.check import _mean_example, check
+from tmsearch.trial.facts import DataFacts
 from tmsearch.trial.workbench import Workbench
 
 DATA = {"dataset": "demo", "validation": 8, "test": 8}
@@ -132,6 +136,63 @@ def test_windows_cost_what_they_take_in_the_plan():
     assert 2 * tokens - clip_tokens == pytest.approx(clip_tokens * 21 / 3.7)
     short = TrainConfig(window_share=0.5, window_seconds=6.0)
     assert clip_seconds < _mean_example(short, 30.0, rule, seconds)[0] < mean_seconds
+
+
+def test_extra_speech_and_split_texts_cost_what_they_take_in_the_plan(tmp_path):
+    extra = toy_whisper.corpus_folder(tmp_path / "long", seconds=3.5)
+    beside = {**DATA, "extra": [{"dataset": str(extra), "share": 0.5}]}
+    workbench = Workbench()
+    plain = checked(workbench).models["demo/nano"]
+    mixed = checked(workbench, beside).models["demo/nano"]
+    assert plain["heard_seconds"] + 0.2 < mixed["heard_seconds"]
+    assert plain["flops_per_step"] < mixed["flops_per_step"]
+    none_drawn = checked(workbench, beside, extra_share=0.0).models["demo/nano"]
+    assert none_drawn["flops_per_step"] == plain["flops_per_step"]
+    split = checked(workbench, bpe_dropout=0.3).models["demo/nano"]
+    assert plain["flops_per_step"] < split["flops_per_step"]
+
+
+@pytest.mark.parametrize(
+    ("data", "params", "problem"),
+    [
+        ({}, {"noise_db": 10.0}, r"^train\.noise_db: 10: there is no noise; give data\.noise a folder"),
+        ({}, {"extra_share": 0.5}, r"^train\.extra_share: 0\.5: there is no extra speech; name some in data\.extra$"),
+        (
+            {},
+            {"bpe_dropout": 0.1, "model": "TOY"},
+            r"^bpe_dropout: .*: its tokenizer has no merges to be skipped",
+        ),
+        (
+            {"noise": "FOLDER"},
+            {},
+            r"^data\.noise: .*: is never heard; give train\.noise_db, such as 10",
+        ),
+        ({"noise": "nowhere"}, {"noise_db": 10.0}, r"^data\.noise: nowhere: no such folder"),
+    ],
+)
+def test_what_cannot_be_trained_with_is_refused_in_one_line(workbench, tmp_path, data, params, problem):
+    soundfile.write(tmp_path / "hiss.wav", np.random.default_rng(0).standard_normal(8000) / 10, 16_000)
+    data = {key: str(tmp_path) if value == "FOLDER" else value for key, value in data.items()}
+    if params.get("model") == "TOY":
+        params = {**params, "model": str(toy_whisper.whisper_folder(tmp_path)), "context_seconds": 2.0}
+        data = {**data, "dataset": str(toy_whisper.corpus_folder(tmp_path / "corpus")), "validation": 2, "test": 2}
+    with pytest.raises(InputError, match=problem):
+        checked(workbench, {**DATA, **data}, **params)
+
+
+def test_a_study_keeps_what_was_beside_its_data(tmp_path):
+    extra = air_folder(tmp_path / "extra")
+    beside = {**DATA, "extra": [{"dataset": str(extra), "throat": True}]}
+    workbench = Workbench()
+    facts = DataFacts.from_json(checked(workbench, beside).data)
+    assert [row["clips"] for row in facts.beside] == [6]
+    assert facts.training_fingerprint != facts.fingerprint
+    assert facts.supplement == workbench.speech(DataConfig(**beside), facts, tmp_path).supplement.fingerprint
+    plain = DataFacts.from_json(checked(workbench).data)
+    assert plain.training_fingerprint == plain.fingerprint == facts.fingerprint
+    assert "beside" not in plain.to_json()
+    with pytest.raises(InputError, match=r"^data.extra: what is trained on beside the dataset changed since the study"):
+        workbench.speech(DataConfig(**beside), plain, tmp_path)
 
 
 def test_kept_speech_that_is_not_there_is_refused_by_its_key(workbench):

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 
 from search.errors import UserError
 from search.exit_codes import DONE
-from tmsearch.cli.services.knobs import absolute, load_space
+from search.space.errors import printable
+from tmsearch.cli.services.knobs import absolute, data_section, load_space
 from tmsearch.cli.view import terminal
 from tmsearch.config import DataConfig
+from tmsearch.data.columns import AmbiguousColumnsError
 
 if TYPE_CHECKING:
     from tmsearch.data.corpus import Corpus
@@ -27,16 +29,25 @@ def data(arguments: argparse.Namespace) -> int:
     """Describe a dataset, or the one that a space file names."""
     from tmsearch.data import corpus as corpora
     from tmsearch.data import splits
-    from tmsearch.data_quality import summary
+    from tmsearch.data_quality import microphones, summary
 
     source = arguments.source
     if arguments.transcribe and not arguments.html:
         raise UserError("--transcribe: what it finds is shown on the page; name one with --html FILE")
     is_space = Path(source).suffix in (".yaml", ".yml")
-    data_section = load_space(source, (), None).data if is_space else {"dataset": absolute(source)}
-    config = DataConfig(**data_section)
-    # A person wants to see the unusable clips here, however many they are.
-    corpus = corpora.load(dataclasses.replace(config, max_dropped=1.0))
+    if is_space:
+        section = load_space(source, arguments.set, None).data
+    else:
+        section = data_section(absolute(source), arguments.set, "data")
+    config = DataConfig(**section)
+    try:
+        # A person wants to see the unusable clips here, however many they are.
+        corpus = corpora.load(dataclasses.replace(config, max_dropped=1.0))
+    except AmbiguousColumnsError:
+        if not arguments.json and not arguments.html:
+            for line in microphones.survey(config).lines():
+                print(printable(line))
+        raise
     split = splits.split(corpus, config)
     if arguments.html:
         from tmsearch.cli.commands.report import write_page
@@ -47,7 +58,7 @@ def data(arguments: argparse.Namespace) -> int:
             corpus = dataclasses.replace(corpus, clips=unlocked)
         write_page(arguments.html, lambda: page(corpus, config, arguments.transcribe), "--html")
         return DONE
-    description = summary.describe(corpus, split)
+    description = summary.describe(corpus, split, microphones=microphones.survey(config).microphones)
     if arguments.json:
         terminal.print_json(description.to_json())
     else:

@@ -77,7 +77,7 @@ def checkpoint_check(ledger: Ledger) -> CheckCheckpoint:
         if trial.params is None or facts.data is None:
             return {}
         data = facts.data.normalized(space.data)
-        fingerprint = facts.data.fingerprint
+        fingerprint = facts.data.training_fingerprint
         try:
             recipe = trial_recipe(
                 data,

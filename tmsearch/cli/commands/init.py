@@ -15,12 +15,11 @@ from typing import Any
 from search.errors import UserError
 from search.execution.launchers.gpus import gpus
 from search.exit_codes import DONE
-from search.space import parsing
 from search.space.budget import Budget
-from search.space.errors import Location, printable
+from search.space.errors import printable
 from search.space.search_space import check_study_name
 from tmsearch.cli.services.create import DEFAULT_TRIALS
-from tmsearch.cli.services.knobs import DATA, TRAIN, load_space
+from tmsearch.cli.services.knobs import data_section, load_space
 from tmsearch.cli.services.plan import data_line, dollars, full_trainings
 from tmsearch.cli.view.output_file import write_output
 from tmsearch.config import DataConfig
@@ -43,7 +42,7 @@ def init(arguments: argparse.Namespace) -> int:
     name = check_study_name(arguments.study) if arguments.study else study_name(arguments.dataset)
     output = Path(arguments.output or f"spaces/{name}.yaml")
     _check_output(output, arguments.force)
-    given = _given_data(arguments)
+    given = data_section(arguments.dataset, arguments.set, "init", arguments.language)
     config, corpus, language_why = _load(given)
     share, _ = suggest_space.parts(len(corpus.clips))
     config = dataclasses.replace(config, validation=given.get("validation", share), test=given.get("test", share))
@@ -116,19 +115,6 @@ def _check_output(output: Path, force: bool) -> None:
         raise UserError(f"{printable(str(output))}: a folder; name the space file with -o FILE.yaml")
     if output.exists() and not force:
         raise UserError(f"{printable(str(output))}: already exists; overwrite it with --force, or name another with -o")
-
-
-def _given_data(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The data section as far as a person gave it, checked; raises UserError."""
-    raw: dict[str, Any] = {"data": {"dataset": arguments.dataset}}
-    if arguments.language:
-        raw["data"]["language"] = arguments.language
-    options = parsing.apply_overrides(raw, arguments.set, TRAIN, DATA)
-    for key in options:
-        if key.partition(".")[0] != "data":
-            raise UserError(f"--set {printable(key)}: init takes data.KEY=VALUE; change the rest in the file it writes")
-    location = Location("tmsearch init", "", options)
-    return dict(parsing.parse_data(raw["data"], DATA, location.at("data"), parsing.sections_of_keys(TRAIN, DATA)))
 
 
 def _load(given: Mapping[str, Any]) -> tuple[DataConfig, Corpus, str]:

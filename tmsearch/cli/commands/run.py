@@ -38,13 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     space = forms[-1]
     storage = open_storage(arguments.storage)
     ledger = study.open_study(storage, space.study) if space.study in study.names(storage) else None
-    replaced = False
-    if ledger is not None:
-        changes = _changes(ledger.record(), forms, arguments.seed)
-        replaced = bool(changes) and _is_untried(ledger)
-        if changes and not replaced:
-            raise UserError(_changed_text(ledger.record(), arguments.space, changes))
-    exists = ledger is not None and not replaced
+    exists = ledger is not None and not _is_replaced(ledger, forms, arguments)
     if ledger is not None and exists and not arguments.dry_run:
         return _continue(ledger, arguments)
     if ledger is None:
@@ -64,14 +58,26 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             ledger = create_study(storage, space, checked, workers, trials, arguments.seed or 0)
         except UserError:
-            if space.study not in study.names(storage):
-                raise
-            return _join(study.open_study(storage, space.study), forms, arguments)
+            if space.study in study.names(storage):  # another run made it meanwhile
+                return _join(study.open_study(storage, space.study), forms, arguments)
+            raise
         if arguments.trials:
             ledger.set_trials(trials, ProcessId.current())
         return run_study(ledger, child, arguments.timeout, workers=workers, track=arguments.track)
     finally:
         child.close()
+
+
+def _is_replaced(ledger: Ledger, forms: Sequence[Space], arguments: argparse.Namespace) -> bool:
+    """Whether the study starts again, with a space that has changed: only one without a result may.
+
+    Raises:
+        UserError: it has changed, and there are results.
+    """
+    changes = _changes(ledger.record(), forms, arguments.seed)
+    if changes and not _is_untried(ledger):
+        raise UserError(_changed_text(ledger.record(), arguments.space, changes))
+    return bool(changes)
 
 
 def _forget_untried(ledger: Ledger) -> None:

@@ -63,6 +63,14 @@ def _trainer_text(recipe: Recipe) -> str:
     return trainer_arguments.text(recipe.train)
 
 
+def _check_options(arguments: argparse.Namespace) -> None:
+    """Raise UserError for options that do not go together."""
+    if arguments.on_all and (arguments.average or arguments.soup):
+        raise UserError("--on-all: leaves no clips to judge an average or a soup by; leave --average and --soup out")
+    if arguments.public and not arguments.push_to_hub:
+        raise UserError("--public: says who sees what --push-to-hub uploads; give that too, or leave it out")
+
+
 def train(arguments: argparse.Namespace) -> int:
     """The final training run."""
     recipe, remarks = recipes.read_recipe(arguments.recipe)
@@ -70,10 +78,7 @@ def train(arguments: argparse.Namespace) -> int:
     folder = Path(arguments.output) if arguments.output else path.with_suffix("")
     if folder == path or (folder.exists() and not folder.is_dir()):
         raise UserError(f"{folder}: not a folder; name one with -o")
-    if arguments.on_all and (arguments.average or arguments.soup):
-        raise UserError("--on-all: leaves no clips to judge an average or a soup by; leave --average and --soup out")
-    if arguments.public and not arguments.push_to_hub:
-        raise UserError("--public: says who sees what --push-to-hub uploads; give that too, or leave it out")
+    _check_options(arguments)
     trackers = choice.choose(arguments.track, folder)
     if arguments.push_to_hub:
         from tmsearch.export import push_to_hub

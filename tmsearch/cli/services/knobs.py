@@ -7,28 +7,34 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from search.errors import UserError
 from search.space import parsing
 from search.space import search_space as spaces
+from search.space.errors import Location, printable
 from search.space.knobs import Knob
 from search.space.search_space import Choice, Range, Space
-from tmsearch.config import NEW_STUDIES, DataConfig, TrainConfig
+from tmsearch.config import NEW_STUDIES, DataConfig, ExtraData, TrainConfig
 from tmsearch.languages import code_if_known
 
 
-def knobs(config: type[TrainConfig] | type[DataConfig]) -> dict[str, Knob]:
+def knobs(config: type[TrainConfig | DataConfig | ExtraData]) -> dict[str, Knob]:
     """Every legal key of `config`, in the order of its fields, with the limits that the field carries."""
     hints = typing.get_type_hints(config)
     legal = {}
     for item in dataclasses.fields(config):
         hint = hints[item.name]
+        limits = dict(item.metadata)
+        items = limits.pop("items")
         kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
         legal[item.name] = Knob(
             name=item.name,
             kinds=tuple(kind for kind in kinds if kind is not types.NoneType),
             optional=types.NoneType in kinds,
             default=None if item.default is dataclasses.MISSING else item.default,
-            **item.metadata,
+            items=None if items is None else knobs(items),
+            **limits,
         )
     return legal
 
@@ -47,8 +53,11 @@ def load_space(path: str, overrides: Sequence[str], study: str | None) -> Space:
         space = dataclasses.replace(space, study=spaces.check_study_name(study))
     data, train, search = dict(space.data), dict(space.train), dict(space.search)
     data["dataset"] = absolute(data["dataset"])
-    if data.get("keep"):
-        data["keep"] = absolute(data["keep"])
+    for name in ("keep", "noise"):
+        if data.get(name):
+            data[name] = absolute(data[name])
+    if data.get("extra"):
+        data["extra"] = [{**item, "dataset": absolute(item["dataset"])} for item in data["extra"]]
     if "model" in train:
         train["model"] = absolute(train["model"])
     models = search.get("model")
@@ -56,6 +65,22 @@ def load_space(path: str, overrides: Sequence[str], study: str | None) -> Space:
         search["model"] = dataclasses.replace(models, values=tuple(absolute(one) for one in models.values))
     start = tuple({**entry, "model": absolute(entry["model"])} if "model" in entry else entry for entry in space.start)
     return dataclasses.replace(space, data=data, train=train, search=search, start=start)
+
+
+def data_section(dataset: str, assignments: Sequence[str], command: str, language: str | None = None) -> dict[str, Any]:
+    """The data section of a dataset by its name, as far as a person gave it on the line of `command`; raises UserError.
+
+    `assignments` are the texts after --set, data.KEY=VALUE.
+    """
+    raw: dict[str, Any] = {"data": {"dataset": dataset}}
+    if language:
+        raw["data"]["language"] = language
+    options = parsing.apply_overrides(raw, assignments, TRAIN, DATA)
+    for key in options:
+        if key.partition(".")[0] != "data":
+            raise UserError(f"--set {printable(key)}: {command} takes data.KEY=VALUE; a space file has the rest")
+    location = Location(f"tmsearch {command}", "", options)
+    return dict(parsing.parse_data(raw["data"], DATA, location.at("data"), parsing.sections_of_keys(TRAIN, DATA)))
 
 
 def with_fitting_defaults(space: Space) -> tuple[Space, list[str]]:

@@ -24,14 +24,15 @@ from tmsearch.trial.facts import DataFacts, ModelNeeds
 def candidates(space: Space) -> list[dict[str, Any]]:
     """Sets of parameters for a check of each model that the space may train.
 
-    The first of a model is for its cost, with as many windows and as long ones as trials may have; the others have the
-    adapters and optimizers that its trials may have.
+    The first of a model is for its cost, with as many windows and as long ones as trials may have, and all else that
+    trials may need of the data; the others have the adapters and optimizers that its trials may have.
     """
     candidates = []
     dearest = {}
-    for name in ("window_share", "window_seconds"):
+    for name in ("window_share", "window_seconds", "extra_share", "noise_db", "bpe_dropout"):
         if name in space.search:
-            dearest[name] = max(_possible_values(space, name, None))
+            values = [value for value in _possible_values(space, name, None) if value is not None]
+            dearest[name] = max(values, default=None)
     for name in models(space):
         params = {**space.train, **dearest, "model": name, "max_steps": space.budget.max_steps}
         candidates.append(params)
@@ -73,6 +74,26 @@ def data_line(dataset: str, data: DataFacts) -> str:
         f"data {short_value(dataset)}: {data.clips} clips, {data.seconds / 60:.1f} min{dropped}; "
         f"{len(data.train)} to train, {len(data.validation)} to validate, {len(data.test)} locked as test"
     )
+
+
+def beside_lines(data: DataFacts) -> list[str]:
+    """What is trained on beside the dataset, a line each."""
+    lines = []
+    for row in data.beside:
+        minutes = f"{row['seconds'] / 60:.1f} min"
+        if "noise" in row:
+            lines.append(f"noise {short_value(row['noise'])}: {row['recordings']} recordings, {minutes}")
+            continue
+        line = (
+            f"extra {short_value(row['dataset'])}: {row['clips']} clips, {minutes}, share {row['share']:g}; train only"
+        )
+        if row["left_out"]:
+            line += f"; {row['left_out']} left out, whose sentences are in validation or test"
+        if "gains_db" in row:
+            gains = ", ".join(f"{gain:.0f} dB at {hertz} Hz" for hertz, gain in row["gains_db"].items())
+            line += f"; heard through the filter learnt from the data: {gains}"
+        lines.append(line)
+    return lines
 
 
 def _size_remark(space: Space, trials: int) -> str:
@@ -167,6 +188,8 @@ def print_plan(
 def _print_data(space: Space, data: DataFacts) -> None:
     """Print what the data is, what was dropped of it, and what is minimised on it."""
     print(data_line(space.data["dataset"], data))
+    for line in beside_lines(data):
+        print(line)
     for row in data.dropped[:10]:
         print(f"  dropped {row['name']}: {row['reason']}")
     print(measure_line(space, data))

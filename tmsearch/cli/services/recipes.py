@@ -26,7 +26,7 @@ from tmsearch.recipe import Recipe, split_facts, versions
 from tmsearch.trial.facts import StudyFacts
 
 NOT_SEARCHED = -1  # the number of a default recipe that only the confirmation trained
-KEYS = ("data", "train", "threads", "fingerprint", "split", "versions", "evidence", "hash")
+KEYS = ("data", "train", "threads", "fingerprint", "split", "versions", "evidence", "supplement", "hash")
 
 
 def finished_confirmation(storage: Storage, summary: Summary) -> Summary | None:
@@ -106,6 +106,7 @@ def recipe_of(summary: Summary, confirmed: Summary | None, trial: Configuration)
         TrainConfig(**params),
         threads=facts.known_threads,
         fingerprint=study_data.fingerprint,
+        supplement=study_data.supplement,
         split=split,
         versions=versions(),
         evidence=evidence(summary, confirmed, trial),
@@ -196,17 +197,18 @@ def read_recipe(path: str) -> tuple[Recipe, list[str]]:
     threads = raw.get("threads")
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
         raise root.at("threads").error("not a whole number from 1 on; leave it out, or give what the search used")
-    fingerprint = raw.get("fingerprint")
-    if fingerprint is not None and not isinstance(fingerprint, str):
-        raise root.at("fingerprint").error("not a string; leave it out, or give what `tmsearch export` writes there")
+    for key in ("fingerprint", "supplement"):
+        if raw.get(key) is not None and not isinstance(raw[key], str):
+            raise root.at(key).error("not a string; leave it out, or give what `tmsearch export` writes there")
     recipe = Recipe(
         DataConfig(**data),
         TrainConfig(**train),
         threads or len(os.sched_getaffinity(0)),
-        fingerprint,
+        raw.get("fingerprint"),
         split=_mapping(raw, "split"),
         versions=_mapping(raw, "versions"),
         evidence=_mapping(raw, "evidence"),
+        supplement=raw.get("supplement"),
     )
     if raw.get("hash") in (None, recipe.hash):
         return _as_measured(recipe), _version_remarks(recipe)

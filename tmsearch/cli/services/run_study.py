@@ -40,7 +40,7 @@ from search.storage.retry import Retry
 from search.study import Summary
 from tmsearch.cli.services.annotator import StudyAnnotator
 from tmsearch.cli.services.knobs import TRAIN
-from tmsearch.cli.services.plan import data_line, measure_line
+from tmsearch.cli.services.plan import beside_lines, data_line, measure_line
 from tmsearch.cli.services.tracking.follower import Following, followed
 from tmsearch.cli.services.tracking.study_runs import StudyRuns, WakingListener
 from tmsearch.cli.view.progress import ProgressPrinter, closing_lines
@@ -207,7 +207,8 @@ def _print_head(ledger: Ledger, summary: Summary, printer: ProgressPrinter) -> N
         f"{ledger.storage.display_name}"
     )
     data = StudyFacts.from_json(summary.facts).known_data
-    printer.say(data_line(space.data["dataset"], data))
+    for line in (data_line(space.data["dataset"], data), *beside_lines(data)):
+        printer.say(line)
     printer.say(measure_line(space, data))
 
 
