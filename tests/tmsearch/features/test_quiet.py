@@ -144,9 +144,9 @@ def test_a_batch_of_clips_with_quiet_edges_is_shorter_and_keeps_its_labels(toy, 
         for mel in mels:
             ids = next(rows)
             [name] = [
-                name for name in quiet.clip_names(1) if torch.equal(mel, quiet.mels.batch([name], mel.shape[1])[0])
+                name for _, name in quiet.rows(1) if torch.equal(mel, quiet.own.mels.batch([name], mel.shape[1])[0])
             ]
-            assert ids[1 : len(quiet.labels[name])] == quiet.labels[name][:-1]
+            assert ids[1 : len(quiet.own.labels[name])] == quiet.own.labels[name][:-1]
 
 
 def test_a_clip_is_scored_alike_alone_and_among_others(toy, quiet_speech, small_pieces):
