@@ -30,6 +30,7 @@ LONGEST_RESTART_DELAY = 30.0  # seconds
 INSIST_SECONDS = 120.0  # enough to finish a step and to save
 KILL_SECONDS = 150.0
 ABANDON_SECONDS = 210.0
+OUTCOME_SECONDS = 60.0  # for the database to say what the study came to
 # A worker that dies within EARLY_SECONDS of its start more often than EARLY_DEATHS times in a row is not replaced.
 EARLY_SECONDS = 60.0
 EARLY_DEATHS = 5
@@ -114,8 +115,10 @@ class WorkerPool:
             self._launcher.close()
         if not interrupts.leave:
             self._finish(Retry(self._notice, lambda: interrupts.stop))
-        self._monitor.poll()
-        return self._outcome(interrupts, deadline)
+        # All is done and saved: a server that restarts in this very moment does not make it an error.
+        retry = Retry(self._notice, lambda: interrupts.leave, OUTCOME_SECONDS)
+        retry.call(lambda again: self._monitor.poll())
+        return retry.call(lambda again: self._outcome(interrupts, deadline))
 
     def _finish(self, retry: Retry) -> None:
         """Do what the last workers may have been killed at."""

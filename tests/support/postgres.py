@@ -35,9 +35,12 @@ def temporary_cluster():
     """A server until the end of the block; not in pytest's folders, which another pytest shuts for other users."""
     folder = Path(tempfile.mkdtemp(prefix="tmsearch-"))
     cluster = Cluster(folder / "pg")
-    yield cluster
-    cluster.stop()
-    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield cluster
+    finally:
+        with contextlib.suppress(subprocess.CalledProcessError):  # it may have been killed
+            cluster.stop()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class Cluster:

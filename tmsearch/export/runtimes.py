@@ -187,9 +187,23 @@ def _hear_with_pipeline(job: Mapping[str, Any], audio: Sequence[Samples], *, tim
             heard.append(recognize(samples.copy())["text"])
             continue
         chunks = recognize(samples.copy(), return_timestamps=True)["chunks"]
-        end = len(samples) / SAMPLE_RATE
-        heard.append([[chunk["timestamp"][0], chunk["timestamp"][1] or end, chunk["text"]] for chunk in chunks])
+        heard.append(timed_segments(chunks, len(samples) / SAMPLE_RATE))
     return heard
+
+
+def timed_segments(chunks: Sequence[Mapping[str, Any]], length: float) -> list[tuple[float, float, str]]:
+    """A pipeline's chunks as start, end and text, seconds.
+
+    A model that writes no time before a text or behind it leaves None there: the text then starts where the one before
+    ends, or ends where the recording of `length` seconds does.
+    """
+    segments: list[tuple[float, float, str]] = []
+    for chunk in chunks:
+        start, end = chunk["timestamp"]
+        if start is None:
+            start = segments[-1][1] if segments else 0.0
+        segments.append((start, max(start, length if end is None else end), chunk["text"]))
+    return segments
 
 
 def _hear_with_faster_whisper(job: Mapping[str, Any], audio: Sequence[Samples], *, times: bool) -> list[Any]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
+from tmsearch import devices
 from tmsearch.config import TrainConfig
 from tmsearch.errors import InputError
 from tmsearch.features import augment, log_mel, training_clips
@@ -97,9 +98,11 @@ class Batches:
         for entry, share in zip(speech.supplement.extra, self.shares, strict=True):
             clips = training_clips.of_extra(whisper, speech, entry, config, self.clip_rule, device) if share else None
             self.extra.append(clips)
-        # Where compiling is asked for, graphs of one length; otherwise a batch is as long as its own longest label.
+        # Where layers are compiled, graphs of few lengths; otherwise a batch is as long as its own longest label.
+        self.is_compiled = devices.uses_compile(config, device)
+        self.most_tokens = int(whisper.model.config.max_target_positions)
         self.min_tokens = 0
-        if config.compile is True:
+        if self.is_compiled:
             self.min_tokens = max(len(labels) for clips in self._sources() for labels in clips.labels.values())
 
     def _sources(self) -> list[TrainingClips]:
@@ -148,9 +151,9 @@ class Batches:
     def _least_tokens(self, examples: Sequence[Example]) -> int:
         """Tokens that the decoder gets at least: of few lengths, where each compiles a graph of its own."""
         longest = max(len(example.before) + len(example.labels) for example in examples)
-        if not self.config.compile or longest <= self.min_tokens:
+        if not self.is_compiled or longest <= self.min_tokens:
             return self.min_tokens
-        return math.ceil(longest / COMPILED_STEP) * COMPILED_STEP
+        return min(math.ceil(longest / COMPILED_STEP) * COMPILED_STEP, self.most_tokens)
 
     def _mels(self, examples: Sequence[Example], step: int) -> tuple[tuple[torch.Tensor, ...], list[Example]]:
         """Augmented log-mels, in groups of equal length, shortest first, and the examples in their order."""

@@ -1,6 +1,7 @@
 """Several workers of one study: kills, stalls, interruptions, and a database that goes away."""
 
 import contextlib
+import itertools
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from search.errors import RunError, UserError
+from search.errors import RunError, StorageUnavailableError, UserError
 from search.execution.launchers import options
 from search.execution.launchers.local import LocalLauncher
 from search.execution.lease import Interrupts
@@ -241,3 +242,26 @@ def test_a_worker_that_a_signal_does_not_reach_is_not_waited_for_without_end(
     else:
         assert ending is None or ending in overdue[-1]
         assert bool(overdue) == (ending is not None)
+
+
+def away_every_other_time(function):
+    """As `function` while a server restarts: called the first time and every other time it raises."""
+    calls = itertools.count()
+
+    def call(*args):
+        if next(calls) % 2 == 0:
+            raise StorageUnavailableError("the database cannot be used: server closed the connection unexpectedly")
+        return function(*args)
+
+    return call
+
+
+def test_a_server_that_restarts_as_the_last_worker_leaves_makes_no_error(tmp_path, monkeypatch):
+    ledger = toy_study(toy_storage(tmp_path), toy_space(tmp_path), 2)
+    work(ledger, toy_space(tmp_path), tmp_path / "toy")
+    watcher = Watcher()
+    pool = WorkerPool(DeafLauncher([DeafWorker(0, 0)]), 1, ledger, Monitor(ledger, watcher), watcher.notice)
+    monkeypatch.setattr(Monitor, "poll", away_every_other_time(Monitor.poll))
+    monkeypatch.setattr(WorkerPool, "_outcome", away_every_other_time(WorkerPool._outcome))
+    ledger.request_stop("")
+    assert pool.run(Interrupts()) == "stopped"

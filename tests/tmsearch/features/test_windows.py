@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from tests.support import toy_whisper
+from tmsearch import devices
 from tmsearch.data.splits import Split
-from tmsearch.features.batches import Batches
+from tmsearch.features.batches import COMPILED_STEP, Batches
 from tmsearch.features.windows import LEAST_GAP, Windows, longest_window
 from tmsearch.model import whisper as model
 from tmsearch.model.tokens import first_time_id, prompt_ids, special_id, text_ids
@@ -242,3 +243,19 @@ def test_one_clip_to_train_on_is_enough(nano, speech):
     alone = dataclasses.replace(speech, split=Split(speech.split.train[:1], speech.split.validation, ()))
     window = Windows(nano, alone, alone.split.train, config()).draw(alone.split.train[0], 1, 0)
     assert set(window.names) == set(alone.split.train)
+
+
+def test_a_batch_is_as_long_as_its_longest_text_unless_graphs_are_compiled(nano, speech, monkeypatch):
+    knobs = {"window_share": 0.5, "clip_times": 0.5, "batch_size": 16}
+    plain = Batches(nano, speech, config(**knobs), torch.device("cpu"))
+    examples = plain.examples(1)
+    longest = max(len(example.before) + len(example.labels) for example in examples)
+    [batch] = plain.micro_batches(1, 16)
+    assert batch.decoder_inputs.shape[1] == longest
+    monkeypatch.setattr(devices, "uses_compile", lambda config, device: True)
+    compiled = Batches(nano, speech, config(**knobs), torch.device("cpu"))
+    [batch] = compiled.micro_batches(1, 16)
+    # Whole steps of length, and never more tokens than the decoder has positions.
+    most = nano.model.config.max_target_positions
+    assert longest <= batch.decoder_inputs.shape[1] == min(-(-longest // COMPILED_STEP) * COMPILED_STEP, most) <= most
+    assert most % COMPILED_STEP, "or the limit was not reached"

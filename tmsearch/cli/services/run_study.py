@@ -26,7 +26,7 @@ from search.execution.launchers.slurm import SlurmLauncher
 from search.execution.lease import Interrupts
 from search.execution.monitor import Monitor
 from search.execution.worker import Outcome, Worker
-from search.execution.worker_pool import WorkerPool
+from search.execution.worker_pool import OUTCOME_SECONDS, WorkerPool
 from search.exit_codes import DONE, FAILED, INTERRUPTED
 from search.imported import without_imported
 from search.records import StudyRecord
@@ -35,6 +35,7 @@ from search.space.search_space import Choice, Space
 from search.storage import ownership
 from search.storage.database import open_storage
 from search.storage.ledger import Ledger
+from search.storage.retry import Retry
 from search.study import Summary
 from tmsearch.cli.services.annotator import StudyAnnotator
 from tmsearch.cli.services.knobs import TRAIN
@@ -180,7 +181,9 @@ def run_study(
         else:
             launcher = make_launcher(ledger, folder, workers, timeout)
             outcome = _pool(ledger, summary, launcher, workers.count, printer, folder).run(interrupts, deadline)
-    summary = study.summarize(ledger)
+    # A server that restarts in this very moment is back soon, and all is saved.
+    retry = Retry(lambda text: None, lambda: interrupts.leave, OUTCOME_SECONDS)
+    summary = retry.call(lambda again: study.summarize(ledger))
     for line in [*_outcome_lines(outcome, summary.record.name), *_more_lines(outcome, summary), *last_lines(summary)]:
         print(line)
     if ledger.storage.url != open_storage().url:  # the commands just printed need the option
