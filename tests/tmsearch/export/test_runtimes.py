@@ -93,16 +93,6 @@ def test_a_text_without_a_time_before_or_behind_it_has_those_of_its_neighbours()
     assert runtimes.timed_segments([], 9.0) == []
 
 
-def test_a_text_without_a_time_before_or_behind_it_has_those_of_its_neighbours():
-    chunks = [
-        {"timestamp": (None, 1.5), "text": "a"},
-        {"timestamp": (2.0, 3.0), "text": "b"},
-        {"timestamp": (None, None), "text": "c"},
-    ]
-    assert runtimes.timed_segments(chunks, 9.0) == [(0.0, 1.5, "a"), (2.0, 3.0, "b"), (3.0, 9.0, "c")]
-    assert runtimes.timed_segments([], 9.0) == []
-
-
 def test_the_card_says_what_was_forgotten_and_recipes_without_it_keep_their_text(speech):
     recipe = Recipe(DataConfig(dataset="demo"), TrainConfig(model="demo/nano"), 1)
     keep = {"dataset": "clean", "clips": 9, "wer": 0.034, "untouched_wer": 0.037}
