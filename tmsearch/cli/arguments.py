@@ -185,7 +185,8 @@ def status(parser: ArgumentParser) -> None:
 
 
 def doctor(parser: ArgumentParser) -> None:
-    study_json(parser)
+    parser.add_argument("study", nargs="?", metavar="STUDY", help="none: this machine, for a training or an issue")
+    as_json(parser)
     parser.add_argument("--repair", action="store_true", help="repair what can be repaired")
 
 

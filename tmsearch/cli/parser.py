@@ -175,10 +175,13 @@ COMMANDS = {
         ("tmsearch list",),
     ),
     "doctor": Command(
-        "find what is wrong with a study, and repair it",
+        "find what is wrong with this machine, or with a study",
         arguments.doctor,
         "commands.doctor:doctor",
-        ("tmsearch doctor large_v3 --repair",),
+        (
+            "tmsearch doctor                                                  # this machine, to paste into an issue",
+            "tmsearch doctor large_v3 --repair",
+        ),
     ),
     "delete": Command(
         "remove a study and its files",
