@@ -28,14 +28,14 @@ class HubAccess:
 def ask() -> HubAccess:
     """Ask the hub who the token's owner is, once; the answer takes a few seconds at most."""
     from huggingface_hub import constants, get_session, get_token
-    from huggingface_hub.utils import build_hf_headers
 
     token = get_token()
     if constants.HF_HUB_OFFLINE:
         return HubAccess(token is not None, failure="is not asked: HF_HUB_OFFLINE is set")
 
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+
     def request() -> tuple[int, float]:
-        headers = build_hf_headers(token=token or False)  # which may ask the hub something of its own
         started = time.perf_counter()
         response = get_session().get(
             f"{constants.ENDPOINT}/api/whoami-v2", headers=headers, timeout=REQUEST_TIMEOUT, follow_redirects=True
