@@ -228,7 +228,7 @@ class _Parser(argparse.ArgumentParser):
         self._words = list(args or ())
         namespace, unknown = super().parse_known_args(args, namespace)
         if unknown:
-            self.error(f"unexpected: {' '.join(map(str, unknown))}")
+            self.error(f"unexpected: {' '.join(_without_address(str(word)) for word in unknown)}")
         return namespace, unknown
 
     def error(self, message: str) -> NoReturn:
@@ -249,6 +249,11 @@ class _Parser(argparse.ArgumentParser):
             if option.startswith("--") and option not in self._option_string_actions:
                 return option
         return None
+
+
+def _without_address(word: str) -> str:
+    """A word without what follows `://`: of a webhook it is a secret."""
+    return re.sub(r"(?<=://).+", "...", word)
 
 
 def _hint(word: str, choices: Iterable[str]) -> str:

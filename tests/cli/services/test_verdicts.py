@@ -17,8 +17,9 @@ from tests.support.toy_study import toy_space, toy_storage, toy_study, work
 from tmsearch.cli.commands import show
 from tmsearch.cli.commands.status import _lines_above
 from tmsearch.cli.services import recipes, report_answer, verdicts
+from tmsearch.cli.view.closing import closing_lines
 from tmsearch.cli.view.format import counts_line
-from tmsearch.cli.view.progress import ProgressPrinter, closing_lines, study_parts
+from tmsearch.cli.view.progress import ProgressPrinter, study_parts
 from tmsearch.trial.facts import CONFIRMS
 
 WORDS = [10] * 18
