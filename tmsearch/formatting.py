@@ -55,6 +55,20 @@ def estimated_duration(seconds: float) -> str:
     return f"about {duration(seconds)}"
 
 
+def duration_range(low: float, high: float) -> str:
+    """A range of seconds in one unit, with no more digits than it deserves: `8 to 20 min`, `up to 40 s`."""
+    if high < 90:
+        unit, divisor, digits = "s", 1, -1
+    elif high < 5400:
+        unit, divisor, digits = "min", 60, 0
+    else:
+        unit, divisor, digits = "h", 3600, 1 if high < 36_000 else 0
+    least, most = (f"{round(seconds / divisor, digits):.{max(0, digits)}f}" for seconds in (low, high))
+    if not float(most):
+        return "moments"
+    return f"up to {most} {unit}" if not float(least) else f"{least} to {most} {unit}"
+
+
 def file_size(count: int) -> str:
     """Bytes as `512 bytes`, `38 kB` or `3.2 MB`."""
     if count < 1000:

@@ -57,7 +57,7 @@ def fetch(repository: Repository) -> tuple[Path, str]:
     if cached:
         return cached, ""
     try:
-        patterns = _call_within(LOOKUP_TIMEOUT, lambda: repository.choose_files(_look_up(repository)))
+        patterns = call_within(LOOKUP_TIMEOUT, lambda: repository.choose_files(_look_up(repository)))
     except Exception as error:
         cached = None if _is_refusal(error) else _find_cached(repository)
         if cached is None:
@@ -112,7 +112,7 @@ def _refusal(repository: Repository, error: BaseException) -> InputError:
     return InputError(explanation) if _is_refusal(error) else UnavailableError(explanation)
 
 
-def _call_within(seconds: float, call: Callable[[], T]) -> T:
+def call_within(seconds: float, call: Callable[[], T]) -> T:
     """What `call` returns or raises, or TimeoutError; a thread that hangs is abandoned."""
     results: list[T] = []
     errors: list[BaseException] = []
@@ -170,11 +170,12 @@ def _explain(repository: Repository, error: BaseException) -> str:
         return f"{name}: {host} forbids it to {reader} (403); set HF_TOKEN to a token that may read it"
     if isinstance(error, ValueError):
         return f"{name}: neither a folder here nor a {repository.kind}'s name, as in owner/name; check {knob}"
-    failure = f"answered {status}" if status else _connection_failure(error)
+    failure = f"answered {status}" if status else connection_failure(error)
     return f"{name}: no folder here, and {host} {failure}; check the network, or give {knob} a folder"
 
 
-def _connection_failure(error: BaseException) -> str:
+def connection_failure(error: BaseException) -> str:
+    """Why the hub gave no answer, in words of our own, as they follow its name."""
     name = type(error).__name__
     if "Offline" in name:
         return "is not asked (HF_HUB_OFFLINE is set) and the cache does not hold all of it"

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from search.imported import without_imported
 from search.records import Configuration
 from search.schedulers.asha import ALL_POLICIES, tied_with_leader
-from search.schedulers.scheduler import SchedulerConfig, SchedulerState
+from search.schedulers.scheduler import SchedulerConfig, SchedulerState, is_waiting
+from search.schedulers.training_cost import KindOf, TrainingCosts
 
 # Halving trains up to `max_full` trials in full that were beyond their rung's share. Each of them costs about this part
 # of a full training (recorded tables of the demo and tiny.en, 8 to 64 trials, rungs that double).
 _FINISH_SHARE = 0.75
+# Deviations of an estimate, so that its range holds four ends of recorded studies in five (studies/README.md,
+# 2026-11-29): as a share of it after one trial, less the more are seen; as a share of it in any case; and so many
+# trainings more or fewer, for the square root of those that are to come.
+_FEW_SEEN = 0.2
+_MODEL_ERROR = 0.1
+_TRAININGS_MORE = 0.5
+# Standard deviations to either side. A plan is not spent where nothing can win any more: the end may come early.
+_LOW = 1.6
+_HIGH = 1.28
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -23,6 +35,23 @@ class RungSummary:
 
     reached: int
     best: float | None
+
+
+@dataclass(frozen=True)
+class TimeLeft:
+    """Seconds on the clock until a study's end, and the range that holds it four times in five."""
+
+    seconds: float
+    low: float
+    high: float
+
+    def less(self, seconds: float) -> TimeLeft:
+        """What is left `seconds` later."""
+        return TimeLeft(*(max(0.0, value - seconds) for value in (self.seconds, self.low, self.high)))
+
+    def until(self, deadline: float) -> TimeLeft:
+        """What is left where the work ends in `deadline` seconds in any case."""
+        return TimeLeft(*(min(value, max(0.0, deadline)) for value in (self.seconds, self.low, self.high)))
 
 
 def rung_summaries(config: SchedulerConfig, history: Sequence[Configuration]) -> list[RungSummary]:
@@ -36,33 +65,49 @@ def rung_summaries(config: SchedulerConfig, history: Sequence[Configuration]) ->
     return summaries
 
 
-def seconds_left(
-    config: SchedulerConfig, history: Sequence[Configuration], total: int, workers: int = 1
-) -> float | None:
-    """Estimated seconds on the clock until `workers` have brought a study of `total` trials to its end.
+def _one_kind(trial: Configuration) -> None:
+    return None
 
-    The full-training equivalents that are still to be trained, times the mean cost of one so far, training and
-    evaluation. None before the first result; 0 when the study has ended.
+
+def time_left(
+    config: SchedulerConfig,
+    history: Sequence[Configuration],
+    total: int,
+    workers: int = 1,
+    kind_of: KindOf = _one_kind,
+) -> TimeLeft | None:
+    """How long `workers` take to bring a study of `total` trials to its end; None before the first result.
+
+    The trainings that are still to come, by the plan where there is one, at what those so far have cost.
     """
     trials = without_imported(history)
-    full_cost = _full_training_seconds(config, trials)
-    if full_cost is None:
+    costs = TrainingCosts(config, trials, kind_of)
+    if not costs.trained:
         return None
     if len(trials) >= total and all(trial.ended for trial in trials):
-        return 0.0
+        return TimeLeft(0.0, 0.0, 0.0)
     state = SchedulerState(config, trials, max(total, len(trials)))
-    spent = 0
-    running = 0
-    for trial in trials:
-        step = _last_step(trial)
-        spent += step if trial.failure is None else 0
-        running += trial.target - step if trial.state == "running" else 0
-    beyond_shares = spent / config.last_rung - _shared_equivalents(state)
-    parallel = max(-beyond_shares, running / config.last_rung)
-    # One worker trains one trial at a time, and in the finish each trial waits for the result of the one before.
-    longest = min(parallel, 1 - config.rungs[0] / config.last_rung)
-    serial = _finish_equivalents(state, beyond_shares)
-    return full_cost * (max(parallel / max(1, workers), longest) + serial)
+    ahead = _plan_ahead(state, costs, workers) if config.is_planned else _share_ahead(state, costs, workers)
+    return _with_range(ahead, costs)
+
+
+def _with_range(ahead: _Workers, costs: TrainingCosts) -> TimeLeft:
+    """The range by how much trials differ in cost, by how little was seen so far, and by trainings more or fewer."""
+    total = math.fsum(ahead.segments)
+    if not total:
+        return TimeLeft(0.0, 0.0, 0.0)
+    variation = costs.variation
+    longest = max(ahead.segments)
+    long_segments = sum(seconds > longest / 2 for seconds in ahead.segments)
+    variances = (
+        math.fsum((variation * seconds) ** 2 for seconds in ahead.segments),
+        (total * variation) ** 2 / len(costs.trained),
+        (total * _FEW_SEEN) ** 2 / len(costs.trained),
+        (total * _MODEL_ERROR) ** 2,
+        (longest * _TRAININGS_MORE) ** 2 * long_segments,
+    )
+    deviation = math.sqrt(math.fsum(variances)) * ahead.end / total
+    return TimeLeft(ahead.end, max(0.0, ahead.end - _LOW * deviation), ahead.end + _HIGH * deviation)
 
 
 def trainings_in_time(
@@ -73,7 +118,8 @@ def trainings_in_time(
     Infinite before the first result.
     """
     trials = without_imported(history)
-    full_cost = _full_training_seconds(config, trials)
+    costs = TrainingCosts(config, trials, _one_kind)
+    full_cost = costs.mean(0, config.last_rung) if costs.trained else 0.0
     if not full_cost:
         return math.inf
     return sum(map(_last_step, trials)) / config.last_rung + max(0.0, seconds) * workers / full_cost
@@ -86,24 +132,113 @@ def _last_step(trial: Configuration) -> int:
     return min(trial.target, max(trial.steps, int(trial.progress.get("step") or 0)))
 
 
-def _full_training_seconds(config: SchedulerConfig, trials: Sequence[Configuration]) -> float | None:
-    """The mean cost of a training to the last rung, its evaluations included; None before the first result."""
-    trained = [trial for trial in trials if trial.steps]
-    if not trained:
-        return None
-    step_seconds = 0.0
-    evaluation_seconds = 0.0
-    for trial in trained:
-        # What was trained again for want of a checkpoint will be needed of the others, too.
-        step_seconds += (trial.total("train_seconds") + trial.total("repeated_seconds")) / trial.steps
-        evaluation_seconds += trial.total("eval_seconds") / len(trial.rungs)
-    return (step_seconds * config.last_rung + evaluation_seconds * len(config.rungs)) / len(trained)
+@dataclass
+class _Workers:
+    """Segments given to whichever worker is free first, in the order in which they come."""
+
+    count: int
+    segments: list[float] = field(default_factory=list)  # seconds of each
+
+    def __post_init__(self) -> None:
+        self._free = [0.0] * max(1, self.count)
+
+    def train(self, seconds: float) -> None:
+        self.segments.append(seconds)
+        heapq.heappush(self._free, heapq.heappop(self._free) + seconds)
+
+    def wait_for_all(self) -> None:
+        self._free = [self.end] * len(self._free)
+
+    @property
+    def end(self) -> float:
+        return max(self._free)
+
+
+def _plan_ahead(state: SchedulerState, costs: TrainingCosts, count: int) -> _Workers:
+    """By the plan: what is begun, then the waves that are to begin, and after each what it allows to train in full."""
+    from search.schedulers import planned  # numpy
+
+    config = state.config
+    last = config.last_rung
+    workers = _Workers(count)
+    spent = planned.spent_trainings(state) + _give_begun(state, costs, workers)
+    remainder = 1.0 - config.rungs[0] / last
+    begun = len(state.history)
+    planned_count = max(config.affordable(state.total), begun)
+    contenders = [trial for trial in planned.contenders(state) if trial.number != _default(state)]
+    first_cost = costs.mean(0, config.rungs[0])
+    other_cost = costs.mean(config.rungs[0], last)
+    for end in [end for end in planned.wave_ends(planned_count) if end >= begun] or [begun]:
+        for _ in range(end - begun):
+            workers.train(first_cost)
+        spent += (end - begun) * config.rungs[0] / last
+        if end > begun or any(trial.state == "running" and not trial.rungs for trial in state.history):
+            workers.wait_for_all()  # a wave is judged before any of it goes on
+        room = min(config.planned_trainings(end), config.limit) - spent + _ROUNDING
+        if end == begun:
+            for trial in contenders:
+                if 1.0 - trial.steps / last <= room:
+                    workers.train(costs.of(trial, trial.steps, last))
+                    room -= 1.0 - trial.steps / last
+                    spent += 1.0 - trial.steps / last
+        while end > begun and 0.0 < remainder <= room:  # who goes on of a wave to come, nobody knows
+            workers.train(other_cost)
+            room -= remainder
+            spent += remainder
+        begun = end
+    return workers
+
+
+def _give_begun(state: SchedulerState, costs: TrainingCosts, workers: _Workers) -> float:
+    """Give the workers what is running, interrupted or queued; returns what the plan has not counted of it."""
+    config = state.config
+    uncounted = 0
+    for trial in state.history:
+        start = _last_step(trial)
+        if trial.state == "running":
+            end = config.last_rung if trial.rungs or trial.origin == "start" else trial.target
+        elif trial.number == _default(state) and is_waiting(trial):
+            end = config.last_rung
+            uncounted += end - start
+        elif trial.state == "queued" or (trial.state == "paused" and trial.unfinished):
+            end = trial.target or config.rungs[0]
+            uncounted += end - start
+        else:
+            continue
+        workers.train(costs.of(trial, start, end))
+    return uncounted / config.last_rung
+
+
+def _default(state: SchedulerState) -> int | None:
+    return next((trial.number for trial in state.history if trial.origin == "start"), None)
+
+
+def _share_ahead(state: SchedulerState, costs: TrainingCosts, count: int) -> _Workers:
+    """By each rung's share of trials, if it goes on as the strategy has it."""
+    config = state.config
+    last = config.last_rung
+    spent = 0
+    running = 0
+    for trial in state.history:
+        step = _last_step(trial)
+        spent += step if trial.failure is None else 0
+        running += trial.target - step if trial.state == "running" else 0
+    beyond_shares = spent / last - _shared_equivalents(state)
+    parallel = max(-beyond_shares, running / last)
+    workers = _Workers(count)
+    full = costs.mean(0, last)
+    # One worker trains one trial at a time, and in the finish each trial waits for the result of the one before.
+    while parallel > _ROUNDING:
+        part = min(parallel, 1.0 - config.rungs[0] / last)
+        workers.train(part * full)
+        parallel -= part
+    workers.wait_for_all()
+    workers.train(_finish_equivalents(state, beyond_shares) * full)
+    return workers
 
 
 def _shared_equivalents(state: SchedulerState) -> float:
     """Full trainings that the whole study takes if each rung's share of trials goes on, failed trials left out."""
-    if state.config.is_planned:
-        return state.config.planned_trainings(state.total)
     policy = ALL_POLICIES[state.config.strategy]
     last = state.config.last_rung
     count = state.total - sum(trial.failure is not None for trial in state.history)
@@ -122,7 +257,7 @@ def _shared_equivalents(state: SchedulerState) -> float:
 def _finish_equivalents(state: SchedulerState, beyond_shares: float) -> float:
     """Full trainings that halving's finish still takes, of which `beyond_shares` were trained already."""
     last = state.config.last_rung
-    if state.config.strategy != "halving" or state.config.is_planned:
+    if state.config.strategy != "halving":
         return 0.0
     if state.is_full and any(last in trial.curve for trial in state.history):
         return sum(last - trial.steps for trial in tied_with_leader(state)) / last

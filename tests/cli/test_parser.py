@@ -65,6 +65,8 @@ def one_line(done, *parts):
         (["dashboard"], ["no study yet"]),
         (["tensorboard", "small"], ["no such study"]),
         (["data", "nowhere/"], ["nowhere"]),
+        (["run", "--space", "space.yaml", "--notify", "mailto:me"], ["--notify", "http(s) URL nor `desktop`"]),
+        (["status", "small", "https://hook/secret"], ["unexpected: https://..."]),
         (["delete", "small", "--yes"], ["no such study"]),
     ],
 )

@@ -54,8 +54,8 @@ def start(folder: Path, *words: str) -> subprocess.Popen[str]:
     )
 
 
-def status(folder: Path, study: str = "small") -> dict:
-    done = tmsearch(folder, "status", study, "--json")
+def status(folder: Path, study: str = "small", *words: str) -> dict:
+    done = tmsearch(folder, "status", study, "--json", *words)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

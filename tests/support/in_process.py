@@ -78,8 +78,8 @@ def tmsearch(folder: Path, *words: str, **more: str) -> subprocess.CompletedProc
     return subprocess.CompletedProcess(words, returncode, output.getvalue(), errors.getvalue())
 
 
-def status(folder: Path, study: str = "small") -> dict:
+def status(folder: Path, study: str = "small", *words: str) -> dict:
     """What `status --json` says of a study."""
-    done = tmsearch(folder, "status", study, "--json")
+    done = tmsearch(folder, "status", study, "--json", *words)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

@@ -9,6 +9,7 @@ from argparse import ArgumentParser
 from search.execution.launchers import ENGINES
 from tmsearch.export.conversion.targets import TARGETS
 from tmsearch.formatting import parse_duration
+from tmsearch.notices.target import is_target
 
 SHORTEST_INTERVAL = 0.5  # seconds between two readings of a database
 
@@ -91,16 +92,32 @@ def run(parser: ArgumentParser) -> None:
     key_values(parser, "--set", "KEY=VALUE", "change the space: train.batch_size=8")
     parser.add_argument("--dry-run", action="store_true", help="check space, data, models and disk; print the plan")
     parser.add_argument("--gpu", type=gigabytes, metavar="GB", help="with --dry-run: plan for a GPU of this memory")
-    price(parser)
 
 
 def price(parser: ArgumentParser) -> None:
-    parser.add_argument("--price", type=dollars, metavar="PER_HOUR", help="of the machine, in dollars: say the cost")
+    parser.add_argument("--price", type=dollars, metavar="PER_HOUR", help="of one worker, in dollars: say the cost")
 
 
 def resume(parser: ArgumentParser) -> None:
     study(parser)
     run_options(parser)
+
+
+def notice(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--notify",
+        type=notice_target,
+        metavar="URL",
+        help="at the end POST a summary there, as Slack, Mattermost and others take it, or `desktop`; a URL may be a "
+        "secret: TMSEARCH_NOTIFY holds it as well",
+    )
+
+
+def notice_target(text: str) -> str:
+    """Where a notice is sent. The error does not quote it: it may be a secret."""
+    if not is_target(text):
+        raise argparse.ArgumentTypeError("neither an http(s) URL nor `desktop`")
+    return text
 
 
 def run_options(parser: ArgumentParser) -> None:
@@ -110,6 +127,8 @@ def run_options(parser: ArgumentParser) -> None:
     timeout(parser)
     worker_options(parser)
     track(parser)
+    price(parser)
+    notice(parser)
 
 
 def track(parser: ArgumentParser) -> None:
@@ -194,10 +213,13 @@ def status(parser: ArgumentParser) -> None:
         metavar="SECONDS",
         help="again and again, until the study has ended (every 2 s)",
     )
+    parser.add_argument("--brief", action="store_true", help="in at most 500 characters, for a chat")
+    price(parser)
 
 
 def doctor(parser: ArgumentParser) -> None:
-    study_json(parser)
+    parser.add_argument("study", nargs="?", metavar="STUDY", help="none: this machine, for a training or an issue")
+    as_json(parser)
     parser.add_argument("--repair", action="store_true", help="repair what can be repaired")
 
 
@@ -236,6 +258,7 @@ def confirm(parser: ArgumentParser) -> None:
     parser.add_argument("--budget", type=duration, metavar="TIME", help="spend no more than 30m, 4h ... on it in all")
     worker_options(parser)
     track(parser)
+    notice(parser)
     parser.add_argument("--test", action="store_true", help="then read the locked test split, once")
 
 

@@ -11,7 +11,9 @@ from search.errors import RunError, UserError, without_passwords
 from search.exit_codes import BAD_INPUT, DONE, FAILED, INTERRUPTED
 from tmsearch.cli.view import terminal
 from tmsearch.errors import InputError, machine_problem
+from tmsearch.notices.target import DESKTOP
 
+NOTIFY = "--notify"
 _HIDDEN_WORDS = "TMSEARCH_HIDDEN_WORDS"  # in the environment of a second start: JSON of word by position
 
 
@@ -51,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _with_hidden_passwords(words: Sequence[str]) -> Sequence[str]:
-    """The command's words, after a new start without the passwords in them: everybody can read a command line.
+    """The command's words, after a new start without passwords and webhooks: everybody can read a command line.
 
     The words that hold one move to the environment, which only this user can read, and come back from there.
     """
@@ -63,6 +65,11 @@ def _with_hidden_passwords(words: Sequence[str]) -> Sequence[str]:
     hidden = {}
     for position, word in enumerate(words):
         shown[position] = without_passwords(word)
+        option, _, value = word.partition("=")
+        if option == NOTIFY and value:
+            shown[position] = f"{NOTIFY}=***"
+        elif position and words[position - 1] == NOTIFY and word != DESKTOP:
+            shown[position] = "***"
         if shown[position] != word:
             hidden[position] = word
     if hidden:

@@ -185,10 +185,13 @@ COMMANDS = {
         ("tmsearch list",),
     ),
     "doctor": Command(
-        "find what is wrong with a study, and repair it",
+        "find what is wrong with this machine, or with a study",
         arguments.doctor,
         "commands.doctor:doctor",
-        ("tmsearch doctor large_v3 --repair",),
+        (
+            "tmsearch doctor                                                  # this machine, to paste into an issue",
+            "tmsearch doctor large_v3 --repair",
+        ),
     ),
     "delete": Command(
         "remove a study and its files",
@@ -235,7 +238,7 @@ class _Parser(argparse.ArgumentParser):
         self._words = list(args or ())
         namespace, unknown = super().parse_known_args(args, namespace)
         if unknown:
-            self.error(f"unexpected: {' '.join(map(str, unknown))}")
+            self.error(f"unexpected: {' '.join(_without_address(str(word)) for word in unknown)}")
         return namespace, unknown
 
     def error(self, message: str) -> NoReturn:
@@ -256,6 +259,11 @@ class _Parser(argparse.ArgumentParser):
             if option.startswith("--") and option not in self._option_string_actions:
                 return option
         return None
+
+
+def _without_address(word: str) -> str:
+    """A word without what follows `://`: of a webhook it is a secret."""
+    return re.sub(r"(?<=://).+", "...", word)
 
 
 def _hint(word: str, choices: Iterable[str]) -> str:

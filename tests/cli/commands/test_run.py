@@ -15,6 +15,7 @@ import yaml
 from tests.support.command import SPACE, environment, outcomes, start
 from tests.support.command import tmsearch as tmsearch_process
 from tests.support.in_process import status, tmsearch
+from tests.support.webhook_server import SECRET, Webhook
 
 
 def new_folder(parent: Path, name: str) -> Path:
@@ -63,7 +64,9 @@ def test_a_run_is_quiet_and_ends_with_the_answer(done):
 def test_status_is_a_stable_interface(done):
     folder, _ = done
     answer = status(folder)
-    assert set(answer) == {"study", "storage", "stopped", "code", "workers", "configurations"}
+    keys = {"study", "storage", "stopped", "code", "workers", "seconds_spent", "seconds_left", "configurations"}
+    assert set(answer) == keys
+    assert answer["seconds_left"] is None, "it has ended"
     assert answer["stopped"] is None
     assert answer["workers"] == []
     assert len(answer["code"]) == 1
@@ -87,10 +90,20 @@ def test_status_is_a_stable_interface(done):
 def test_again_does_nothing_and_more_trials_start_only_the_missing(done, parent):
     folder, _ = done
     before = outcomes(folder)
-    again = tmsearch_process(folder, "run", "--space", "space.yaml", "--trials", "4")
+    with Webhook() as hook:
+        again = tmsearch_process(folder, "run", "--space", "space.yaml", "--trials", "4", "--notify", f"{hook.url}/200")
     assert again.returncode == 0
+    (text,) = hook.texts
+    assert text.splitlines()[:2] == ["study small: has ended", "4 configurations: " + counted(folder)]
+    assert SECRET not in again.stdout + again.stderr
     assert "trial" not in "".join(line for line in again.stdout.splitlines() if line.startswith("trial"))
     assert outcomes(folder) == before
+
+
+def counted(folder):
+    """The states of a study as a person reads them."""
+    states = [configuration["state"] for configuration in status(folder)["configurations"]]
+    return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
 
 
 def test_the_files_of_a_trial(done):
@@ -194,7 +207,10 @@ def test_a_run_without_any_result_fails(parent):
     folder = new_folder(parent, "diverged")
     changes = "learning_rate=10", "warmup_steps=0", "budget.max_steps=30", "budget.rungs=[30]"
     words = [word for change in changes for word in ("--set", change)]
-    failed = tmsearch(folder, "run", "--space", "space.yaml", "--trials", "1", *words)
+    with Webhook() as hook:
+        run = ("run", "--space", "space.yaml", "--trials", "1", *words)
+        failed = tmsearch(folder, *run, TMSEARCH_NOTIFY=f"{hook.url}/200", NO_PROXY="127.0.0.1")
+    assert hook.texts[0].startswith("study small: failed: no trial has a result\n1 configuration: 1 failed")
     assert failed.returncode == 1, failed.stdout + failed.stderr
     assert "failed (diverged)" in failed.stdout
     assert "no configuration has a result" in failed.stdout
@@ -245,11 +261,17 @@ def test_kill_9_anywhere_then_the_same_command(done, parent):
 def test_ctrl_c_keeps_everything_and_the_storage_alone_goes_on(done, parent):
     unbroken, _ = done
     folder = new_folder(parent, "interrupted")
-    process = start(folder, "run", "--space", "space.yaml", "--trials", "4")
-    wait_for(lambda: (folder / "studies/small/trials/0000/clips-000002.jsonl").exists())
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=120)
+    with Webhook() as hook:
+        process = start(folder, "run", "--space", "space.yaml", "--trials", "4", "--notify", f"{hook.url}/404")
+        wait_for(lambda: (folder / "studies/small/trials/0000/clips-000002.jsonl").exists())
+        shown = subprocess.run(["ps", "-ww", "-eo", "args"], capture_output=True, text=True).stdout
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=120)
     assert process.returncode == 130, output
+    assert hook.texts[0].startswith("study small: interrupted, everything is kept\n")
+    assert "no notice was sent: it was answered with 404" in output, "and the exit code is still that of the run"
+    assert SECRET not in output + shown, "nobody reads the address on the screen or in the list of processes"
+    assert not [file for file in folder.rglob("*") if file.is_file() and SECRET.encode() in file.read_bytes()]
     assert "interrupted, everything is kept" in output
     (folder / "space.yaml").unlink()
     elsewhere = parent / "elsewhere"

@@ -1,5 +1,6 @@
 """`status`: a table that fits, coloured on a terminal alone; `--watch` in place, or page by page."""
 
+import dataclasses
 import re
 import threading
 import time
@@ -69,6 +70,34 @@ def test_a_page_of_some_rows_keeps_the_best_and_those_at_work(midway):
     assert any(line.lstrip().startswith("*") for line in page)
     assert any(re.match(r"\d+ more: `tmsearch status many` lists all", line) for line in page)
     assert any(re.match(r"about .* left with 1 worker", line) for line in page)
+
+
+def test_what_is_left_has_a_range_and_a_price(midway):
+    folder, ledger = midway
+    summary = summarize(ledger)
+    page = [text(line) for line in page_lines(summary, 80, price=2.5)]
+    (left,) = [number for number, line in enumerate(page) if " left with 1 worker" in line]
+    assert re.match(r"about .* \(.* to .*\) left with 1 worker", page[left])
+    assert re.match(r"  about [\d.]+ dollars \([\d.]+ to [\d.]+\)", page[left + 1])
+    assert any(re.search(r"of training and evaluation, about [\d.]+ dollars at 2.5 an hour", line) for line in page)
+    nobody = [text(line) for line in page_lines(dataclasses.replace(summary, workers=()), 80)]
+    assert any(line.endswith("left with one worker; none works now") for line in nobody)
+    printed = status(folder, "many", "--price", "36")
+    assert printed["dollars_spent"] == pytest.approx(printed["seconds_spent"] / 100)
+    left = printed["seconds_left"]
+    assert left["low"] < left["seconds"] < left["high"]
+    assert printed["dollars_left"]["high"] == pytest.approx(left["high"] / 100)
+    assert "dollars_spent" not in status(folder, "many")
+
+
+def test_a_study_in_a_few_words(midway):
+    folder = midway[0]
+    brief = in_process.tmsearch(folder, "status", "many", "--brief", "--price", "2")
+    assert brief.returncode == 0, brief.stderr
+    assert len(brief.stdout) <= 501
+    assert brief.stdout.startswith("study many: ")
+    for other in ("--json", "--watch"):
+        assert in_process.tmsearch(folder, "status", "many", "--brief", other).returncode == 2
 
 
 def test_colours_only_where_they_are_wanted(midway):

@@ -134,7 +134,13 @@ def test_a_password_leaves_the_command_line_at_once(monkeypatch, url):
         assert restarted[:5] == ["python", "-m", "tmsearch", "worker", "x"]
         assert _with_hidden_passwords(restarted[3:]) == words, "the new start reads what was given"
         assert "TMSEARCH_HIDDEN_WORDS" not in os.environ, "and passes nothing on"
-    words = ["worker", "x", "--storage", "postgresql://me@localhost/db"]
+    for words in (["resume", "x", "--notify", "http://hook/hunter2"], ["resume", "x", "--notify=http://hook/hunter2"]):
+        monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "tmsearch", *words])
+        _with_hidden_passwords(words)
+        restarted = started.pop()
+        assert not any("hook" in word for word in restarted)
+        assert _with_hidden_passwords(restarted[3:]) == words
+    words = ["worker", "x", "--storage", "postgresql://me@localhost/db", "--notify", "desktop"]
     assert _with_hidden_passwords(words) == words
     assert not started
 

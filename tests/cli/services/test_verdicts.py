@@ -18,8 +18,9 @@ from tmsearch.cli.commands import show
 from tmsearch.cli.commands.status import _lines_above
 from tmsearch.cli.services import recipes, verdicts
 from tmsearch.cli.services.report import answer as report_answer
+from tmsearch.cli.view.closing import closing_lines
 from tmsearch.cli.view.format import counts_line
-from tmsearch.cli.view.progress import ProgressPrinter, closing_lines, study_parts
+from tmsearch.cli.view.progress import ProgressPrinter, study_parts
 from tmsearch.trial.facts import CONFIRMS
 
 WORDS = [10] * 18

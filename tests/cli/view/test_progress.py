@@ -11,11 +11,13 @@ import pytest
 from rich.console import Console
 
 from search.execution.messages import ProgressEvent
+from search.schedulers.eta import TimeLeft
 from search.study import summarize
 from tests.support.study_builder import claimed_study
 from tests.support.terminal import Screen
+from tmsearch.cli.view.closing import closing_lines
 from tmsearch.cli.view.live import LiveDisplay, RunningTrial, pack_parts
-from tmsearch.cli.view.progress import ProgressPrinter, closing_lines
+from tmsearch.cli.view.progress import ProgressPrinter
 
 
 @pytest.fixture(scope="module")
@@ -146,11 +148,28 @@ def test_what_is_left_is_not_said_before_there_is_a_result_and_ends_at_the_deadl
     empty = dataclasses.replace(summary, history=())
     with ProgressPrinter(empty, console=terminal(80)) as display:
         display.claimed(0, {}, 0, 100)
-        assert display._lines_below.seconds_left is None
+        assert display._lines_below.left is None
         assert "left" not in " ".join(frame(terminal(80), display._lines_below).lines)
     with ProgressPrinter(summary, deadline=time.monotonic() + 100, console=terminal(80)) as display:
         display.claimed(30, {}, 0, 100)
-        assert 90 < display._lines_below.seconds_left <= 100
+        left = display._lines_below.left
+        assert 90 < left.seconds <= 100
+        assert left.low <= left.seconds <= left.high <= 100
+
+
+def test_what_is_left_counts_down_with_its_range_and_its_price():
+    running = {1: RunningTrial(1, 0, 200, 800)}
+    an_hour_ago = time.monotonic() - 3600
+    display = LiveDisplay(running, ["throat"], TimeLeft(3 * 3600, 1800, 4 * 3600), 4.0, an_hour_ago)
+    assert display._study_parts() == ["throat", "about 2.0 h (up to 3.0 h) left, about 8.00 dollars"]
+    assert LiveDisplay({}, ["throat"], TimeLeft(9.0, 9.0, 9.0))._study_parts() == ["throat"], "nothing runs"
+
+
+def test_money_is_mentioned_where_there_is_a_price(summary):
+    with ProgressPrinter(summary, 2, price=3.0, console=terminal(120)) as display:
+        display.claimed(30, {}, 0, 100)
+        assert display._lines_below.hourly == 6.0, "of two workers"
+        assert re.search(r"spent, about [\d.]+ dollars$", display._lines_below.parts[-1])
 
 
 def test_a_trial_that_does_not_train_says_so():

@@ -97,7 +97,7 @@ def test_a_study_spends_what_was_planned_and_no_more(workers, first_origin):
     assert 12 in full
     assert 0 in full or first_origin == "sampled", "a study never ends below what it was given"
     assert {trial.state for trial in history} == {"finished", "pruned"}
-    assert eta.seconds_left(AUTO, history, 20) == 0.0
+    assert eta.time_left(AUTO, history, 20).seconds == 0.0
 
 
 def test_more_trials_go_on_where_fewer_ended():

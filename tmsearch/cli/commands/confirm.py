@@ -9,11 +9,13 @@ from search.errors import UserError
 from search.exit_codes import DONE
 from search.records import StudyRecord
 from search.schedulers import race_reference, racing
-from search.storage.database import open_storage
+from search.storage.database import Storage, open_storage
 from search.study import Summary
+from tmsearch.cli.notice import EndNotice, notice_at_end
 from tmsearch.cli.services import verdicts
 from tmsearch.cli.services.confirmation import ConfirmOptions, open_confirmation, planned_rounds, recipe_params
 from tmsearch.cli.services.run_study import new_trial_process, run_study, worker_plan
+from tmsearch.cli.view.chat import fitting_lines
 from tmsearch.cli.view.format import searched_knobs
 from tmsearch.formatting import clock_time
 from tmsearch.tracking import choice
@@ -23,6 +25,11 @@ from tmsearch.trial.facts import ArmPlan, ConfirmationPlan, StudyFacts
 def confirm(arguments: argparse.Namespace) -> int:
     """Race the leaders against the default recipe, and say whether the winner is real."""
     storage = open_storage(arguments.storage)
+    with notice_at_end(arguments, storage) as notice:
+        return notice.ended(_confirm(storage, arguments, notice))
+
+
+def _confirm(storage: Storage, arguments: argparse.Namespace, notice: EndNotice) -> int:
     parent = study.summarize(study.open_study(storage, arguments.study))
     facts = StudyFacts.from_json(parent.facts)
     if facts.confirms:
@@ -34,6 +41,8 @@ def confirm(arguments: argparse.Namespace) -> int:
     options = ConfirmOptions(arguments.top, arguments.seeds, arguments.folds)
     ledger, plan = open_confirmation(storage, parent, options)
     summary = study.summarize(ledger)
+    notice.study = ledger.study
+    notice.text_of = _notice
     for line in _plan_lines(parent, plan, summary):
         print(line, flush=True)
     timeout = None if arguments.budget is None else arguments.budget - summary.spent
@@ -52,6 +61,11 @@ def confirm(arguments: argparse.Namespace) -> int:
         return exit_code
     finally:
         child.close()
+
+
+def _notice(summary: Summary, ending: str) -> str:
+    """The confirmation's verdict for a chat."""
+    return fitting_lines([f"study {summary.record.name}: {ending}", *verdicts.verdict_lines(summary)])
 
 
 def _plan_lines(parent: Summary, plan: ConfirmationPlan, summary: Summary) -> list[str]:

@@ -1,4 +1,4 @@
-"""The command doctor: it finds what is wrong with a study, and repairs it."""
+"""The command doctor: it finds what is wrong with this machine, or with a study, and repairs a study."""
 
 from __future__ import annotations
 
@@ -8,24 +8,56 @@ from pathlib import Path
 
 from search import study
 from search.doctor import CheckCheckpoint, Diagnosis, Doctor
-from search.errors import RunError
+from search.errors import RunError, UserError
 from search.exit_codes import DONE, FAILED
 from search.paths import study_folder
 from search.records import Configuration
 from search.space.errors import printable
 from search.space.search_space import Space
 from search.storage import ownership
-from search.storage.database import open_storage
+from search.storage.database import NETWORK_FILESYSTEMS, filesystem_type, open_storage
 from search.storage.ledger import Ledger
 from tmsearch.cli.commands.show import print_json
 from tmsearch.cli.services.annotator import StudyAnnotator
+from tmsearch.cli.services.run_study import cache_folder
 from tmsearch.errors import CheckpointError, InputError
+from tmsearch.machine.survey import Folder, survey
 from tmsearch.recipe import trial_recipe
 from tmsearch.trial.facts import StudyFacts
 
 
 def doctor(arguments: argparse.Namespace) -> int:
-    """Say what is wrong with a study, and repair what can be repaired; FAILED where something stays wrong."""
+    """Say what is wrong with this machine, or with a study, and repair that; FAILED where something stays wrong."""
+    if arguments.study is None:
+        if arguments.repair:
+            raise UserError("--repair: a study can be repaired, a machine cannot; name the study")
+        return _examine_machine(arguments)
+    return _examine_study(arguments)
+
+
+def _examine_machine(arguments: argparse.Namespace) -> int:
+    storage = open_storage(arguments.storage)
+    studies_type = filesystem_type(storage.folder)
+    refused = "SQLite is refused on it" if storage.is_sqlite and studies_type in NETWORK_FILESYSTEMS else None
+    cache = cache_folder()
+    folders = [
+        Folder("studies", storage.folder, studies_type, refused),
+        Folder("cache", cache, filesystem_type(cache)),
+    ]
+    findings = survey(folders)
+    rows = []
+    for finding in findings:
+        rows.append({"name": finding.name, "state": finding.state, "said": finding.text})
+    exit_code = FAILED if any(finding.state == "bad" for finding in findings) else DONE
+    if arguments.json:
+        facts = {finding.name: dict(finding.facts) for finding in findings}
+        print_json({"study": None, "findings": rows, "facts": facts})
+        return exit_code
+    _print_rows(rows)
+    return exit_code
+
+
+def _examine_study(arguments: argparse.Namespace) -> int:
     ledger = study.open_study(open_storage(arguments.storage), arguments.study)
     folder = study_folder(ledger.storage.folder, arguments.study)
     annotator = StudyAnnotator(ledger, print)
@@ -42,11 +74,15 @@ def doctor(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({"study": arguments.study, "findings": rows})
         return exit_code
-    for row in rows:
-        print(f"{row['state']:<7} {row['name']:<12} {printable(row['said'])}")
+    _print_rows(rows)
     if any(diagnosis.repair for diagnosis in unrepaired) and not arguments.repair:
         print(f"`tmsearch doctor {arguments.study} --repair` repairs what can be repaired")
     return exit_code
+
+
+def _print_rows(rows: Sequence[Mapping[str, str]]) -> None:
+    for row in rows:
+        print(f"{row['state']:<7} {row['name']:<12} {printable(row['said'])}")
 
 
 def _repair(diagnoses: Sequence[Diagnosis]) -> tuple[list[Diagnosis], list[Diagnosis]]:

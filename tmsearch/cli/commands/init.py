@@ -20,7 +20,8 @@ from search.space.errors import printable
 from search.space.search_space import check_study_name
 from tmsearch.cli.services.create import DEFAULT_TRIALS
 from tmsearch.cli.services.knobs import data_section, load_space
-from tmsearch.cli.services.plan import data_line, dollars, full_trainings
+from tmsearch.cli.services.plan import data_line, full_trainings
+from tmsearch.cli.view.format import dollars
 from tmsearch.cli.view.output_file import write_output
 from tmsearch.config import DataConfig
 from tmsearch.data import corpus as corpora

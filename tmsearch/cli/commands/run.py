@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from search import study
 from search.errors import MachineError, UserError
@@ -14,8 +15,10 @@ from search.paths import study_folder
 from search.process_id import ProcessId
 from search.records import IMPORTED, StudyRecord
 from search.space.search_space import Space, differences
-from search.storage.database import open_storage
+from search.storage.database import Storage, open_storage
 from search.storage.ledger import Ledger
+from search.study import Summary
+from tmsearch.cli.notice import notice_at_end
 from tmsearch.cli.services.create import DEFAULT_TRIALS, check_disk, check_space, create_study
 from tmsearch.cli.services.knobs import (
     by_one_name,
@@ -26,6 +29,7 @@ from tmsearch.cli.services.knobs import (
 )
 from tmsearch.cli.services.plan import print_plan
 from tmsearch.cli.services.run_study import new_trial_process, run_study, worker_plan
+from tmsearch.cli.view.closing import closing_lines
 from tmsearch.config import NEW_STUDIES
 from tmsearch.languages import UNSPACED, code_if_known
 from tmsearch.tracking import choice
@@ -35,8 +39,16 @@ def run(arguments: argparse.Namespace) -> int:
     """Start a study, or continue it."""
     _check_options(arguments)
     forms, remarks = _forms(load_space(arguments.space, arguments.set, arguments.study))
-    space = forms[-1]
     storage = open_storage(arguments.storage)
+    with notice_at_end(arguments, storage) as notice:
+        if not arguments.dry_run:
+            notice.study = forms[-1].study
+        return notice.ended(_run(storage, forms, remarks, arguments))
+
+
+def _run(storage: Storage, forms: Sequence[Space], remarks: Sequence[str], arguments: argparse.Namespace) -> int:
+    """Start the study of a space, or continue it; `forms` as `_forms` makes them."""
+    space = forms[-1]
     ledger = study.open_study(storage, space.study) if space.study in study.names(storage) else None
     exists = ledger is not None and not _is_replaced(ledger, forms, arguments)
     if ledger is not None and exists and not arguments.dry_run:
@@ -63,7 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
             raise
         if arguments.trials:
             ledger.set_trials(trials, ProcessId.current())
-        return run_study(ledger, child, arguments.timeout, workers=workers, track=arguments.track)
+        lines = _closing_lines(arguments)
+        return run_study(ledger, child, arguments.timeout, lines, workers, track=arguments.track)
     finally:
         child.close()
 
@@ -88,14 +101,17 @@ def _forget_untried(ledger: Ledger) -> None:
 
 def _check_options(arguments: argparse.Namespace) -> None:
     choice.choose(arguments.track, None)  # raises before anything is written
-    for option in ("gpu", "price"):
-        if getattr(arguments, option) is not None and not arguments.dry_run:
-            raise UserError(f"--{option} is for the plan; give --dry-run with it")
+    if arguments.gpu is not None and not arguments.dry_run:
+        raise UserError("--gpu is for the plan; give --dry-run with it")
 
 
 def resume(arguments: argparse.Namespace) -> int:
     """Continue a study with the space that the database holds."""
-    return _continue(study.open_study(open_storage(arguments.storage), arguments.study), arguments)
+    storage = open_storage(arguments.storage)
+    with notice_at_end(arguments, storage) as notice:
+        ledger = study.open_study(storage, arguments.study)
+        notice.study = arguments.study
+        return notice.ended(_continue(ledger, arguments))
 
 
 def worker(arguments: argparse.Namespace) -> int:
@@ -125,9 +141,14 @@ def _continue(ledger: Ledger, arguments: argparse.Namespace) -> int:
             space = Space.from_json(dict(ledger.record().space))
             check_disk(ledger.storage.folder, check_space(child, space, measure=False))
         _set_total(ledger, arguments.trials)
-        return run_study(ledger, child, arguments.timeout, workers=worker_plan(arguments), track=arguments.track)
+        workers = worker_plan(arguments)
+        return run_study(ledger, child, arguments.timeout, _closing_lines(arguments), workers, track=arguments.track)
     finally:
         child.close()
+
+
+def _closing_lines(arguments: argparse.Namespace) -> Callable[[Summary], list[str]]:
+    return functools.partial(closing_lines, price=arguments.price)
 
 
 def _join(ledger: Ledger, spaces: Sequence[Space], arguments: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ import dataclasses
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from search import study
 from search.errors import RunError, StorageUnavailableError, UserError
@@ -21,18 +21,20 @@ from search.storage.ledger import Ledger
 from search.study import Summary
 from tmsearch.cli.commands.show import configuration_json, noise_lines, print_json
 from tmsearch.cli.view import intervals, terminal
+from tmsearch.cli.view.chat import chat_summary, standing
 from tmsearch.cli.view.format import (
     cost_line,
+    dollars_left,
     judged_line,
+    left_text,
     rates_beside,
     rungs,
-    seconds_left,
     short_value,
     states_in_words,
+    time_left,
 )
 from tmsearch.cli.view.table import MOST_INTERVALS, table, truncate
 from tmsearch.cli.view.terminal import StyledLine
-from tmsearch.formatting import estimated_duration
 from tmsearch.trial.facts import StudyFacts
 
 if TYPE_CHECKING:
@@ -46,10 +48,15 @@ def status(arguments: argparse.Namespace) -> int:
     storage = open_storage(arguments.storage)
     ledger = study.open_study(storage, arguments.study)
     if arguments.watch is not None:
-        if arguments.json:
-            raise UserError("status: --watch is for a person, --json for a script; give one of them")
-        return watch(ledger, arguments.watch)
+        if arguments.json or arguments.brief:
+            raise UserError("status: --watch is for a person who stays, --json and --brief are not; give one of them")
+        return watch(ledger, arguments.watch, arguments.price)
     summary = study.summarize(ledger)
+    if arguments.brief:
+        if arguments.json:
+            raise UserError("status: --brief is for a chat, --json for a script; give one of them")
+        print(chat_summary(summary, standing(summary), arguments.price))
+        return DONE
     if arguments.json:
         known = intervals.last_intervals(StudyFacts.from_json(summary.facts), summary.history)
         return print_json(
@@ -59,23 +66,40 @@ def status(arguments: argparse.Namespace) -> int:
                 "stopped": summary.record.stop_reason,
                 "code": code_versions(summary.history),
                 "workers": [dataclasses.asdict(worker) for worker in summary.workers],
+                **_spending_json(summary, arguments.price),
                 "configurations": [configuration_json(trial, known.get(trial.number)) for trial in summary.history],
             }
         )
-    terminal.print_lines(page_lines(summary, terminal.width()))
+    terminal.print_lines(page_lines(summary, terminal.width(), price=arguments.price))
     return DONE
 
 
-def page_lines(summary: Summary, width: int, height: int | None = None) -> list[StyledLine]:
+def _spending_json(summary: Summary, price: float | None) -> dict[str, Any]:
+    """What was spent, and what is left with those who work on it, or with one worker."""
+    workers = max(1, sum(worker.alive for worker in summary.workers))
+    left = None if summary.has_ended else time_left(summary, workers)
+    spending: dict[str, Any] = {
+        "seconds_spent": summary.spent,
+        "seconds_left": None if left is None else dataclasses.asdict(left),
+    }
+    if price is not None:
+        hourly = {} if left is None else dataclasses.asdict(left)
+        spending["dollars_spent"] = summary.spent / 3600 * price
+        spending["dollars_left"] = {name: value * workers / 3600 * price for name, value in hourly.items()} or None
+    return spending
+
+
+def page_lines(summary: Summary, width: int, height: int | None = None, price: float | None = None) -> list[StyledLine]:
     """The page about a study.
 
     Args:
         summary: the study's.
         width: columns that no line may be longer than.
         height: lines that the page must fit in, for which it leaves out configurations; None: no limit.
+        price: dollars an hour of each worker; None: no money is mentioned.
     """
     above = _lines_above(summary, width)
-    below = _lines_below(summary)
+    below = _lines_below(summary, price)
     shown: Sequence[Configuration] = summary.history
     room = len(shown) if height is None else height - len(above) - len(below) - RESERVED_LINES
     if len(shown) > room:
@@ -118,11 +142,11 @@ def _lines_above(summary: Summary, width: int) -> list[str]:
     return lines
 
 
-def _lines_below(summary: Summary) -> list[str]:
+def _lines_below(summary: Summary, price: float | None) -> list[str]:
     """Costs, noise, workers, and remarks on how the results came about."""
-    lines = [cost_line(summary)] if summary.history else []
+    lines = [cost_line(summary, price)] if summary.history else []
     lines += noise_lines(summary)
-    lines += _worker_lines(summary)
+    lines += _worker_lines(summary, price)
     repeated = repeats.remark(Space.from_json(dict(summary.record.space)).search, summary.history)
     if repeated:
         lines.append(repeated)
@@ -141,19 +165,22 @@ def _lines_below(summary: Summary) -> list[str]:
     return lines
 
 
-def _worker_lines(summary: Summary) -> list[str]:
+def _worker_lines(summary: Summary, price: float | None) -> list[str]:
     """The time left, then a line a worker."""
     workers = [worker for worker in summary.workers if worker.alive]
     lines = []
-    seconds = seconds_left(summary, len(workers)) if workers else None
-    if seconds:
-        lines.append(f"{estimated_duration(seconds)} left with {len(workers)} worker{'s' if len(workers) > 1 else ''}")
+    left = None if summary.has_ended else time_left(summary, max(1, len(workers)))
+    if left is not None and left.seconds:
+        count = f"{len(workers)} worker{'s' if len(workers) > 1 else ''}" if workers else "one worker; none works now"
+        lines.append(f"{left_text(left)} left with {count}")
+        if price is not None:
+            lines.append(f"  {dollars_left(left, max(1, len(workers)), price)}")
     trials = {trial.worker: f"trial {trial.number}" for trial in summary.history if trial.state == "running"}
     lines += [f"worker {worker.display_name}: {trials.get(worker.identity, 'idle')}" for worker in workers]
     return lines
 
 
-def watch(ledger: Ledger, seconds: float) -> int:
+def watch(ledger: Ledger, seconds: float, price: float | None = None) -> int:
     """Print the page every so many seconds until every configuration has ended; in place on a terminal.
 
     Raises:
@@ -161,9 +188,9 @@ def watch(ledger: Ledger, seconds: float) -> int:
     """
     snapshots = _snapshots(ledger, seconds)
     if terminal.can_redraw():
-        _redraw(snapshots)
+        _redraw(snapshots, price)
     else:
-        _print_changes(snapshots)
+        _print_changes(snapshots, price)
     if has_ended(study.summarize(ledger)):
         return DONE
     raise RunError(f"{ledger.study}: stopped before its end; `tmsearch resume {ledger.study}` continues")
@@ -196,7 +223,7 @@ def has_stopped(summary: Summary) -> bool:
     return summary.record.stopping and not any(worker.alive for worker in summary.workers)
 
 
-def _print_changes(snapshots: Iterator[tuple[Summary, str]]) -> None:
+def _print_changes(snapshots: Iterator[tuple[Summary, str]], price: float | None) -> None:
     """Plain pages, an empty line between them; one only where more than the clock has changed."""
     printed: object = None
     for summary, notice in snapshots:
@@ -207,7 +234,7 @@ def _print_changes(snapshots: Iterator[tuple[Summary, str]]) -> None:
         if printed is not None:
             print()
         printed = content
-        terminal.print_lines(page_lines(summary, terminal.width()))
+        terminal.print_lines(page_lines(summary, terminal.width(), price=price))
         if notice:
             print(notice)
         sys.stdout.flush()
@@ -216,8 +243,9 @@ def _print_changes(snapshots: Iterator[tuple[Summary, str]]) -> None:
 class _LivePage:
     """The last snapshot, made into lines for whatever size the terminal has when it is drawn."""
 
-    def __init__(self) -> None:
+    def __init__(self, price: float | None) -> None:
         self.summary: Summary | None = None
+        self._price = price
         self.notice = ""
         self.line_widths: Sequence[int] = ()
 
@@ -226,7 +254,7 @@ class _LivePage:
             return []
         notice: list[StyledLine] = [[(truncate(self.notice, width), "yellow")]] if self.notice else []
         page_height = None if height is None else height - len(notice)
-        return page_lines(self.summary, width, page_height) + notice
+        return page_lines(self.summary, width, page_height, self._price) + notice
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from rich.text import Text
@@ -237,7 +265,7 @@ class _LivePage:
         yield from texts
 
 
-def _redraw(snapshots: Iterator[tuple[Summary, str]]) -> None:
+def _redraw(snapshots: Iterator[tuple[Summary, str]], price: float | None) -> None:
     """Draw the page over itself; at the end, or after Ctrl-C, it stays as plain lines."""
     from rich.console import Console
     from rich.live import Live
@@ -245,7 +273,7 @@ def _redraw(snapshots: Iterator[tuple[Summary, str]]) -> None:
     from tmsearch.cli.view.live import ReflowCleanup
 
     console = Console(highlight=False)
-    page = _LivePage()
+    page = _LivePage(price)
     ended = False
     live = Live(page, console=console, transient=True, refresh_per_second=2, vertical_overflow="crop")
     try:

@@ -13,7 +13,7 @@ from search.space.budget import Budget
 from search.space.search_space import Choice, Space
 from search.storage.database import Storage
 from tmsearch.cli.services.disk_plan import disk_line, disk_plan
-from tmsearch.cli.view.format import short_value
+from tmsearch.cli.view.format import dollars, short_value
 from tmsearch.config import DataConfig, TrainConfig
 from tmsearch.formatting import clock_time
 from tmsearch.languages import UNSPACED
@@ -205,11 +205,6 @@ class _Estimates:
     seconds: float  # of the whole study, as expected
     step_seconds: float
     checkpoint_bytes: int
-
-
-def dollars(seconds: float, price: float) -> str:
-    """What so long costs at `price` dollars an hour."""
-    return f"about {seconds / 3600 * price:.2f} dollars"
 
 
 def _card(needs: Mapping[str, ModelNeeds], gpu_gb: float | None) -> Card | None:

@@ -43,7 +43,8 @@ from tmsearch.cli.services.knobs import TRAIN
 from tmsearch.cli.services.plan import beside_lines, data_line, measure_line
 from tmsearch.cli.services.tracking.follower import Following, followed
 from tmsearch.cli.services.tracking.study_runs import StudyRuns, WakingListener
-from tmsearch.cli.view.progress import ProgressPrinter, closing_lines
+from tmsearch.cli.view.closing import closing_lines
+from tmsearch.cli.view.progress import ProgressPrinter
 from tmsearch.files import write_atomically
 from tmsearch.formatting import parse_duration
 from tmsearch.tracking import choice
@@ -65,12 +66,13 @@ _ALLOCATOR_NAMES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 class WorkerPlan:
     """How many workers there are and what starts them: `on` is a launcher's name, `engine` its KEY=VALUE options.
 
-    `workers` None: one a GPU, one on a CPU.
+    `workers` None: one a GPU, one on a CPU. `price`: dollars an hour of each; None: no money is mentioned.
     """
 
     workers: int | None = None
     on: str = "local"
     engine: tuple[str, ...] = ()
+    price: float | None = None
 
     @property
     def count(self) -> int:
@@ -108,8 +110,9 @@ ONE_WORKER = WorkerPlan(workers=1)
 
 
 def worker_plan(arguments: argparse.Namespace) -> WorkerPlan:
-    """The workers that --workers, --on and --engine ask for."""
-    return WorkerPlan(arguments.workers, arguments.on, tuple(arguments.engine))
+    """The workers that --workers, --on and --engine ask for, at what --price says, which not every command has."""
+    price = getattr(arguments, "price", None)
+    return WorkerPlan(arguments.workers, arguments.on, tuple(arguments.engine), price)
 
 
 def torch_environment() -> dict[str, str]:
@@ -178,7 +181,7 @@ def run_study(
     folder = ownership.claimed_folder(ledger)
     _write_space(folder, summary.record)
     interrupts = Interrupts(on_leave=ledger.storage.hurry)
-    with interrupts.handle_signals(), ProgressPrinter(summary, workers.count, deadline) as printer:
+    with interrupts.handle_signals(), ProgressPrinter(summary, workers.count, deadline, workers.price) as printer:
         _print_head(ledger, summary, printer)
         shared = workers.shared_gpus()
         if shared:

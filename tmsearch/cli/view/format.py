@@ -8,12 +8,12 @@ from typing import Any
 from search.imported import without_imported
 from search.records import Configuration, measure_name
 from search.schedulers import eta
-from search.schedulers.eta import rung_summaries
+from search.schedulers.eta import TimeLeft, rung_summaries
 from search.space.budget import Budget
 from search.study import Summary
 from tmsearch.config import TrainConfig
 from tmsearch.evaluation.scores import NEAR_SECONDS
-from tmsearch.formatting import clock_time
+from tmsearch.formatting import clock_time, duration_range, estimated_duration
 
 
 def short_value(value: Any) -> str:
@@ -56,10 +56,26 @@ def rungs(summary: Summary, best: bool = False) -> str:
     return f"rungs {'  '.join(parts)}"
 
 
-def seconds_left(summary: Summary, workers: int) -> float | None:
+def time_left(summary: Summary, workers: int) -> TimeLeft | None:
     """Wall-clock seconds until the study's end with so many workers; None before there is a result."""
     scheduler_config = Budget.from_json(summary.record.space["budget"], summary.record.name).scheduler_config
-    return eta.seconds_left(scheduler_config, summary.history, summary.record.trials, workers)
+    return eta.time_left(scheduler_config, summary.history, summary.record.trials, workers, model_of)
+
+
+def left_text(left: TimeLeft) -> str:
+    """How long it takes and within which range, `about 12 min (8 to 20 min)`."""
+    return f"{estimated_duration(left.seconds)} ({duration_range(left.low, left.high)})"
+
+
+def dollars(seconds: float, price: float) -> str:
+    """What so long costs at `price` dollars an hour."""
+    return f"about {seconds / 3600 * price:.2f} dollars"
+
+
+def dollars_left(left: TimeLeft, workers: int, price: float) -> str:
+    """What so many workers cost until the end, `about 8.10 dollars (5.20 to 13.30)`."""
+    low, high = (seconds * workers / 3600 * price for seconds in (left.low, left.high))
+    return f"{dollars(left.seconds * workers, price)} ({low:.2f} to {high:.2f})"
 
 
 def counts_line(summary: Summary) -> str:
@@ -80,10 +96,11 @@ def judged_line(summary: Summary) -> str:
     return f"{summary.judged} of {summary.total} configurations have a result"
 
 
-def cost_line(summary: Summary) -> str:
-    """What a study cost, and what early stopping saved."""
+def cost_line(summary: Summary, price: float | None = None) -> str:
+    """What a study cost, in dollars, too, at `price` an hour of a worker, and what early stopping saved."""
+    money = "" if price is None else f", {dollars(summary.spent, price)} at {price:g} an hour"
     saved = f", {clock_time(summary.saved)} saved by early stopping" if summary.saved else ""
-    return f"{clock_time(summary.spent)} of training and evaluation{saved}"
+    return f"{clock_time(summary.spent)} of training and evaluation{money}{saved}"
 
 
 def rates_beside(objective: str, metrics: Mapping[str, Any]) -> str:

@@ -13,7 +13,9 @@ from rich.progress_bar import ProgressBar
 from rich.segment import ControlType
 from rich.text import Text
 
-from tmsearch.formatting import clock_time, estimated_duration
+from search.schedulers.eta import TimeLeft
+from tmsearch.cli.view.format import dollars, left_text
+from tmsearch.formatting import clock_time
 
 GAP = "  "
 SHORTEST_BAR = 8  # columns: a shorter one says nothing
@@ -72,11 +74,12 @@ class RunningTrial:
 
 @dataclass
 class LiveDisplay:
-    """The live lines. `parts` say where the study stands; `seconds_left` was estimated at `estimated_at`."""
+    """The live lines. `parts` say where the study stands; `left` was estimated at `estimated_at`."""
 
     running: dict[int, RunningTrial] = field(default_factory=dict)
     parts: Sequence[str] = ()
-    seconds_left: float | None = None
+    left: TimeLeft | None = None
+    hourly: float | None = None  # dollars of all workers
     estimated_at: float = field(default_factory=time.monotonic)
     line_widths: Sequence[int] = ()  # columns of each line as it was last drawn
 
@@ -101,9 +104,12 @@ class LiveDisplay:
     def _study_parts(self) -> list[str]:
         """The study's parts, and the time left, which counts down while something runs and is not shown below 1 s."""
         parts = list(self.parts)
-        remaining = (self.seconds_left or 0.0) - (time.monotonic() - self.estimated_at)
-        if self.running and remaining > 1:
-            parts.append(f"{estimated_duration(remaining)} left")
+        if self.left is None or not self.running:
+            return parts
+        remaining = self.left.less(time.monotonic() - self.estimated_at)
+        if remaining.seconds > 1:
+            money = "" if self.hourly is None else f", {dollars(remaining.seconds, self.hourly)}"
+            parts.append(f"{left_text(remaining)} left{money}")
         return parts
 
 

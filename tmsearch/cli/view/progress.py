@@ -17,14 +17,12 @@ from search.records import Configuration, Rung
 from search.study import Summary
 from tmsearch.cli.view import intervals, terminal
 from tmsearch.cli.view.format import (
-    cost_line,
-    counts_line,
+    dollars,
     judged_line,
-    model_of,
     rungs,
     searched_knobs,
-    seconds_left,
     short_value,
+    time_left,
 )
 from tmsearch.cli.view.live import LiveDisplay, RunningTrial
 from tmsearch.cli.view.screen import LiveScreen
@@ -39,23 +37,30 @@ class ProgressPrinter:
         summary: the study at the start.
         workers: how many there are, for the estimate of the time left.
         deadline: by time.monotonic(); the time left is at most the time until then.
+        price: dollars an hour of each worker; None: no money is mentioned.
         console: for tests; else standard output.
     """
 
     def __init__(
-        self, summary: Summary, workers: int = 1, deadline: float = math.inf, console: Console | None = None
+        self,
+        summary: Summary,
+        workers: int = 1,
+        deadline: float = math.inf,
+        price: float | None = None,
+        console: Console | None = None,
     ) -> None:
         self._summary = summary
         self._history = {trial.number: trial for trial in summary.history}
         self._max_steps: int = summary.record.space["budget"]["max_steps"]
         self._workers = workers
         self._deadline = deadline
+        self._price = price
         # Only what was trained in full can be the best: values at earlier rungs cannot be compared with it.
         finished = [trial.value for trial in summary.history if trial.state == "finished" and trial.value is not None]
         self._best = min(finished, default=math.inf)
         self._current: int | None = None
         self._console = console or Console(highlight=False, force_interactive=terminal.can_redraw())
-        self._lines_below = LiveDisplay()
+        self._lines_below = LiveDisplay(hourly=None if price is None else price * workers)
         self._live = LiveScreen(self._console, self._lines_below) if self._console.is_interactive else None
 
     def __enter__(self) -> ProgressPrinter:
@@ -157,14 +162,14 @@ class ProgressPrinter:
             return
         history = tuple(self._history[number] for number in sorted(self._history))
         self._summary = dataclasses.replace(self._summary, history=history)
-        self._lines_below.parts = study_parts(self._summary)
-        estimate = seconds_left(self._summary, self._workers)
+        self._lines_below.parts = study_parts(self._summary, self._price)
+        estimate = time_left(self._summary, self._workers)
         now = time.monotonic()
-        self._lines_below.seconds_left = None if estimate is None else min(estimate, max(0.0, self._deadline - now))
+        self._lines_below.left = None if estimate is None else estimate.until(self._deadline - now)
         self._lines_below.estimated_at = now
 
 
-def study_parts(summary: Summary) -> list[str]:
+def study_parts(summary: Summary, price: float | None = None) -> list[str]:
     """Where a study stands, in parts that may share a line."""
     parts = [f"{summary.record.name}: {judged_line(summary)}", rungs(summary)]
     best = summary.best
@@ -173,53 +178,5 @@ def study_parts(summary: Summary) -> list[str]:
         parts.append(
             f"best {summary.record.measure} {best.value:.3f}{intervals.bracketed(interval)} at step {best.steps}"
         )
-    return [*parts, f"{clock_time(summary.spent)} spent"]
-
-
-def closing_lines(summary: Summary) -> list[str]:
-    """The last lines of a run: the best configuration and the next commands."""
-    name = summary.record.name
-    best = summary.best
-    if best is None or best.params is None or best.value is None:
-        return [f"no configuration has a result; `tmsearch status {name}` shows them"]
-    facts = StudyFacts.from_json(summary.facts)
-    model = model_of(best)
-    untrained = ""
-    if model in facts.baselines:
-        baseline_interval = intervals.bracketed(intervals.baseline_interval(facts, model))
-        untrained = f" (untrained: {facts.baselines[model].rate(summary.record.objective):.3f}{baseline_interval})"
-    rate = f"{summary.record.measure} {best.value:.3f}{intervals.bracketed(intervals.interval(facts, best))}"
-    provisional = "" if summary.has_ended else ", provisional"
-    return [
-        counts_line(summary),
-        cost_line(summary),
-        f"best: trial {best.number}, {rate} at step {best.steps}{untrained}{provisional}",
-        f"  {searched_knobs(summary.record.space, best.params)}",
-        "next:",
-        *_command_lines(*_next_commands(summary)),
-    ]
-
-
-def _next_commands(summary: Summary) -> list[tuple[str, str]]:
-    """What makes sense now: a study that has not ended is continued first, not confirmed."""
-    name = summary.record.name
-    report = (f"report {name}", "a page to look at and listen to")
-    dashboard = ("dashboard", "in optuna-dashboard")
-    if not summary.has_ended:
-        return [report, (f"resume {name}", "continues the search"), dashboard]
-    return [
-        report,
-        (f"confirm {name}", "is the winner real?"),
-        (f"export {name} -o best.yaml", "its recipe"),
-        ("train best.yaml", "the final model"),
-        dashboard,
-    ]
-
-
-def _command_lines(*commands: tuple[str, str]) -> list[str]:
-    """Commands, each with its purpose where all lines have room for it."""
-    longest = max(len(command) for command, _ in commands)
-    lines = [f"  tmsearch {command:<{longest}}  # {purpose}" for command, purpose in commands]
-    if max(map(len, lines)) <= terminal.COLUMNS:
-        return lines
-    return [f"  tmsearch {command}" for command, _ in commands]
+    money = "" if price is None else f", {dollars(summary.spent, price)}"
+    return [*parts, f"{clock_time(summary.spent)} spent{money}"]

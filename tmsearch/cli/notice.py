@@ -1,0 +1,98 @@
+"""The notice at the end of a command that takes hours, whatever ended it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from search import study
+from search.errors import UserError, first_line, without_passwords
+from search.exit_codes import FAILED, INTERRUPTED
+from search.storage.database import Storage
+from search.study import Summary
+from tmsearch.cli.view.chat import chat_summary, fitting_lines
+from tmsearch.errors import InputError
+from tmsearch.notices.channel import Channel, channel
+
+_AT_THE_TERMINAL = 60.0  # seconds that a person is taken to stay after starting a command
+
+
+class EndNotice:
+    """What is sent at the end.
+
+    Attributes:
+        study: the study's name, once it is known.
+        exit_code: the command's, if it ended by itself.
+        text_of: makes the notice of the study and of how it ended.
+    """
+
+    def __init__(self, storage: Storage, price: float | None) -> None:
+        self.study: str | None = None
+        self.exit_code: int | None = None
+        self.text_of: Callable[[Summary, str], str] = lambda summary, ending: chat_summary(summary, ending, price)
+        self._storage = storage
+
+    def ended(self, exit_code: int) -> int:
+        """Note how the command ended; returns the same exit code."""
+        self.exit_code = exit_code
+        return exit_code
+
+    def text(self, error: BaseException | None) -> str:
+        """The notice; the error's reason alone where the study cannot be read."""
+        try:
+            summary = study.summarize(study.open_study(self._storage, self.study or ""))
+        except Exception:  # whatever is wrong with the study, that it ended is news
+            return fitting_lines([f"study {self.study}: {self._ending(None, error)}"])
+        return self.text_of(summary, self._ending(summary, error))
+
+    def _ending(self, summary: Summary | None, error: BaseException | None) -> str:
+        if isinstance(error, KeyboardInterrupt) or self.exit_code == INTERRUPTED:
+            return "interrupted, everything is kept"
+        if error is not None:
+            return f"failed: {without_passwords(first_line(error))}"
+        if self.exit_code == FAILED:
+            return "failed: no trial has a result"
+        if summary is not None and not summary.has_ended:
+            return "stopped before its end, everything is kept"
+        return "has ended"
+
+
+@contextmanager
+def notice_at_end(arguments: argparse.Namespace, storage: Storage) -> Iterator[EndNotice]:
+    """Send a notice when the block ends, however it does, where the command or TMSEARCH_NOTIFY asks for one.
+
+    A person's mistake that is found within a minute is told on the terminal alone. What becomes of the notice changes
+    nothing.
+
+    Raises:
+        InputError: TMSEARCH_NOTIFY holds no target.
+    """
+    to_person = channel(arguments.notify)
+    notice = EndNotice(storage, getattr(arguments, "price", None))
+    if to_person is not None and to_person.problem:
+        print(f"--notify desktop: {to_person.problem}; no notice will be shown", file=sys.stderr)
+    started = time.monotonic()
+    try:
+        yield notice
+    except BaseException as error:
+        is_mistake = isinstance(error, UserError | InputError)
+        if not is_mistake or time.monotonic() - started > _AT_THE_TERMINAL:
+            _send(to_person, notice, error)
+        raise
+    _send(to_person, notice, None)
+
+
+def _send(to_person: Channel | None, notice: EndNotice, error: BaseException | None) -> None:
+    if to_person is None or notice.study is None:
+        return
+    try:
+        problem = to_person.send(notice.text(error))
+    except KeyboardInterrupt:
+        problem = "interrupted"
+    except Exception as failure:  # the exit code is the command's own, whatever is wrong with its notice
+        problem = type(failure).__name__
+    if problem:
+        print(f"no notice was sent: {problem}", file=sys.stderr)

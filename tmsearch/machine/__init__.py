@@ -1,0 +1,1 @@
+"""What this machine has for a training, to be read and pasted into an issue. Read survey.py first."""
