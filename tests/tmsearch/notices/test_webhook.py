@@ -38,7 +38,9 @@ def test_a_hook_that_stalls_is_not_waited_for(hook, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "url", [refusing_url(), "http://127.0.0.1:99999/x", "http://nowhere.invalid/hook", "http://[::1"]
+    "url",
+    [refusing_url(), "http://127.0.0.1:99999/x", "http://nowhere.invalid/hook", "http://[::1"],
+    ids=["refusing", "no port", "no host", "no URL"],
 )
 def test_no_reason_quotes_the_url(url, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "*")
