@@ -21,5 +21,5 @@ def test_a_page_parses_each_result_once_and_few_errors_by_clip(tmp_path, monkeyp
     assert len(lines) > configurations
     assert len(parsed) == configurations * len(RUNGS)
     assert read.count("errors") == MOST_INTERVALS
-    # Costs are added up once for the table, the total, what was saved and what is left; four rates stand beside the best.
+    # Costs are added up for the table, the total, what was saved and what is left; four rates stand beside the best.
     assert len(read) < 8 * len(parsed)
