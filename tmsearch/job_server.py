@@ -1,4 +1,4 @@
-"""A process that answers another one's jobs, a line each, and ends with it."""
+"""A process of ours: the command that starts it, how it answers another one's jobs, a line each, and ends with it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,23 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 Request = TypeVar("Request")
 Write = Callable[[bytes], None]
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def command(module: str, *words: str) -> list[str]:
+    """A command that runs a module of ours with `words` in a process of its own.
+
+    `python -m` imports from the working folder first, where a person's own search.py or queue.py may lie; `-P` leaves
+    it out. Where tmsearch itself lies there, as in a checkout that is not installed, it is needed.
+    """
+    in_checkout = Path(__file__).resolve().parents[1] == Path.cwd()
+    options = () if in_checkout else ("-P",)
+    return [sys.executable, *options, "-m", module, *words]
 
 
 def die_with_parent() -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from tmsearch import job_server
 from tmsearch.data.audio_file import SAMPLE_RATE, Samples
 from tmsearch.evaluation import evaluate, long_form
 from tmsearch.evaluation.long_form import Stitched
@@ -165,7 +166,7 @@ def _run(folders: Sequence[Path], heard: Material) -> list[dict[str, Any]]:
     """What each runtime hears with each folder: its texts and segments, or its problem, by the runtime's name."""
     with tempfile.TemporaryDirectory() as scratch:
         file = write_job(folders, heard, Path(scratch))
-        command = [sys.executable, "-m", "tmsearch.export.runtimes", str(file)]
+        command = job_server.command("tmsearch.export.runtimes", str(file))
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     try:
         answers: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])

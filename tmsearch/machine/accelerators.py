@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
-import sys
 from typing import Any
+
+from tmsearch import job_server
 
 _SMI_SECONDS = 10.0  # for nvidia-smi; a driver that hangs answers never
 _SMI_QUERY = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
@@ -19,7 +20,7 @@ class Probe:
     """The process, started at once; its answer is waited for later."""
 
     def __init__(self) -> None:
-        command = [sys.executable, "-m", "tmsearch.machine.accelerators"]
+        command = job_server.command("tmsearch.machine.accelerators")
         self._process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from search.process_id import ProcessId
 from search.records import IMPORTED, Configuration, Rung, StudyRecord, default_configuration
 from search.space.search_space import Space
 from search.storage.ledger import Ledger
+from tmsearch import job_server
 from tmsearch.cli.services.plan import data_line, models
 from tmsearch.cli.view.format import model_of
 from tmsearch.media.trial_note import (
@@ -105,7 +105,7 @@ class StudyAnnotator:
         if self._problem:
             return {"reason": self._problem}
         if self._child is None:
-            command = [sys.executable, "-m", "tmsearch.media.trial_files"]
+            command = job_server.command("tmsearch.media.trial_files")
             one_core = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
             self._child = ChildProcess(command, self._folder / "exhibits.log", one_core)
         self._child.send(self._job(trial, note, folder))

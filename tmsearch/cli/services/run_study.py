@@ -7,7 +7,6 @@ import contextlib
 import math
 import os
 import shlex
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -38,6 +37,7 @@ from search.storage.database import open_storage
 from search.storage.ledger import Ledger
 from search.storage.retry import Retry
 from search.study import Summary
+from tmsearch import job_server
 from tmsearch.cli.services.annotator import StudyAnnotator
 from tmsearch.cli.services.knobs import TRAIN
 from tmsearch.cli.services.plan import beside_lines, data_line, measure_line
@@ -124,7 +124,7 @@ def torch_environment() -> dict[str, str]:
 def new_trial_process() -> ChildProcess:
     """The training process, started with its first job; raises UserError for a wrong TMSEARCH_WATCHDOG."""
     return ChildProcess(
-        [sys.executable, "-m", "tmsearch.trial"],
+        job_server.command("tmsearch.trial"),
         environment=torch_environment(),
         silence_seconds=_silence_seconds(),
     )
@@ -294,7 +294,7 @@ def make_launcher(ledger: Ledger, folder: Path, workers: WorkerPlan, timeout: fl
 
     The storage's URL goes through the environment: it may hold a password.
     """
-    command = [sys.executable, "-m", "tmsearch", "worker", ledger.study]
+    command = job_server.command("tmsearch", "worker", ledger.study)
     if timeout:
         command += ["--timeout", f"{timeout:.0f}s"]
     storage = ledger.storage

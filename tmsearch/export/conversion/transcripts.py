@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from tmsearch import job_server
 from tmsearch.data.audio_file import Samples
 from tmsearch.errors import TmsearchError
 from tmsearch.export.conversion.targets import TARGETS
@@ -54,7 +55,7 @@ def hear(job: Job, clips: Sequence[Samples]) -> list[str]:
     """
     with tempfile.TemporaryDirectory() as scratch:
         file = write_job(job, clips, Path(scratch))
-        command = [sys.executable, "-m", "tmsearch.export.conversion.transcripts", str(file)]
+        command = job_server.command("tmsearch.export.conversion.transcripts", str(file))
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     try:
         answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

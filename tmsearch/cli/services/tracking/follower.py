@@ -7,7 +7,6 @@ import dataclasses
 import fcntl
 import math
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from search.errors import StorageUnavailableError, first_line
 from search.execution.child_process import ChildExitError, ChildProcess
 from search.execution.wire import MessageError
+from tmsearch import job_server
 from tmsearch.tracking import choice
 from tmsearch.tracking.memory import Memory, memory_file
 from tmsearch.tracking.tracker import TrackedRun
@@ -54,7 +54,7 @@ class TrackerFollower:
         self._folder = following.folder / choice.FOLDER
         self._memory = Memory(memory_file(self._folder, name))
         environment = {"OMP_NUM_THREADS": "1", **choice.environment(name, following.folder)}
-        command = [sys.executable, "-m", "tmsearch.tracking", name, str(self._folder)]
+        command = job_server.command("tmsearch.tracking", name, str(self._folder))
         self._child = ChildProcess(command, self._folder / f"{name}.log", environment)
         self._due = threading.Event()
         self._closing_since = math.inf  # time.monotonic()
