@@ -37,7 +37,7 @@ finders = [Without if finder is PathFinder else finder for finder in sys.meta_pa
 sys.meta_path[:] = [finder for finder in finders if "editable" not in repr(finder)]
 """
 NEEDED = {"torch", "transformers", "peft", "tensorboard"}  # and what these need
-SHARED = {"numpy", "pyyaml", "safetensors", "huggingface_hub", "fsspec", "jinja2", "rich"}  # with those
+SHARED = {"numpy", "packaging", "pyyaml", "safetensors", "huggingface_hub", "fsspec", "jinja2", "rich"}  # with those
 IMPORTED_AS = {"whisper-normalizer": "whisper_normalizer", "optuna-dashboard": "optuna_dashboard"}
 
 

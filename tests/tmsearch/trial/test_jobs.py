@@ -50,9 +50,9 @@ def test_data_that_changed_since_is_refused(tmp_path):
     [
         (InputError("model: no such"), "input", "model: no such"),
         (DivergenceError("step 3: the loss is nan"), "diverged", "step 3"),
-        (torch.OutOfMemoryError("CUDA out of memory. Tried"), "oom", "micro_batch_size"),
-        (MemoryError(), "oom", "micro_batch_size"),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "oom", "micro_batch_size"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried"), "oom", "gradient_checkpointing: true"),
+        (MemoryError(), "oom", "gradient_checkpointing: true"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "oom", "gradient_checkpointing: true"),
         (OSError(errno.ENOSPC, "No space left on device", "/x/y"), "disk", "No space left on device: /x/y"),
         (OSError(errno.EMFILE, "Too many open files", "/x"), "machine", "Too many open files: /x; raise the limit"),
         (OSError(errno.EACCES, "Permission denied", "/x"), "machine", "Permission denied: /x"),
