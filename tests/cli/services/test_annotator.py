@@ -160,7 +160,7 @@ def test_a_process_that_dies(tmp_path, monkeypatch):
     program = tmp_path / "python"
     program.write_text("#!/bin/sh\nexit 3\n")
     program.chmod(0o755)
-    monkeypatch.setattr("tmsearch.cli.services.annotator.sys.executable", str(program))
+    monkeypatch.setattr("tmsearch.job_server.sys.executable", str(program))
     ledger, notices = hostile_study(tmp_path / "study"), []
     publish(ledger, notices.append)
     note, files = shown(ledger, 1)
