@@ -22,6 +22,18 @@ def to_distribution(searched: Range) -> BaseDistribution:
     return CategoricalDistribution(searched.values)
 
 
+def to_range(distribution: BaseDistribution) -> Range:
+    """The range for a distribution of Optuna's; of a choice its index, as Optuna's choices may be of any kind."""
+    if isinstance(distribution, FloatDistribution):
+        return FloatRange(distribution.low, distribution.high, distribution.log, distribution.step)
+    if isinstance(distribution, IntDistribution):
+        return IntRange(
+            distribution.low, distribution.high, distribution.log, None if distribution.log else distribution.step
+        )
+    assert isinstance(distribution, CategoricalDistribution)
+    return Choice(tuple(range(len(distribution.choices))))
+
+
 def to_distributions(search: Mapping[str, Range]) -> dict[str, BaseDistribution]:
     """By knob, sorted by name: the order must not change what a seed draws."""
     return {name: to_distribution(search[name]) for name in sorted(search)}
