@@ -126,3 +126,29 @@ def test_times_come_in_pairs_rise_and_begin_a_window(nano):
     assert ruled(nano, [first, word, first + 9, first + 12, word], first + 12) != first + 12  # a segment has a length
     assert ruled(nano, [first, word], special_id(nano, "<|notimestamps|>")) != special_id(nano, "<|notimestamps|>")
     assert ruled(nano, [first, word], end) == end
+
+
+def test_every_segment_ends_after_its_start_and_within_its_recording_whatever_times_are_written(nano):
+    transcriber = SequentialTranscriber(nano, "en", "transcribe")
+    first, last = transcriber._first_time, transcriber._first_time + transcriber._times
+    words = text_ids(nano, "move")
+    rng = np.random.default_rng(0)
+    heard = 0
+    for _ in range(200):
+        progress = _Progress(frames=int(rng.integers(1, 1200)))
+        while not progress.is_done:
+            ids = []
+            time = first + int(rng.integers(51))
+            # As the rules for times let a model write: a segment has a length, the next one may begin where it ends,
+            # and behind a start, a text or an end it may be over.
+            while len(ids) < 40 and time < last and rng.random() < 0.8:
+                end = int(rng.integers(time + 1, last + 1))
+                ids += [time, *words, end][: int(rng.choice([1, 1 + len(words), 2 + len(words)], p=[0.1, 0.2, 0.7]))]
+                if ids[-1] != end:
+                    break
+                time = int(rng.integers(end, last + 1))
+            transcriber._advance(progress, ids)
+        heard += len(progress.segments)
+        for segment in progress.segments:
+            assert 0 <= segment.start < segment.end <= progress.frames / 100
+    assert heard > 200
