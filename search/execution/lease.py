@@ -68,7 +68,13 @@ class Interrupts:
 
     @contextmanager
     def handle_signals(self) -> Iterator[None]:
-        """Count SIGINT, SIGTERM and SIGUSR2 within the block; Slurm sends SIGUSR2 when a job's time is nearly up."""
+        """Count SIGINT, SIGTERM and SIGUSR2 within the block; Slurm sends SIGUSR2 when a job's time is nearly up.
+
+        Only the main thread gets signals: in another one this does nothing.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
         numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
         handlers = {number: signal.signal(number, lambda *_: self.signal()) for number in numbers}
         try:

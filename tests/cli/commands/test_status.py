@@ -14,7 +14,8 @@ from tests.support import in_process
 from tests.support.command import status, tmsearch
 from tests.support.study_builder import THIS_PROCESS, claimed_study, commit_made_up
 from tests.support.terminal import Screen, run_in_terminal
-from tmsearch.cli.commands.status import has_ended, page_lines
+from tmsearch.cli.commands.status import has_ended
+from tmsearch.cli.view.status_page import page_lines
 from tmsearch.cli.view.table import table
 
 

@@ -11,9 +11,9 @@ from search.space.search_space import Space
 from search.storage.database import open_storage
 from tests.support import in_process, toy_whisper
 from tests.support.study_builder import claimed_study
-from tmsearch.cli.commands import run as run_command
 from tmsearch.cli.services import create, knobs
 from tmsearch.cli.services.plan import candidates, measure_line
+from tmsearch.cli.services.runs import search
 from tmsearch.config import NEW_STUDIES, TrainConfig
 from tmsearch.trial.facts import DataFacts
 
@@ -32,6 +32,12 @@ def space_file(folder, train="", language="en", objective=""):
     file = folder / "d.yaml"
     file.write_text(text)
     return str(file)
+
+
+def forms_of(written):
+    """Every form of a space, and the remarks on the last."""
+    space = search.forms_of(written)
+    return space.forms, space.remarks
 
 
 def created(folder, **how):
@@ -63,7 +69,7 @@ def test_a_study_of_before_is_the_same_space_by_another_name_of_its_language(tmp
     kept = dataclasses.replace(record, space=old, fingerprint=Space.from_json(old).fingerprint())
     written = knobs.load_space(space_file(tmp_path), (), None)
     fitting, _ = knobs.with_fitting_defaults(written)
-    assert run_command._changes(kept, (written, fitting), None) == []
+    assert search.changes(kept, (written, fitting), None) == []
     assert "objective" not in fitting.to_json()["budget"]
 
 
@@ -87,16 +93,16 @@ def test_another_space_names_the_command_that_continues_without_it(tmp_path):
     record = created(tmp_path, train=", lora_r: 4").record()
     written = knobs.load_space(space_file(tmp_path), (), None)
     fitting, _ = knobs.with_fitting_defaults(written)
-    changes = run_command._changes(record, (written, fitting), None)
+    changes = search.changes(record, (written, fitting), None)
     assert changes == ["train.lora_r: was 4, is not given"]
-    assert "`tmsearch resume d`" in run_command._changed_text(record, "d.yaml", changes)
+    assert "`tmsearch resume d`" in search.changed_text(record, "d.yaml", changes)
 
 
 def test_a_study_may_change_its_space_until_it_has_a_result(tmp_path):
-    assert run_command._is_untried(created(tmp_path))
+    assert search.is_untried(created(tmp_path))
     folder = tmp_path / "claimed"
     folder.mkdir()
-    assert not run_command._is_untried(claimed_study(folder, 2)[0])
+    assert not search.is_untried(claimed_study(folder, 2)[0])
 
 
 def test_adapters_that_trials_may_have_are_candidates_of_the_check(tmp_path):
@@ -118,18 +124,18 @@ def test_import_looks_at_the_data_and_at_no_model(tmp_path, monkeypatch):
     space = knobs.load_space(space_file(tmp_path), (), None)
     ledger = create.check_and_create(open_storage(f"sqlite:///{tmp_path}/i.sqlite"), space)
     assert [job.candidates for job in jobs] == [()]
-    assert not run_command._has_trained(ledger)  # so that its first run checks the models
+    assert not search.has_trained(ledger)  # so that its first run checks the models
 
 
 def test_results_of_a_language_that_was_counted_by_sentences_are_not_added_to(tmp_path, monkeypatch):
     ledger = created(tmp_path, language="ja")
-    monkeypatch.setattr(run_command, "_has_trained", lambda ledger: True)
-    run_command._check_measure(ledger)
+    monkeypatch.setattr(search, "has_trained", lambda ledger: True)
+    search.check_measure(ledger)
     record = ledger.record()
     space = {**record.space, "data": {**record.space["data"], "language": "Japanese"}}
     monkeypatch.setattr(type(ledger), "record", lambda self: dataclasses.replace(record, space=space))
     with pytest.raises(UserError, match="count each sentence of Japanese as one word"):
-        run_command._check_measure(ledger)
+        search.check_measure(ledger)
 
 
 def test_the_plan_says_what_is_minimised_and_after_which_normalizer(tmp_path):
@@ -146,29 +152,29 @@ def test_the_plan_says_what_is_minimised_and_after_which_normalizer(tmp_path):
 
 def test_a_new_study_keeps_the_knobs_that_came_later_by_value_and_says_so(tmp_path):
     written = knobs.load_space(space_file(tmp_path), (), None)
-    (*_, fitting, space), remarks = run_command._forms(written)
+    (*_, fitting, space), remarks = forms_of(written)
     assert {name: space.train[name] for name in NEW_STUDIES} == dict(NEW_STUDIES)
     assert not set(NEW_STUDIES) & set(fitting.train)
     assert "so that the model hears long recordings, too" in remarks[-1]
     given = knobs.load_space(space_file(tmp_path, ", window_share: 0, clip_times: 0"), (), None)
-    (*_, kept), remarks = run_command._forms(given)
+    (*_, kept), remarks = forms_of(given)
     assert (kept.train["window_share"], kept.train["clip_times"]) == (0.0, 0.0)
     assert not any("long recordings" in remark for remark in remarks)
     searched = knobs.load_space(space_file(tmp_path), ("search.window_share=[0, 0.5]", "train.clip_times=0"), None)
-    assert "window_share" not in run_command._forms(searched)[0][-1].train
+    assert "window_share" not in forms_of(searched)[0][-1].train
 
 
 def test_a_study_of_before_there_were_windows_is_the_same_space_and_resumes_without_them(tmp_path):
     record = created(tmp_path).record()  # by with_fitting_defaults alone, as versions before did
-    forms, _ = run_command._forms(knobs.load_space(space_file(tmp_path), (), None))
-    assert run_command._changes(record, forms, None) == []
+    forms, _ = forms_of(knobs.load_space(space_file(tmp_path), (), None))
+    assert search.changes(record, forms, None) == []
     assert TrainConfig(**{**record.space["train"], "max_steps": 4}).window_share == 0.0
-    other, _ = run_command._forms(knobs.load_space(space_file(tmp_path, ", lora_r: 4"), (), None))
-    assert run_command._changes(record, other, None) == ["train.lora_r: was not given, is 4"]
-    off, _ = run_command._forms(knobs.load_space(space_file(tmp_path, ", window_share: 0, clip_times: 0"), (), None))
-    assert run_command._changes(record, off, None) == []
-    on, _ = run_command._forms(knobs.load_space(space_file(tmp_path, ", window_share: 0.3"), (), None))
-    assert any("window_share: was not given, is 0.3" in change for change in run_command._changes(record, on, None))
+    other, _ = forms_of(knobs.load_space(space_file(tmp_path, ", lora_r: 4"), (), None))
+    assert search.changes(record, other, None) == ["train.lora_r: was not given, is 4"]
+    off, _ = forms_of(knobs.load_space(space_file(tmp_path, ", window_share: 0, clip_times: 0"), (), None))
+    assert search.changes(record, off, None) == []
+    on, _ = forms_of(knobs.load_space(space_file(tmp_path, ", window_share: 0.3"), (), None))
+    assert any("window_share: was not given, is 0.3" in change for change in search.changes(record, on, None))
     new = dataclasses.replace(record, space=forms[-1].to_json(), fingerprint=forms[-1].fingerprint())
-    assert run_command._changes(new, forms, None) == []
-    assert run_command._changes(new, other, None) == ["train.lora_r: was not given, is 4"]
+    assert search.changes(new, forms, None) == []
+    assert search.changes(new, other, None) == ["train.lora_r: was not given, is 4"]

@@ -15,12 +15,12 @@ from search.records import Configuration, Rung, StudyRecord, default_configurati
 from search.study import Summary
 from tests.support.toy_study import toy_space, toy_storage, toy_study, work
 from tmsearch.cli.commands import show
-from tmsearch.cli.commands.status import _lines_above
 from tmsearch.cli.services import recipes, verdicts
 from tmsearch.cli.services.report import answer as report_answer
 from tmsearch.cli.view.closing import closing_lines
 from tmsearch.cli.view.format import counts_line
 from tmsearch.cli.view.progress import ProgressPrinter, study_parts
+from tmsearch.cli.view.status_page import _lines_above
 from tmsearch.trial.facts import CONFIRMS
 
 WORDS = [10] * 18

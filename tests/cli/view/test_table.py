@@ -3,7 +3,7 @@
 from search import study
 from search.storage.reader import StoredMetrics
 from tests.support.large_study import RUNGS, LargePlan, large_study
-from tmsearch.cli.commands.status import page_lines
+from tmsearch.cli.view.status_page import page_lines
 from tmsearch.cli.view.table import MOST_INTERVALS
 
 

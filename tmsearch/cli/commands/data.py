@@ -50,13 +50,16 @@ def data(arguments: argparse.Namespace) -> int:
         raise
     split = splits.split(corpus, config)
     if arguments.html:
-        from tmsearch.cli.commands.report import write_page
+        from tmsearch.cli.commands.report import print_written
+        from tmsearch.cli.services.report.page_file import write_page
 
         if is_space:  # a study's data, whose test split is locked
             test_clips = set(split.test)
             unlocked = tuple(clip for clip in corpus.clips if clip.name not in test_clips)
             corpus = dataclasses.replace(corpus, clips=unlocked)
-        write_page(arguments.html, lambda: page(corpus, config, arguments.transcribe), "--html")
+        file = Path(arguments.html)
+        write_page(file, lambda: page(corpus, config, arguments.transcribe), "--html")
+        print_written(arguments.html, file)
         return DONE
     description = summary.describe(corpus, split, microphones=microphones.survey(config).microphones)
     if arguments.json:

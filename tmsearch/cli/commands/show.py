@@ -19,7 +19,9 @@ from search.storage.database import Storage, open_storage
 from search.study import Summary
 from tmsearch.cli.view import intervals, terminal
 from tmsearch.cli.view.format import rates_beside
+from tmsearch.cli.view.status_page import noise_lines
 from tmsearch.cli.view.table import STATE_STYLES
+from tmsearch.cli.view.trial_fields import configuration_json
 from tmsearch.evaluation.scores import ClipScore, read_scores, worst_first
 from tmsearch.formatting import clock_time
 from tmsearch.trial.facts import CONFIRMS, StudyFacts
@@ -28,27 +30,6 @@ if TYPE_CHECKING:
     from tmsearch.evaluation.bootstrap import Interval
 
 WIDEST_NAME = 32  # columns that names line up in; a longer one pushes its line
-
-
-def configuration_json(trial: Configuration, interval: Interval | None) -> dict[str, Any]:
-    """A configuration in the form that scripts are written against; `interval`: of its WER at its last rung."""
-    return {
-        "number": trial.number,
-        "state": trial.state,
-        "params": dict(trial.params) if trial.params is not None else None,
-        "steps": trial.steps,
-        "wer": trial.metrics.get("wer", trial.value),
-        "wer_interval": intervals.as_json(interval),
-        "wer_raw": trial.metrics.get("wer_raw"),
-        "cer": trial.metrics.get("cer"),
-        "wer_long": trial.metrics.get("wer_long"),
-        "mean": trial.metrics.get("mean"),
-        "wer_keep": trial.metrics.get("wer_keep"),
-        "train_seconds": trial.total("train_seconds"),
-        "eval_seconds": trial.total("eval_seconds"),
-        "reason": trial.reason,
-        "worker": trial.worker_name,
-    }
 
 
 def print_json(value: Any) -> int:
@@ -115,16 +96,6 @@ def _readable(storage: Storage) -> list[Summary]:
         except UserError as error:
             print(f"tmsearch: {error}", file=sys.stderr)
     return summaries
-
-
-def noise_lines(summary: Summary) -> list[str]:
-    """What imported trainings of one recipe differ by; nothing where it is not known."""
-    noise = imported.repeat_noise(summary.history)
-    if noise is None:
-        return []
-    return [
-        f"noise: {summary.record.measure}s of one recipe differ by {noise.deviation:.4f} (sd of {noise.runs} imported)"
-    ]
 
 
 def show(arguments: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from search import study
@@ -38,8 +38,12 @@ class ConfirmOptions:
     folds: int | None = None
 
 
-def open_confirmation(storage: Storage, parent: Summary, options: ConfirmOptions) -> tuple[Ledger, ConfirmationPlan]:
+def open_confirmation(
+    storage: Storage, parent: Summary, options: ConfirmOptions, say: Callable[[str], None]
+) -> tuple[Ledger, ConfirmationPlan]:
     """The study that confirms `parent` with its plan, created if it does not exist; its trainings are entered.
+
+    `say` takes a remark on a plan that was made before.
 
     Raises:
         UserError: the options contradict the plan, or the search has no result to confirm.
@@ -47,7 +51,7 @@ def open_confirmation(storage: Storage, parent: Summary, options: ConfirmOptions
     name = parent.record.name + SUFFIX
     if name in study.names(storage):
         ledger = study.open_study(storage, name)
-        plan = _updated_plan(ledger, parent, options)
+        plan = _updated_plan(ledger, parent, options, say)
         ledger.set_trials(len(plan.arms) * planned_rounds(plan, ledger.record()))
     else:
         plan = _new_plan(parent, options)
@@ -66,7 +70,9 @@ def planned_rounds(plan: ConfirmationPlan, record: StudyRecord) -> int:
     return race_reference.planned_rounds(len(plan.arms) - 1, plan.seeds)
 
 
-def _updated_plan(ledger: Ledger, parent: Summary, options: ConfirmOptions) -> ConfirmationPlan:
+def _updated_plan(
+    ledger: Ledger, parent: Summary, options: ConfirmOptions, say: Callable[[str], None]
+) -> ConfirmationPlan:
     """The plan that the study was started with, with more seeds if they are asked for."""
     name = ledger.study
     plan = StudyFacts.from_json(ledger.facts()).confirms
@@ -85,7 +91,7 @@ def _updated_plan(ledger: Ledger, parent: Summary, options: ConfirmOptions) -> C
     if options.seeds is not None and options.seeds < plan.seeds:
         raise UserError(f"{name}: --seeds: was started with {plan.seeds}; only more can be added")
     if plan_arms(parent, plan.top) != plan.arms:
-        print(f"the search has other leaders by now; `tmsearch delete {name}` first to confirm those instead")
+        say(f"the search has other leaders by now; `tmsearch delete {name}` first to confirm those instead")
     return dataclasses.replace(plan, seeds=max(plan.seeds, options.seeds or 0))
 
 

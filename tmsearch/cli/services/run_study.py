@@ -9,7 +9,7 @@ import os
 import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from search import study
@@ -44,7 +44,8 @@ from tmsearch.cli.services.plan import beside_lines, data_line, measure_line
 from tmsearch.cli.services.tracking.follower import Following, followed
 from tmsearch.cli.services.tracking.study_runs import StudyRuns, WakingListener
 from tmsearch.cli.view.closing import closing_lines
-from tmsearch.cli.view.progress import ProgressPrinter
+from tmsearch.cli.view.progress import Display, ProgressPrinter
+from tmsearch.cli.view.terminal import print_line
 from tmsearch.files import write_atomically
 from tmsearch.formatting import parse_duration
 from tmsearch.tracking import choice
@@ -109,6 +110,26 @@ class WorkerPlan:
 ONE_WORKER = WorkerPlan(workers=1)
 
 
+@dataclass(frozen=True)
+class StudyView:
+    """How a person follows a study at work, and stops it.
+
+    Attributes:
+        say: takes a line before and after the work.
+        new_display: follows the workers meanwhile; of the study at the start, the number of workers, the deadline by
+            time.monotonic() and dollars an hour of each worker or None.
+        last_lines: what to say of the study at the end.
+        names_commands: whether `last_lines` names commands, which may need --storage.
+        interrupts: what signals ask for, and whoever else stops the work.
+    """
+
+    say: Callable[[str], None] = print_line
+    new_display: Callable[[Summary, int, float, float | None], Display] = ProgressPrinter
+    last_lines: Callable[[Summary], list[str]] = closing_lines
+    names_commands: bool = True
+    interrupts: Interrupts = field(default_factory=Interrupts)
+
+
 def worker_plan(arguments: argparse.Namespace) -> WorkerPlan:
     """The workers that --workers, --on and --engine ask for, at what --price says, which not every command has."""
     price = getattr(arguments, "price", None)
@@ -155,9 +176,9 @@ def run_study(
     ledger: Ledger,
     child: ChildProcess,
     timeout: float | None,
-    last_lines: Callable[[Summary], list[str]] = closing_lines,
     workers: WorkerPlan = ONE_WORKER,
     track: Sequence[str] | None = None,
+    view: StudyView | None = None,
 ) -> int:
     """Work on a study until it is finished, stopped, or out of time.
 
@@ -165,9 +186,9 @@ def run_study(
         ledger: the study's.
         child: the training process of a worker in this process.
         timeout: seconds; None: no limit.
-        last_lines: what to print of the study at the end.
         workers: how many there are and what starts them.
         track: trackers as --track names them; None: as before.
+        view: how a person follows it; None: on the terminal.
 
     Returns:
         An exit code.
@@ -180,13 +201,16 @@ def run_study(
     summary = study.summarize(ledger)
     folder = ownership.claimed_folder(ledger)
     _write_space(folder, summary.record)
-    interrupts = Interrupts(on_leave=ledger.storage.hurry)
-    with interrupts.handle_signals(), ProgressPrinter(summary, workers.count, deadline, workers.price) as printer:
-        _print_head(ledger, summary, printer)
+    view = view or StudyView()
+    interrupts = view.interrupts
+    interrupts.on_leave = ledger.storage.hurry
+    display = view.new_display(summary, workers.count, deadline, workers.price)
+    with interrupts.handle_signals(), display:
+        _say_head(ledger, summary, display)
         shared = workers.shared_gpus()
         if shared:
-            printer.say(shared)
-        with _tracked(ledger, folder, track, printer, interrupts) as listener:
+            display.say(shared)
+        with _tracked(ledger, folder, track, display, interrupts) as listener:
             if workers.in_this_process:
                 outcome = _worker(ledger, child, folder, summary, listener).run(interrupts, deadline)
             else:
@@ -195,42 +219,43 @@ def run_study(
     # A server that restarts in this very moment is back soon, and all is saved.
     retry = Retry(lambda text: None, lambda: interrupts.leave, OUTCOME_SECONDS)
     summary = retry.call(lambda again: study.summarize(ledger))
-    for line in [*_outcome_lines(outcome, summary.record.name), *_more_lines(outcome, summary), *last_lines(summary)]:
-        print(line)
-    if ledger.storage.url != open_storage().url:  # the commands just printed need the option
-        print(f"each with --storage {shlex.quote(ledger.storage.display_name)}")
+    lines = [*_outcome_lines(outcome, summary.record.name), *_more_lines(outcome, summary)]
+    for line in [*lines, *view.last_lines(summary)]:
+        view.say(line)
+    if view.names_commands and ledger.storage.url != open_storage().url:  # the commands just printed need the option
+        view.say(f"each with --storage {shlex.quote(ledger.storage.display_name)}")
     return _exit_code(outcome, summary)
 
 
-def _print_head(ledger: Ledger, summary: Summary, printer: ProgressPrinter) -> None:
+def _say_head(ledger: Ledger, summary: Summary, display: Display) -> None:
     record = summary.record
     space = Space.from_json(dict(record.space))
-    printer.say(
+    display.say(
         f"study {record.name}: {record.trials} configurations, judged at {space.budget.judged}; "
         f"{ledger.storage.display_name}"
     )
     data = StudyFacts.from_json(summary.facts).known_data
     for line in (data_line(space.data["dataset"], data), *beside_lines(data)):
-        printer.say(line)
-    printer.say(measure_line(space, data))
+        display.say(line)
+    display.say(measure_line(space, data))
 
 
 @contextlib.contextmanager
 def _tracked(
-    ledger: Ledger, folder: Path, track: Sequence[str] | None, printer: ProgressPrinter, interrupts: Interrupts
+    ledger: Ledger, folder: Path, track: Sequence[str] | None, display: Display, interrupts: Interrupts
 ) -> Iterator[Listener]:
     """The listener of the workers; trackers are kept up to date within the block, and caught up at its end."""
     names = choice.choose(track, folder)
     if track or names:
         choice.remember(names, folder)
     if not names:
-        yield printer
+        yield display
         return
     runs = StudyRuns(ledger, folder)
     for name in names:
-        printer.say(choice.where(name, folder, runs.project))
-    with followed(names, Following(folder, runs, printer.notice, lambda: interrupts.stop)) as wake:
-        yield WakingListener(printer, wake)
+        display.say(choice.where(name, folder, runs.project))
+    with followed(names, Following(folder, runs, display.notice, lambda: interrupts.stop)) as wake:
+        yield WakingListener(display, wake)
 
 
 def _worker(ledger: Ledger, child: ChildProcess, folder: Path, summary: Summary, listener: Listener) -> Worker:

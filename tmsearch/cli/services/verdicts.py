@@ -180,8 +180,8 @@ def _contender_line(contender: Contender, compared: Sequence[Contender]) -> str:
     return line.rstrip()
 
 
-def read_test_split(ledger: Ledger, child: ChildProcess) -> None:
-    """Score the winner's and the default's models on the locked test split, once for all, and print the verdict.
+def read_test_split(ledger: Ledger, child: ChildProcess, say: Callable[[str], None]) -> None:
+    """Score the winner's and the default's models on the locked test split, once for all, and say the verdict.
 
     Raises:
         UserError: the confirmation has no verdict yet.
@@ -195,7 +195,7 @@ def read_test_split(ledger: Ledger, child: ChildProcess) -> None:
     facts = StudyFacts.from_json(summary.facts)
     names = [arm.name for arm in facts.plan.arms]
     arms = dict(zip(names, race.arms, strict=False))
-    _record_reading(ledger, facts)
+    _record_reading(ledger, facts, say)
     for name in (result.default.name, result.winner.name):
         for trial in arms[name].replicates:
             if trial.rungs and trial.number not in facts.tests:
@@ -203,18 +203,18 @@ def read_test_split(ledger: Ledger, child: ChildProcess) -> None:
                 ledger.add_fact(test_key(trial.number), scores.to_json())
     test_result = verdict(study.summarize(ledger), "test")
     assert test_result is not None
-    print(test_result.sentence())
-    print(test_result.cross_check())
+    say(test_result.sentence())
+    say(test_result.cross_check())
 
 
-def _record_reading(ledger: Ledger, facts: StudyFacts) -> None:
+def _record_reading(ledger: Ledger, facts: StudyFacts, say: Callable[[str], None]) -> None:
     """Record the day before anything is scored: once the split may have been seen it counts as read."""
     clips = len(facts.known_data.test)
     if facts.test_read is not None:
-        print(f"the locked test split, {clips} clips, was already read on {facts.test_read}; its result is kept")
+        say(f"the locked test split, {clips} clips, was already read on {facts.test_read}; its result is kept")
         return
     ledger.add_fact(TEST_READ, datetime.datetime.now(datetime.UTC).date().isoformat())
-    print(f"the locked test split, {clips} clips, is read now; to choose by it would use it up", flush=True)
+    say(f"the locked test split, {clips} clips, is read now; to choose by it would use it up")
 
 
 def _score(ledger: Ledger, summary: Summary, child: ChildProcess, trial: Configuration) -> TestScores:

@@ -7,11 +7,12 @@ import math
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.text import Text
 
+from search.execution.lease import Listener
 from search.execution.messages import ProgressEvent
 from search.records import Configuration, Rung
 from search.study import Summary
@@ -28,6 +29,15 @@ from tmsearch.cli.view.live import LiveDisplay, RunningTrial
 from tmsearch.cli.view.screen import LiveScreen
 from tmsearch.formatting import clock_time
 from tmsearch.trial.facts import StudyFacts
+
+
+class Display(Listener, Protocol):
+    """Shows a study at work, within a `with` block."""
+
+    def __enter__(self) -> Display: ...
+    def __exit__(self, *_: object) -> None: ...
+    def say(self, line: str, style: str = "") -> None:
+        """Show a line, in a style of rich's."""
 
 
 class ProgressPrinter:

@@ -49,6 +49,11 @@ def print_lines(lines: Iterable[StyledLine]) -> None:
         console.print(Text.assemble(*line))
 
 
+def print_line(line: str) -> None:
+    """Print a line at once, also into a pipe."""
+    print(line, flush=True)
+
+
 def replace_unprintable() -> None:
     """Print what the terminal's encoding lacks by its number or a plain likeness instead of failing."""
     codecs.register_error("tmsearch-plain", _plain)
