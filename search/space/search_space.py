@@ -118,8 +118,18 @@ def load(
     Raises:
         UserError: any mistake in the file or the overrides, in one line with its fix.
     """
-    raw = yaml_loader.read(path)
-    source = printable(str(path))
+    return parse(yaml_loader.read(path), printable(str(path)), train=train, data=data, overrides=overrides)
+
+
+def parse(
+    raw: dict[str, Any],
+    source: str,
+    *,
+    train: Mapping[str, Knob],
+    data: Mapping[str, Knob],
+    overrides: Sequence[str] = (),
+) -> Space:
+    """The space in plain values, as `load` makes it of a file's; `source` begins its errors, and `raw` is changed."""
     typed = parsing.apply_overrides(raw, overrides, train, data)
     root = Location(source, "", typed)
     homes = parsing.sections_of_keys(train, data)

@@ -2,3 +2,9 @@
 
 sources.py finds the dataset and hands it to audiofolder.py or arrow.py; both read rows by columns.py.
 """
+
+import sys
+
+from tmsearch import CallablePackage
+
+sys.modules[__name__].__class__ = CallablePackage  # `tmsearch.data("recordings/")` describes a dataset

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from search.errors import UserError
 from search.exit_codes import DONE
 from search.space.errors import printable
-from tmsearch.cli.services.knobs import absolute, data_section, load_space
+from tmsearch.cli.services import datasets
 from tmsearch.cli.view import terminal
 from tmsearch.config import DataConfig
 from tmsearch.data.columns import AmbiguousColumnsError
@@ -27,41 +27,33 @@ SHOWN_CLIPS = 40  # odd clips, and doubtful transcripts, on the page
 
 def data(arguments: argparse.Namespace) -> int:
     """Describe a dataset, or the one that a space file names."""
-    from tmsearch.data import corpus as corpora
-    from tmsearch.data import splits
-    from tmsearch.data_quality import microphones, summary
+    from tmsearch.data_quality import microphones
 
     source = arguments.source
     if arguments.transcribe and not arguments.html:
         raise UserError("--transcribe: what it finds is shown on the page; name one with --html FILE")
-    is_space = Path(source).suffix in (".yaml", ".yml")
-    if is_space:
-        section = load_space(source, arguments.set, None).data
-    else:
-        section = data_section(absolute(source), arguments.set, "data")
-    config = DataConfig(**section)
+    config, is_space = datasets.config_of(source, arguments.set)
     try:
-        # A person wants to see the unusable clips here, however many they are.
-        corpus = corpora.load(dataclasses.replace(config, max_dropped=1.0))
+        dataset = datasets.load(config)
     except AmbiguousColumnsError:
         if not arguments.json and not arguments.html:
             for line in microphones.survey(config).lines():
                 print(printable(line))
         raise
-    split = splits.split(corpus, config)
+    corpus = dataset.corpus
     if arguments.html:
         from tmsearch.cli.commands.report import print_written
         from tmsearch.cli.services.report.page_file import write_page
 
         if is_space:  # a study's data, whose test split is locked
-            test_clips = set(split.test)
+            test_clips = set(dataset.split.test)
             unlocked = tuple(clip for clip in corpus.clips if clip.name not in test_clips)
             corpus = dataclasses.replace(corpus, clips=unlocked)
         file = Path(arguments.html)
         write_page(file, lambda: page(corpus, config, arguments.transcribe), "--html")
         print_written(arguments.html, file)
         return DONE
-    description = summary.describe(corpus, split, microphones=microphones.survey(config).microphones)
+    description = datasets.describe(dataset)
     if arguments.json:
         terminal.print_json(description.to_json())
     else:

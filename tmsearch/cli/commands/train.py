@@ -20,7 +20,6 @@ from search.storage import ownership
 from search.storage.database import open_storage
 from tmsearch.cli.services import recipes
 from tmsearch.cli.view import terminal
-from tmsearch.cli.view.output_file import write_output
 from tmsearch.errors import InputError
 from tmsearch.export import trainer_arguments
 from tmsearch.export.conversion import targets
@@ -36,24 +35,19 @@ if TYPE_CHECKING:
 
 def export(arguments: argparse.Namespace) -> int:
     """Write a configuration as a recipe, or as arguments of Hugging Face's trainer."""
-    storage = open_storage(arguments.storage)
-    summary = study.summarize(study.open_study(storage, arguments.study))
-    confirmed = recipes.finished_confirmation(storage, summary)
-    trial, reason = recipes.choose_trial(summary, confirmed, arguments.trial)
-    recipe = recipes.recipe_of(summary, confirmed, trial)
-    text = _trainer_text(recipe) if arguments.format == "hf" else recipe_text(recipe)
+    exported = recipes.export_recipe(open_storage(arguments.storage), arguments.study, arguments.trial)
+    text = _trainer_text(exported.recipe) if arguments.format == "hf" else recipe_text(exported.recipe)
     if arguments.output is None or arguments.output == "-":
         terminal.print_file(text)
         return DONE
     file = Path(arguments.output)
-    if file.is_dir() or not file.absolute().parent.is_dir():
-        raise UserError(f"{file}: no file can be written there; name one in a folder that exists")
-    write_output(file, text)
+    recipes.write_recipe(file, text)
     next_step = f"next: tmsearch train {shlex.quote(str(file))}"
     if arguments.format == "hf":
         next_step = "for a script of your own"
-    subject = f"trial {trial.number} of study" if trial.number != recipes.NOT_SEARCHED else "a recipe for study"
-    print(f"{file}: {subject} {summary.record.name}, {reason}; {next_step}")
+    is_searched = exported.number != recipes.NOT_SEARCHED
+    subject = f"trial {exported.number} of study" if is_searched else "a recipe for study"
+    print(f"{file}: {subject} {arguments.study}, {exported.reason}; {next_step}")
     return DONE
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -39,6 +40,9 @@ def knobs(config: type[TrainConfig | DataConfig | ExtraData]) -> dict[str, Knob]
     return legal
 
 
+SPACE = "space"  # begins the errors of a space that lies in no file
+_DEEPEST = 20  # nested lists and mappings, as in a file
+
 TRAIN: Mapping[str, Knob] = knobs(TrainConfig)
 DATA: Mapping[str, Knob] = knobs(DataConfig)
 
@@ -48,7 +52,46 @@ def load_space(path: str, overrides: Sequence[str], study: str | None) -> Space:
 
     Paths are taken from the current folder, like any command's, and kept absolute: a study goes on from anywhere.
     """
-    space = spaces.load(path, train=TRAIN, data=DATA, overrides=overrides)
+    return _portable(spaces.load(path, train=TRAIN, data=DATA, overrides=overrides), study)
+
+
+def space_of(mapping: Mapping[str, Any], overrides: Sequence[str], study: str | None) -> Space:
+    """The space in a mapping, as `load_space` makes it of a file; raises UserError."""
+    raw = plain_mapping(mapping, SPACE)
+    if study is not None:
+        raw.setdefault("study", study)
+    return _portable(spaces.parse(raw, SPACE, train=TRAIN, data=DATA, overrides=overrides), study)
+
+
+def plain_mapping(mapping: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """A copy of a mapping with the plain values that a file would have: paths as text, NumPy's numbers as Python's.
+
+    Raises:
+        UserError: it holds something else, which `source` begins.
+    """
+    value = _plain(mapping, Location(source), 0)
+    assert isinstance(value, dict)
+    return value
+
+
+def _plain(value: Any, location: Location, depth: int) -> Any:
+    if depth > _DEEPEST:
+        raise location.error("nested too deep; a space needs 3 levels")
+    if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
+        return value.item()
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item, location.at(str(key)), depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, location, depth + 1) for item in value]
+    raise location.error(f"{type(value).__name__} where a plain value belongs; give a number, text, a list or a dict")
+
+
+def _portable(space: Space, study: str | None) -> Space:
+    """The space under the name that a person asked for, with absolute paths."""
     if study is not None:
         space = dataclasses.replace(space, study=spaces.check_study_name(study))
     data, train, search = dict(space.data), dict(space.train), dict(space.search)

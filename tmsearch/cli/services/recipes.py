@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from search import records, study
@@ -20,10 +21,21 @@ from tmsearch.cli.services.knobs import DATA, TRAIN
 from tmsearch.cli.services.verdicts import Decision, decide, race_of, verdict, verdict_lines
 from tmsearch.cli.view import intervals
 from tmsearch.cli.view.format import model_of
+from tmsearch.cli.view.output_file import write_output
 from tmsearch.config import DataConfig, TrainConfig
 from tmsearch.languages import usual_normalizer
 from tmsearch.recipe import Recipe, split_facts, versions
 from tmsearch.trial.facts import StudyFacts
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportedRecipe:
+    """A configuration as a recipe, its trial's number (or NOT_SEARCHED), and why this one."""
+
+    recipe: Recipe
+    number: int
+    reason: str
+
 
 NOT_SEARCHED = -1  # the number of a default recipe that only the confirmation trained
 KEYS = ("data", "train", "threads", "fingerprint", "split", "versions", "evidence", "supplement", "hash")
@@ -40,6 +52,21 @@ def finished_confirmation(storage: Storage, summary: Summary) -> Summary | None:
     if StudyFacts.from_json(confirmed.facts).confirms is None or not race_of(confirmed).over:
         return None
     return None if verdict(confirmed) is None else confirmed
+
+
+def export_recipe(storage: Storage, name: str, number: int | None) -> ExportedRecipe:
+    """A configuration of a study as a recipe; arguments and errors as of `choose_trial`."""
+    summary = study.summarize(study.open_study(storage, name))
+    confirmed = finished_confirmation(storage, summary)
+    trial, reason = choose_trial(summary, confirmed, number)
+    return ExportedRecipe(recipe_of(summary, confirmed, trial), trial.number, reason)
+
+
+def write_recipe(file: Path, text: str) -> None:
+    """Write a recipe's text; raises UserError where that cannot be done."""
+    if file.is_dir() or not file.absolute().parent.is_dir():
+        raise UserError(f"{file}: no file can be written there; name one in a folder that exists")
+    write_output(file, text)
 
 
 def choose_trial(summary: Summary, confirmed: Summary | None, number: int | None) -> tuple[Configuration, str]:

@@ -24,8 +24,8 @@ def best_line(summary: Summary) -> str | None:
     return f"best: trial {best.number}, {rate} at step {best.steps}{untrained}{provisional}"
 
 
-def closing_lines(summary: Summary, price: float | None = None) -> list[str]:
-    """The last lines of a run: the best configuration and the next commands."""
+def result_lines(summary: Summary, price: float | None = None) -> list[str]:
+    """What a run came to: the configurations, what they cost, and the best one."""
     line = best_line(summary)
     if line is None or summary.best is None:
         return [f"no configuration has a result; `tmsearch status {summary.record.name}` shows them"]
@@ -34,9 +34,15 @@ def closing_lines(summary: Summary, price: float | None = None) -> list[str]:
         cost_line(summary, price),
         line,
         f"  {searched_knobs(summary.record.space, summary.best.params)}",
-        "next:",
-        *_command_lines(*_next_commands(summary)),
     ]
+
+
+def closing_lines(summary: Summary, price: float | None = None) -> list[str]:
+    """The last lines of a run: the best configuration and the next commands."""
+    lines = result_lines(summary, price)
+    if best_line(summary) is None:
+        return lines
+    return [*lines, "next:", *_command_lines(*_next_commands(summary))]
 
 
 def _next_commands(summary: Summary) -> list[tuple[str, str]]:
