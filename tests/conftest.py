@@ -23,6 +23,7 @@ TIERS = {
     "tests/search/simulation/test_comparison.py": "slow",
     "tests/search/simulation/test_simulator.py": "slow",
     "tests/search/storage/test_database.py": "process",
+    "tests/tmsearch/api": "process",
     "tests/tmsearch/evaluation/test_comparison.py": "slow",
     "tests/tmsearch/export": "process",
     "tests/tmsearch/model/test_whisper.py": "process",

@@ -11,6 +11,7 @@ import io
 import json
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
@@ -59,9 +60,9 @@ class InProcessTrial:
     close = kill
 
 
-def tmsearch(folder: Path, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
-    """Run a command as `tests.support.command.tmsearch` does, in this process."""
-    output, errors = io.StringIO(), io.StringIO()
+@contextlib.contextmanager
+def in_folder(folder: Path, **more: str) -> Iterator[None]:
+    """What runs within the block finds a person's folder and variables, and trains in this process."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.dict(os.environ, environment(folder, **more), clear=True))
         stack.enter_context(contextlib.chdir(folder))
@@ -69,8 +70,13 @@ def tmsearch(folder: Path, *words: str, **more: str) -> subprocess.CompletedProc
         # Pictures and sounds are made by a process of their own: tests of real commands have them.
         no_media = {"reason": "not made here"}
         stack.enter_context(mock.patch.object(StudyAnnotator, "_make_media", return_value=no_media))
-        stack.enter_context(contextlib.redirect_stdout(output))
-        stack.enter_context(contextlib.redirect_stderr(errors))
+        yield
+
+
+def tmsearch(folder: Path, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as `tests.support.command.tmsearch` does, in this process."""
+    output, errors = io.StringIO(), io.StringIO()
+    with in_folder(folder, **more), contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
         try:
             returncode = main(words)
         except SystemExit as exit:
