@@ -196,5 +196,5 @@ def _top(summary: Summary) -> float:
 def _ticks(top: float) -> list[float]:
     """Round values from 0 up to `top`, four to nine of them."""
     unit = 10.0 ** math.floor(math.log10(top))
-    step = next(unit * part for part in (0.1, 0.2, 0.25, 0.5) if top / (unit * part) < 9)
+    step = next(unit * part for part in (0.2, 0.25, 0.5, 1, 2) if top / (unit * part) < 8)
     return [round(step * index, 6) for index in range(int(top / step) + 1)]

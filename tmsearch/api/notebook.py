@@ -54,6 +54,7 @@ class NotebookDisplay(SilentDisplay):
         self._page: Any = None
         self._curves: Any = None
         self._drawn = 0.0  # time.monotonic()
+        self._is_given_up = False
 
     def __enter__(self) -> NotebookDisplay:
         self._draw()
@@ -92,8 +93,18 @@ class NotebookDisplay(SilentDisplay):
             self._draw()
 
     def _draw(self) -> None:
-        """Draw page and curves over themselves; a database that is away leaves them as they are."""
+        """Draw page and curves over themselves; whatever is wrong with the drawing, the search goes on without it."""
+        if self._is_given_up:
+            return
         self._drawn = time.monotonic()
+        try:
+            self._draw_both()
+        except Exception as error:  # of a front end that is gone, of a library: no reason to end hours of training
+            self._is_given_up = True
+            print(f"no live page any more: {type(error).__name__}: {error}; status() and curves() show the study")
+
+    def _draw_both(self) -> None:
+        """Of the study as it is now; a database that is away leaves it as it was."""
         with contextlib.suppress(StorageUnavailableError):
             self._summary = study.summarize(self._ledger)
         history = tuple(self._with_progress(trial) for trial in self._summary.history)
