@@ -11,7 +11,8 @@ from typing import Literal
 
 from search.dashboard.annotator import Annotator
 from search.dashboard.artifacts import ArtifactFolder
-from search.dashboard.publisher import CONFIGURATION, Publisher
+from search.dashboard.published_study import CONFIGURATION
+from search.dashboard.publisher import Publisher
 from search.errors import RunError
 from search.execution import checkpoint_gc
 from search.paths import CHECKPOINTS, PENDING_PREFIX, remove, saved_checkpoints, trial_folder

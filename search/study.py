@@ -176,7 +176,7 @@ def delete(ledger: Ledger) -> list[str]:
         RunError: Its files could not be removed; the study is still there.
     """
     from search.dashboard.artifacts import ArtifactFolder
-    from search.dashboard.publisher import delete_published, is_own
+    from search.dashboard.published_study import delete_published, is_own
 
     workers_alive = [worker.display_name for worker in ledger.workers() if worker.alive]
     running = [trial.worker_name for trial in ledger.history() if trial.state == "running"] + workers_alive

@@ -34,8 +34,8 @@ class Annotator(Protocol):
     def open(self, history: Sequence[Configuration]) -> None:
         """Prepare a round of publishing, with the study as it is now."""
 
-    def study_note(self) -> str:
-        """The study's note, Markdown: the same each time."""
+    def study_note(self, study_id: int) -> str:
+        """The study's note, Markdown: the same each time. A dashboard's addresses have Optuna's `study_id`."""
 
     def annotate(self, configuration: Configuration) -> Annotation:
         """The annotation of a configuration that has ended: the same each time, so that a round may be repeated."""

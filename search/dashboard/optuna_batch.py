@@ -66,7 +66,7 @@ class OptunaBatch:
         self.trials: dict[int, PublishedTrial] = {}  # by Optuna's id
         self._study_system: dict[str, Any] = {}
         self._changed: dict[tuple[Any, ...], Any] = {}  # what is to be written, by (table, owner, key)
-        self._final: dict[int, tuple[TrialState, float | None]] = {}  # by Optuna's id
+        self._states: dict[int, tuple[TrialState, float | None]] = {}  # to be written, by Optuna's id
 
     @classmethod
     def open(cls, storage: Storage, name: str, attribute: str) -> OptunaBatch | None:
@@ -176,34 +176,32 @@ class OptunaBatch:
         trial.intermediate_values[step] = value
         self._changed[_STEPS, trial.trial_id, step] = value
 
-    def finish(self, trial: PublishedTrial, state: TrialState, value: float | None) -> None:
-        """End a trial; after that it takes no more."""
+    def set_state(self, trial: PublishedTrial, state: TrialState, value: float | None = None) -> None:
+        """Set the state of a trial, and its value where that ends it; after that it takes no more."""
         trial.state = state
-        self._final[trial.trial_id] = (state, value)
+        self._states[trial.trial_id] = (state, value)
 
     def create(self, templates: Sequence[FrozenTrial], attribute: str) -> list[PublishedTrial]:
-        """Make running trials, each whole with its attributes: a kill leaves all of them or none.
+        """Make running or waiting trials, each whole with its attributes: a kill leaves all of them or none.
 
         Args:
-            templates: parameters, attributes and curve of each.
+            templates: state, parameters, attributes and curve of each.
             attribute: the user attribute that names its configuration.
         """
         if not templates:
             return []
-        now = datetime.now(UTC).replace(tzinfo=None)  # as Optuna has it
-        running = {"study_id": self.study_id, "state": TrialState.RUNNING, "datetime_start": now}
         made = []
         with self._storage.write() as connection:
             lock = sa.select(_STUDIES.c.study_id).where(_STUDIES.c.study_id == self.study_id).with_for_update()
             connection.execute(lock, execution_options=_UNREAD)
             count_query = sa.select(sa.func.count()).where(_TRIALS.c.study_id == self.study_id)
             count = connection.execute(count_query).scalar_one()
-            rows: list[dict[str, Any]] = [{**running, "number": count + index} for index in range(len(templates))]
+            rows = [self._row(template, count + index) for index, template in enumerate(templates)]
             insert = sa.insert(_TRIALS).returning(_TRIALS.c.trial_id, sort_by_parameter_order=True)
             ids = connection.execute(insert, rows).scalars().all()
             for template, trial_id, row in zip(templates, ids, rows, strict=True):
                 configuration = template.user_attrs[attribute]
-                trial = PublishedTrial(trial_id, row["number"], TrialState.RUNNING, configuration)
+                trial = PublishedTrial(trial_id, row["number"], template.state, configuration)
                 trial.user_attrs.update(template.user_attrs)
                 trial.system_attrs.update(template.system_attrs)
                 trial.intermediate_values.update(template.intermediate_values)
@@ -211,6 +209,16 @@ class OptunaBatch:
                 _write_whole(connection, trial, template)
         self.trials.update({trial.trial_id: trial for trial in made})
         return made
+
+    def _row(self, template: FrozenTrial, number: int) -> dict[str, Any]:
+        """The trial's own row. One that waits and has no value yet was never started."""
+        is_started = template.state != TrialState.WAITING or bool(template.intermediate_values)
+        return {
+            "study_id": self.study_id,
+            "number": number,
+            "state": template.state,
+            "datetime_start": _now() if is_started else None,
+        }
 
     def write(self, then: Sequence[sa.Executable] = ()) -> None:
         """Write all changes, in one transaction.
@@ -221,31 +229,44 @@ class OptunaBatch:
         Raises:
             UpdateFinishedTrialError: a person finished or deleted one of the trials meanwhile; nothing is written.
         """
-        if not (self._changed or self._final or then):
+        if not (self._changed or self._states or then):
             return
         ids = {owner for table, owner, _ in self._changed if table not in (_STUDY_USER, _STUDY_SYSTEM)}
-        ids |= set(self._final)
+        ids |= set(self._states)
         with self._storage.write() as connection:
             if ids:
-                self._check_running(connection, ids)
+                self._check_unfinished(connection, ids)
             for (table, owner, key), value in self._changed.items():
                 _upsert(connection, table, owner, key, value)
-            for trial_id, (state, value) in self._final.items():
+            for trial_id, (state, value) in self._states.items():
                 if value is not None:
                     _upsert(connection, _VALUES, trial_id, 0, value)
-                ended = {"state": state, "datetime_complete": datetime.now(UTC).replace(tzinfo=None)}
-                update = sa.update(_TRIALS).where(_TRIALS.c.trial_id == trial_id).values(ended)
-                connection.execute(update, execution_options=_UNREAD)
+                _update_state(connection, trial_id, state)
             for statement in then:
                 connection.execute(statement, execution_options=_UNREAD)
         self._changed = {}
-        self._final = {}
+        self._states = {}
 
-    def _check_running(self, connection: sa.Connection, ids: Collection[int]) -> None:
+    def _check_unfinished(self, connection: sa.Connection, ids: Collection[int]) -> None:
         query = sa.select(_TRIALS.c.trial_id, _TRIALS.c.state).where(_TRIALS.c.trial_id.in_(ids))
         rows = connection.execute(query.order_by(_TRIALS.c.trial_id).with_for_update()).all()
         if len(rows) < len(ids) or any(row.state.is_finished() for row in rows):
             raise UpdateFinishedTrialError("a trial was finished or deleted meanwhile")
+
+
+def _now() -> datetime:
+    """As Optuna has it."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def _update_state(connection: sa.Connection, trial_id: int, state: TrialState) -> None:
+    changes: dict[str, Any] = {"state": state}
+    if state.is_finished():
+        changes["datetime_complete"] = _now()
+    if state != TrialState.WAITING:
+        changes["datetime_start"] = sa.func.coalesce(_TRIALS.c.datetime_start, _now())
+    update = sa.update(_TRIALS).where(_TRIALS.c.trial_id == trial_id).values(changes)
+    connection.execute(update, execution_options=_UNREAD)
 
 
 def _write_whole(connection: sa.Connection, trial: PublishedTrial, template: FrozenTrial) -> None:

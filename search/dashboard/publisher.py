@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import optuna
@@ -14,9 +13,18 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.dashboard.annotator import Annotator, UpdatingAnnotator
 from search.dashboard.artifacts import ArtifactFolder
-from search.dashboard.frozen_trial import attributes, constraints, curve, final_state, published_name
+from search.dashboard.frozen_trial import (
+    attributes,
+    curve,
+    final_state,
+    published_name,
+    published_state,
+    published_value,
+    system_attributes,
+)
 from search.dashboard.notes import bases, replace_note, set_value_name, with_basis, write_note, write_study_note
 from search.dashboard.optuna_batch import OptunaBatch, PublishedTrial
+from search.dashboard.published_study import CONFIGURATION, MARK, bears_mark
 from search.dashboard.publisher_lease import RENEWED_AFTER, PublisherLease, marks
 from search.errors import StorageUnavailableError, UserError, first_line
 from search.imported import compares
@@ -24,14 +32,9 @@ from search.optuna_logging import quiet_optuna
 from search.records import IMPORTED, Configuration, StudyRecord
 from search.samplers.optuna_space import can_hold, to_distributions
 from search.space.search_space import Space
-from search.storage.database import Storage
 from search.storage.ledger import Ledger
 from search.storage.postgres import DEFERRED
 
-# The user attribute that ties a trial to its configuration. Optuna's own number may differ: a trial that a person
-# deleted or finished in the dashboard gets a successor.
-CONFIGURATION = "configuration"
-MARK = "tmsearch"  # the user attribute of a study that tmsearch published: the version that made it
 SUCCEEDS = "succeeds_trial"
 AT_ONCE = 20  # configurations that are read and written together
 WRITTEN_AFTER = 2.0  # seconds at the latest: a person who edits a note meanwhile is overwritten
@@ -137,7 +140,7 @@ class Publisher:
         self._is_study_noted = True
 
     def _trials_to_write(self, batch: OptunaBatch, due: Sequence[Configuration]) -> dict[int, PublishedTrial]:
-        """By configuration, the running trial that stands for it, made if need be; none where nothing is to be done."""
+        """By configuration, its trial that has not ended, made if need be; none where nothing is to be done."""
         latest = batch.latest()
         trials = {}
         templates = []
@@ -147,7 +150,7 @@ class Publisher:
                 templates.append(self._template(configuration, succeeds=None))
             elif not trial.state.is_finished():
                 trials[configuration.number] = trial
-            elif trial.state == final_state(configuration) and trial.intermediate_values == curve(configuration):
+            elif trial.state == final_state(configuration) and _is_curve(trial, configuration):
                 continue
             elif configuration.origin != IMPORTED:  # else by an older version, with values that do not compare
                 templates.append(self._template(configuration, succeeds=trial.number))
@@ -219,6 +222,7 @@ class Publisher:
         trials = batch.latest()
         deleted = []
         finished_by_hand = []
+        in_another_state = []  # its worker died; or somebody asked Optuna for a waiting trial
         for configuration in history:
             trial = trials.get(configuration.number)
             if trial is None:
@@ -230,12 +234,14 @@ class Publisher:
                 and trial.state != final_state(configuration)
             ):
                 finished_by_hand.append(configuration.number)
+            elif not trial.state.is_finished() and trial.state != published_state(configuration):
+                in_another_state.append(configuration.number)
         if deleted:
             self._notice(f"deleted in the dashboard, published again from the ledger: {_listed(deleted)}")
         if finished_by_hand:
             numbers = _listed(finished_by_hand)
             self._notice(f"finished in the dashboard, continued from the ledger in a successor trial: {numbers}")
-        return deleted + finished_by_hand
+        return deleted + finished_by_hand + in_another_state
 
     def _open(self, record: StudyRecord) -> OptunaBatch:
         """The published study, made if need be."""
@@ -252,7 +258,7 @@ class Publisher:
             self._is_study_noted = False
             batch = OptunaBatch.open(self._beside.storage, record.name, CONFIGURATION)
             assert batch is not None
-        if not _is_own(batch.user_attrs, bool(batch.trials)):
+        if not bears_mark(batch.user_attrs, bool(batch.trials)):
             raise UserError(
                 f"{record.name}: an Optuna study of this name that tmsearch did not make is in "
                 f"{self._ledger.storage.display_name}; rename or delete it, then `tmsearch resume {record.name}`"
@@ -265,33 +271,35 @@ class Publisher:
         return batch
 
     def _publish_trial(self, batch: OptunaBatch, trial: PublishedTrial, configuration: Configuration) -> None:
-        """Bring a running trial to what the ledger says."""
+        """Bring a trial that has not ended to what the ledger says."""
         self._write_attributes(batch, trial, configuration)
-        target_state = final_state(configuration)
-        if target_state is None:
+        target_state = published_state(configuration)
+        if not target_state.is_finished():
+            if trial.state != target_state:
+                batch.set_state(trial, target_state)
             return
         if self._annotator is not None:
             self._annotate(batch, trial, configuration, self._annotator)
         value = None if target_state == TrialState.FAIL else configuration.value
         if configuration.rungs and not compares(configuration, configuration.rungs[-1]):
             value = None
-        batch.finish(trial, target_state, value)
+        batch.set_state(trial, target_state, None if value is None else published_value(value))
 
     def _write_attributes(self, batch: OptunaBatch, trial: PublishedTrial, configuration: Configuration) -> None:
-        """Write the values, attributes and constraints that the trial lacks."""
+        """Write the values and attributes that the trial lacks."""
         for step, value in curve(configuration).items():
             if step not in trial.intermediate_values:
                 batch.set_intermediate_value(trial, step, value)
         for key, attribute in attributes(configuration).items():
             if trial.user_attrs.get(key) != attribute:
                 batch.set_user_attr(trial, key, attribute)
-        for key, constraint in constraints(configuration).items():
-            if key not in trial.system_attrs:
-                batch.set_system_attr(trial, key, constraint)
+        for key, attribute in system_attributes(configuration, self._params(configuration)[0]).items():
+            if trial.system_attrs.get(key) != attribute:
+                batch.set_system_attr(trial, key, attribute)
 
     def _write_study_note(self, batch: OptunaBatch, annotator: Annotator) -> None:
         set_value_name(batch.owner(), annotator.value_name)
-        note = self._try_to_make(f"study {self._ledger.study}", annotator.study_note)
+        note = self._try_to_make(f"study {self._ledger.study}", lambda: annotator.study_note(batch.study_id))
         if note is not None:
             write_study_note(batch.owner(), note)
 
@@ -320,18 +328,19 @@ class Publisher:
             return None
 
     def _template(self, configuration: Configuration, *, succeeds: int | None) -> FrozenTrial:
-        """A running trial that stands for the configuration."""
+        """A trial that stands for the configuration; it has not ended, so that it takes notes and artifacts."""
         params, ranges = self._params(configuration)
         user_attrs: dict[str, Any] = {CONFIGURATION: configuration.number, **attributes(configuration)}
         if succeeds is not None:
             user_attrs[SUCCEEDS] = succeeds
+        state = published_state(configuration)
         return create_trial(
-            state=TrialState.RUNNING,
+            state=TrialState.RUNNING if state.is_finished() else state,
             params=params,
             distributions=ranges,
             user_attrs=user_attrs,
             intermediate_values=curve(configuration),
-            system_attrs=dict(constraints(configuration)),
+            system_attrs=dict(system_attributes(configuration, params)),
         )
 
     def _params(self, configuration: Configuration) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
@@ -348,28 +357,10 @@ class Publisher:
         return params, ranges
 
 
-def is_own(storage: Storage, name: str) -> bool:
-    """Whether the Optuna study of this name, if there is one, was made by tmsearch, with all its trials."""
-    try:
-        study = optuna.load_study(study_name=name, storage=storage.optuna)
-    except KeyError:
-        return True
-    trials = study.get_trials(deepcopy=False)
-    return _is_own(study.user_attrs, bool(trials)) and all(CONFIGURATION in trial.user_attrs for trial in trials)
-
-
-def delete_published(storage: Storage, name: str) -> list[str]:
-    """Delete the published study, unless it has what tmsearch did not make; returns a remark then."""
-    if not is_own(storage, name):
-        return [f"the Optuna study {name} in {storage.display_name} was left: it has trials that tmsearch did not make"]
-    with contextlib.suppress(KeyError):
-        optuna.delete_study(study_name=name, storage=storage.optuna)
-    return []
-
-
-def _is_own(attributes: Mapping[str, Any], has_trials: bool) -> bool:
-    """Whether tmsearch made this study: it bears its mark, or is as empty as a kill after its creation leaves it."""
-    return MARK in attributes or not (set(attributes) - {"space", "fingerprint"} or has_trials)
+def _is_curve(trial: PublishedTrial, configuration: Configuration) -> bool:
+    """Whether the trial has the configuration's curve; versions before 0.2.0 published it in full."""
+    published = {step: published_value(value) for step, value in trial.intermediate_values.items()}
+    return published == curve(configuration)
 
 
 def _listed(numbers: list[int]) -> str:

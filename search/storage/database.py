@@ -25,7 +25,7 @@ from search.paths import DEFAULT_URL
 from search.storage import postgres
 from search.storage.postgres import READS, Patience
 from search.storage.sqlite_file import SqliteFile
-from search.storage.storage_url import parse, shown
+from search.storage.storage_url import parse, shown, without_secrets
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -167,6 +167,11 @@ class Storage:
         """The URL for a process in any folder, with its secrets: for an environment, never a command line."""
         url = self.url.set(database=str(self.file)) if self.file else self.url
         return url.render_as_string(hide_password=False)
+
+    @property
+    def command_line_url(self) -> str:
+        """The URL for `--storage` in any folder of this machine, without its secrets."""
+        return without_secrets(self.url.set(database=str(self.file)) if self.file else self.url)
 
     @cached_property
     def folder(self) -> Path:

@@ -55,6 +55,12 @@ def shown(url: sa.URL) -> str:
     return plain.render_as_string(hide_password=True).replace("%2A%2A%2A", "***")
 
 
+def without_secrets(url: sa.URL) -> str:
+    """The URL for a command line: its secrets left out, as the environment or a file of the driver's has them."""
+    plain = url.set(drivername=url.get_backend_name())._replace(password=None)
+    return plain.difference_update_query(SECRET_PARAMETERS).render_as_string(hide_password=False)
+
+
 def _hint_at_encoding(url: str) -> str:
     return "; in a user's name or password write @ as %40, : as %3A and / as %2F" if "@" in url else ""
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import optuna
 
 from search import study
+from search.dashboard.frozen_trial import curve
 from search.dashboard.publisher import Publisher
 from search.execution import checkpoint_gc
 from search.execution.launchers.local import LocalLauncher
@@ -134,7 +135,7 @@ def check(ledger, space, folder, strategy):
     latest = {trial.user_attrs["configuration"]: trial for trial in trials}
     assert sorted(latest) == list(range(TRIALS))
     assert all(trial.state.is_finished() for trial in trials), "a zombie among Optuna's trials"
-    assert all(latest[configuration.number].intermediate_values == configuration.curve for configuration in history)
+    assert all(latest[configuration.number].intermediate_values == curve(configuration) for configuration in history)
     left = [path for path in (folder / "toy").rglob("*") if "checkpoints" in path.parts or ".discarded" in path.name]
     assert not left, f"orphaned: {left}"
     until = time.monotonic() + 10

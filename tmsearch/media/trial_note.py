@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -176,7 +177,15 @@ def _clips(media: NoteMedia) -> str:
 
 @dataclass(frozen=True)
 class StudyNote:
-    """A study for its note; `data` and `judged` are phrases."""
+    """A study for its note.
+
+    Attributes:
+        data, judged: phrases.
+        report, without_pruned: addresses of the dashboard's own server.
+        storage: the database's URL for a command line, without a password.
+        queued: KNOB=VALUE, as `tmsearch add` takes it.
+        measure: what is minimised, for a person.
+    """
 
     name: str
     trials: int
@@ -187,7 +196,11 @@ class StudyNote:
     searched: Sequence[str]
     fixed: Mapping[str, Any]
     models: Sequence[str]
-    measure: str = "WER"  # what is minimised, for a person
+    report: str
+    without_pruned: str
+    storage: str
+    queued: str
+    measure: str = "WER"
 
 
 _RATES = {
@@ -198,23 +211,54 @@ _RATES = {
 }
 
 
-def study_note(study: StudyNote, report: str) -> str:
-    """What the study is and how to read it in the dashboard, whose server has the report at the address `report`."""
+def study_note(study: StudyNote) -> str:
+    """What the study is, how to read it in the dashboard, and the commands for what the dashboard can't do."""
     fixed = ", ".join(f"{markdown(name)} {value_text(value)}" for name, value in study.fixed.items()) or "nothing"
     rate = _RATES.get(study.measure, study.measure)
     parts = [
         f"# {markdown(study.name)}",
-        f"**[The report]({report})**: the answer, the curves, what mattered, the clips to read and hear. "
-        f"As a file: `tmsearch report {study.name} -o report.html`.",
+        f"**[The report]({study.report})**: the answer, the curves, what mattered, the clips to read and hear. "
+        f"As a file: `{_command(study, 'report', '-o report.html')}`.",
         f"{study.trials} recipes for fine-tuning {markdown(', '.join(study.models))}. Searched: "
         f"{markdown(', '.join(study.searched))}. Fixed: {fixed}.",
         f"**Data:** {markdown(study.data.removeprefix('data '))}.",
         f"**Budget:** {study.max_steps} steps in full, judged at {study.judged} by {markdown(study.strategy)}.",
         f"**How to read it:** a trial is one recipe with its whole curve. Its value is the {rate} on the "
-        "validation clips at the last step reached; values at different steps cannot be compared. *Pruned* was stopped "
-        "early, *complete* was trained in full, *running* is training or paused, *fail* failed. A trial that has ended "
-        "has a note, a table of its worst clips, its curve, and some clips to hear.",
-        f"The lowest {study.measure} of a search is optimistic: `tmsearch confirm` trains the leaders again and says "
-        "whether the winner is more than luck. The test clips are locked and were not used here.",
+        "validation clips at the last step reached; values at different steps cannot be compared. *Running* is "
+        "training now, *waiting* is paused or queued, *pruned* was stopped early, *complete* was trained in full, "
+        "*fail* failed. A trial that waits has its values on its own page and no curve among the others'. One that "
+        "has ended has a note, a table of its worst clips, its curve, and some clips to hear. Values are rounded to "
+        "five decimals.",
+        f"**[The trials without the pruned ones]({study.without_pruned})**; among the figures, *Include PRUNED "
+        "trials* is a switch of the history's.",
+        _commands(study),
+        f"The lowest {study.measure} of a search is optimistic: `{_command(study, 'confirm')}` trains the leaders "
+        "again and says whether the winner is more than luck. The test clips are locked and were not used here.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _commands(study: StudyNote) -> str:
+    """What the dashboard has no button for."""
+    described = [
+        ("its workers save and exit", _command(study, "stop")),
+        ("continue", _command(study, "resume")),
+        ("more recipes, as a total", _command(study, "resume", f"--trials {2 * study.trials}")),
+        ("queue one: it is trained before all others", _command(study, "add", shlex.quote(study.queued))),
+        ("failed ones again", _command(study, "retry")),
+        ("how far it is", _command(study, "status")),
+    ]
+    lines = [f"# {job}\n{command}" for job, command in described]
+    password = ""
+    if not study.storage.startswith("sqlite"):
+        password = " A password belongs into PGPASSWORD or ~/.pgpass, not into a command."
+    return (
+        "**What has no button here** is a command on a machine that reaches the database:\n\n```sh\n"
+        + "\n".join(lines)
+        + f"\n```\n\n*Fail Trial* stops nothing: the recipe goes on, in another trial.{password}"
+    )
+
+
+def _command(study: StudyNote, command: str, more: str = "") -> str:
+    words = f"tmsearch {command} {shlex.quote(study.name)}"
+    return f"{words}{' ' if more else ''}{more} --storage {shlex.quote(study.storage)}"

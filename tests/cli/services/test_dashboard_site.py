@@ -3,6 +3,7 @@
 import pytest
 
 from tests.support.toy_study import toy_space, toy_storage, toy_study
+from tmsearch.cli.services import dashboard_site
 from tmsearch.cli.services.dashboard_site import Site
 
 
@@ -40,3 +41,22 @@ def test_no_foreign_page_may_frame_any_answer(site, path):
     assert not status.startswith("5")
     assert headers["Content-Security-Policy"] == "frame-ancestors 'self'"
     assert headers["X-Frame-Options"] == "SAMEORIGIN"
+
+
+def test_the_list_of_trials_comes_without_the_pruned_ones_unless_it_is_asked_for(site):
+    status, headers = ask(site, "/dashboard/studies/1/trials", HTTP_HOST="localhost:1", QUERY_STRING="")
+    assert (status, headers["Location"]) == ("302 Found", "/dashboard/studies/1/trials?exclude=Pruned")
+    for path, query in (("/dashboard/studies/1/trials", "numbers=3"), ("/dashboard/studies/1", "")):
+        assert ask(site, path, HTTP_HOST="localhost:1", QUERY_STRING=query)[0] == "200 OK"
+
+
+def test_what_a_killed_worker_left_is_looked_for_once_a_minute(site, monkeypatch):
+    shown, now = [], [100.0]
+    monkeypatch.setattr(dashboard_site, "show_waiting", lambda ledger: shown.append(ledger.study))
+    monkeypatch.setattr(dashboard_site.time, "monotonic", lambda: now[0])
+    for path in ("/dashboard", "/api/studies", "/api/studies/1"):
+        ask(site, path, HTTP_HOST="localhost:1")
+    assert shown == ["toy"]
+    now[0] += 61.0
+    ask(site, "/api/studies/1", HTTP_HOST="localhost:1")
+    assert shown == ["toy", "toy"]

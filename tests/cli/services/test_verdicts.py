@@ -167,7 +167,7 @@ class Annotator:
     def open(self, history):
         self.default = default_configuration(history)
 
-    def study_note(self):
+    def study_note(self, study_id):
         return "study"
 
     def basis(self, configuration):

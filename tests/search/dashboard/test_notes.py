@@ -35,7 +35,7 @@ class ToyCurator:
         self.rounds += 1
         self.history = history
 
-    def study_note(self):
+    def study_note(self, study_id):
         return f"# the toy study\n\n{LONG}"
 
     def annotate(self, configuration):
@@ -105,7 +105,7 @@ def test_every_trial_has_its_note_and_artifacts(ledger, tmp_path):
     publish(ledger, tmp_path, annotator=annotator)
     assert (annotator.rounds, annotator.history) == (1, None)
     study = published(ledger)
-    assert (get_note(study), study.metric_names) == (annotator.study_note(), ["loss"])
+    assert (get_note(study), study.metric_names) == (annotator.study_note(1), ["loss"])
     for trial, configuration in zip(study.trials, ledger.history(), strict=True):
         assert note_of(study, trial) == annotator.annotate(configuration).note
         table, picture = get_all_artifact_meta(trial, storage=ledger.storage.optuna)

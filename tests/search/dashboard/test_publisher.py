@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
+from search.dashboard.frozen_trial import curve, published_value
 from search.dashboard.optuna_batch import OptunaBatch
 from search.dashboard.publisher import Publisher
 from search.execution.worker import Interrupts
@@ -39,15 +40,14 @@ def test_an_ordinary_optuna_study(done):
     assert len(study.trials) == 6
     for trial, configuration in zip(study.trials, history, strict=True):
         assert trial.params == configuration.drawn
-        assert trial.intermediate_values == configuration.curve
+        assert trial.intermediate_values == curve(configuration)
         assert trial.state == {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED}[configuration.state]
         assert trial.user_attrs["configuration"] == configuration.number
         assert trial.user_attrs["steps"] == configuration.steps
         assert trial.user_attrs["train_seconds"] == len(configuration.rungs) * 1.0
         assert trial.user_attrs["reason"] == configuration.reason
-    assert study.best_value == min(
-        configuration.value for configuration in history if configuration.state == "finished"
-    )
+    best = min(configuration.value for configuration in history if configuration.state == "finished")
+    assert study.best_value == published_value(best)
     assert set(optuna.importance.get_param_importances(study)) == {"x", "kind"}
     assert study.user_attrs["fingerprint"] == ledger.record().fingerprint
     assert study.user_attrs["space"]["study"] == "toy"

@@ -88,6 +88,8 @@ def test_every_password_that_the_driver_takes_is_known_and_hidden(url):
     storage = open_storage(url)
     assert "hunter" not in storage.display_name
     assert storage.display_name.startswith("postgresql://me")
+    assert "hunter" not in storage.command_line_url
+    assert storage.command_line_url.startswith("postgresql://me")
     _, parameters = storage.url.get_dialect()().create_connect_args(storage.url)
     assert "hunter" in str({key: value for key, value in parameters.items() if "password" in key})
     assert open_storage(storage.url.render_as_string(hide_password=False)) == storage, "workers get it whole"

@@ -82,6 +82,7 @@ def dashboard(arguments: argparse.Namespace) -> int:
             print("the database is read-only: what is changed in the dashboard is not saved", flush=True)
         if not local:
             print("everybody who reaches this address can change and delete studies: there is no password", flush=True)
+        print("it has no buttons to stop a study or queue a recipe: each study's note names the commands", flush=True)
         server.serve_forever()
     return DONE
 

@@ -17,6 +17,7 @@ from search.imported import compares
 from search.paths import study_folder, trial_folder
 from search.process_id import ProcessId
 from search.records import IMPORTED, Configuration, Rung, StudyRecord, default_configuration
+from search.space.distributions import Choice
 from search.space.search_space import Space
 from search.storage.ledger import Ledger
 from tmsearch import job_server
@@ -62,7 +63,7 @@ class StudyAnnotator:
             self._child.close()
             self._child = None
 
-    def study_note(self) -> str:
+    def study_note(self, study_id: int) -> str:
         space = Space.from_json(dict(self._record.space))
         note = StudyNote(
             name=self._record.name,
@@ -75,8 +76,12 @@ class StudyAnnotator:
             searched=list(space.search),
             fixed=space.train,
             models=models(space),
+            report=REPORTS + quote(self._record.name),
+            without_pruned=f"/dashboard/studies/{study_id}/trials?exclude=Pruned",
+            storage=self._ledger.storage.command_line_url,
+            queued=_example(space),
         )
-        return study_note(note, REPORTS + quote(self._record.name))
+        return study_note(note)
 
     def basis(self, trial: Configuration) -> str:
         """The step at which the trial is compared with the default recipe, and where that one stands by now."""
@@ -207,6 +212,13 @@ class StudyAnnotator:
             if against_default is not None:
                 comparisons.append(against_default)
         return comparisons
+
+
+def _example(space: Space) -> str:
+    """KNOB=VALUE for `tmsearch add`: a value that the space allows; what is left out is sampled."""
+    name, searched = next(iter(space.search.items()))
+    value = searched.values[0] if isinstance(searched, Choice) else searched.low
+    return f"{name}={json.dumps(value) if not isinstance(value, str) else value}"
 
 
 def compared_with_default(

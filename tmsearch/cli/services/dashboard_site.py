@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import ipaddress
+import re
 import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
 from search import study
 from search.dashboard.artifacts import artifacts_folder
+from search.dashboard.published_study import show_waiting
 from search.errors import RunError, UserError
 from search.storage.database import Storage
 from tmsearch.cli.services.annotator import REPORTS
@@ -19,6 +23,10 @@ Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
 Application = Callable[[Environ, StartResponse], Iterable[bytes]]
 Page = Callable[[Storage, str], bytes]
+# A study's list of trials. Asked for as it is, it comes without the pruned ones, which its filter brings back.
+_TRIAL_LIST = re.compile(r"/dashboard/studies/\d+/trials")
+_WITHOUT_PRUNED = "?exclude=Pruned"
+_LOOK_SECONDS = 60.0
 # No page from elsewhere shows the dashboard in a frame, where a person's click would change a study unknowingly.
 _SAFETY_HEADERS = (
     ("X-Content-Type-Options", "nosniff"),
@@ -41,6 +49,7 @@ class Site:
         self._local = local
         self._cached: tuple[Any, bytes] | None = None
         self._building = threading.Lock()
+        self._next_look = 0.0
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
@@ -57,12 +66,26 @@ class Site:
             # PEP 3333 hands bytes over as if they were Latin-1.
             name = path.removeprefix(REPORTS).rstrip("/").encode("latin-1").decode(errors="replace")
             return self._report(name, start)
+        self._show_waiting(path)
+        if _TRIAL_LIST.fullmatch(path) and not environ.get("QUERY_STRING"):
+            start("302 Found", [("Location", f"{path}{_WITHOUT_PRUNED}")])
+            return []
         if path == "/favicon.ico":  # the dashboard has none, and a browser asks for it
             start("204 No Content", [])
             return []
         if path.startswith("/artifacts/") and not self._has_artifact(path.rpartition("/")[2]):
             return _text_page(start, "404 Not Found", "this file is not here: made on another machine, or removed")
         return self._dashboard(environ, start)
+
+    def _show_waiting(self, path: str) -> None:
+        """Let nothing that a killed worker left look like work; looked for once a minute, as a page asks for data."""
+        now = time.monotonic()
+        if not path.startswith("/api/") or now < self._next_look or self._storage.is_read_only:
+            return
+        self._next_look = now + _LOOK_SECONDS
+        with contextlib.suppress(UserError, RunError):  # what asks for the page itself says it
+            for name in study.names(self._storage):
+                show_waiting(study.open_study(self._storage, name))
 
     def _has_artifact(self, artifact_id: str) -> bool:
         return (
