@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -31,12 +32,40 @@ AUTO_COMPILE_STEPS = 5_000
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_MAX = -4
 # What torch, cuBLAS and cuDNN say where memory is lacking and the error has no class of its own.
-_LACKING_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
+_LACKING_MEMORY = (
+    "can't allocate memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED", "MPS backend out of memory",
+)  # fmt: skip
+
+
+DEVICE_VARIABLE = "TMSEARCH_DEVICE"  # cpu: a Mac's results are equal to the bit there alone
 
 
 def device() -> torch.device:
-    """The GPU if there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """NVIDIA's or AMD's GPU, else Apple's, else the CPU; what TMSEARCH_DEVICE names, where it names one of these.
+
+    Raises:
+        InputError: it names another, or one that torch does not see here.
+    """
+    is_there: dict[str, Callable[[], bool]] = {
+        "cuda": torch.cuda.is_available,
+        "mps": torch.backends.mps.is_available,
+        "cpu": lambda: True,
+    }
+    wanted = os.environ.get(DEVICE_VARIABLE)
+    if wanted:
+        if wanted not in is_there:
+            raise InputError(
+                f"{DEVICE_VARIABLE}={wanted}: no such device; give one of {', '.join(is_there)}, or unset it"
+            )
+        if not is_there[wanted]():
+            raise InputError(f"{DEVICE_VARIABLE}={wanted}: torch does not see one here; give cpu, or unset it")
+        return torch.device(wanted)
+    return torch.device(next(kind for kind, is_available in is_there.items() if is_available()))
+
+
+def copied(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """`tensor` on `device`. CUDA copies on while the program goes on; Apple's backend would read memory given back."""
+    return tensor.to(device, non_blocking=device.type == "cuda")
 
 
 def configure_device(threads: int) -> torch.device:
@@ -53,7 +82,7 @@ def configure_device(threads: int) -> torch.device:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if chosen.type == "cpu":
         _keep_freed_memory()
-    else:
+    elif chosen.type == "cuda":
         # cuDNN rebuilds its attention plan at every new shape, about a second each; labels change shape every batch.
         torch.backends.cuda.enable_cudnn_sdp(False)
     return chosen
@@ -99,6 +128,8 @@ def free_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    elif torch.backends.mps.is_available():
+        torch.mps.empty_cache()
 
 
 def halve(clips: int) -> int:
@@ -109,8 +140,19 @@ def halve(clips: int) -> int:
 def uses_bf16(config: TrainConfig, device: torch.device, width: int) -> bool:
     """Whether the matrix products of a model of `width` (d_model) run in bfloat16 on `device`.
 
-    Raises InputError for `precision: bf16` on a GPU without it; a CPU without it emulates it, slowly.
+    Raises InputError for `precision: bf16` on a GPU without it; a CPU without it emulates it, slowly. Apple's GPUs
+    train in float32.
     """
+    if device.type == "mps":
+        for knob, is_asked in (
+            ("low_memory: true", config.low_memory),
+            ("precision: bf16", config.precision == "bf16"),
+        ):
+            if is_asked:
+                raise InputError(
+                    f"{knob}: Apple's GPUs train in float32 here; leave it out, or set {DEVICE_VARIABLE}=cpu"
+                )
+        return False
     if config.low_memory:
         if config.precision == "float32":
             raise InputError("low_memory: its weights are bfloat16; leave precision at auto")

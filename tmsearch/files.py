@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
 import shutil
 import stat
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -57,9 +57,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """
     scratch = folder.with_name(f".{folder.name}{SCRATCH.removeprefix('*')}")
     scratch.mkdir(exist_ok=True)
-    lock = os.open(scratch, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it however the process ends
+    with _locked(scratch):
         try:
             if folder.exists() or folder.is_symlink():
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))
@@ -70,8 +68,52 @@ def new_folder(folder: Path) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(scratch, ignore_errors=True)
             raise
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keeps other processes out of the block; the system lets go of the lock however this one ends.
+
+    Windows opens no folders, and renames none with an open file in it: there a file beside the folder is locked.
+    """
+    if sys.platform == "win32":
+        import msvcrt
+
+        beside = folder.with_name(f"{folder.name}.lock")
+        descriptor = os.open(beside, os.O_RDWR | os.O_CREAT)
+        try:
+            try:
+                msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+            except PermissionError as error:
+                raise BlockingIOError(*error.args) from None
+            yield
+        finally:
+            os.close(descriptor)
+            with contextlib.suppress(OSError):  # another process waits with it
+                beside.unlink()
+        return
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
     finally:
-        os.close(lock)
+        os.close(descriptor)
+
+
+def sync(path: Path) -> None:
+    """Waits until a file, or the list of a folder's files, is on the disk.
+
+    Windows flushes only what was opened to be written, and no folders.
+    """
+    if sys.platform == "win32" and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _to_disk(files: Sequence[Path]) -> None:
@@ -79,8 +121,7 @@ def _to_disk(files: Sequence[Path]) -> None:
     for folder in {file.parent for file in files}:
         follow_umask(*(file for file in files if file.parent == folder))
     for file in files:
-        with file.open("rb") as stream:
-            os.fsync(stream.fileno())
+        sync(file)
 
 
 def _empty(folder: Path) -> None:

@@ -34,6 +34,16 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def lower_priority(by: int) -> None:
+    """Let other processes go first; on Windows nothing is changed, which has no such numbers.
+
+    Args:
+        by: from 1 to 19, the lowest.
+    """
+    if sys.platform != "win32":
+        os.nice(by)
+
+
 def serve(
     requests: Callable[[BinaryIO, Write, Callable[[], None]], Iterator[Request]],
     answer: Callable[[Request, Write, Callable[[], bool]], bytes],

@@ -7,13 +7,13 @@ import contextlib
 import io
 import os
 import queue
-import signal
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from search import platforms
 from search.errors import EngineError
 from search.execution import log_file, messages, wire
 from search.execution.messages import (
@@ -31,8 +31,6 @@ from search.execution.messages import (
 from search.execution.watchdog import Watchdog, minutes
 from search.execution.wire import MessageError
 
-# Signals by which a person, a scheduler or a shutdown asks a process to end: no fault of the process.
-TERMINATION_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 CLOSE_SECONDS = 10.0  # for a process to exit once its standard input is closed
 KILL_SECONDS = 30.0  # for a process to be gone after SIGKILL; one that is stuck in a driver stays
 _LAST_LINES_SECONDS = 2.0  # for the last lines of a process that has exited
@@ -50,19 +48,19 @@ class ChildExitError(EngineError):
     """
 
     def __init__(self, code: int, reason: str = "") -> None:
-        ending = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        ending = f"killed by {platforms.signal_name(-code)}" if code < 0 else f"exit code {code}"
         super().__init__(reason or ending)
         self.code = code
         self._reason = reason
 
     @property
     def was_terminated(self) -> bool:
-        return -self.code in TERMINATION_SIGNALS
+        return -self.code in platforms.termination_signals() or self.code == platforms.CONTROL_C_EXIT
 
     @property
     def was_killed(self) -> bool:
         """By somebody else: not for what it did."""
-        return self.code == -signal.SIGKILL and not self._reason
+        return self.code == platforms.KILLED and not self._reason
 
 
 class ChildProcess:
@@ -152,7 +150,7 @@ class ChildProcess:
         try:
             error = ChildExitError(self._process.wait(timeout=CLOSE_SECONDS))
         except subprocess.TimeoutExpired:
-            error = ChildExitError(-signal.SIGKILL, "it closed its output without an answer, and was killed")
+            error = ChildExitError(platforms.KILLED, "it closed its output without an answer, and was killed")
         self.kill()
         return error
 
@@ -174,8 +172,7 @@ class ChildProcess:
         self._outgoing.put(None)
         if process is None:
             return
-        with contextlib.suppress(OSError):  # none of its group is left
-            os.killpg(process.pid, signal.SIGKILL)
+        platforms.kill_tree(process)
         # After a process that not even SIGKILL ends, as one in a driver's call, the next one is started beside it.
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=KILL_SECONDS)
@@ -198,9 +195,8 @@ class ChildProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            # Ctrl-C reaches the whole process group of a terminal: the supervisor alone answers it.
-            start_new_session=True,
             env={**self._environment, **inherited},
+            **platforms.apart(),  # the supervisor alone answers a Ctrl-C
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -255,7 +251,7 @@ def run_job(child: ChildProcess, job: CheckJob | TestJob) -> Checked | Tested | 
             watchdog.sign()
         if watchdog.is_hung():
             child.kill()
-            raise ChildExitError(-signal.SIGKILL, f"no sign of life for {minutes(watchdog.silence)}, it was killed")
+            raise ChildExitError(platforms.KILLED, f"no sign of life for {minutes(watchdog.silence)}, it was killed")
         if isinstance(event, Checked | Tested | Failure):
             return event
         if isinstance(event, SegmentResult | SegmentStopped):

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from search import platforms
 from search.errors import EngineError, StorageUnavailableError
 from search.execution.child_process import ChildExitError, ChildProcess
 from search.execution.messages import (
@@ -68,15 +69,14 @@ class Interrupts:
 
     @contextmanager
     def handle_signals(self) -> Iterator[None]:
-        """Count SIGINT, SIGTERM and SIGUSR2 within the block; Slurm sends SIGUSR2 when a job's time is nearly up.
+        """Count the signals that ask a worker to stop, within the block.
 
         Only the main thread gets signals: in another one this does nothing.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
-        handlers = {number: signal.signal(number, lambda *_: self.signal()) for number in numbers}
+        handlers = {number: signal.signal(number, lambda *_: self.signal()) for number in platforms.stop_signals()}
         try:
             yield
         finally:
@@ -168,7 +168,7 @@ class ClaimedSegment:
         elif watchdog.is_hung():
             self._child.kill()
             reason = f"no sign of life for {minutes(watchdog.silence)}, it was killed (TMSEARCH_WATCHDOG)"
-            raise ChildExitError(-signal.SIGKILL, reason)
+            raise ChildExitError(platforms.KILLED, reason)
         elif watchdog.warns():
             self._listener.notice(
                 f"trial {self._claim.number}: no sign of life for {minutes(watchdog.silence)}; the training process "

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import math
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from search import platforms
 from search.dashboard.background import publish_remaining
 from search.dashboard.publisher import Publisher
 from search.errors import RunError, StorageUnavailableError, UserError
@@ -35,7 +35,7 @@ OUTCOME_SECONDS = 60.0  # for the database to say what the study came to
 EARLY_SECONDS = 60.0
 EARLY_DEATHS = 5
 # Ended from outside: no fault of the worker's.
-TERMINATED = (INTERRUPTED, -signal.SIGTERM, -signal.SIGKILL)
+TERMINATED = (INTERRUPTED, platforms.TERMINATED, platforms.KILLED, platforms.CONTROL_C_EXIT)
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy import event
 
+from search import platforms
 from search.errors import RunError, StorageUnavailableError, UserError, first_line
 from search.paths import DEFAULT_URL
 from search.storage import postgres
@@ -91,12 +91,12 @@ def _lock_at_begin(engine: sa.Engine, is_read_only: bool) -> None:
 @contextmanager
 def _locked_folder(folder: Path) -> Iterator[None]:
     """Keep other processes out of the block; SQLite's own locks are others, and the folder is left as it is."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = platforms.open_to_lock(folder)
     deadline = time.monotonic() + MAKING_SECONDS
     try:
         while True:
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                platforms.lock(descriptor)
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:

@@ -24,7 +24,9 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
     # What would change what is printed is not taken from whoever runs the tests.
     excluded = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")
     variables = {
-        key: value for key, value in os.environ.items() if not key.startswith("TMSEARCH") and key not in excluded
+        key: value
+        for key, value in os.environ.items()
+        if (key == "TMSEARCH_DEVICE" or not key.startswith("TMSEARCH")) and key not in excluded
     }
     # The log-mels of the demo are made once for all tests of a session.
     return {**variables, "PYTHONPATH": str(ROOT), "TMSEARCH_CACHE": str(folder.parent / "cache"), **more}

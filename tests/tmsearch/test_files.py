@@ -5,11 +5,13 @@ import signal
 import stat
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
 
 from tests.support import toy_whisper
+from tmsearch import files
 from tmsearch.export import model_folder, weights
 from tmsearch.files import new_folder
 from tmsearch.training import train
@@ -83,3 +85,38 @@ def test_a_folder_that_fails_half_written_is_deleted(tmp_path):
     with pytest.raises(ValueError, match="no more"):
         fail()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def windows(monkeypatch):
+    """What files.py asks Windows for, in its place; no folder can be opened there."""
+    held = set()
+
+    def locking(descriptor, mode, count):
+        if os.fstat(descriptor).st_ino in held:
+            raise PermissionError(13, "Permission denied")
+        held.add(os.fstat(descriptor).st_ino)
+
+    real_open = os.open
+
+    def open_file(path, flags, *mode):
+        if os.path.isdir(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real_open(path, flags, *mode)
+
+    monkeypatch.setitem(sys.modules, "msvcrt", types.SimpleNamespace(locking=locking, LK_NBLCK=2))
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(os, "open", open_file)
+
+
+def test_a_new_folder_on_windows(windows, tmp_path):
+    folder = tmp_path / "model"
+    with files.new_folder(folder) as scratch:
+        (scratch / "weights").write_bytes(b"1")
+        with pytest.raises(BlockingIOError), files.new_folder(folder):
+            pass
+    assert (folder / "weights").read_bytes() == b"1"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"], "no lock is left"
+    files.sync(folder)
+    files.sync(folder / "weights")

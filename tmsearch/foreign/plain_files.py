@@ -35,8 +35,8 @@ def open_plain(path: Path) -> BinaryIO:
         OSError: It is missing or cannot be opened.
     """
     try:
-        # A pipe without a writer blocks in open() unless it is asked not to.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
+        # A pipe without a writer blocks in open() unless it is asked not to; Windows would read the file as text.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except ValueError:
         raise ForeignFileError("its path holds a zero byte") from None
     status = os.fstat(descriptor)

@@ -98,7 +98,9 @@ def _python() -> Finding:
 def _platform() -> Finding:
     libc = " ".join(platform.libc_ver()).strip()
     cores = os.cpu_count() or 1
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
+    usable = cores
+    if sys.platform == "linux":
+        usable = len(os.sched_getaffinity(0))
     memory = host_memory()
     system = f"{platform.system()} {platform.release()} {platform.machine()}"
     parts = [f"{system}, {libc}" if libc else system, f"{usable} of {cores} cores"]

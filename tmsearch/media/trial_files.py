@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -169,7 +168,7 @@ def _jobs(stream: BinaryIO, write: job_server.Write, stop: Callable[[], None]) -
 
 def main() -> None:
     """Answer jobs from standard input until it closes, at the lowest priority of this machine."""
-    os.nice(19)
+    job_server.lower_priority(19)
     maker = MediaMaker()
     job_server.serve(_jobs, lambda job, write, stop: json.dumps(answer(maker, job)).encode() + b"\n")
 

@@ -33,6 +33,7 @@ from transformers.models.whisper.modeling_whisper import (
     WhisperEncoderLayer,
 )
 
+from tmsearch import devices
 from tmsearch.model import attention
 from tmsearch.model.attention import Layout, Packed, SharedStates
 from tmsearch.model.context import FRAMES_PER_POSITION, Places, thinned
@@ -134,9 +135,9 @@ def _embed_mels(encoder: WhisperEncoder, mel: torch.Tensor, silence: bool) -> tu
     # Before its position is added, silence gives the same states wherever it stands.
     offsets, log_counts = _silence(own, stretches)
     speech = convolved[:, :own] + table[:own]
-    silent = convolved[:, own : own + 1] + table[torch.from_numpy(offsets).to(mel.device, non_blocking=True)]
+    silent = convolved[:, own : own + 1] + table[devices.copied(torch.from_numpy(offsets), mel.device)]
     in_group = np.concatenate([np.zeros(own, np.float32), log_counts])
-    return torch.cat([speech, silent], dim=1), torch.from_numpy(in_group).to(mel.device, non_blocking=True)
+    return torch.cat([speech, silent], dim=1), devices.copied(torch.from_numpy(in_group), mel.device)
 
 
 def _embed_places(
@@ -147,13 +148,13 @@ def _embed_places(
     own = mel.shape[2] // FRAMES_PER_POSITION
     convolved = _convolved(encoder, _with_silence(mel))
     positions, log_counts = _group_arrays(tuple(places))  # each [clips, positions]
-    chosen = torch.from_numpy(positions).to(mel.device, non_blocking=True)
+    chosen = devices.copied(torch.from_numpy(positions), mel.device)
     is_silent = (chosen >= own)[..., None]  # [clips, positions, 1]
     sources = chosen.clamp(max=own)[..., None].expand(-1, -1, convolved.shape[2])
     # Gradients of silence are summed as a sum and not by index, whose order is not always the same.
     speech = convolved.gather(1, torch.where(is_silent, 0, sources))
     states = torch.where(is_silent, convolved[:, own : own + 1], speech) + table[chosen]
-    return states, torch.from_numpy(log_counts).to(mel.device, non_blocking=True)
+    return states, devices.copied(torch.from_numpy(log_counts), mel.device)
 
 
 def _with_silence(mel: torch.Tensor) -> torch.Tensor:
@@ -195,7 +196,7 @@ def _embed_together(
     owns = [mel.shape[2] // FRAMES_PER_POSITION for mel in mels]
     sizes = [len(mel) for mel in mels]
     rows = _rows(sizes, owns, convolved.shape[2], len(table), silence, places)
-    taken = torch.from_numpy(np.stack([rows.sources, rows.places])).to(table.device, non_blocking=True)  # [2, rows]
+    taken = devices.copied(torch.from_numpy(np.stack([rows.sources, rows.places])), table.device)  # [2, rows]
     states = columns.index_select(0, taken[0]) + table.index_select(0, taken[1])
     has_counts = silence or any(in_group is not None for in_group in places)
     return states, _packed_layout(encoder, sizes, rows.positions, rows.log_counts if has_counts else None)
@@ -211,12 +212,12 @@ def _packed_layout(
     channels = None
     if log_counts is not None:
         head_dim = len(weight) // encoder.config.encoder_attention_heads
-        on_device = torch.from_numpy(log_counts).to(weight.device, non_blocking=True)
+        on_device = devices.copied(torch.from_numpy(log_counts), weight.device)
         channels = attention.count_channels(on_device, head_dim, attention.products_dtype(weight))
     packed = Packed(
         lengths=tuple(lengths.tolist()),
         longest=max(positions),
-        ends=torch.from_numpy(ends).to(weight.device, non_blocking=True),
+        ends=devices.copied(torch.from_numpy(ends), weight.device),
         channels=channels,
         no_bias=weight.new_zeros(len(weight)),
     )

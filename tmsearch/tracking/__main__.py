@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -71,7 +70,7 @@ def main() -> None:
     At a low priority, not the lowest: beside a training that fills all cores a client at 19 was not started within two
     minutes (2026-11-29).
     """
-    os.nice(5)
+    job_server.lower_priority(5)
     name, folder = sys.argv[1:]
     answerer = Answerer(name, Path(folder))
     job_server.serve(_jobs, lambda job, write, stop: json.dumps(answerer.answer(job, write)).encode() + b"\n")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Collection, Mapping
@@ -24,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from tmsearch.errors import CheckpointError
+from tmsearch.files import sync
 from tmsearch.training import tensor_file
 
 _STEP = "step-"
@@ -108,7 +108,7 @@ def save_into(save_to: Path, checkpoint: Checkpoint, verified: VerifiedCheckpoin
     if target.exists():
         discard(save_to, checkpoint.step)
     pending.rename(target)
-    _sync(save_to)
+    sync(save_to)
     if verified is not None:
         verified.add(target)
     return target
@@ -125,7 +125,7 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
     sums[_STATE] = hashlib.sha256(state).hexdigest()
     (folder / _MANIFEST).write_text(json.dumps(sums, indent=1), encoding="utf-8")
     for path in (*folder.iterdir(), folder):
-        _sync(path)
+        sync(path)
 
 
 def load(folder: Path, verified: VerifiedCheckpoints | None = None) -> Checkpoint:
@@ -294,12 +294,3 @@ def _sha256(path: Path) -> str:
         while block := file.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _sync(path: Path) -> None:
-    """Waits until a file, or the list of a folder's files, is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

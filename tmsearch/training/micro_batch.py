@@ -35,14 +35,14 @@ class BatchLimits:
 
 
 def device_name() -> str:
-    """The GPU's name, or cpu: a study keeps the limits that it found for each."""
+    """The GPU's name, cpu, or mps (Apple's): a study keeps the limits that it found for each."""
     device = devices.device()
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def find(config: TrainConfig, speech: Speech, model_cache: ModelCache, workers: int = 1) -> BatchLimits:
     """The largest numbers of clips, halving batch_size and eval_batch_size, with which a step and an evaluation fit in
-    SAFE_SHARE of the GPU's memory; on a CPU both as they are.
+    SAFE_SHARE of the GPU's memory; on a CPU, and on Apple's GPU, which shares its memory, both as they are.
 
     Nothing of it enters a training: the model is handed on as it was loaded.
 

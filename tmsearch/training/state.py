@@ -241,6 +241,8 @@ class TrainState:
         states = {"cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             states["cuda"] = torch.cuda.get_rng_state(self.device)
+        elif self.device.type == "mps":
+            states["mps"] = torch.mps.get_rng_state()
         return states
 
     def restore_random_state(self) -> None:
@@ -248,6 +250,8 @@ class TrainState:
         torch.set_rng_state(self.random["cpu"])
         if self.device.type == "cuda" and "cuda" in self.random:
             torch.cuda.set_rng_state(self.random["cuda"], self.device)
+        elif self.device.type == "mps" and "mps" in self.random:
+            torch.mps.set_rng_state(self.random["mps"])
 
     def load(self, folder: Path, verified: VerifiedCheckpoints) -> None:
         """Restores what `checkpoint` gave, in the stretch that was begun.

@@ -79,16 +79,16 @@ class Stepper:
 
     def backward(self, micro_batch: MicroBatch) -> torch.Tensor:
         """Adds the gradients of `micro_batch`; returns its share of the batch's mean loss, a scalar on the device."""
-        inputs = micro_batch.decoder_inputs.to(self.device, non_blocking=True)
+        inputs = devices.copied(micro_batch.decoder_inputs, self.device)
         embedded = self.token_table.embed(inputs)  # [clips, tokens, d_model]
         with devices.autocast(self.config, self.device, self.model.config.d_model):
-            mels = [mels.to(self.device, non_blocking=True) for mels in micro_batch.mels]
+            mels = [devices.copied(mels, self.device) for mels in micro_batch.mels]
             places = micro_batch.places
             encoded = forward.encode(self.model, mels, self.config.context_silence, self._layers, places)
             states = forward.decode(self.model, embedded, encoded, self._layers)  # [clips, tokens, d_model]
-            labelled = micro_batch.label_positions.to(self.device, non_blocking=True)
+            labelled = devices.copied(micro_batch.label_positions, self.device)
             hidden = states.flatten(0, 1).index_select(0, labelled)  # [labels, d_model]
-            labels = micro_batch.labels.to(self.device, non_blocking=True)
+            labels = devices.copied(micro_batch.labels, self.device)
             loss, gradient = self.token_table.loss(
                 hidden, labels, micro_batch.batch_label_count, self.config.label_smoothing
             )

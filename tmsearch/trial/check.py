@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.execution.messages import Checked, CheckJob
+from search.platforms import usable_cores
 from tmsearch.config import DataConfig, TrainConfig
 from tmsearch.data_quality import pace
 from tmsearch.errors import InputError
@@ -59,7 +59,7 @@ def check(workbench: Workbench, job: CheckJob) -> Checked:
     if job.measure:
         from tmsearch.model import cost
 
-        rate = cost.matmul_rate(len(os.sched_getaffinity(0)))
+        rate = cost.matmul_rate(len(usable_cores()))
     normalizer = data.normalizer or usual_normalizer(data.text_language)
     return Checked(data_facts(corpus, split, normalizer, supplement).to_json(), models, rate)
 

@@ -21,13 +21,9 @@ from search.execution.launchers import (
     last_line,
 )
 from search.execution.launchers.gpus import gpus, sharing
+from search.platforms import apart, ask_to_exit, pin_to_cores, usable_cores
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-
-
-def cores() -> list[int]:
-    """The cores that this process may use."""
-    return sorted(os.sched_getaffinity(0))
 
 
 def exit_with_parent() -> None:
@@ -47,7 +43,7 @@ def pin_to_own_cores() -> None:
     """In a worker of a pool: use the cores assigned to it, with all processes that it starts."""
     assigned = os.environ.pop(CORES_VARIABLE, None)
     if assigned:
-        os.sched_setaffinity(0, {int(core) for core in assigned.split(",")})
+        pin_to_cores([int(core) for core in assigned.split(",")])
 
 
 class LocalLauncher:
@@ -80,7 +76,7 @@ class LocalLauncher:
                 LOCATION_VARIABLE: f"GPU {card}",
                 GPU_WORKERS_VARIABLE: str(max(1, workers)),
             }
-        available = cores()
+        available = usable_cores()
         share = max(1, len(available) // self._workers)
         assigned = [available[(slot * share + index) % len(available)] for index in range(share)]
         numbers = ",".join(str(core) for core in assigned)
@@ -97,9 +93,9 @@ class LocalWorker:
             log_file.limit(log)
         self._log_start = log.stat().st_size if log.exists() else 0  # bytes
         with log.open("ab") as file:
-            # In a session of its own: Ctrl-C reaches the pool alone, which tells its workers.
+            # Ctrl-C reaches the pool alone, which tells its workers.
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment, start_new_session=True
+                command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment, **apart()
             )
 
     @property
@@ -110,16 +106,13 @@ class LocalWorker:
         return self._process.poll()
 
     def stop(self) -> None:
-        self._signal(signal.SIGTERM)
+        ask_to_exit(self._process)
 
     def kill(self) -> None:
-        self._signal(signal.SIGKILL)
+        with contextlib.suppress(OSError):
+            self._process.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):  # `poll` says when it has ended after all
             self._process.wait(timeout=KILL_SECONDS)
-
-    def _signal(self, number: int) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(number)
 
     def last_line(self) -> str:
         return last_line(log_file.end_of(self._log, self._log_start))

@@ -154,7 +154,7 @@ def mortal(original):
     return wrapped
 
 for module, name in (
-    (checkpoints, "_sync"), (checkpoints, "discard"), (tensor_file, "write"), (tensor_file, "_bytes_of")
+    (checkpoints, "sync"), (checkpoints, "discard"), (tensor_file, "write"), (tensor_file, "_bytes_of")
 ):
     setattr(module, name, mortal(getattr(module, name)))
 checkpoints.json.dumps = mortal(checkpoints.json.dumps)

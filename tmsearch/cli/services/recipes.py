@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from search import records, study
 from search.errors import UserError
+from search.platforms import usable_cores
 from search.records import IMPORTED, Configuration
 from search.space import yaml_loader
 from search.space.errors import Location
@@ -230,7 +230,7 @@ def read_recipe(path: str) -> tuple[Recipe, list[str]]:
     recipe = Recipe(
         DataConfig(**data),
         TrainConfig(**train),
-        threads or len(os.sched_getaffinity(0)),
+        threads or len(usable_cores()),
         raw.get("fingerprint"),
         split=_mapping(raw, "split"),
         versions=_mapping(raw, "versions"),

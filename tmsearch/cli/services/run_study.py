@@ -20,7 +20,7 @@ from search.execution.checkpoint_store import CheckpointStore
 from search.execution.child_process import ChildProcess
 from search.execution.launchers import LOCATION_VARIABLE, Launcher, options, ray, slurm
 from search.execution.launchers.gpus import gpus, sharing
-from search.execution.launchers.local import LocalLauncher, cores, pin_to_own_cores
+from search.execution.launchers.local import LocalLauncher, pin_to_own_cores
 from search.execution.launchers.ray import RayLauncher
 from search.execution.launchers.slurm import SlurmLauncher
 from search.execution.lease import Interrupts, Listener
@@ -29,6 +29,7 @@ from search.execution.worker import Outcome, Worker
 from search.execution.worker_pool import OUTCOME_SECONDS, WorkerPool
 from search.exit_codes import DONE, FAILED, INTERRUPTED
 from search.imported import without_imported
+from search.platforms import usable_cores
 from search.records import StudyRecord
 from search.schedulers.scheduler import SchedulerState
 from search.space.search_space import Choice, Space
@@ -86,7 +87,7 @@ class WorkerPlan:
     @property
     def threads(self) -> int:
         """CPU threads of each training: a study's results depend on it, so it is fixed when the study is made."""
-        threads = len(cores())
+        threads = len(usable_cores())
         if self.on == "local" and not gpus():
             threads //= self.count
         return max(1, threads)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import math
 import os
 import threading
@@ -12,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from search import platforms
 from search.errors import StorageUnavailableError, first_line
 from search.execution.child_process import ChildExitError, ChildProcess
 from search.execution.wire import MessageError
@@ -115,7 +115,7 @@ class TrackerFollower:
             self._folder.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self._folder / f".{self._name}.lock", os.O_RDWR | os.O_CREAT, 0o666)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                platforms.lock(descriptor)
             except BlockingIOError:
                 os.close(descriptor)
                 return False
