@@ -1,7 +1,9 @@
 """What Optuna's own tools show of a study that runs: its command line, load_study, figures, optuna-dashboard's API."""
 
+import contextlib
 import io
 import json
+import sqlite3
 
 import optuna
 import optuna.cli
@@ -197,6 +199,21 @@ def test_the_dashboards_api(study):
     assert paused["intermediate_values"] == [{"step": 2, "value": 1.33333}]
     shown = {param["name"]: param["param_external_value"] for param in paused["fixed_params"]}
     assert shown == {"x": "3.0", "kind": "fancy"}, "what the page of a waiting trial shows as its parameters"
+
+
+def test_a_copy_is_read_where_the_dashboard_has_no_server(study, tmp_path):
+    """Its page opens the file's bytes in memory, and reads these columns (tslib/storage/src/sqlite.ts)."""
+    ledger, _ = study
+    query = "SELECT number, state FROM trials ORDER BY number"
+    with contextlib.closing(sqlite3.connect(":memory:")) as page:
+        page.deserialize(ledger.storage.file.read_bytes())
+        with pytest.raises(sqlite3.OperationalError):
+            page.execute(query)
+    with contextlib.closing(sqlite3.connect(ledger.storage.file)) as database:
+        database.execute("VACUUM INTO ?", (str(tmp_path / "copy.db"),))
+    with contextlib.closing(sqlite3.connect(":memory:")) as page:
+        page.deserialize((tmp_path / "copy.db").read_bytes())
+        assert page.execute(query).fetchall() == list(enumerate(states(ledger)))
 
 
 def test_the_space_reads_back(study):
