@@ -133,7 +133,7 @@ class TrainConfig:
     )
     compile: bool | str = knob(
         "auto",
-        "layers as compiled kernels on a GPU; auto: in trainings long enough to pay for it",
+        "for a GPU, true: whole layers; auto: small kernels, and whole layers in long trainings; false: nothing",
         choices=("auto", True, False),
     )
     eval_batch_size: int = knob(32, "clips decoded together", low=1, high=65_536)

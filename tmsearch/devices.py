@@ -193,6 +193,19 @@ def uses_compile(config: TrainConfig, device: torch.device) -> bool:
     return has_compiler(device) and config.max_steps >= AUTO_COMPILE_STEPS
 
 
+def uses_fused_kernels(config: TrainConfig, device: torch.device, width: int) -> bool:
+    """Whether a model of `width` (d_model) is trained by the kernels of training/kernels on `device`.
+
+    Compiled layers join more by themselves, and AdamW in 8 bits reads gradients of float32 weights where torch puts
+    them.
+    """
+    if config.compile is False or not has_compiler(device):
+        return False
+    if not config.low_memory and config.optimizer != "adamw":
+        return False
+    return uses_bf16(config, device, width) and not uses_compile(config, device)
+
+
 @functools.cache
 def _cpu_bf16_is_faster() -> bool:
     """Compares the best of several products of Whisper tiny's shape in either format, alternating: some 100 ms."""

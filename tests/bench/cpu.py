@@ -42,6 +42,7 @@ from search.execution.messages import (
 from tmsearch import devices
 from tmsearch.cli.services.run_study import THREADS_THAT_SLEEP_SOON
 from tmsearch.export import model_folder, weights
+from tmsearch.machine import device_speed
 from tmsearch.model import cost
 from tmsearch.model import whisper as model
 from tmsearch.trial.settings import TrialSettings
@@ -74,7 +75,7 @@ def tmsearch(options: argparse.Namespace) -> dict[str, Any]:
         "flops": floor.flops_per_step,
         "bytes": bytes_per_step(info, config, tokens, seconds),
         "format": "bf16" if bf16 else "float32",
-        "products": cost.matmul_rate(options.threads, 1.0, bf16),
+        "products": device_speed.matmul_rate(options.threads, 1.0, bf16),
         "copies": copy_rate(options.threads, 1.0),
     }
 

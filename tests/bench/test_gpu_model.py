@@ -46,12 +46,12 @@ def test_clips_of_twelve_lengths_are_attended_to_in_one_launch(played):
 
 def test_launches_of_a_step_and_of_a_token(played):
     # 17,013 and 1,361 before; tests/bench/gpu_model.py step and evaluation tell which operators they are.
-    assert at_large_v3(played["launches"]) <= 5_700
+    assert at_large_v3(played["launches"]) <= 3_400
     assert at_large_v3(played["token_launches"]) <= 650
 
 
 def test_peak_of_a_step_of_large_v3_with_moments(played):
-    assert 34.0e9 < at_large_v3(played["peak_bytes"]) < 34.5e9  # 35.8e9 before
+    assert 32.0e9 < at_large_v3(played["peak_bytes"]) < 32.4e9  # 35.8e9 at first, 34.3e9 with casts made anew
 
 
 def test_the_model_of_cost_is_within_a_tenth_of_what_is_played(played):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -22,6 +22,9 @@ from torch.nn import functional
 from torch.nn.attention import varlen as torch_varlen
 from torch.nn.attention.varlen import varlen_attn
 from transformers.models.whisper.modeling_whisper import WhisperAttention
+
+if TYPE_CHECKING:
+    from tmsearch.model.layers import LayerKernels
 
 # A CPU's fused attention takes 2.0 to 2.3 times as long, forward and backward, as three products at a clip's few
 # hundred positions (2 cores with AVX512-BF16, 2026-11-24); above this, what the products keep for the backward pass
@@ -155,15 +158,18 @@ class _CastOnce(torch.autograd.Function):
         return gradient.to(ctx.dtype), None
 
 
-def self_attention(attention: WhisperAttention, normed: torch.Tensor, layout: Layout) -> torch.Tensor:
+def self_attention(
+    attention: WhisperAttention, normed: torch.Tensor, layout: Layout, kernels: LayerKernels
+) -> torch.Tensor:
     """Of the positions of each clip to each other, `normed` [rows, d_model], before the output's product."""
     linears = (attention.q_proj, attention.k_proj, attention.v_proj)
     if layout.packed is not None:
         packed = layout.packed
-        together = _fused_product(linears, normed, packed).view(len(normed), 3, attention.num_heads, -1)
-        query, key, value = _widened(together, packed.channels).unbind(1)  # each [rows, heads, head_dim + channels]
+        together = kernels.products_together(linears, normed, packed.no_bias)
+        together = together.view(len(normed), 3, attention.num_heads, -1)
+        query, key, value = kernels.widened(together, packed.channels)  # each [rows, heads, head_dim + channels]
         attended = varlen(attention.head_dim, query, key, value, packed.ends, packed.longest, packed)
-        return attended[..., : attention.head_dim].flatten(1)
+        return kernels.narrowed(attended, attention.head_dim)
     projected = SharedStates(normed).project(linears)
     groups = zip(*(layout.split(states) for states in projected), layout.log_counts, strict=True)
     return _concatenate([_attend(attention, *group).flatten(0, 1) for group in groups])
@@ -175,39 +181,42 @@ def cross_attention(
     encoded: SharedStates,
     layout: Layout,
     token_ends: torch.Tensor | None,
+    kernels: LayerKernels,
 ) -> torch.Tensor:
     """Of tokens, `normed` [clips, tokens, d_model], to their clip's positions, before the output's product.
 
     `encoded` are the encoder's states [rows, d_model]; `token_ends` [clips + 1] int32 are the tokens before each clip,
     and all tokens, where attention is packed.
     """
-    query = attention.q_proj(normed)  # [clips, tokens, d_model]
+    query = kernels.product(attention.q_proj, normed)  # [clips, tokens, d_model]
     linears = (attention.k_proj, attention.v_proj)
     if layout.packed is not None:
         assert token_ends is not None
         packed = layout.packed
         clips, tokens, _ = query.shape
-        together = _fused_product(linears, encoded.product_input(), packed)
+        together = kernels.products_together(linears, encoded.product_input(), packed.no_bias)
         together = together.view(len(together), 2, attention.num_heads, -1)
         key_channels = query_channels = None
         if packed.channels is not None:
             key_channels = packed.channels[:, 1:]
-            query_channels = packed.channels[:1, 0]
-        key, value = _widened(together, key_channels).unbind(1)  # each [rows, heads, head_dim + channels]
-        query = _widened(query.view(clips * tokens, attention.num_heads, -1), query_channels)
+            query_channels = packed.channels[:1, :1]
+        key, value = kernels.widened(together, key_channels)  # each [rows, heads, head_dim + channels]
+        (query,) = kernels.widened(query.view(clips * tokens, 1, attention.num_heads, -1), query_channels)
         attended = varlen(attention.head_dim, query, key, value, token_ends, tokens, packed)
-        return attended[..., : attention.head_dim].reshape(clips, tokens, -1)
+        return kernels.narrowed(attended, attention.head_dim).view(clips, tokens, -1)
     key, value = encoded.project(linears)
     queries = torch.split(query, list(layout.clips))
     groups = zip(queries, layout.split(key), layout.split(value), layout.log_counts, strict=True)
     return _concatenate([_attend(attention, *group) for group in groups])
 
 
-def causal_attention(attention: WhisperAttention, normed: torch.Tensor, layout: Layout) -> torch.Tensor:
+def causal_attention(
+    attention: WhisperAttention, normed: torch.Tensor, layout: Layout, kernels: LayerKernels
+) -> torch.Tensor:
     """Of each token to itself and those before it, `normed` [clips, tokens, d_model], before the output's product."""
     linears = (attention.q_proj, attention.k_proj, attention.v_proj)
     if layout.packed is not None:
-        query, key, value = _fused_product(linears, normed, layout.packed).chunk(3, dim=-1)
+        query, key, value = kernels.products_together(linears, normed, layout.packed.no_bias).chunk(3, dim=-1)
     else:
         query, key, value = SharedStates(normed).project(linears)
     return _attend(attention, query, key, value, causal=True)
@@ -230,22 +239,6 @@ def varlen(
         attended = torch.empty(query.shape, dtype=query.dtype, device=query.device)
         varlen_attn_out(attended, query, key, value, *ends, scale=head_dim**-0.5)  # spares a launch
     return cast(torch.Tensor, attended)
-
-
-def _fused_product(linears: Sequence[nn.Module], states: torch.Tensor, packed: Packed) -> torch.Tensor:
-    """The products of `states` [..., d_model] with all `linears`, side by side; one product where none is adapted."""
-    if not all(type(linear) is nn.Linear for linear in linears):
-        return torch.cat([linear(states) for linear in linears], dim=-1)
-    weights = [linear.weight for linear in linears]
-    biases = [packed.no_bias if linear.bias is None else linear.bias for linear in linears]
-    return functional.linear(states, torch.cat(weights), torch.cat(biases))  # type: ignore[arg-type]
-
-
-def _widened(heads: torch.Tensor, channels: torch.Tensor | None) -> torch.Tensor:
-    """`heads` [rows, ..., heads, head_dim] with `channels` [rows or 1, ..., 1, channels] behind each."""
-    if channels is None:
-        return heads
-    return torch.cat([heads, channels.expand(*heads.shape[:-1], -1)], dim=-1)
 
 
 def _attend(

@@ -8,7 +8,6 @@ prints them beside these), which counts both on this project's own step. Nothing
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -35,27 +34,32 @@ AVERAGE_UPDATES = 16  # of the averaged weights, at least, in the steps that the
 CHECKPOINT_SHARE = 0.05  # of a training, that its checkpoints may cost
 
 # Bytes that a layer keeps for its backward pass, for each number of its states [rows, d_model].
-ENCODER_KEPT = 38.6  # a row being a position
-DECODER_KEPT = 16.3  # a row being a token
-CROSS_KEPT = 8.0  # of the decoder, a row being a position that it attends to
+ENCODER_KEPT = 31.1  # a row being a position
+DECODER_KEPT = 40.6  # a row being a token
+CROSS_KEPT = 4.5  # of the decoder, a row being a position that it attends to
 # Bytes that a layer moves in both passes besides its products and its weights, for each such number.
-ENCODER_MOVED = 406.0
+ENCODER_MOVED = 266.0
+EVALUATED_MOVED = 135.0  # by its modules, in an evaluation
 CROSS_MOVED = 30.0  # of a decoder layer, a row being a position that it attends to
 # Of a decoder layer in both passes of a micro-batch: with so few tokens its kernels are the shortest there are.
-DECODER_SECONDS = 2.8e-4
+DECODER_SECONDS = 1.65e-4
 LOGITS_KEPT = 6  # bytes a logit: bfloat16, and the float32 copy that its gradient is made in
 LOGITS_MOVED = 40
 EIGHT_BIT_BYTES = 1 + 4 / 256  # a moment in 8 bits, and a float32 scale for each 256 (torchao)
-# Bytes moved a trained parameter by clipping and AdamW.
+# Bytes moved a trained parameter by clipping and AdamW: torch's; with stochastic rounding; the kernel that reads
+# bfloat16 gradients and writes casts (training/optim/mixed_precision.py).
 ADAMW_MOVED = 40
 ROUNDING_MOVED = 24
+MIXED_MOVED = 30
 # Bytes moved a parameter by a micro-batch: weights cast to bfloat16 and their gradients cast back and added.
 CASTS_MOVED = 12
+# Where casts are kept, by each micro-batch after the first: its gradients are added to the others', in float32.
+KEPT_SUMS_MOVED = 16
 AVERAGE_MOVED = 12  # by an update of the averaged weights: the average read and written, the weight read
 SUMS_MOVED = 6  # of bfloat16 weights, which are not cast: their gradients are added
-TOKEN_LAYER_SECONDS = 8.9e-5  # of a decoder layer for the next token of a batch
+TOKEN_LAYER_SECONDS = 8.4e-5  # of a decoder layer for the next token of a batch
 DECODED_TOKENS = 40  # until the last clip of a batch has ended
-BATCH_SECONDS = 0.0165  # of a batch of clips that are decoded: its prompt, and the capture of its graph
+BATCH_SECONDS = 0.0163  # of a batch of clips that are decoded: its prompt, and the capture of its graph
 
 
 class Model(Protocol):
@@ -109,50 +113,6 @@ def estimate(
         memory_bytes=round(number_bytes * numbers + average_bytes(model, config)),
         flops_per_step=round(flops * config.batch_size),
     )
-
-
-def matmul_rate(threads: int, seconds: float = 0.1, bf16: bool = False) -> float:
-    """Floating-point operations a second of a matrix product here, float32 or bfloat16, measured for `seconds`."""
-    import torch
-
-    from tmsearch import devices
-
-    device = devices.configure_device(threads)
-    size = 512
-    if device.type == "cuda":
-        size = 8192 if bf16 else 2048
-    # Random, since a GPU multiplies zeros and ones faster than other numbers.
-    matrix = torch.randn(size, size, device=device, dtype=torch.bfloat16 if bf16 else torch.float32)
-
-    def multiply() -> None:
-        float((matrix @ matrix)[0, 0])  # reading a number waits for the device
-
-    multiply()
-    rounds = 0
-    started = time.perf_counter()
-    while True:
-        elapsed = time.perf_counter() - started
-        if elapsed >= seconds and rounds >= 3:
-            return 2 * size**3 * (rounds / elapsed)
-        multiply()
-        rounds += 1
-
-
-def copy_rate(rounds: int = 20, megabytes: int = 256) -> float:
-    """Bytes a second, read and written, of a copy on the device that trains."""
-    import torch
-
-    from tmsearch import devices
-
-    source = torch.ones(megabytes * 250_000, device=devices.device())
-    target = torch.empty_like(source)
-    target.copy_(source)
-    float(target[0])  # reading a number waits for the device
-    started = time.perf_counter()
-    for _ in range(rounds):
-        target.copy_(source)
-    float(target[0])
-    return 2 * FLOAT_BYTES * len(source) * rounds / (time.perf_counter() - started)
 
 
 def step_flops(model: Model, config: TrainConfig, positions: float, tokens: float) -> float:
@@ -319,16 +279,20 @@ def memory_bytes(model: Model, config: TrainConfig, clips: Clips, micro_batch: i
     number = BF16_BYTES if config.low_memory else FLOAT_BYTES
     weights = model.parameters * number + average_bytes(model, config)
     moments = 2 * trained * moment_bytes(config)
-    gradients = trained * number
+    passes = math.ceil(config.batch_size / micro_batch)
+    # Kept beside their casts, gradients are float32 from the second micro-batch on, when its own forward pass is over.
+    gradients = trained * (BF16_BYTES if keeps_casts(config) and passes <= 2 else number)
     casts = 0 if config.low_memory else BF16_BYTES * model.parameters  # autocast keeps them for the backward pass
     kept = _kept_bytes(model, config, clips, micro_batch)
     logits = LOGITS_KEPT * micro_batch * clips.label_tokens * model.vocab_size
-    # Layers that are computed again keep no cast weights: the casts go as the forward pass ends.
-    forward = max(casts, kept) + logits if config.gradient_checkpointing else casts + kept + logits
+    # Autocast's casts of layers that are computed again go as the forward pass ends.
+    are_dropped = config.gradient_checkpointing and not keeps_casts(config)
+    forward = max(casts, kept) + logits if are_dropped else casts + kept + logits
     if micro_batch < config.batch_size:  # the gradients of the micro-batches before are there
         return float(weights + moments + gradients + forward)
     # The gradients grow as what was kept for them goes: the peak is before, or after.
-    return float(weights + moments + max(forward, gradients + logits))
+    after = gradients + logits + (casts if keeps_casts(config) else 0)
+    return float(weights + moments + max(forward, after))
 
 
 def _kept_bytes(model: Model, config: TrainConfig, clips: Clips, micro_batch: int) -> float:
@@ -351,11 +315,30 @@ def step_seconds(model: Model, config: TrainConfig, clips: Clips, card: Card, mi
     arithmetic = step_flops(model, config, clips.context_seconds * POSITIONS_PER_SECOND, clips.label_tokens)
     moved = batch * _moved_bytes(model, config, clips)
     trained = trained_parameters(model, config)
-    moved += trained * (ROUNDING_MOVED if config.low_memory else ADAMW_MOVED)
+    moved += optimizer_moved(config, passes) * trained
     moved += trained * AVERAGE_MOVED * average_updates(config) / config.max_steps
-    moved += passes * (SUMS_MOVED * trained if config.low_memory else CASTS_MOVED * model.parameters)
+    if not keeps_casts(config):
+        moved += passes * (SUMS_MOVED * trained if config.low_memory else CASTS_MOVED * model.parameters)
     launching = passes * model.decoder_layers * DECODER_SECONDS
     return batch * arithmetic / (card.products * TERA) + moved / (card.memory * TERA) + launching
+
+
+def keeps_casts(config: TrainConfig) -> bool:
+    """Whether a GPU that can compile keeps casts of weights and bfloat16 gradients (devices.uses_fused_kernels)."""
+    if config.low_memory or config.optimizer != "adamw":
+        return False
+    return config.precision != "float32" and config.compile is not False
+
+
+def optimizer_moved(config: TrainConfig, passes: int) -> float:
+    """Bytes moved a trained parameter by clipping and AdamW, and where casts are kept by the sums of gradients."""
+    if config.low_memory:
+        return ROUNDING_MOVED
+    if not keeps_casts(config):
+        return ADAMW_MOVED
+    if passes == 1:
+        return MIXED_MOVED
+    return MIXED_MOVED + 2 * (FLOAT_BYTES - BF16_BYTES) + (passes - 1) * KEPT_SUMS_MOVED
 
 
 def _moved_bytes(model: Model, config: TrainConfig, clips: Clips) -> float:
@@ -374,7 +357,7 @@ def evaluation_seconds(model: Model, config: TrainConfig, clips: Clips, card: Ca
     batches = math.ceil(clips.validation / config.eval_batch_size)
     positions = clips.context_seconds * POSITIONS_PER_SECOND
     arithmetic = encoder_flops(model, positions)
-    moved = model.encoder_layers * positions * model.d_model * ENCODER_MOVED / (1 + BACKWARD)
+    moved = model.encoder_layers * positions * model.d_model * EVALUATED_MOVED
     encoding = clips.validation * (arithmetic / (card.products * TERA) + moved / (card.memory * TERA))
     weights = BF16_BYTES * (model.decoder_layers * 14 * model.d_model**2) / (card.memory * TERA)
     token = max(model.decoder_layers * TOKEN_LAYER_SECONDS, weights)

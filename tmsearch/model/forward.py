@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,18 +25,16 @@ import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 from transformers import WhisperForConditionalGeneration
 from transformers.models.whisper.modeling_whisper import (
-    WhisperDecoderLayer,
     WhisperEncoder,
-    WhisperEncoderLayer,
 )
 
 from tmsearch import devices
 from tmsearch.model import attention
 from tmsearch.model.attention import Layout, Packed, SharedStates
 from tmsearch.model.context import FRAMES_PER_POSITION, Places, thinned
+from tmsearch.model.layers import EAGER, Layers, Sum, dropout
 
 Indices = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -67,14 +65,6 @@ class Encoded:
     layout: Layout
 
 
-@dataclass(frozen=True)
-class Layers:
-    """How one layer of either stack is run."""
-
-    encoder: Callable[[WhisperEncoderLayer, torch.Tensor, Layout], torch.Tensor]
-    decoder: Callable[[WhisperDecoderLayer, torch.Tensor, SharedStates, Layout, torch.Tensor | None], torch.Tensor]
-
-
 def encode(
     model: WhisperForConditionalGeneration,
     mels: Sequence[torch.Tensor],
@@ -101,11 +91,11 @@ def encode(
         states, layout = _embed_together(encoder, mels, silence, places)
     else:
         states, layout = _embed_by_group(encoder, mels, silence, places)
-    states = _dropout(states, encoder)  # [rows, d_model]
+    total = Sum(dropout(states, encoder), None)  # [rows, d_model]
     for layer in encoder.layers:
         if not _is_skipped(encoder):
-            states = layers.encoder(layer, states, layout)
-    return Encoded(encoder.layer_norm(states), layout)
+            total = layers.encoder(layer, total, layout)
+    return Encoded(encoder.layer_norm(total.value()), layout)
 
 
 def _embed_by_group(
@@ -307,72 +297,16 @@ def decode(
     clips, tokens, _ = embedded.shape
     # Positions by slicing: the gradient of an indexed lookup is summed by all threads at once on a CPU.
     states = embedded + decoder.embed_positions.weight[:tokens]
-    states = _dropout(states, decoder)
+    total = Sum(dropout(states, decoder), None)
     shared = SharedStates(encoded.states)
     token_ends = None
     if encoded.layout.packed is not None:
         token_ends = torch.arange(0, (clips + 1) * tokens, tokens, dtype=torch.int32, device=states.device)
     for layer in decoder.layers:
         if not _is_skipped(decoder):
-            states = layers.decoder(layer, states, shared, encoded.layout, token_ends)
-    hidden: torch.Tensor = decoder.layer_norm(states)
+            total = layers.decoder(layer, total, shared, encoded.layout, token_ends)
+    hidden: torch.Tensor = decoder.layer_norm(total.value())
     return hidden
-
-
-def _encoder_layer(layer: WhisperEncoderLayer, states: torch.Tensor, layout: Layout) -> torch.Tensor:
-    """`states` [rows, d_model] after one layer."""
-    attended = attention.self_attention(layer.self_attn, layer.self_attn_layer_norm(states), layout)
-    states = states + _dropout(layer.self_attn.out_proj(attended), layer)
-    return _feed_forward(layer, states)
-
-
-def _decoder_layer(
-    layer: WhisperDecoderLayer,
-    states: torch.Tensor,
-    encoded: SharedStates,
-    layout: Layout,
-    token_ends: torch.Tensor | None,
-) -> torch.Tensor:
-    """`states` [clips, tokens, d_model] after one layer."""
-    attended = attention.causal_attention(layer.self_attn, layer.self_attn_layer_norm(states), layout)
-    states = states + _dropout(layer.self_attn.out_proj(attended), layer)
-    cross = layer.encoder_attn
-    normed = layer.encoder_attn_layer_norm(states)
-    attended = attention.cross_attention(cross, normed, encoded, layout, token_ends)
-    states = states + _dropout(cross.out_proj(attended), layer)
-    return _feed_forward(layer, states)
-
-
-EAGER = Layers(_encoder_layer, _decoder_layer)
-
-
-@functools.cache
-def compiled_layers() -> Layers:
-    """One graph for all layers of a kind and batches of all lengths, since a layer is given sizes as arguments.
-
-    As a whole, a step was compiled anew for each combination of lengths: 8 graphs, and then eager for good.
-    """
-    return Layers(torch.compile(_encoder_layer, dynamic=True), torch.compile(_decoder_layer, dynamic=True))
-
-
-def recomputed(layers: Layers = EAGER, draws: bool = True) -> Layers:
-    """Layers that keep only what they are given, and run again for their gradients (Chen et al. 2016).
-
-    Args:
-        layers: How each is run, both times.
-        draws: Whether they draw random numbers, as dropout does: the second run then draws those of the first.
-    """
-    run = functools.partial(checkpoint, use_reentrant=False, preserve_rng_state=draws)
-    return Layers(functools.partial(run, layers.encoder), functools.partial(run, layers.decoder))
-
-
-def _feed_forward(layer: WhisperEncoderLayer | WhisperDecoderLayer, states: torch.Tensor) -> torch.Tensor:
-    wide = functional.gelu(layer.fc1(layer.final_layer_norm(states)))  # [..., ffn_dim]
-    return states + _dropout(layer.fc2(wide), layer)
-
-
-def _dropout(states: torch.Tensor, block: nn.Module) -> torch.Tensor:
-    return functional.dropout(states, p=float(block.dropout), training=block.training)  # type: ignore[arg-type]
 
 
 def _is_skipped(stack: nn.Module) -> bool:

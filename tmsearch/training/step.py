@@ -11,16 +11,16 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from tmsearch import devices
 from tmsearch.config import TrainConfig
-from tmsearch.model import forward, trainable
+from tmsearch.model import forward, layers, trainable
 from tmsearch.model.forward import MicroBatch
-from tmsearch.model.token_table import TokenTable
 from tmsearch.model.whisper import Whisper
+from tmsearch.training.kernels.fused import FusedKernels
 from tmsearch.training.optim import optimizer
 from tmsearch.training.optim.average import WeightAverage
+from tmsearch.training.token_table import TokenTable
 
 
 @dataclass(frozen=True)
@@ -40,24 +40,30 @@ class Stepper:
         self.config = config
         self.device = device
         self.weights = trainable.trainable_parameters(whisper)
-        self.optimizer = optimizer.adamw(whisper, config)
+        width = whisper.model.config.d_model
+        self._kernels = FusedKernels() if devices.uses_fused_kernels(config, device, width) else None
+        self.optimizer = optimizer.adamw(whisper, config, self._kernels)
         self.average = WeightAverage(self.weights, config.average_share) if config.average_share else None
         self.token_table = TokenTable(whisper.model)
         self.before_update: Callable[[], None] | None = None  # waits until a checkpoint's tensors may be changed
-        self._layers = forward.compiled_layers() if devices.uses_compile(config, device) else forward.EAGER
+        self._layers = layers.eager_layers(self._kernels) if self._kernels is not None else layers.EAGER
+        if devices.uses_compile(config, device):
+            self._layers = layers.compiled_layers()
         if config.gradient_checkpointing:
             draws = config.dropout or config.attention_dropout or (config.lora_r and config.lora_dropout)
-            self._layers = forward.recomputed(self._layers, draws=bool(draws))
+            self._layers = layers.recomputed(self._layers, draws=bool(draws))
 
     def launch(self, step: int, batch: Iterable[MicroBatch]) -> PendingStep:
         """Launches optimizer step `step`, counted from 1, over the micro-batches of one batch."""
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)  # of a step that was abandoned, as where memory ran out
+        if self._kernels is not None:
+            self._kernels.refresh()
         learning_rate = optimizer.set_rates(self.optimizer, self.config, step)
         loss = torch.zeros((), device=self.device)
         for micro_batch in batch:
             loss += self.backward(micro_batch)
-        norm = nn.utils.clip_grad_norm_(self.weights.values(), self.config.max_grad_norm or math.inf)
+        norm = optimizer.clip(self.optimizer, self.weights.values(), self.config.max_grad_norm or math.inf)
         if self.before_update is not None:
             self.before_update()
         self.optimizer.step()

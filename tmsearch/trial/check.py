@@ -57,9 +57,9 @@ def check(workbench: Workbench, job: CheckJob) -> Checked:
         raise InputError(f"data.noise: {data.noise}: is never heard; give train.noise_db, such as 10, or leave it out")
     rate = None
     if job.measure:
-        from tmsearch.model import cost
+        from tmsearch.machine import device_speed
 
-        rate = cost.matmul_rate(len(usable_cores()))
+        rate = device_speed.matmul_rate(len(usable_cores()))
     normalizer = data.normalizer or usual_normalizer(data.text_language)
     return Checked(data_facts(corpus, split, normalizer, supplement).to_json(), models, rate)
 
@@ -70,14 +70,15 @@ def _measured_card() -> dict[str, Any] | None:
 
     if not torch.cuda.is_available():
         return None
+    from tmsearch.machine import device_speed
     from tmsearch.model import cost
 
-    products = cost.SHARE_OF_PRODUCTS * cost.matmul_rate(1, bf16=True)
+    products = cost.SHARE_OF_PRODUCTS * device_speed.matmul_rate(1, bf16=True)
     card = cost.Card(
         name=torch.cuda.get_device_name(),
         gigabytes=torch.cuda.get_device_properties(0).total_memory / cost.GIGA,
         products=products / cost.TERA,
-        memory=cost.copy_rate() / cost.TERA,
+        memory=device_speed.copy_rate() / cost.TERA,
     )
     return dataclasses.asdict(card)
 

@@ -70,32 +70,30 @@ def fitted(rates: Rates) -> dict[str, float]:
         "encoder": dataclasses.replace(base, encoder_layers=4),
         "decoder": dataclasses.replace(base, decoder_layers=4),
     }
-    half = BATCH // 2
-    config = TrainConfig(batch_size=BATCH, micro_batch_size=half)
-    played = training.step(base, config, rates, SECONDS, half, rows=0)
+    config = TrainConfig(batch_size=BATCH)
+    played = training.step(base, config, rates, SECONDS, BATCH, rows=0)
     bytes_a_layer = {}
     seconds_a_layer = {}
     for stack, shapes in deeper.items():
-        deep = training.step(shapes, config, rates, SECONDS, half, rows=0)
+        deep = training.step(shapes, config, rates, SECONDS, BATCH, rows=0)
         parameters = (dimensions(shapes).parameters - dimensions(base).parameters) / 2
-        states = 16 + cost.BF16_BYTES  # weight, gradient, moments; the cast weight
+        states = 14  # at the end of the forward pass: the weight, its cast, moments
         bytes_a_layer[stack] = (deep.peak_bytes - played.peak_bytes) / 2 - states * parameters
         flop = (deep.total.flop - played.total.flop) / 2
         seconds = (deep.total.seconds - played.total.seconds) / 2
-        moved = (cost.ADAMW_MOVED + 2 * cost.CASTS_MOVED) * parameters
+        moved = cost.optimizer_moved(config, 1) * parameters
         seconds_a_layer[stack] = seconds - flop / (rates.products * TERA) - moved / (rates.memory * TERA)
     heard = clips(BATCH)
     positions = BATCH * heard.context_seconds * POSITIONS_PER_SECOND * base.d_model
     tokens = BATCH * heard.label_tokens * base.d_model
-    cross = cost.CROSS_KEPT * positions / 2
     crossing = cost.CROSS_MOVED * positions / (rates.memory * TERA)
     evaluated = evaluation.evaluation(base, TrainConfig(), rates, SECONDS, 32, rows=0).batches[0]
     decoded = evaluation.evaluation(deeper["decoder"], TrainConfig(), rates, SECONDS, 32, rows=0).batches[0]
     return {
-        "ENCODER_KEPT": bytes_a_layer["encoder"] / (positions / 2),
-        "DECODER_KEPT": (bytes_a_layer["decoder"] - cross) / (tokens / 2),
+        "ENCODER_KEPT": bytes_a_layer["encoder"] / positions,
+        "DECODER_KEPT": (bytes_a_layer["decoder"] - cost.CROSS_KEPT * positions) / tokens,
         "ENCODER_MOVED": seconds_a_layer["encoder"] * rates.memory * TERA / positions,
-        "DECODER_SECONDS": (seconds_a_layer["decoder"] - crossing) / 2,
+        "DECODER_SECONDS": seconds_a_layer["decoder"] - crossing,
         "TOKEN_LAYER_SECONDS": (decoded.token.seconds - evaluated.token.seconds) / 2,
         "BATCH_SECONDS": evaluated.seconds
         - evaluated.encoding.seconds

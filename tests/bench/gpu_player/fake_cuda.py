@@ -8,18 +8,22 @@ from __future__ import annotations
 import functools
 import math
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.nn import functional
 from torch.utils import _foreach_utils
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from tests.bench.gpu_player import kernels
+from tests.bench.gpu_player.meter import Meter
 from tmsearch import devices
 from tmsearch.model import attention as project_attention
 from tmsearch.model.attention import Packed
-from tmsearch.training.optim import stochastic_rounding
+from tmsearch.training.kernels import formulas
+from tmsearch.training.optim import mixed_precision, stochastic_rounding
 
 aten = torch.ops.aten
 DEVICE = torch.device("cuda")
@@ -47,9 +51,46 @@ def _rounding_adamw(
     raise NotImplementedError("played, never run")
 
 
+@torch.library.custom_op("played::mixed_adamw", mutates_args=("weight", "weight_cast", "mean", "square"))
+def _mixed_adamw(
+    weight: torch.Tensor,
+    weight_cast: torch.Tensor,
+    gradient: torch.Tensor,
+    mean: torch.Tensor,
+    square: torch.Tensor,
+    scale: torch.Tensor,
+    beta1: torch.Tensor,
+    beta2: torch.Tensor,
+    epsilon: torch.Tensor,
+    kept: torch.Tensor,
+    rate: torch.Tensor,
+    root: torch.Tensor,
+) -> None:
+    """tmsearch.training.optim.mixed_precision.update, likewise."""
+    raise NotImplementedError("played, never run")
+
+
 @_rounding_adamw.register_fake
+@_mixed_adamw.register_fake
 def _(*arguments: torch.Tensor) -> None:
     return None
+
+
+# What a compiler makes of them: kernels, and how many of the first arguments are read twice.
+FUSED = {"norm_backward": (3, 2), "add_norm_backward": (3, 2)}
+
+
+def fused(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` as the kernels that a compiler makes of it, where a meter runs."""
+
+    def run(*arguments: Any) -> Any:
+        launches, again = FUSED.get(function.__name__, (1, 0))
+        for mode in _get_current_dispatch_mode_stack():
+            if isinstance(mode, Meter):
+                return mode.fused(function, arguments, launches, again)
+        return function(*arguments)
+
+    return run
 
 
 def install() -> None:
@@ -70,6 +111,8 @@ def install() -> None:
     functional.scaled_dot_product_attention = attention
     devices.has_compiler = lambda device: device.type == "cuda"
     stochastic_rounding.compiled_update = lambda: torch.ops.played.rounding_adamw
+    mixed_precision.compiled_update = lambda: torch.ops.played.mixed_adamw
+    formulas.compiled = fused
     project_attention.varlen = varlen
     # Lists of fake tensors go through the grouped kernels, as lists of CUDA tensors do.
     _foreach_utils._foreach_supported_types.append(FakeTensor)

@@ -71,6 +71,9 @@ def cost(operator: Operator, rates: Rates) -> Cost:
     if operator.name == "rounding_adamw":  # compiled: all is read, weight and moments are written
         weight, _, mean, square = operator.args[:4]
         return _cost(rates, 1, touched(*operator.inputs[:5], weight, mean, square))
+    if operator.name == "mixed_adamw":  # likewise; the cast is only written
+        weight, weight_cast, gradient, mean, square = operator.args[:5]
+        return _cost(rates, 1, 2 * touched(weight, mean, square) + touched(weight_cast, gradient))
     if operator.name in PRODUCTS:
         return _product(operator, rates)
     if "varlen_attn" in operator.name:
@@ -87,6 +90,11 @@ def cost(operator: Operator, rates: Rates) -> Cost:
 def _cost(rates: Rates, launches: int, bytes_moved: float, flop: float = 0.0, tera_rate: float = math.inf) -> Cost:
     seconds = max(flop / (tera_rate * TERA), bytes_moved / (rates.memory * TERA), launches * rates.kernel * MICRO)
     return Cost(launches, seconds, flop, bytes_moved)
+
+
+def memory_bound(rates: Rates, launches: int, bytes_moved: float) -> Cost:
+    """Of kernels that only move so many bytes."""
+    return _cost(rates, launches, bytes_moved)
 
 
 def touched(*tensors: torch.Tensor) -> float:

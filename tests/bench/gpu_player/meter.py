@@ -9,7 +9,7 @@ from __future__ import annotations
 import traceback
 import weakref
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,7 @@ class Meter(TorchDispatchMode):
 
     def __post_init__(self) -> None:
         super().__init__()
+        self._is_fused = False  # in what a compiler makes one kernel of
         self._storages: dict[int, weakref.ref[torch.UntypedStorage]] = {}
 
     __hash__ = object.__hash__
@@ -88,6 +89,8 @@ class Meter(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if self._is_fused:
+            return func(*args, **kwargs)
         name = func.overloadpacket.__name__
         inputs = _tensors((args, kwargs))
         if name == "_local_scalar_dense":
@@ -103,6 +106,29 @@ class Meter(TorchDispatchMode):
             cost = kernels.cost(Operator(name, args, inputs, outputs), self.rates)
             self.total.add(cost)
             self.by_operator[name].add(cost)
+        return out
+
+    def fused(self, function: Callable[..., Any], arguments: Sequence[Any], launches: int, again: int) -> Any:
+        """What `function` returns, as a few kernels that a compiler makes of it.
+
+        Args:
+            function: Of tensors; changes none of them.
+            arguments: Its own.
+            launches: How many kernels.
+            again: Of its first arguments, how many are read twice: sums over rows take a pass of their own.
+        """
+        self._is_fused = True
+        try:
+            out = function(*arguments)
+        finally:
+            self._is_fused = False
+        outputs = _tensors(out)
+        for tensor in outputs:
+            self._hold(tensor)
+        moved = kernels.touched(*_tensors(arguments), *outputs, *_tensors(arguments[:again]))
+        cost = kernels.memory_bound(self.rates, launches, moved)
+        self.total.add(cost)
+        self.by_operator[function.__name__].add(cost)
         return out
 
     def _hold(self, tensor: torch.Tensor) -> None:

@@ -3,12 +3,12 @@ import torch
 
 from tests.support import toy_whisper
 from tests.support.varlen import clip_by_clip, clip_by_clip_into
-from tmsearch.model import attention, forward, trainable
+from tmsearch.model import attention, forward, layers, trainable
 from tmsearch.model import whisper as model
 from tmsearch.model.attention import SharedStates
 from tmsearch.model.context import ContextRule
-from tmsearch.model.token_table import TokenTable
 from tmsearch.training.step import Stepper
+from tmsearch.training.token_table import TokenTable
 
 CPU = torch.device("cpu")
 
@@ -172,17 +172,17 @@ def test_one_graph_serves_all_layers_of_a_kind_and_batches_of_all_lengths(folder
     torch._dynamo.reset()
     compile_layer = torch.compile
     monkeypatch.setattr(torch, "compile", lambda layer, dynamic: compile_layer(layer, dynamic=dynamic, backend=count))
-    forward.compiled_layers.cache_clear()
+    layers.compiled_layers.cache_clear()
     whisper = model.load(toy_whisper.config(folder))
     trainable.prepare(whisper, toy_whisper.config(folder))
     net = whisper.model.train()
-    layers = forward.compiled_layers()
-    forward.compiled_layers.cache_clear()
+    compiled = layers.compiled_layers()
+    layers.compiled_layers.cache_clear()
     with torch.no_grad():
         for clips, tokens in (((2, 60), (3, 100)), 7), (((1, 80), (3, 120), (2, 140)), 5), (((4, 90),), 9):
             mels = [torch.rand(count, 80, frames) for count, frames in clips]
             ids = torch.zeros(sum(count for count, _ in clips), tokens, dtype=torch.long)
-            encoded = forward.encode(net, mels, True, layers)
-            forward.decode(net, net.model.decoder.embed_tokens(ids), encoded, layers)
+            encoded = forward.encode(net, mels, True, compiled)
+            forward.decode(net, net.model.decoder.embed_tokens(ids), encoded, compiled)
     torch._dynamo.reset()
     assert len(graphs) == 2  # two encoder layers, two decoder layers, three batches

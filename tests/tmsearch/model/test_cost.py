@@ -4,6 +4,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.support import toy_whisper
+from tmsearch.machine import device_speed
 from tmsearch.model import cost, forward, trainable
 from tmsearch.model import whisper as model
 
@@ -76,4 +77,4 @@ def test_activations_are_of_the_size_that_torch_keeps(tmp_path):
 
 
 def test_the_matmul_rate_is_one_that_a_computer_has():
-    assert 1e8 < cost.matmul_rate(1, seconds=0.02) < 1e16
+    assert 1e8 < device_speed.matmul_rate(1, seconds=0.02) < 1e16

@@ -32,8 +32,10 @@ def test_weights_gradients_and_moments_are_the_floor_of_memory():
 
 
 def test_each_saving_saves():
-    # The first half of a batch leaves gradients that lie beside what the second keeps: 8 may take more than 16.
-    assert memory(8) > memory(4) > memory(1)
+    # Gradients of the micro-batches before lie beside what the next one keeps, from the second on in float32: 8 may
+    # take more than 16, and 4 more than 8.
+    assert memory(16) > memory(8) > memory(1)
+    assert memory(4) > memory(2) > memory(1)
     assert memory(16, gradient_checkpointing=True) < memory(16)
     assert memory(16, low_memory=True) < memory(16)
     assert memory(16, low_memory=True, gradient_checkpointing=True) < memory(16, low_memory=True)
@@ -55,7 +57,7 @@ def test_updates_of_an_average_are_a_small_part_of_a_step():
     card = cost.card_of(80)
     plain = cost.step_seconds(LARGE, TrainConfig(batch_size=16), CLIPS, card, 16)
     averaged = cost.step_seconds(LARGE, TrainConfig(batch_size=16, average_share=0.2), CLIPS, card, 16)
-    assert plain < averaged < 1.03 * plain
+    assert plain < averaged < 1.04 * plain
 
 
 def test_the_micro_batch_is_halved_until_it_fits_the_card():

@@ -5,7 +5,7 @@ import torch
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
 from tests.support import toy_whisper
-from tmsearch.model import forward, trainable
+from tmsearch.model import forward, layers, trainable
 from tmsearch.model import whisper as model
 from tmsearch.model.forward import MicroBatch
 from tmsearch.training.step import Stepper
@@ -59,8 +59,8 @@ def test_gradient_checkpointing_changes_no_gradient_and_no_random_number(toy, kn
 
 
 def test_gradient_checkpointing_keeps_less():
-    plain = kept_bytes(3, forward.EAGER) - kept_bytes(1, forward.EAGER)
-    recomputed = kept_bytes(3, forward.recomputed()) - kept_bytes(1, forward.recomputed())
+    plain = kept_bytes(3, layers.EAGER) - kept_bytes(1, layers.EAGER)
+    recomputed = kept_bytes(3, layers.recomputed()) - kept_bytes(1, layers.recomputed())
     assert recomputed < plain / 4
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +18,8 @@ from tmsearch.config import TrainConfig
 from tmsearch.errors import InputError
 from tmsearch.model import trainable
 from tmsearch.model.whisper import Whisper
+from tmsearch.training.kernels.fused import FusedKernels
+from tmsearch.training.optim.mixed_precision import MixedPrecisionAdamW
 from tmsearch.training.optim.stochastic_rounding import StochasticRoundingAdamW
 
 # What an 8-bit moment consists of, besides a table that is always the same: codes like the weight, and a scale for each
@@ -59,10 +61,11 @@ def depth(name: str, encoder_layers: int, decoder_layers: int) -> int:
     return 0 if child == "layer_norm" else decoder_layers + 1
 
 
-def adamw(whisper: Whisper, config: TrainConfig) -> torch.optim.Optimizer:
+def adamw(whisper: Whisper, config: TrainConfig, kernels: FusedKernels | None = None) -> torch.optim.Optimizer:
     """AdamW over the trained parameters, in groups that hold their share of the peak rate as `scale`.
 
-    Biases and layer norms, which have one dimension, get no weight decay.
+    Biases and layer norms, which have one dimension, get no weight decay. `kernels` are those that keep the
+    gradients and casts of float32 weights.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     sizes = whisper.model.config
@@ -77,8 +80,17 @@ def adamw(whisper: Whisper, config: TrainConfig) -> torch.optim.Optimizer:
     if config.low_memory:
         is_compiled = config.compile is not False and devices.has_compiler(whisper.model.device)
         return StochasticRoundingAdamW(named, config.learning_rate, betas, config.adam_epsilon, is_compiled)
+    if kernels is not None:
+        return MixedPrecisionAdamW(named, config.learning_rate, betas, config.adam_epsilon, kernels)
     # Fused: one pass over each weight; bit-equal from run to run, as the tests hold.
     return torch.optim.AdamW(named, lr=config.learning_rate, betas=betas, eps=config.adam_epsilon, fused=True)
+
+
+def clip(optimizer: torch.optim.Optimizer, weights: Iterable[nn.Parameter], most: float) -> torch.Tensor:
+    """Scales the gradients of `weights` so that their norm is at most `most`; returns the norm before, []."""
+    if isinstance(optimizer, MixedPrecisionAdamW):
+        return optimizer.clip(most)
+    return nn.utils.clip_grad_norm_(weights, most)
 
 
 def set_rates(optimizer: torch.optim.Optimizer, config: TrainConfig, step: int) -> float:

@@ -9,7 +9,6 @@ rounded and scattered: some 15 kernels for millions of parameters, where an upda
 from __future__ import annotations
 
 import logging
-import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,8 @@ from typing import Any
 
 import torch
 from torch.optim.adamw import adamw
+
+from tmsearch.training.optim.mixed_precision import update_factors
 
 _DROPPED_BITS = 16  # low bits of a float32 that a bfloat16 lacks
 _LOW_BITS = (1 << _DROPPED_BITS) - 1
@@ -128,7 +129,7 @@ class StochasticRoundingAdamW(torch.optim.Optimizer):
         self._noise.renew()
         for group in self.param_groups:
             for count, pieces in self._pieces(group).items():
-                factors = _factors(group, count)
+                factors = update_factors(group, count)
                 gathered = [piece for piece in pieces if not self._update_large(piece, factors)]
                 for chunk in _chunks(gathered, self._chunk):
                     self._update_gathered(chunk, group, count)
@@ -251,20 +252,6 @@ def compiled_update() -> Callable[..., None]:
     """`update` as one kernel for pieces of any length."""
     kernel: Callable[..., None] = torch.compile(update, dynamic=True)
     return kernel
-
-
-def _factors(group: dict[str, Any], count: int) -> list[torch.Tensor]:
-    """The numbers that `update` takes last, for update `count`, counted from 1."""
-    beta1, beta2 = group["betas"]
-    numbers = (
-        beta1,
-        beta2,
-        group["eps"],
-        1 - group["lr"] * group["weight_decay"],
-        group["lr"] / (1 - beta1**count),
-        math.sqrt(1 - beta2**count),
-    )
-    return [torch.tensor(number, dtype=torch.float32) for number in numbers]
 
 
 def _chunks(pieces: Iterable[_Piece], most: int) -> Iterator[list[_Piece]]:

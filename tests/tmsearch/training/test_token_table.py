@@ -4,7 +4,7 @@ from torch.nn import functional
 
 from tests.support import toy_whisper
 from tmsearch.model import whisper as model
-from tmsearch.model.token_table import TokenTable
+from tmsearch.training.token_table import TokenTable
 
 
 @pytest.fixture(scope="module")
