@@ -3,7 +3,9 @@
 import dataclasses
 import importlib.util
 import json
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -81,6 +83,36 @@ def test_both_runtimes_hear_clips_and_recordings_of_an_exported_folder(speech, t
         assert len(answer[runtime]["recordings"]) == 1
         row = runtimes._compared(answer[runtime], answer[runtime], runtimes._recording_rates, heard)
         assert row["wer"] == row["untouched_wer"] > 0
+
+
+def test_what_faster_whisper_draws_at_higher_temperatures_is_drawn_alike_each_time(tmp_path, monkeypatch):
+    pytest.importorskip("faster_whisper", reason="faster-whisper is not installed: the extra faster-whisper has it")
+    import ctranslate2
+    import faster_whisper
+
+    seed = None
+
+    def set_seed(value):
+        nonlocal seed
+        seed = value
+
+    class Random:
+        """Hears what the seed is that it was made under, as CTranslate2's threads take theirs when they start."""
+
+        def __init__(self, *_, **__):
+            self.text = str(seed)
+
+        def transcribe(self, samples, **_):
+            return [SimpleNamespace(start=0.0, end=1.0, text=self.text)], None
+
+    monkeypatch.setattr(ctranslate2, "set_random_seed", set_seed)
+    monkeypatch.setattr(faster_whisper, "WhisperModel", Random)
+    job = {"folder": str(tmp_path), "converted": str(tmp_path), "language": "en", "task": "transcribe"}
+    heard = []
+    for drawn_before in (1, 2):
+        seed = drawn_before
+        heard += runtimes._hear_with_faster_whisper(job, [np.zeros(160, np.float32)], times=False)
+    assert heard[0] == heard[1] not in ("1", "2", "None")
 
 
 def test_a_text_without_a_time_before_or_behind_it_has_those_of_its_neighbours():
