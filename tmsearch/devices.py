@@ -194,7 +194,7 @@ def uses_compile(config: TrainConfig, device: torch.device) -> bool:
 
 
 def uses_fused_kernels(config: TrainConfig, device: torch.device, width: int) -> bool:
-    """Whether a model of `width` (d_model) is trained by the kernels of training/kernels on `device`.
+    """Whether a model of `width` (d_model) is trained by the kernels of model/kernels on `device`.
 
     Compiled layers join more by themselves, and AdamW in 8 bits reads gradients of float32 weights where torch puts
     them.

@@ -3,7 +3,7 @@
     python tests/bench/gpu_table.py            # print it
     python tests/bench/gpu_table.py --write    # put it into README.md
 
-Needs neither a GPU nor torch. Its figures are as good as tmsearch/model/cost.py's.
+Needs no GPU. Its figures are as good as tmsearch/model/cost.py's.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ sys.path.insert(0, str(ROOT))
 from search.schedulers.scheduler import AUTO
 from search.space.budget import Budget
 from tmsearch.cli.services.plan import full_trainings
-from tmsearch.config import TrainConfig
+from tmsearch.config import NEW_STUDIES, TrainConfig
 from tmsearch.formatting import clock_time
 from tmsearch.model import cost
 from tmsearch.model.context import context_rule
-from tmsearch.model.cost import LABEL_TOKENS, Clips, TrialCost
+from tmsearch.model.cost import Clips, TrialCost
 from tmsearch.model_sizes import dimensions
+from tmsearch.trial.check import mean_example
 
 SPACES = ("tiny", "base", "small", "medium", "distil", "turbo", "large_v3")
 CARDS = (16, 24, 40, 80)  # GB
@@ -43,12 +44,13 @@ END = "<!-- end of gpus -->\n"
 
 
 def trial(model: str, train: Mapping[str, Any], gigabytes: float, evaluations: int, steps: int) -> TrialCost:
-    """A trial of a published model on clips of CLIP_SECONDS."""
+    """A trial of a published model on clips of CLIP_SECONDS, half of what it hears being windows of several."""
     shape = dimensions(model)
     assert shape is not None
-    config = TrainConfig(**{**train, "model": model, "max_steps": steps})
+    config = TrainConfig(**{**NEW_STUDIES, **train, "model": model, "max_steps": steps})
     rule = context_rule(config, 30.0, CLIP_SECONDS)
-    clips = Clips(rule.mean_seconds([CLIP_SECONDS]), LABEL_TOKENS, VALIDATION)
+    seconds, tokens = mean_example(config, 30.0, rule, [CLIP_SECONDS])
+    clips = Clips(seconds, tokens, VALIDATION)
     return cost.trial_cost(shape, config, clips, cost.card_of(gigabytes), evaluations)
 
 

@@ -21,11 +21,31 @@ from tests.bench.gpu_player.shapes import SHAPES, Shapes
 from tmsearch.config import TrainConfig
 
 H200 = rates.DEVICES["H200"]
+# What spaces and README name where memory is short, each for a batch of 16 at once.
+SETTINGS: dict[str, dict[str, object]] = {
+    "gradient_checkpointing": {"gradient_checkpointing": True},
+    "low_memory": {"low_memory": True},
+    "both": {"low_memory": True, "gradient_checkpointing": True},
+    "lora_r: 32": {"lora_r": 32},
+}
 
 
 def shapes(layers: int) -> Shapes:
     """Large-v3's, with few layers: what a layer adds is told by the difference of two."""
     return dataclasses.replace(SHAPES["large-v3"], encoder_layers=layers, decoder_layers=layers)
+
+
+def setting(knobs: dict[str, object]) -> dict[str, object]:
+    """Peak and seconds of a step under `knobs`, by layers, and what the model of cost says of large-v3."""
+    config = TrainConfig(**knobs)  # type: ignore[arg-type]
+    steps = {layers: training.step(shapes(layers), config, H200, steps=2) for layers in (1, 2)}
+    predicted = costs.predicted(SHAPES["large-v3"], config, H200)
+    return {
+        "peak_bytes": {layers: played.peak_bytes for layers, played in steps.items()},
+        "seconds": {layers: played.total.seconds for layers, played in steps.items()},
+        "predicted_bytes": predicted[0],
+        "predicted_seconds": predicted[1],
+    }
 
 
 def facts() -> dict[str, object]:
@@ -39,6 +59,7 @@ def facts() -> dict[str, object]:
     }
     predicted = costs.predicted(SHAPES["large-v3"], TrainConfig(), H200)
     return {
+        "settings": {name: setting(knobs) for name, knobs in SETTINGS.items()},
         "seconds": {layers: played.total.seconds for layers, played in steps.items()},
         "predicted_bytes": predicted[0],
         "predicted_seconds": predicted[1],

@@ -60,6 +60,18 @@ def test_the_model_of_cost_is_within_a_tenth_of_what_is_played(played):
     assert played["predicted_seconds"] == pytest.approx(at_large_v3(played["seconds"]), rel=0.1)
 
 
+@pytest.mark.parametrize(
+    ("name", "gigabytes"),
+    [("gradient_checkpointing", 25.6), ("low_memory", 19.4), ("both", 13.5), ("lora_r: 32", 21.0)],
+)
+def test_settings_that_save_memory_take_what_is_said_of_them(played, name, gigabytes):
+    """Large-v3, 16 clips at once: with both, and with adapters, there is room on cards of 24 GB."""
+    fact = played["settings"][name]
+    assert at_large_v3(fact["peak_bytes"]) / 1e9 == pytest.approx(gigabytes, abs=0.2)
+    assert fact["predicted_bytes"] == pytest.approx(at_large_v3(fact["peak_bytes"]), rel=0.1)
+    assert fact["predicted_seconds"] == pytest.approx(at_large_v3(fact["seconds"]), rel=0.1)
+
+
 def test_the_rounding_adamw_takes_a_kernel_for_each_large_weight_of_a_layer(played):
     # One layer of each kind: 16 matrices, three convolutions and tables, the rest gathered, and clipping. 24 for each
     # of 46 weights before.

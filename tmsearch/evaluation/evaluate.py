@@ -20,6 +20,7 @@ from tmsearch.model import whisper as model
 from tmsearch.model.context import FRAMES_PER_POSITION, ContextRule, Places, full_context
 from tmsearch.model.decoding import Groups, transcribe
 from tmsearch.model.forward import GroupPlaces
+from tmsearch.model.kernels import fused
 from tmsearch.model.tokens import prompt_ids
 from tmsearch.model.whisper import Whisper
 
@@ -169,8 +170,9 @@ def _transcripts(
 
     prompt = prompt_ids(whisper, speech.language, speech.task)
     max_tokens = token_limit(whisper, speech, names)
-    with devices.autocast(config, whisper.model.device, whisper.model.config.d_model):
-        transcripts = transcribe(whisper, batches(), prompt, max_tokens, rule.silence)
+    layers = fused.layers_for(config, device, whisper.model.config.d_model)
+    with devices.autocast(config, device, whisper.model.config.d_model):
+        transcripts = transcribe(whisper, batches(), prompt, max_tokens, rule.silence, layers)
     return dict(zip([name for batch in in_batches for name in batch], transcripts, strict=True))
 
 

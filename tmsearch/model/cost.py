@@ -43,6 +43,10 @@ EVALUATED_MOVED = 135.0  # by its modules, in an evaluation
 CROSS_MOVED = 30.0  # of a decoder layer, a row being a position that it attends to
 # Of a decoder layer in both passes of a micro-batch: with so few tokens its kernels are the shortest there are.
 DECODER_SECONDS = 1.65e-4
+# Of an adapted linear layer: bytes kept and moved for each number of a position's states, and seconds for a token's.
+ADAPTED_KEPT = 2.8
+ADAPTED_MOVED = 95.0
+ADAPTED_SECONDS = 6e-5
 LOGITS_KEPT = 6  # bytes a logit: bfloat16, and the float32 copy that its gradient is made in
 LOGITS_MOVED = 40
 EIGHT_BIT_BYTES = 1 + 4 / 256  # a moment in 8 bits, and a float32 scale for each 256 (torchao)
@@ -305,7 +309,8 @@ def _kept_bytes(model: Model, config: TrainConfig, clips: Clips, micro_batch: in
     if config.gradient_checkpointing:  # what each layer is given, and all of the one that is computed again
         given = (model.decoder_layers * tokens + trained_encoder * positions) * FLOAT_BYTES
         return given + max(encoder, decoder)
-    return trained_encoder * encoder + model.decoder_layers * decoder
+    adapted = _adapted_layers(model, config)[0] * positions * ADAPTED_KEPT
+    return trained_encoder * encoder + model.decoder_layers * decoder + adapted
 
 
 def step_seconds(model: Model, config: TrainConfig, clips: Clips, card: Card, micro_batch: int) -> float:
@@ -319,8 +324,20 @@ def step_seconds(model: Model, config: TrainConfig, clips: Clips, card: Card, mi
     moved += trained * AVERAGE_MOVED * average_updates(config) / config.max_steps
     if not keeps_casts(config):
         moved += passes * (SUMS_MOVED * trained if config.low_memory else CASTS_MOVED * model.parameters)
-    launching = passes * model.decoder_layers * DECODER_SECONDS
+    over_positions, over_tokens = _adapted_layers(model, config)
+    positions = batch * clips.context_seconds * POSITIONS_PER_SECOND * model.d_model
+    moved += over_positions * positions * ADAPTED_MOVED
+    launching = passes * (model.decoder_layers * DECODER_SECONDS + over_tokens * ADAPTED_SECONDS)
     return batch * arithmetic / (card.products * TERA) + moved / (card.memory * TERA) + launching
+
+
+def _adapted_layers(model: Model, config: TrainConfig) -> tuple[float, float]:
+    """Linear layers with an adapter that take positions and that take tokens; of cross-attention half take each."""
+    if not config.lora_r:
+        return 0.0, 0.0
+    targets = len(config.lora_targets.split(","))
+    encoder = trained_share(model, config) * model.encoder_layers
+    return targets * (encoder + model.decoder_layers / 2), targets * 1.5 * model.decoder_layers
 
 
 def keeps_casts(config: TrainConfig) -> bool:

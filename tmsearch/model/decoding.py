@@ -20,6 +20,7 @@ from tmsearch.model import forward, trainable
 from tmsearch.model.attention import Layout
 from tmsearch.model.forward import Encoded, GroupPlaces
 from tmsearch.model.kv_cache import CrossCache, GroupedCrossCache, PackedCrossCache, SelfCache, TokenStep
+from tmsearch.model.layers import EAGER, Layers
 from tmsearch.model.tokens import special_id
 from tmsearch.model.whisper import Whisper
 
@@ -55,6 +56,7 @@ def transcribe(
     prompt: Sequence[int],
     max_tokens: int,
     silence: bool = False,
+    layers: Layers = EAGER,
 ) -> list[tuple[str, bool]]:
     """Transcribes clips greedily.
 
@@ -64,11 +66,12 @@ def transcribe(
         prompt: Token ids that the decoder starts from.
         max_tokens: Limit on the tokens after the prompt, besides the decoder's positions.
         silence: Whether the silence behind each clip is encoded, see forward.encode.
+        layers: How the encoder's are run.
 
     Returns:
         For each clip, in order, its text and whether it is a loop.
     """
-    decoder = Decoder(whisper)
+    decoder = Decoder(whisper, layers)
     texts = []
     try:
         for groups in batches:
@@ -83,7 +86,8 @@ def transcribe(
 class Decoder:
     """A Whisper in evaluation mode with its weights as they are now, in the caller's autocast format."""
 
-    def __init__(self, whisper: Whisper) -> None:
+    def __init__(self, whisper: Whisper, layers: Layers = EAGER) -> None:
+        self.layers = layers  # of the encoder
         self.model = trainable.merge_adapters(whisper).model
         self.device = self.model.device
         device_type = self.device.type
@@ -112,7 +116,8 @@ class Decoder:
 
         `silence` and `places` are those of forward.encode.
         """
-        encoded = forward.encode(self.model, [mel.to(self.device) for mel in mels], silence, places=places)
+        on_device = [mel.to(self.device) for mel in mels]
+        encoded = forward.encode(self.model, on_device, silence, self.layers, places)
         max_tokens = min(max_tokens, len(self.step.positions) - len(prompt))
         with torch.autocast(self.device.type, enabled=False):
             if self.device.type == "cuda":

@@ -17,6 +17,7 @@ from tmsearch.features.dataset import Speech
 from tmsearch.model.context import FRAMES_PER_POSITION
 from tmsearch.model.decoding import Decoder
 from tmsearch.model.forward import MicroBatch
+from tmsearch.model.kernels import fused
 from tmsearch.model.tokens import prompt_ids
 from tmsearch.training.state import TrainState
 from tmsearch.training.train import ModelCache
@@ -145,8 +146,10 @@ class Probe:
         torch.cuda.reset_peak_memory_stats(self._device)
         whisper.model.train(False)
         in_place = self._state.stepper.scored_weights()
-        with in_place, devices.autocast(self._config, self._device, whisper.model.config.d_model):
-            decoder = Decoder(whisper)
+        width = whisper.model.config.d_model
+        layers = fused.layers_for(self._config, self._device, width)
+        with in_place, devices.autocast(self._config, self._device, width):
+            decoder = Decoder(whisper, layers)
             try:
                 decoder.greedy([mels], prompt, tokens, rule.silence)
             finally:

@@ -16,8 +16,8 @@ from tmsearch import devices
 from tmsearch.config import TrainConfig
 from tmsearch.model import forward, layers, trainable
 from tmsearch.model.forward import MicroBatch
+from tmsearch.model.kernels.fused import FusedKernels
 from tmsearch.model.whisper import Whisper
-from tmsearch.training.kernels.fused import FusedKernels
 from tmsearch.training.optim import optimizer
 from tmsearch.training.optim.average import WeightAverage
 from tmsearch.training.token_table import TokenTable

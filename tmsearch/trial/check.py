@@ -115,7 +115,7 @@ def _mean_of_all(
     from tmsearch.model import context
 
     shares = speech.supplement.shares(config)
-    own_seconds, own_tokens = _mean_example(config, model_seconds, rule, [clip.seconds for clip in speech.corpus.clips])
+    own_seconds, own_tokens = mean_example(config, model_seconds, rule, [clip.seconds for clip in speech.corpus.clips])
     heard_seconds = (1 - sum(shares)) * own_seconds
     label_tokens = (1 - sum(shares)) * own_tokens
     for entry, share in zip(speech.supplement.extra, shares, strict=True):
@@ -124,13 +124,13 @@ def _mean_of_all(
         extra = training_clips.extra_speech(outline, speech, entry, config)
         lengths = extra.seconds(extra.split.train)
         extra_rule = context.for_windows(rule, max(lengths))
-        seconds, tokens = _mean_example(config, model_seconds, extra_rule, lengths)
+        seconds, tokens = mean_example(config, model_seconds, extra_rule, lengths)
         heard_seconds += share * seconds
         label_tokens += share * tokens
     return heard_seconds, label_tokens * bpe_dropout.growth(outline, speech.corpus.clips, config)
 
 
-def _mean_example(
+def mean_example(
     config: TrainConfig, model_seconds: float, rule: ContextRule, seconds: Sequence[float]
 ) -> tuple[float, float]:
     """Seconds that are encoded of an example on average, and its label tokens, windows included."""

@@ -17,6 +17,7 @@ from tmsearch import devices
 from tmsearch.config import TrainConfig
 from tmsearch.model import forward
 from tmsearch.model.decoding import Decoder
+from tmsearch.model.kernels import fused
 
 CAP = 68  # tokens that a hypothesis may have: 1.5 times 40, and 8
 SPOKEN = 0.6  # of those, until the last clip of a batch has ended
@@ -66,7 +67,7 @@ def evaluation(
         whisper.model.train(False)
         with devices.autocast(config, fake_cuda.DEVICE, shapes.d_model):
             meter.reset()
-            decoder = Decoder(whisper)
+            decoder = Decoder(whisper, fused.layers_for(config, fake_cuda.DEVICE, shapes.d_model))
             weights = meter.total
             for first in reversed(range(0, clips, config.eval_batch_size)):
                 batch = lengths[first : first + config.eval_batch_size]
@@ -81,7 +82,7 @@ def evaluation(
 def _batch(decoder: Decoder, groups: list[torch.Tensor], config: TrainConfig, meter: Meter, rows: int) -> BatchPlayed:
     """One batch: encoding, prompt, and the token that a graph holds."""
     meter.reset()
-    encoded = forward.encode(decoder.model, groups, config.context_silence)
+    encoded = forward.encode(decoder.model, groups, config.context_silence, decoder.layers)
     encoding = meter.total
     peak = meter.peak_bytes
     with torch.autocast("cuda", enabled=False):

@@ -22,7 +22,7 @@ from tests.bench.gpu_player.meter import Meter
 from tmsearch import devices
 from tmsearch.model import attention as project_attention
 from tmsearch.model.attention import Packed
-from tmsearch.training.kernels import formulas
+from tmsearch.model.kernels import formulas
 from tmsearch.training.optim import mixed_precision, stochastic_rounding
 
 aten = torch.ops.aten

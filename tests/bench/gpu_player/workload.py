@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Sequence
 from typing import Any, cast
+from unittest import mock
 
 import torch
 from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
@@ -58,7 +59,9 @@ def whisper(shapes: Shapes, config: TrainConfig, device: torch.device = DEVICE, 
         model = WhisperForConditionalGeneration._from_config(settings, attn_implementation="sdpa", dtype=dtype)
         model.generation_config = GenerationConfig(suppress_tokens=[1], begin_suppress_tokens=[END])
         played = Whisper(model, cast(Any, _Tokens()), cast(Any, None), "played", True, positions)
-        trainable.prepare(played, config)
+        # Adapters are made on the played device; fake tensors cannot be moved to it, as peft does after that.
+        with mock.patch.object(torch.nn.Module, "to", lambda module, *arguments, **settings: module):
+            trainable.prepare(played, config)
     return played
 
 

@@ -17,7 +17,7 @@ from tmsearch.evaluation.error_rates import score
 from tmsearch.model import whisper
 from tmsearch.model.context import context_rule
 from tmsearch.trial import jobs
-from tmsearch.trial.check import _mean_example, check
+from tmsearch.trial.check import check, mean_example
 from tmsearch.trial.facts import DataFacts
 from tmsearch.trial.workbench import Workbench
 
@@ -128,14 +128,14 @@ def test_windows_cost_what_they_take_in_the_plan():
     seconds = [3.0] * 4
     single = TrainConfig()
     rule = context_rule(single, 30.0, max(seconds))
-    clip_seconds, clip_tokens = _mean_example(single, 30.0, rule, seconds)
+    clip_seconds, clip_tokens = mean_example(single, 30.0, rule, seconds)
     half = TrainConfig(window_share=0.5)
-    mean_seconds, tokens = _mean_example(half, 30.0, rule, seconds)
+    mean_seconds, tokens = mean_example(half, 30.0, rule, seconds)
     # Windows of 12 to 30 s are 21 s on average, with 5.7 clips of 3 s and a pause of .7 s.
     assert 2 * mean_seconds - clip_seconds == pytest.approx(21.5, abs=0.8)  # by steps of .5 s, with some silence
     assert 2 * tokens - clip_tokens == pytest.approx(clip_tokens * 21 / 3.7)
     short = TrainConfig(window_share=0.5, window_seconds=6.0)
-    assert clip_seconds < _mean_example(short, 30.0, rule, seconds)[0] < mean_seconds
+    assert clip_seconds < mean_example(short, 30.0, rule, seconds)[0] < mean_seconds
 
 
 def test_extra_speech_and_split_texts_cost_what_they_take_in_the_plan(tmp_path):

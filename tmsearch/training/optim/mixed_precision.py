@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from tmsearch.training.kernels.fused import FusedKernels
-from tmsearch.training.kernels.weights import TrainedPart
+from tmsearch.model.kernels.fused import FusedKernels
+from tmsearch.model.kernels.weights import TrainedPart
 
 _CLIP_EPSILON = 1e-6  # nn.utils.clip_grad_norm_'s, against a norm of 0
 _log = logging.getLogger(__name__)

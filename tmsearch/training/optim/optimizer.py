@@ -17,8 +17,8 @@ from tmsearch import devices
 from tmsearch.config import TrainConfig
 from tmsearch.errors import InputError
 from tmsearch.model import trainable
+from tmsearch.model.kernels.fused import FusedKernels
 from tmsearch.model.whisper import Whisper
-from tmsearch.training.kernels.fused import FusedKernels
 from tmsearch.training.optim.mixed_precision import MixedPrecisionAdamW
 from tmsearch.training.optim.stochastic_rounding import StochasticRoundingAdamW
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from tests.support import toy_whisper
-from tests.support.varlen import clip_by_clip
+from tests.support.varlen import clip_by_clip, clip_by_clip_into
 from tmsearch.model import attention, forward, layers, trainable
 from tmsearch.model import whisper as model
+from tmsearch.model.kernels import formulas
+from tmsearch.model.kernels.fused import FusedKernels, layers_for
 from tmsearch.training import step
-from tmsearch.training.kernels import formulas
-from tmsearch.training.kernels.fused import FusedKernels
 from tmsearch.training.optim import mixed_precision
 from tmsearch.training.step import Stepper
 from tmsearch.training.token_table import TokenTable
@@ -29,6 +29,7 @@ def toy(tmp_path_factory):
 def as_on_a_gpu(monkeypatch):
     """All clips at once; kernels as the functions that they are compiled from."""
     monkeypatch.setattr(attention, "varlen_attn", clip_by_clip)
+    monkeypatch.setattr(attention, "varlen_attn_out", clip_by_clip_into)
     monkeypatch.setattr(attention, "is_packed", lambda layer, device: True)
     monkeypatch.setattr(formulas, "compiled", lambda function: function)
     monkeypatch.setattr(mixed_precision, "compiled_update", lambda: mixed_precision.update)
@@ -229,3 +230,17 @@ def test_kernels_that_do_not_compile_leave_layers_to_their_modules(toy, monkeypa
     assert torch.allclose(made.launch(1, [micro_batch()]).measured, expected, rtol=0.02)
     assert casts_are_those_of_the_weights(made)
     assert caplog.text.count("could not be compiled") == 1
+
+
+def test_an_evaluations_encoder_is_that_of_the_modules(toy, monkeypatch):
+    """Without gradients, from the weights as they are: within what bfloat16 rounds."""
+    made = stepper(toy, monkeypatch, True)
+    assert layers_for(made.config, CPU, 16) is not layers.EAGER
+    states = {}
+    made.model.train(False)
+    for name, how in (("modules", layers.EAGER), ("kernels", layers_for(made.config, CPU, 16))):
+        with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+            states[name] = forward.encode(made.model, micro_batch().mels, True, how).states
+    assert torch.allclose(states["kernels"], states["modules"], rtol=0.05, atol=0.05)
+    monkeypatch.setattr(step.devices, "uses_fused_kernels", lambda config, device, width: False)
+    assert layers_for(made.config, CPU, 16) is layers.EAGER

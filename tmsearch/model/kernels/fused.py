@@ -18,9 +18,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tmsearch.model.layers import LayerKernels, all_plain
-from tmsearch.training.kernels import formulas
-from tmsearch.training.kernels.weights import CastWeight, OwnWeight, ProductWeight
+from tmsearch import devices
+from tmsearch.config import TrainConfig
+from tmsearch.model.kernels import formulas
+from tmsearch.model.kernels.weights import CastWeight, OwnWeight, ProductWeight
+from tmsearch.model.layers import EAGER, LayerKernels, Layers, all_plain, eager_layers
 
 _log = logging.getLogger(__name__)
 
@@ -121,6 +123,11 @@ class FusedKernels(LayerKernels):
         """As an optimizer's zero_grad."""
         for weight in self.weights.values():
             weight.gradient = None
+
+
+def layers_for(config: TrainConfig, device: torch.device, width: int) -> Layers:
+    """How the layers of a model of `width` (d_model) are run on `device` where nothing is trained."""
+    return eager_layers(FusedKernels()) if devices.uses_fused_kernels(config, device, width) else EAGER
 
 
 class _Product(torch.autograd.Function):
