@@ -20,7 +20,8 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOWN = ("README.md", ".github", "search", "spaces", "studies", "tests", "tmsearch")
-LEFT_OUT = (".github/PULL_REQUEST_TEMPLATE.md", ".github/site/pages")
+PAGES = ".github/site/pages/"
+LEFT_OUT = (".github/PULL_REQUEST_TEMPLATE.md", PAGES)
 LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -66,8 +67,11 @@ def _link(match: re.Match[str], document: str, pages: Mapping[str, str], linked:
     """A link of a document as the site needs it; files are collected in `linked`."""
     target = posixpath.normpath(posixpath.join(posixpath.dirname(document), match[1]))
     folder = posixpath.dirname(pages[document]) or "."
-    if target in pages:
-        return f"]({posixpath.relpath(pages[target], folder)}{match[2] or ''})"
+    page = pages.get(target)
+    if page is None and target.startswith(PAGES):  # one that the site has as it is
+        page = target.removeprefix(PAGES)
+    if page is not None:
+        return f"]({posixpath.relpath(page, folder)}{match[2] or ''})"
     if (ROOT / target).is_file():
         linked.add(target)
         return f"]({posixpath.relpath(_copy(target), folder)})"

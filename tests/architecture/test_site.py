@@ -28,6 +28,7 @@ def test_the_site_builds_without_a_warning_and_has_every_command(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     commands = (tmp_path / "site/reference/commands.html").read_text()
     assert "usage: tmsearch confirm" in commands
+    assert "on_rung" in (tmp_path / "site/reference/python.html").read_text()
     assert "context_step" in (tmp_path / "site/reference/knobs.html").read_text()
     for page in (tmp_path / "site").rglob("*.html"):
         text = page.read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from dataclasses import dataclass
@@ -61,5 +62,7 @@ def data(source: str | os.PathLike[str], **settings: Any) -> Data:
     """
     with one_line_errors():
         assignments = [f"data.{name}={json.dumps(value, default=os.fspath)}" for name, value in settings.items()]
-        config, _ = datasets.config_of(os.fspath(source), assignments)
+        config, is_space = datasets.config_of(os.fspath(source), assignments)
+        if not is_space:  # under the name that the caller gave, in place of its absolute path
+            config = dataclasses.replace(config, dataset=os.fspath(source))
         return Data(datasets.describe(datasets.load(config)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -76,11 +76,15 @@ class Trial:
     origin: str
     curve: Mapping[int, float]
 
-    def row(self, knobs: tuple[str, ...]) -> dict[str, Any]:
-        """A row of a table: numbers first, then the `knobs`, each a column."""
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        del fields["params"], fields["curve"]
+    def row(self, knobs: Sequence[str]) -> dict[str, Any]:
+        """A row of a table: the fields of `column_names`, then the `knobs`, each a column."""
+        fields = {name: getattr(self, name) for name in column_names()}
         return fields | {name: (self.params or {}).get(name) for name in knobs}
+
+
+def column_names() -> list[str]:
+    """The columns of a table of trials before its knobs."""
+    return [field.name for field in dataclasses.fields(Trial) if field.name not in ("params", "curve")]
 
 
 def trial_of(trial: Configuration, interval: Interval | None) -> Trial:

@@ -15,7 +15,7 @@ from search.study import Summary
 from tmsearch.api import work
 from tmsearch.api.errors import InputError, one_line_errors
 from tmsearch.api.follow import Callbacks
-from tmsearch.api.records import Rung, Trial
+from tmsearch.api.records import Rung, Trial, column_names
 from tmsearch.api.status import Status, best_of, status_of, table_knobs, trials_of
 from tmsearch.api.work import Progress
 from tmsearch.cli import arguments
@@ -72,7 +72,7 @@ class Study:
             return rows
         import pandas
 
-        return pandas.DataFrame(rows)
+        return pandas.DataFrame(rows, columns=[*column_names(), *knobs])
 
     @property
     def best(self) -> Trial:

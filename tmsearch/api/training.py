@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import queue
-import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from search import platforms
 from search.execution.lease import Interrupts
 from search.exit_codes import BAD_INPUT, DONE, INTERRUPTED
 from tmsearch import job_server
@@ -120,7 +120,7 @@ def _run(words: Sequence[str], storage: str | None, say: Callable[[str], object]
         assert process.stdout is not None
         assert process.stderr is not None
         threading.Thread(target=_queue_lines, args=(process.stdout, lines), daemon=True).start()
-        reader = threading.Thread(target=complaints.extend, args=(process.stderr,), daemon=True)
+        reader = threading.Thread(target=_keep_lines, args=(process.stderr, complaints), daemon=True)
         reader.start()
         for line in _lines_until_end(process, lines, interrupts):
             last = line
@@ -136,39 +136,36 @@ def _run(words: Sequence[str], storage: str | None, say: Callable[[str], object]
 
 
 @contextlib.contextmanager
-def _started(words: Sequence[str], storage: str | None) -> Iterator[subprocess.Popen[str]]:
+def _started(words: Sequence[str], storage: str | None) -> Iterator[subprocess.Popen[bytes]]:
     """The command's process within the block; whatever ends the block ends it."""
     process = subprocess.Popen(
         job_server.command("tmsearch", *words),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        start_new_session=True,  # a Ctrl-C reaches it through this process alone
         env={**os.environ, **({"TMSEARCH_STORAGE": storage} if storage else {})},
-        text=True,
-        encoding="utf-8",
-        errors="replace",
+        **platforms.apart(),  # a Ctrl-C reaches it through this process alone
     )
     try:
         yield process
         process.wait()
     finally:
         if process.poll() is None:
-            process.kill()
+            platforms.kill_tree(process)
             process.wait()
 
 
 def _lines_until_end(
-    process: subprocess.Popen[str], lines: queue.Queue[str | None], interrupts: Interrupts
+    process: subprocess.Popen[bytes], lines: queue.Queue[str | None], interrupts: Interrupts
 ) -> Iterator[str]:
     """What the process prints, until it has closed its output; the first signal is passed on, the second kills it."""
     is_asked = False
     while True:
         if interrupts.leave:
-            process.kill()
+            platforms.kill_tree(process)
         elif interrupts.stop and not is_asked:
             is_asked = True
-            process.send_signal(signal.SIGINT)
+            platforms.ask_to_exit(process)
         try:
             line = lines.get(timeout=_LOOK_SECONDS)
         except queue.Empty:
@@ -178,8 +175,17 @@ def _lines_until_end(
         yield line
 
 
-def _queue_lines(stream: IO[str], lines: queue.Queue[str | None]) -> None:
+def _queue_lines(stream: IO[bytes], lines: queue.Queue[str | None]) -> None:
     """Put the stream's lines on the queue, None at its end."""
     for line in stream:
-        lines.put(line.rstrip("\n"))
+        lines.put(_text(line))
     lines.put(None)
+
+
+def _keep_lines(stream: IO[bytes], lines: list[str]) -> None:
+    """Add the stream's lines to the list, up to its end."""
+    lines.extend(map(_text, stream))
+
+
+def _text(line: bytes) -> str:
+    return line.decode("utf-8", errors="replace").rstrip("\r\n")

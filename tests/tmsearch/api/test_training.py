@@ -15,7 +15,7 @@ from tmsearch.api import training
 from tmsearch.cli.parser import parse
 
 METRICS = {"validation": {"wer": 0.3}, "test": {"wer": 0.25}, "dtype": "float32"}
-# What stands for the command: it answers Ctrl-C as the command does.
+# What stands for the command: it answers the signal as the command does.
 PROGRAM = """
 import json, os, pathlib, signal, sys, time
 {setup}
@@ -72,7 +72,7 @@ def test_the_commands_line_is_the_error(command, code, raised):
 def test_an_interrupt_is_passed_on_and_all_is_kept(command, capsys):
     command(
         "signal.pause(); print('interrupted at step 3, everything is kept', flush=True); sys.exit(130)",
-        setup="signal.signal(signal.SIGINT, lambda *_: None)",
+        setup="signal.signal(signal.SIGTERM, lambda *_: None)",
     )
     threading.Timer(0.6, os.kill, (os.getpid(), signal.SIGINT)).start()
     with pytest.raises(tmsearch.StudyInterrupted, match="interrupted at step 3, everything is kept"):
