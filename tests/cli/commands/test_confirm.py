@@ -66,7 +66,7 @@ def test_a_confirmation_prints_its_cost_first_and_ends_with_a_sentence(folder, c
     lines = confirmed.splitlines()
     assert lines[0].startswith("confirm small: default recipe against trial")
     assert "up to 2 trainings each, seeds 1 to 2, on the study's own split" in lines[0]
-    assert any(line.startswith("at most 5 trainings, about 0:") for line in lines)
+    assert any(re.match(r"at most 5 trainings, about \d+:\d\d", line) for line in lines)  # as fast as the machine is
     verdicts = ("Not proven: ", "No better: ", "trial ")
     assert any(line.startswith(verdicts) and "validation clips" in line for line in lines)
     assert any(line.startswith("Wilcoxon over clips") for line in lines)
