@@ -9,7 +9,7 @@ from typing import Any
 from search import study as studies_of
 from search.storage.database import open_storage
 from tmsearch.api import work
-from tmsearch.api.errors import one_line_errors
+from tmsearch.api.errors import InputError, one_line_errors
 from tmsearch.api.follow import Callbacks
 from tmsearch.api.records import Rung, Trial
 from tmsearch.api.status import Status
@@ -73,6 +73,8 @@ def search(
         database = open_storage(storage)
         if isinstance(space, Mapping):
             written = space_of(space, set, study_name)
+        elif not os.path.exists(space) and os.fspath(space) in studies_of.names(database):
+            raise InputError(f"{space}: no such file, but a study; tmsearch.open_study({space!r}).resume() continues")
         else:
             written = load_space(os.fspath(space), set, study_name)
         forms = forms_of(written)

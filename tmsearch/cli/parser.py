@@ -7,6 +7,7 @@ import difflib
 import importlib
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -249,6 +250,8 @@ class _Parser(argparse.ArgumentParser):
         elif unknown_option is not None:
             options = [option for option in self._option_string_actions if option.startswith("--")]
             message = f"no such option: {unknown_option}; {_hint(unknown_option, options)}"
+        elif message.endswith("required: --space") and self._words and not self._words[0].startswith("-"):
+            message += f"; did you mean --space {shlex.quote(_without_address(self._words[0]))}?"
         raise UserError(f"{printable(message)}; see `{self.prog} --help`")
 
     def _unknown_option(self) -> str | None:

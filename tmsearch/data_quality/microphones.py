@@ -39,10 +39,15 @@ class Microphone:
         return column if self.channel is None else f"{column}, channel {self.channel}"
 
     @property
+    def sound(self) -> tuple[str, ...]:
+        """Its sound, in words: what was measured, and below that what it sounds like, if anything can be said."""
+        measured = f"{100 * self.above_2khz:.2g} % of the energy above {SPLIT_HZ / 1000:g} kHz"
+        return (measured, "sounds like a throat microphone") if self.is_throat else (measured,)
+
+    @property
     def line(self) -> str:
-        """Its sound, in words."""
-        verdict = ": sounds like a throat microphone" if self.is_throat else ""
-        return f"{100 * self.above_2khz:.2g} % of the energy above {SPLIT_HZ / 1000:g} kHz{verdict}"
+        """Its sound, in one line."""
+        return ": ".join(self.sound)
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,7 @@ def propose(
     rate, centre = _rate(names)
     warmup = _warmup(steps)
     knobs = [_batch_setting(clips), _model(names, names_why), rate, warmup, _normalization(corpus)]
-    if config.dataset != "demo":  # whose models have a shorter context
+    if not any(name.startswith("demo/") for name in names):  # their context is 4 s: a trial takes what they have
         knobs.insert(1, _context(corpus))
     knobs += suggest_models.savings(names, plan)
     search = tuple(knob for knob in knobs if knob.is_searched)

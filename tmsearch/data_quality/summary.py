@@ -229,8 +229,10 @@ def _recording_lines(summary: Description) -> list[str]:
 
 def _microphone_lines(summary: Description) -> list[str]:
     if len(summary.microphones) == 1:
-        return _entry("microphone", summary.microphones[0].line)
-    lines = [line for microphone in summary.microphones for line in (microphone.name, f"  {microphone.line}")]
+        return _entry("microphone", *summary.microphones[0].sound)
+    lines: list[str] = []
+    for microphone in summary.microphones:
+        lines += [microphone.name, *(f"  {line}" for line in microphone.sound)]
     return _entry("microphones", *lines)
 
 

@@ -133,7 +133,9 @@ def max_context_seconds(config: TrainConfig, full_seconds: float, longest: float
     """
     configured = config.context_seconds
     if configured is not None and configured > full_seconds:
-        raise InputError(f"context_seconds: {configured:g}: {config.model} takes {full_seconds:g} s at most")
+        raise InputError(
+            f"train.context_seconds: {configured:g}: {config.model} takes {full_seconds:g} s at most; leave it out"
+        )
     return configured or min(context_needed(longest), full_seconds)
 
 

@@ -93,7 +93,7 @@ def _checked_model(
     model = whisper.describe(config.model, config.model_revision)
     seconds = [clip.seconds for clip in corpus.clips]
     rule = context.context_rule(config, model.context_seconds, max(seconds))
-    _check_lengths(corpus, rule.seconds, config.model)
+    _check_lengths(corpus, rule.seconds, model.context_seconds, config.model)
     speech = Speech(corpus, split, data.language, data.task, cache=Path(), supplement=supplement)
     outline = whisper.outline(config)
     speech.label_ids([clip.name for clip in corpus.clips], outline)
@@ -189,13 +189,20 @@ def data_facts(
     )
 
 
-def _check_lengths(corpus: Corpus, context_seconds: float, model: str) -> None:
-    """Raise InputError where a clip is longer than the model's context: the end of its text could not be learned."""
+def _check_lengths(corpus: Corpus, context_seconds: float, most_seconds: float, model: str) -> None:
+    """Raise InputError where a clip is longer than the model's context: the end of its text could not be learned.
+
+    Args:
+        corpus: the clips.
+        context_seconds: the longest context of this study.
+        most_seconds: what the model takes at most.
+        model: its name.
+    """
     long = [clip.name for clip in corpus.clips if clip.seconds > context_seconds + _ROUNDING_SECONDS]
     if long:
         longest = max(clip.seconds for clip in corpus.clips)
+        fix = "raise it, or " if context_seconds < most_seconds else ""
         raise InputError(
             f"{model}: train.context_seconds: {len(long)} clips are longer than the {context_seconds:g} s that the "
-            f"model hears, such as {long[0]}; the longest has {longest:.1f} s: raise it, or take another model, or "
-            "drop them"
+            f"model hears, such as {long[0]}; the longest has {longest:.1f} s: {fix}take another model, or drop them"
         )

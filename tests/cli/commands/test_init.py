@@ -64,6 +64,7 @@ def test_a_folder_that_a_dry_run_accepts(folder):
     assert "  language de: the dataset says so" in lines
     assert lines[-2].strip() == "tmsearch run --space 'out/x y.yaml' --dry-run"
     space = yaml.safe_load((folder / "out" / "x y.yaml").read_text())
+    assert "context_seconds" not in space["train"]  # the embedded models' own is short
     assert space["data"]["dataset"] == f"{name}/"
     assert space["data"]["text_column"] == "raw: text"
     assert space["data"]["language"] == "de"

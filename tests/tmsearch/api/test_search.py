@@ -150,6 +150,8 @@ def test_a_study_is_found_again_and_has_nothing_left_to_do(searched, capsys):
     assert "2 configurations: " in capsys.readouterr().out
     with pytest.raises(tmsearch.InputError, match="other: no such study"):
         tmsearch.open_study("other")
+    with pytest.raises(tmsearch.InputError, match=r"small: no such file, but a study; .*open_study\('small'\)"):
+        tmsearch.search("small")
 
 
 def test_the_curves_are_a_plotly_figure_and_a_picture(searched):

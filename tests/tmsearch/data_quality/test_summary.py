@@ -1,5 +1,6 @@
 """What a description says of a dataset whose every figure is known."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -9,6 +10,7 @@ from tests.support.audio_files import RecordedClip, tone, write_recordings
 from tmsearch.config import DataConfig
 from tmsearch.data.corpus import load
 from tmsearch.data.splits import split
+from tmsearch.data_quality.microphones import Microphone
 from tmsearch.data_quality.summary import bandwidth, describe
 
 
@@ -65,6 +67,13 @@ def test_text_fits_80_columns_and_says_it_all(data):
     assert "validation" in text
     assert corpus.fingerprint in text.replace("\n", "") or corpus.fingerprint[:60] in text
     assert "validation" not in describe(corpus).text()
+
+
+def test_what_a_microphone_sounds_like_is_not_cut_off(data):
+    alone = Microphone("", None, 20, 1.2345e-7, is_throat=True)
+    for heard in ([alone], [alone, dataclasses.replace(alone, column="audio.throat_microphone")]):
+        lines = describe(load(data), microphones=heard).text().splitlines()
+        assert sum(line.endswith("sounds like a throat microphone") for line in lines) == len(heard)
 
 
 def test_json_is_json(data):

@@ -43,7 +43,7 @@ def test_the_longest_context_is_what_the_longest_clip_needs_unless_configured():
 
 
 def test_more_than_the_model_takes_is_refused():
-    with pytest.raises(InputError, match=r"^context_seconds: 16: openai/whisper-small takes 4 s at most$"):
+    with pytest.raises(InputError, match=r"^train.context_seconds: 16: openai/whisper-small takes 4 s at most; leave"):
         max_context_seconds(TrainConfig(context_seconds=16.0), 4.0, 3.0)
 
 

@@ -216,6 +216,9 @@ def read_recipe(path: str) -> tuple[Recipe, list[str]]:
     """
     raw = yaml_loader.read(path)
     root = Location(path)
+    if "search" in raw and "data" in raw:
+        fix = f"`tmsearch run --space {path}` searches, `tmsearch export STUDY -o FILE` then writes a recipe"
+        raise root.error(f"a space file, not a recipe; {fix}")
     check_keys(raw, KEYS, root)
     data = _section(raw.get("data"), DATA, root.at("data"))
     if "dataset" not in data:
