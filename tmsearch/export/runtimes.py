@@ -20,6 +20,7 @@ import numpy as np
 
 from tmsearch import job_server
 from tmsearch.data.audio_file import SAMPLE_RATE, Samples
+from tmsearch.errors import InputError
 from tmsearch.evaluation import evaluate, long_form
 from tmsearch.evaluation.long_form import Stitched
 from tmsearch.features.dataset import Speech
@@ -32,6 +33,7 @@ CONVERTED_FILES = ("tokenizer.json", "preprocessor_config.json")  # which faster
 MOST_CLIPS = 40  # that are heard one by one: enough to tell a broken folder from a whole one
 MOST_RECORDINGS = 4  # of two to three minutes
 _SEED = 0  # of what faster-whisper draws
+_WINDOW_POSITIONS = 1500  # of the encoder, in a window of 30 s
 _HEAD = "| runtime, as it comes | audio | WER | untouched | ins. / del. / sub. | times within 0.2 s |"
 _CLIPS = "single clips"
 _RECORDINGS = "long recordings"
@@ -208,6 +210,14 @@ def timed_segments(chunks: Sequence[Mapping[str, Any]], length: float) -> list[t
     return segments
 
 
+def _check_window(folder: Path) -> None:
+    """Raise InputError for a model of another window than the 30 s that faster-whisper hears, as the demo's are."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    seconds = config.get("max_source_positions", _WINDOW_POSITIONS) * 30 / _WINDOW_POSITIONS
+    if seconds != 30:
+        raise InputError(f"its encoder takes {seconds:g} s, {FASTER_WHISPER} hears windows of 30 s")
+
+
 def _hear_with_faster_whisper(job: Mapping[str, Any], audio: Sequence[Samples], *, times: bool) -> list[Any]:
     import ctranslate2
     from ctranslate2.converters import TransformersConverter
@@ -215,6 +225,7 @@ def _hear_with_faster_whisper(job: Mapping[str, Any], audio: Sequence[Samples], 
 
     converted = Path(job["converted"])
     if not converted.is_dir():
+        _check_window(Path(job["folder"]))
         copied = [name for name in CONVERTED_FILES if (Path(job["folder"]) / name).is_file()]
         TransformersConverter(job["folder"], copy_files=copied).convert(str(converted))
     # Doubtful windows are drawn anew at higher temperatures: alike each time, so that a folder gets the same figure.
@@ -236,6 +247,8 @@ def _answer(hear: Callable[..., list[Any]], job: Mapping[str, Any], folder: Path
         recordings = [stored[f"recording{index}"] for index in range(job["recordings"])]
     try:
         return {"clips": hear(job, clips, times=False), "recordings": hear(job, recordings, times=True)}
+    except InputError as error:
+        return {"problem": str(error)}
     except Exception as error:  # a runtime's own, of any class: the row says it, and the others are measured
         return {"problem": f"{type(error).__name__}: {first_line(error)}"}
 

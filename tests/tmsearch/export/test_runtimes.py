@@ -115,6 +115,17 @@ def test_what_faster_whisper_draws_at_higher_temperatures_is_drawn_alike_each_ti
     assert heard[0] == heard[1] not in ("1", "2", "None")
 
 
+def test_a_shorter_window_than_faster_whisper_hears_is_said_in_words(tmp_path):
+    (tmp_path / "config.json").write_text('{"max_source_positions": 200}')
+    np.savez(tmp_path / "audio.npz", clip0=np.zeros(160, np.float32))
+    answer = runtimes._answer(
+        lambda *_, **__: runtimes._check_window(tmp_path), {"clips": 1, "recordings": 0}, tmp_path
+    )
+    assert answer == {"problem": "its encoder takes 4 s, faster-whisper hears windows of 30 s"}
+    (tmp_path / "config.json").write_text('{"max_source_positions": 1500}')
+    runtimes._check_window(tmp_path)
+
+
 def test_a_text_without_a_time_before_or_behind_it_has_those_of_its_neighbours():
     chunks = [
         {"timestamp": (None, 1.5), "text": "a"},
