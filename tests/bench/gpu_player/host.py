@@ -14,6 +14,7 @@ import torch
 
 from tests.bench.gpu_player import workload
 from tests.bench.gpu_player.shapes import Shapes
+from tmsearch import devices
 from tmsearch.config import TrainConfig
 from tmsearch.model import attention
 from tmsearch.model.forward import MicroBatch
@@ -28,8 +29,10 @@ CPU = torch.device("cpu")
 def milliseconds(config: TrainConfig, groups: int, layers: int = 32, steps: int = 7) -> dict[str, float]:
     """Medians over `steps` steps of batches in `groups` lengths: of the whole step, and of its gradients.
 
-    Attention is the GPU's: one launch for all clips, of an operator that does next to nothing.
+    Attention is the GPU's: one launch for all clips, of an operator that does next to nothing. So are the kernels that
+    join several operations, compiled for this CPU unless `config` compiles nothing.
     """
+    devices.uses_fused_kernels = lambda config, device, width: config.compile is not False  # type: ignore[assignment]
     untyped: Any = attention
     untyped.is_packed = lambda layer, device: True
     untyped.varlen_attn = lambda query, key, value, *ends, scale: _varlen(query, key, value, scale)

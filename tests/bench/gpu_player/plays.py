@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import time
 
 import torch
@@ -69,12 +70,15 @@ def play_evaluation(said: argparse.Namespace, shapes: Shapes, config: TrainConfi
 
 
 def play_host(said: argparse.Namespace, shapes: Shapes, config: TrainConfig, device: Rates) -> None:
-    for groups in HOST_GROUPS:
-        spent = host.milliseconds(config, groups)
-        print(
-            f"the host's own time for a step, {groups} lengths: {spent['step']:.0f} ms, of which forward and backward "
-            f"{spent['gradients']:.0f} (this CPU, a narrow model, AdamW not grouped)"
-        )
+    half = dataclasses.replace(config, precision="bf16")  # on this CPU as well
+    for way, knobs in (("modules", dataclasses.replace(half, compile=False)), ("fused kernels", half)):
+        for groups in HOST_GROUPS:
+            spent = host.milliseconds(knobs, groups)
+            print(
+                f"the host's own time for a step, {groups} lengths, {way}: {spent['step']:.0f} ms, of which forward "
+                f"and backward {spent['gradients']:.0f} (this CPU, a narrow model, AdamW not grouped)",
+                flush=True,
+            )
 
 
 def play_probe(said: argparse.Namespace, shapes: Shapes, config: TrainConfig, device: Rates) -> None:
