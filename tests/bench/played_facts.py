@@ -23,7 +23,6 @@ from tmsearch.config import TrainConfig
 H200 = rates.DEVICES["H200"]
 # What spaces and README name where memory is short, each for a batch of 16 at once.
 SETTINGS: dict[str, dict[str, object]] = {
-    "gradient_checkpointing": {"gradient_checkpointing": True},
     "low_memory": {"low_memory": True},
     "both": {"low_memory": True, "gradient_checkpointing": True},
     "lora_r: 32": {"lora_r": 32},

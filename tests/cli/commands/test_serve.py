@@ -50,6 +50,11 @@ def served(folder, *words):
     return process.stdout.readline(), port, process
 
 
+def says_what_it_lacks(process) -> bool:
+    """Whether the dashboard's second line says where the commands are that its page has no buttons for."""
+    return "each study's note names the commands" in process.stdout.readline()
+
+
 def ended(process) -> tuple[int, str]:
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=30)
@@ -60,6 +65,7 @@ def test_dashboard(folder):
     line, port, process = served(folder, "dashboard")
     try:
         assert f"http://127.0.0.1:{port}/" in line
+        assert says_what_it_lacks(process)
         studies = json.loads(get(f"http://127.0.0.1:{port}/api/studies"))["study_summaries"]
         assert [study["study_name"] for study in studies] == ["toy"]
         assert b"<html" in get(f"http://127.0.0.1:{port}/dashboard/").lower()
