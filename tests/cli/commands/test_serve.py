@@ -86,6 +86,7 @@ def test_more_than_this_machine_is_told_what_that_means(folder):
     try:
         assert f"http://0.0.0.0:{port}/" in line
         assert "everybody who reaches this address can change and delete studies" in process.stdout.readline()
+        assert says_what_it_lacks(process)
         assert b"toy" in get(f"http://{socket.gethostname()}:{port}/api/studies")
     finally:
         assert ended(process) == (130, "")
