@@ -16,6 +16,8 @@ from tmsearch.training.optim import mixed_precision
 from tmsearch.training.step import Stepper
 from tmsearch.training.token_table import TokenTable
 
+COMPILED = formulas.compiled
+COMPILED_UPDATE = mixed_precision.compiled_update
 CPU = torch.device("cpu")
 CLIPS = ((2, 60), (1, 120))
 
@@ -244,3 +246,27 @@ def test_an_evaluations_encoder_is_that_of_the_modules(toy, monkeypatch):
     assert torch.allclose(states["kernels"], states["modules"], rtol=0.05, atol=0.05)
     monkeypatch.setattr(step.devices, "uses_fused_kernels", lambda config, device, width: False)
     assert layers_for(made.config, CPU, 16) is layers.EAGER
+
+
+def test_each_kernel_is_compiled_once_for_all_layers_weights_and_batches(toy, monkeypatch):
+    """Dynamo gives up a function that it has compiled eight times, and runs it operation by operation from then on."""
+    graphs = []
+
+    def count(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    compile_function = torch.compile
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch, "compile", lambda function, **how: compile_function(function, backend=count, **how))
+    monkeypatch.setattr(formulas, "compiled", COMPILED)
+    monkeypatch.setattr(mixed_precision, "compiled_update", COMPILED_UPDATE)
+    COMPILED.cache_clear()
+    made = stepper(toy, monkeypatch, True)
+    for number in (1, 2, 3):
+        made.launch(number, [micro_batch(number)])
+    COMPILED.cache_clear()
+    torch._dynamo.reset()
+    # A norm alone and with a sum, each with its gradient, and GELU's; AdamW of weights at offset 0 and of others, which
+    # torch never takes to be alike.
+    assert len(graphs) <= 7

@@ -74,10 +74,12 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     kernel = torch.compile(function)
 
     def run(*arguments: Any) -> Any:
-        for argument in arguments:
+        # Detached: whether a tensor wants gradients, or is part of another, would each be compiled for anew.
+        detached = [argument.detach() if isinstance(argument, torch.Tensor) else argument for argument in arguments]
+        for argument in detached:
             if isinstance(argument, torch.Tensor) and argument.ndim == 2:
                 torch._dynamo.maybe_mark_dynamic(argument, 0)
-        return kernel(*arguments)
+        return kernel(*detached)
 
     return run
 

@@ -8,6 +8,7 @@ clipping and AdamW apart move 58, and gradients take half of the memory.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -70,8 +71,9 @@ class MixedPrecisionAdamW(torch.optim.AdamW):
         parts: dict[int, TrainedPart] = {}  # by the id of their weight
         for weight in self._products.weights.values():
             parts.update({id(part.weight): part for part in weight.trained_parts()})
-        for group in self.param_groups:
-            self._update_products(group, [parts[id(weight)] for weight in group["params"] if id(weight) in parts])
+        with any_lengths():
+            for group in self.param_groups:
+                self._update_products(group, [parts[id(weight)] for weight in group["params"] if id(weight) in parts])
         super().step()
         if self._kernel is not None:
             self._products.note_updated([cast for cast in self._products.weights.values() if cast.gradient is not None])
@@ -106,7 +108,7 @@ class MixedPrecisionAdamW(torch.optim.AdamW):
         stored = (part.weight.detach(), part.cast, part.gradient, state["exp_avg"], state["exp_avg_sq"])
         scale = self._scale if self._scale is not None else part.weight.new_ones(())
         try:
-            self._kernel(*(tensor.view(-1) for tensor in stored), scale, *factors)
+            self._kernel(*(alone(tensor.view(-1)) for tensor in stored), scale, *factors)
         except torch._dynamo.exc.TorchDynamoException as error:  # before anything was changed
             _log.warning("the optimizer's kernel could not be compiled (%s); going on without", str(error)[:200])
             self._kernel = None
@@ -161,6 +163,18 @@ def update(
     square.copy_(new_square)
     weight.copy_(new_weight)
     weight_cast.copy_(new_weight)
+
+
+def any_lengths() -> contextlib.AbstractContextManager[None]:
+    """In which a graph is compiled for any lengths: two that happen to be equal, as a weight's and its offset among
+    others, are not taken to be so for good."""
+    patched: contextlib.AbstractContextManager[None] = torch.fx.experimental._config.patch(use_duck_shape=False)  # type: ignore[attr-defined]
+    return patched
+
+
+def alone(tensor: torch.Tensor) -> torch.Tensor:
+    """The same numbers without the tensor that they are a part of, for whose shape a graph would be compiled anew."""
+    return tensor.detach()
 
 
 def compiled_update() -> Callable[..., None]:

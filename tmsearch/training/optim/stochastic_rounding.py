@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch.optim.adamw import adamw
 
-from tmsearch.training.optim.mixed_precision import update_factors
+from tmsearch.training.optim.mixed_precision import alone, any_lengths, update_factors
 
 _DROPPED_BITS = 16  # low bits of a float32 that a bfloat16 lacks
 _LOW_BITS = (1 << _DROPPED_BITS) - 1
@@ -163,7 +163,8 @@ class StochasticRoundingAdamW(torch.optim.Optimizer):
             return False
         noise = self._noise.wide_stretch(piece.count)
         try:
-            self._kernel(*piece.tensors, noise, *factors)
+            with any_lengths():
+                self._kernel(*(alone(tensor) for tensor in (*piece.tensors, noise)), *factors)
         except torch._dynamo.exc.TorchDynamoException as error:  # before anything was changed
             _log.warning("the optimizer's kernel could not be compiled (%s); going on without", str(error)[:200])
             self._kernel = None
