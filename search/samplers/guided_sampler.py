@@ -93,16 +93,16 @@ def _history(
 ) -> tuple[list[Configuration], int]:
     """The trials that have values of all knobs, and the step at which a trial is complete."""
     last_rung = max((step + 1 for trial in trials for step in trial.intermediate_values), default=1)
-    kept = []
+    comparable = []
     for trial in trials:
         if all(name in trial.params and can_hold(each, trial.params[name]) for name, each in search_space.items()):
-            kept.append(trial)
-    curves = [_curve(trial, direction, last_rung) for trial in kept]
+            comparable.append(trial)
+    curves = [_curve(trial, direction, last_rung) for trial in comparable]
     # A curve is extrapolated from where it ended: other steps tell nothing, and there may be thousands.
     ends = {max(curve) for curve in curves if curve} | {last_rung}
     scaled = _scaled([{step: value for step, value in curve.items() if step in ends} for curve in curves])
     history = []
-    for trial, curve in zip(kept, scaled, strict=True):
+    for trial, curve in zip(comparable, scaled, strict=True):
         drawn = {name: _to_drawn(distribution, trial.params[name]) for name, distribution in search_space.items()}
         history.append(to_configuration(trial, curve, drawn))
     return history, last_rung

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from search import study as studies
 from search.storage.database import Storage
-from tmsearch.api import html
 from tmsearch.api.study import Study
+from tmsearch.api.view import html
 from tmsearch.cli.services import verdicts
 
 

@@ -8,8 +8,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tmsearch.api import html
 from tmsearch.api.errors import one_line_errors
+from tmsearch.api.view import html
 from tmsearch.cli.services import datasets
 
 if TYPE_CHECKING:

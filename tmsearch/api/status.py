@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from search.study import Summary
-from tmsearch.api import html
 from tmsearch.api.records import Trial, trial_of
+from tmsearch.api.view import html
 from tmsearch.cli.view import intervals
 from tmsearch.cli.view.format import time_left
 from tmsearch.cli.view.status_page import page_lines

@@ -88,7 +88,7 @@ class Study:
 
     def curves(self) -> go.Figure:
         """Every configuration's curve by step, as a plotly figure; raises InputError."""
-        from tmsearch.api import curves
+        from tmsearch.api.view import curves
 
         return curves.figure(self._summary())
 

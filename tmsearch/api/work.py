@@ -75,7 +75,7 @@ def work(
 
 def _displays(storage: Storage, progress: Progress) -> Callable[[Summary, int, float, float | None], Display]:
     """What shows a study at work."""
-    from tmsearch.api import notebook
+    from tmsearch.api.view import notebook
 
     if progress is False:
         return SilentDisplay

@@ -33,41 +33,13 @@ FLASH_HEAD_DIM = 256  # the widest head that flash attention takes
 chosen: Counter[str] = Counter()  # attention kernels by name
 
 
-@torch.library.custom_op("played::rounding_adamw", mutates_args=("weight", "mean", "square"))
-def _rounding_adamw(
-    weight: torch.Tensor,
-    gradient: torch.Tensor,
-    mean: torch.Tensor,
-    square: torch.Tensor,
-    noise: torch.Tensor,
-    beta1: torch.Tensor,
-    beta2: torch.Tensor,
-    epsilon: torch.Tensor,
-    kept: torch.Tensor,
-    rate: torch.Tensor,
-    root: torch.Tensor,
-) -> None:
-    """tmsearch.training.optim.stochastic_rounding.update as the one kernel that a compiler makes of it."""
-    raise NotImplementedError("played, never run")
-
-
-@torch.library.custom_op("played::mixed_adamw", mutates_args=("weight", "weight_cast", "mean", "square"))
-def _mixed_adamw(
-    weight: torch.Tensor,
-    weight_cast: torch.Tensor,
-    gradient: torch.Tensor,
-    mean: torch.Tensor,
-    square: torch.Tensor,
-    scale: torch.Tensor,
-    beta1: torch.Tensor,
-    beta2: torch.Tensor,
-    epsilon: torch.Tensor,
-    kept: torch.Tensor,
-    rate: torch.Tensor,
-    root: torch.Tensor,
-) -> None:
-    """tmsearch.training.optim.mixed_precision.update, likewise."""
-    raise NotImplementedError("played, never run")
+# Each an update as the one kernel that a compiler makes of it, by its own signature; played, never run.
+_rounding_adamw = torch.library.custom_op(
+    "played::rounding_adamw", stochastic_rounding.update, mutates_args=("weight", "mean", "square")
+)
+_mixed_adamw = torch.library.custom_op(
+    "played::mixed_adamw", mixed_precision.update, mutates_args=("weight", "weight_cast", "mean", "square")
+)
 
 
 @_rounding_adamw.register_fake

@@ -155,6 +155,7 @@ def test_values_are_rounded_and_kept_in_full(study):
     assert finished.system_attrs[EXACT]["values"] == {str(step): value for step, value in CURVES["finished"].items()}
 
 
+# Optuna's own commands announce themselves as experimental; what they print is what is tested.
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 def test_the_command_line(study, monkeypatch, capsys):
     ledger, _ = study

@@ -7,7 +7,7 @@ import pytest
 
 from search.records import Configuration, Rung, StudyRecord
 from search.study import Summary
-from tmsearch.api import curves
+from tmsearch.api.view import curves
 
 SPACE = {"search": {"learning_rate": {}}, "train": {}, "budget": {"max_steps": 80, "rungs": [20, 40, 80]}}
 RECORD = StudyRecord("<s>", SPACE, "", 0, 2, False, "", 0.0)

@@ -9,7 +9,7 @@ import pytest
 from search.execution.messages import ProgressEvent
 from search.study import summarize
 from tests.support.study_builder import claimed_study
-from tmsearch.api import notebook
+from tmsearch.api.view import notebook
 
 
 class Handle:

@@ -2,8 +2,9 @@
 
 Weights and moments are float32, as torch's own AdamW has them (mixed-precision training, Micikevicius et al. 2018,
 arXiv:1710.03740). The gradient of a product is bfloat16 when it is made: it is read as it is, scaled by the clip on
-the way, and the weight's next cast is written in the same pass. So 28 bytes a parameter are moved where casting,
-clipping and AdamW apart move 58, and gradients take half of the memory.
+the way, and the weight's next cast is written in the same pass. So 30 bytes a parameter are moved, those of the norm
+among them, where casting, clipping and AdamW apart move 52 (as tests/bench/gpu_model.py plays them), and gradients
+take half of the memory.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class _Line:
 
 def figure(summary: Summary) -> go.Figure:
     """The curves as a plotly figure, which a notebook without plotly's renderer shows as a picture."""
-    from tmsearch.api.curve_figure import CurveFigure
+    from tmsearch.api.view.curve_figure import CurveFigure
 
     return CurveFigure(plotly_json(summary), picture(summary))
 

@@ -15,9 +15,9 @@ from search.execution.messages import ProgressEvent
 from search.records import Configuration
 from search.storage.database import Storage
 from search.study import Summary
-from tmsearch.api import curves
 from tmsearch.api.follow import SilentDisplay
 from tmsearch.api.status import status_of
+from tmsearch.api.view import curves
 
 REDRAW_SECONDS = 1.0  # between two drawings: each is a message to a browser, and stays in the notebook's file only once
 
