@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING
 from search.errors import RunError, UserError, without_passwords
 from tmsearch import errors
 from tmsearch.errors import TmsearchError, machine_problem
+
+_OPTION = re.compile(r"(?<![\w-])(?:--set |-o |--([a-z][a-z-]*))")
 
 if TYPE_CHECKING:
     from tmsearch.api.study import Study
@@ -50,6 +53,16 @@ class StudyInterrupted(KeyboardInterrupt):  # as KeyboardInterrupt
         return [f"{type(self).__name__}: {self}"]
 
 
+def as_arguments(message: str) -> str:
+    """A message about options of the command line, about Python's arguments: `--set data.x` is data.x, `-o FILE` FILE.
+
+    What stands between backticks is a command, and stays.
+    """
+    parts = message.split("`")
+    parts[::2] = [_OPTION.sub(lambda option: (option[1] or "").replace("-", "_"), part) for part in parts[::2]]
+    return "`".join(parts)
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Raise what goes wrong within the block as one of this module's errors."""
@@ -58,7 +71,7 @@ def one_line_errors() -> Iterator[None]:
     except (InputError, RunFailedError):
         raise
     except (UserError, errors.InputError) as error:
-        raise InputError(without_passwords(str(error))) from None
+        raise InputError(as_arguments(without_passwords(str(error)))) from None
     except RunError as error:
         raise RunFailedError(without_passwords(str(error))) from None
     except (OSError, MemoryError, RuntimeError) as error:

@@ -33,9 +33,11 @@ def check(workbench: Workbench, job: CheckJob) -> Checked:
 
     The first candidate of a model is what the estimate is of. Raises InputError.
     """
+    from tmsearch import devices
     from tmsearch.data import splits
     from tmsearch.training.optim import optimizer
 
+    devices.device()  # raises where TMSEARCH_DEVICE names none
     data = DataConfig(**job.data)
     corpus = workbench.corpus(data)
     split = splits.split(corpus, data)

@@ -50,6 +50,25 @@ def test_a_wrong_argument_is_an_input_error(settings, message):
     assert error.value._render_traceback_() == [f"InputError: {error.value}"]
 
 
+@pytest.mark.parametrize(
+    ("printed", "raised"),
+    [
+        (
+            "--set data.languge: no such key; did you mean language?",
+            "data.languge: no such key; did you mean language?",
+        ),
+        ("killed: --trial 99: there are 0 to 3", "killed: trial 99: there are 0 to 3"),
+        ("-o /proc/x.html: cannot be written", "/proc/x.html: cannot be written"),
+        ("--storage-timeout 1: a fine-tune of well-kept clips", "storage_timeout 1: a fine-tune of well-kept clips"),
+        ("s: no result; `tmsearch run --trials 8` and -o", "s: no result; `tmsearch run --trials 8` and -o"),
+    ],
+)
+def test_options_of_the_command_line_are_arguments_in_python(printed, raised):
+    with pytest.raises(tmsearch.InputError) as error, errors.one_line_errors():
+        raise UserError(printed)
+    assert str(error.value) == raised
+
+
 def test_a_wrong_space_is_told_as_the_command_tells_it(tmp_path):
     wrong = mapping(search={"learning_rate": {"low": 1e-2, "high": 1e-4, "log": True}})
     pathlib.Path("space.yaml").write_text(yaml.safe_dump(wrong))

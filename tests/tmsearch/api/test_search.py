@@ -129,7 +129,7 @@ def test_the_report_and_the_recipe_are_those_of_the_commands(searched):
     assert study.report("again.html").name == "again.html"
     exported = study.export("best.yaml").read_text()
     assert exported == in_process.tmsearch(folder, "export", "small").stdout
-    with pytest.raises(tmsearch.InputError, match="small: --trial 7: there are configurations 0 to 1"):
+    with pytest.raises(tmsearch.InputError, match="small: trial 7: there are configurations 0 to 1"):
         study.export("no.yaml", trial=7)
     with pytest.raises(tmsearch.InputError, match="exists and is not a page of tmsearch"):
         study.report("best.yaml")

@@ -45,6 +45,12 @@ def checked(workbench, data=DATA, objective="wer", **params):
     return check(workbench, CheckJob(data, ({"model": "demo/nano", "max_steps": 4, **params},), False, objective))
 
 
+def test_a_device_that_is_not_there_is_refused_before_a_study_exists(workbench, monkeypatch):
+    monkeypatch.setenv("TMSEARCH_DEVICE", "tpu")
+    with pytest.raises(InputError, match="TMSEARCH_DEVICE=tpu: no such device; give one of cuda, mps, cpu"):
+        checked(workbench)
+
+
 def test_a_study_that_can_train_passes_and_says_its_normalizer(workbench):
     answer = checked(workbench, lora_r=4, lora_targets="q_proj,fc1")
     assert answer.data["normalizer"] == "whisper"
