@@ -66,7 +66,9 @@ class FusedKernels(LayerKernels):
     def _weight(self, linears: Sequence[nn.Linear]) -> ProductWeight:
         key = id(linears[0])
         if linears[0].weight.dtype == self._dtype:
-            return self._own.setdefault(key, OwnWeight(linears, self._dtype))
+            if key not in self._own:
+                self._own[key] = OwnWeight(linears, self._dtype)
+            return self._own[key]
         if key not in self.weights:
             self.weights[key] = CastWeight(linears, self._dtype)
             self._cast([self.weights[key]])
