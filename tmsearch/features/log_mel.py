@@ -83,7 +83,7 @@ def from_samples(samples: Sequence[Samples], extractor: WhisperFeatureExtractor,
     _check_frames(frames, extractor)
     hop = extractor.hop_length
     mels = []
-    with _one_thread():
+    with _one_thread_in_float32():
         for waveform in samples:
             needed = max(len(waveform), frames * hop) + extractor.n_fft
             padded = min(extractor.n_samples, math.ceil(needed / hop) * hop)
@@ -95,7 +95,7 @@ def from_samples(samples: Sequence[Samples], extractor: WhisperFeatureExtractor,
 
 def of_recording(samples: Samples, extractor: WhisperFeatureExtractor) -> torch.Tensor:
     """The log-mel [n_mels, frames] of a recording of any length, without silence behind it."""
-    with _one_thread():
+    with _one_thread_in_float32():
         features = extractor(
             samples, sampling_rate=SAMPLE_RATE, truncation=False, padding="longest", return_tensors="pt"
         )
@@ -168,7 +168,7 @@ def log_mels(
     cached = _read(path, wanted, extractor)
     if cached is None:
         cached = {}
-        with _one_thread():
+        with _one_thread_in_float32():
             for name in wanted:
                 cached[name] = _trim(_extract(normalize(corpus.decode(name), normalization), extractor))
         try:
@@ -183,12 +183,17 @@ def log_mels(
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """One clip's transform is too small to share: 20 ms on one thread, 290 ms on two of a busy machine."""
+def _one_thread_in_float32() -> Iterator[None]:
+    """One clip's transform is too small to share: 20 ms on one thread, 290 ms on two of a busy machine.
+
+    A log-mel is float32 wherever it is computed: under a caller's autocast the extractor's product with the mel
+    filters would be bfloat16, which NumPy has no type for.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with torch.autocast("cpu", enabled=False):
+            yield
     finally:
         torch.set_num_threads(threads)
 

@@ -249,3 +249,14 @@ def test_real_speech_through_the_checkpoints_own_extractor(tmp_path):
     for name in names:
         wave = normalize(speech.decode(name), "peak")
         assert torch.equal(mels.batch([name], 3000)[0], expected(extractor, wave))
+
+
+def test_a_callers_autocast_changes_no_bit(extractor, corpus, tmp_path):
+    waves = [speechlike(1.0)]
+    plain = [from_samples(waves, extractor, 100)[0], log_mel.of_recording(waves[0], extractor)]
+    plain.append(log_mels(corpus, ["1.0.wav"], extractor, "none", tmp_path / "plain").batch(["1.0.wav"], 100)[0])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        under = [from_samples(waves, extractor, 100)[0], log_mel.of_recording(waves[0], extractor)]
+        under.append(log_mels(corpus, ["1.0.wav"], extractor, "none", tmp_path / "under").batch(["1.0.wav"], 100)[0])
+    for expected_mel, mel in zip(plain, under, strict=True):
+        assert torch.equal(mel, expected_mel)
