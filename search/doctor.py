@@ -177,7 +177,7 @@ class Doctor:
     def _restore(self, artifacts: ArtifactFolder, dangling: Mapping[str, tuple[int, str]]) -> None:
         if self._annotator is None:
             return
-        self._annotator.open(self._history)
+        self._annotator.open(self._history, lambda: None)  # a repair has no turn to keep
         try:
             for trial_id in {trial_id for trial_id, _ in dangling.values()}:
                 number = self._ledger.storage.optuna.get_trial(trial_id).user_attrs.get(CONFIGURATION)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -31,8 +31,12 @@ class Annotator(Protocol):
 
     value_name: str  # what the value of a configuration is called, where Optuna would say "Objective 0"
 
-    def open(self, history: Sequence[Configuration]) -> None:
-        """Prepare a round of publishing, with the study as it is now."""
+    def open(self, history: Sequence[Configuration], keep_turn: Callable[[], object]) -> None:
+        """Prepare a round of publishing, with the study as it is now.
+
+        What takes longer than a second or two to make calls `keep_turn` about once a second meanwhile, so that no other
+        worker takes the publisher for dead.
+        """
 
     def study_note(self, study_id: int) -> str:
         """The study's note, Markdown: the same each time. A dashboard's addresses have Optuna's `study_id`."""

@@ -59,6 +59,7 @@ class Publisher:
         self._annotator = annotator
         self._is_delay_reported = False
         self._is_study_noted = False
+        self._renewed = 0.0  # when the turn to publish was last taken, by the monotonic clock
         # Over a connection of its own: a claim never waits for what is published.
         self._beside = ledger.beside()
         self._lease = PublisherLease(self._beside)
@@ -79,6 +80,7 @@ class Publisher:
             return True
         if is_taken or not self._lease.take():
             return False
+        self._renewed = time.monotonic()
         try:
             history, record = self._beside.snapshot()
             self._artifacts = ArtifactFolder(self._ledger.storage, record)
@@ -88,7 +90,7 @@ class Publisher:
                 if configuration.published < configuration.revision and configuration.drawn is not None
             ]
             if self._annotator is not None:
-                self._annotator.open(history)
+                self._annotator.open(history, self._keep_turn)
                 ended = sum(configuration.ended for configuration in due)
                 if ended >= MANY:
                     self._notice(f"making notes, pictures and sounds of {ended} trials")
@@ -104,14 +106,19 @@ class Publisher:
             self._beside.storage.close_beside()
         return True
 
+    def _keep_turn(self) -> bool:
+        """Renew the lease where it is time to. False: it took so long that another worker publishes now."""
+        if time.monotonic() - self._renewed > RENEWED_AFTER:
+            if not self._lease.take():
+                return False
+            self._renewed = time.monotonic()
+        return True
+
     def _publish_trials(self, batch: OptunaBatch, due: Sequence[Configuration]) -> bool:
         """Publish them, some at a time: each time is a few transactions. False: some remain."""
-        renewed = time.monotonic()
         for start in range(0, len(due), AT_ONCE):
-            if time.monotonic() - renewed > RENEWED_AFTER:
-                if not self._lease.take():
-                    return False  # it took so long that another worker publishes now
-                renewed = time.monotonic()
+            if not self._keep_turn():
+                return False
             some = due[start : start + AT_ONCE]
             try:
                 self._publish_some(batch, some)

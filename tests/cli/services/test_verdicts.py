@@ -164,7 +164,7 @@ class Annotator:
 
     value_name = "loss"
 
-    def open(self, history):
+    def open(self, history, keep_turn):
         self.default = default_configuration(history)
 
     def study_note(self, study_id):

@@ -31,7 +31,8 @@ class ToyCurator:
     def __init__(self):
         self.rounds = 0
 
-    def open(self, history):
+    def open(self, history, keep_turn):
+        self.keep_turn = keep_turn
         self.rounds += 1
         self.history = history
 
@@ -331,3 +332,22 @@ def test_a_note_does_not_read_the_notes_of_all(ledger, tmp_path, monkeypatch):
     publish(ledger, tmp_path)
     assert noted == [{"1"}], "of Optuna's first trial, not of all three"
     assert len(listings) == 1
+
+
+def test_whoever_makes_pictures_slowly_keeps_the_turn_to_publish(ledger, tmp_path, monkeypatch):
+    """On a busy machine a trial's pictures take longer than a lease lasts."""
+
+    class Slow(ToyCurator):
+        def annotate(self, configuration):
+            with ledger.storage.write() as connection:
+                connection.exec_driver_sql("UPDATE tmsearch_study SET publisher_until = 1")  # the lease has run out
+            self.keep_turn()
+            with ledger.storage.read() as connection:
+                ends.append(connection.exec_driver_sql("SELECT publisher_until FROM tmsearch_study").scalar())
+            return super().annotate(configuration)
+
+    ends = []
+    monkeypatch.setattr("search.dashboard.publisher.RENEWED_AFTER", 0.0)
+    publish(ledger, tmp_path, annotator=Slow())
+    assert len(ends) == 3
+    assert min(ends) > 1

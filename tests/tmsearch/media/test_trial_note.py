@@ -58,7 +58,7 @@ def test_a_password_is_never_in_it():
 def test_a_studys_own_note_names_its_own_database_and_a_legal_recipe(tmp_path):
     ledger = hostile_study(tmp_path)
     annotator = StudyAnnotator(ledger, print)
-    annotator.open(ledger.history())
+    annotator.open(ledger.history(), lambda: None)
     note = annotator.study_note(7)
     assert f"--storage sqlite:///{ledger.storage.file}" in note
     (add,) = [line for line in commands(note) if line.startswith("tmsearch add made_up ")]

@@ -35,8 +35,8 @@ from tmsearch.media.trial_note import (
 )
 from tmsearch.trial.facts import StudyFacts
 
-# Well within a publisher's lease, which is renewed for every trial.
-PATIENCE_SECONDS = 40.0
+# For one trial. A second or two of work, and on a machine that trains on all of its cores as much as a minute.
+PATIENCE_SECONDS = 180.0
 REPORTS = "/reports/"  # where the dashboard's server has each study's report
 
 
@@ -50,8 +50,9 @@ class StudyAnnotator:
         self._folder = study_folder(ledger.storage.folder, ledger.study)
         self._child: ChildProcess | None = None
 
-    def open(self, history: Sequence[Configuration]) -> None:
+    def open(self, history: Sequence[Configuration], keep_turn: Callable[[], object]) -> None:
         self._history = history
+        self._keep_turn = keep_turn
         self._facts = StudyFacts.from_json(self._ledger.facts())
         self._record: StudyRecord = self._ledger.record()
         self._problem: str | None = None  # why the process is not used any more in this round
@@ -120,6 +121,7 @@ class StudyAnnotator:
                 answer = self._child.receive(timeout=1.0)
                 if answer is not None:
                     return answer
+                self._keep_turn()
             self._child.kill()
             self._problem = f"it took more than {PATIENCE_SECONDS:.0f} s"
         except MessageError as error:
