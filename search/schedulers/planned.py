@@ -35,11 +35,15 @@ def promote(state: SchedulerState) -> Configuration | None:
     for trial in contenders(state):
         if _remainder(state.config, trial) <= room + _ROUNDING:
             return trial
-    return None
+    return _expected_winner(state, room)
 
 
-def contenders(state: SchedulerState) -> list[Configuration]:
-    """Waiting trials that may still end below the leader, lowest expected value in full first."""
+def contenders(state: SchedulerState, chance: float = _CHANCE) -> list[Configuration]:
+    """Waiting trials that may still end below the leader, lowest expected value in full first.
+
+    Args:
+        chance: So many standard deviations below what is expected of it may a trial end.
+    """
     trained = [trial for trial in state.history if trial.rungs and trial.failure is None]
     if not trained:
         return []
@@ -49,7 +53,7 @@ def contenders(state: SchedulerState) -> list[Configuration]:
     limit = math.log(max(lowest, 1e-3)) if math.isfinite(lowest) else math.inf
     waiting: list[tuple[float, int, Configuration]] = []
     for trial, final, variance in zip(trained, finals.tolist(), variances.tolist(), strict=True):
-        if is_waiting(trial) and trial.steps < last and final - _CHANCE * math.sqrt(variance) < limit:
+        if is_waiting(trial) and trial.steps < last and final - chance * math.sqrt(variance) < limit:
             waiting.append((final, trial.number, trial))
     return [trial for *_, trial in sorted(waiting)]
 
@@ -102,6 +106,20 @@ def _default_recipe(state: SchedulerState) -> Configuration | None:
         if trial.origin == "start":
             return trial if trial.failure is None else None
     return None
+
+
+def _expected_winner(state: SchedulerState, room: float) -> Configuration | None:
+    """The trial that the study ends with: what is left of the plan is too little for it, and it is expected to win.
+
+    A plan is exceeded by less than one training, and a deadline never: a study that has judged its last wave does not
+    end while the best that it expects was never trained.
+    """
+    if not state.is_full or state.is_busy or room <= _ROUNDING:
+        return None
+    winner = next(iter(contenders(state, chance=0.0)), None)
+    if winner is None or spent_trainings(state) + _remainder(state.config, winner) > state.config.limit:
+        return None
+    return winner
 
 
 def _is_judging(state: SchedulerState) -> bool:

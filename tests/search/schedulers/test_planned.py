@@ -1,4 +1,7 @@
-"""Halving by a plan: the default recipe first, waves, what can still win, and never more than was planned."""
+"""Halving by a plan: the default recipe first, waves, what can still win, and at most one training past the plan."""
+
+import dataclasses
+import math
 
 import pytest
 
@@ -105,6 +108,37 @@ def test_more_trials_go_on_where_fewer_ended():
     again = SchedulerState(AUTO, few, 20)
     assert choose(POLICIES["halving"], again) is not None
     assert planned.allowance(again) >= planned.spent_trainings(again) - 1.0
+
+
+QUARTERS = SchedulerConfig((20, 40, 80), spend="auto")  # of 12 configurations 4.7 trainings, 3 of them for step 20
+
+
+def ended(best_of_last_wave, limit=math.inf):
+    """A study of 12 whose first rungs take most of its plan, when all are judged and too little is left for another."""
+    history = [trial(0, {20: 0.6, 40: 0.5, 80: 0.4}, "finished", origin="start")]
+    history.append(trial(1, {20: 0.7, 40: 0.55, 80: 0.45}, "finished"))
+    history += [trial(number, {20: 0.7}) for number in range(2, 11)]
+    history.append(trial(11, {20: best_of_last_wave}))
+    state = SchedulerState(dataclasses.replace(QUARTERS, limit=limit), history, 12)
+    assert 0.0 < planned.allowance(state) - planned.spent_trainings(state) < 0.75
+    return choose(POLICIES["halving"], state)
+
+
+def test_a_study_does_not_end_before_its_expected_winner_is_trained():
+    assert ended(0.5) == NextSegment(11, 20, 40), "worth going past the plan for"
+    assert ended(0.62) is None, "it could still win, but is not expected to"
+    assert ended(0.5, limit=4.6) is None, "a deadline is kept"
+
+
+def test_past_the_plan_one_is_trained_and_no_other():
+    def value(number, step):
+        return (0.4 if number == 0 else 0.3 - 0.01 * number) + 1.0 / step
+
+    history = searched(QUARTERS, 16, value)
+    spent = sum(trial.steps for trial in history) / 80
+    plan = QUARTERS.planned_trainings(16)
+    assert plan < spent < plan + 0.75
+    assert 15 in {trial.number for trial in history if trial.state == "finished"}, "the best of the last wave"
 
 
 def test_a_study_without_a_result_in_full_gets_one_whatever_the_plan():
