@@ -155,7 +155,8 @@ class Places:
         return len(self.positions)
 
 
-@functools.lru_cache(maxsize=65_536)
+# An entry takes up to 60 kB: without thinned edges there are as many as lengths of context, with them one a clip.
+@functools.lru_cache(maxsize=1_024)
 def _places(lead: int, end: int, full: int) -> Places:
     """All from `lead` to `end` of `full` positions, and of those before and behind them a few."""
     positions = []

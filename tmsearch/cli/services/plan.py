@@ -223,7 +223,7 @@ def _cpu_estimates(space: Space, needs: Mapping[str, ModelNeeds], rate: float, t
         seconds = model.flops_per_step / rate
         longest = max(longest, seconds)
         lines.append(
-            f"model {short_value(name)}: {model.parameters / 1e6:.1f} M parameters; about "
+            f"model {short_value(name)}: {model.parameters / 1e6:.1f} M parameters; at least "
             f"{model.memory_bytes / 1e9:.1f} GB to train, {model.checkpoint_bytes / 1e9:.2f} GB a checkpoint, "
             f"{seconds:.2f} s a step"
         )
