@@ -114,10 +114,13 @@ def _expected_winner(state: SchedulerState, room: float) -> Configuration | None
     A plan is exceeded by less than one training, and a deadline never: a study that has judged its last wave does not
     end while the best that it expects was never trained.
     """
-    if not state.is_full or state.is_busy or room <= _ROUNDING:
+    if not state.is_full or state.is_busy:
         return None
     winner = next(iter(contenders(state, chance=0.0)), None)
-    if winner is None or spent_trainings(state) + _remainder(state.config, winner) > state.config.limit:
+    if winner is None:
+        return None
+    needed = _remainder(state.config, winner)
+    if needed >= room + 1.0 or spent_trainings(state) + needed > state.config.limit:
         return None
     return winner
 
