@@ -23,7 +23,7 @@ from search.imported import without_imported
 from search.paths import trial_folder
 from search.process_id import ProcessId
 from search.records import CRASHES_ALLOWED, KILLS_ALLOWED, Claim, Configuration
-from search.samplers import repeats, sampler
+from search.samplers import earlier, knowledge, repeats, sampler
 from search.schedulers import eta, scheduler
 from search.schedulers.scheduler import SchedulerConfig
 from search.space.knobs import Knob
@@ -84,16 +84,15 @@ class Worker:
         self._owner = ownership.read_owner(folder)
         self._settings = settings
         self._listener = listener
-        self._version = version
         self._checkpoint_store = checkpoint_store
         self._scheduler_config = space.budget.scheduler_config
-        self._process_id = ProcessId.current()
-        self._signed = SignIn(self._process_id, location, version)
+        self._signed = SignIn(ProcessId.current(), location, version)
         self._background_publisher = BackgroundPublisher(Publisher(ledger, space, listener.notice, annotator))
         self._seed = ledger.record().seed
         self._has_machine_failed = False  # in the last segment
         disk_gb = space.budget.disk_gb
         self._sweeper = checkpoint_gc.Sweeper(ledger, self._scheduler_config, folder, disk_gb, checkpoint_store)
+        self._knowledge = knowledge.of_facts(ledger.facts(), space.search)
 
     def run(self, interrupts: Interrupts, deadline: float = math.inf) -> Outcome:
         """Work until nothing is left, a stop is requested, or time.monotonic() passes `deadline`.
@@ -118,7 +117,7 @@ class Worker:
 
     def _sign_out(self) -> None:
         try:
-            self._ledger.ledger.sign_out(self._process_id)
+            self._ledger.ledger.sign_out(self._signed.worker)
         except StorageUnavailableError:  # a worker that does not sign in for a lease's time counts as gone
             return
 
@@ -133,11 +132,11 @@ class Worker:
             if outcome is not None:
                 return outcome
             if time.monotonic() - signed_in > lease.RENEW_SECONDS:
-                self._ledger.sign_in(self._process_id, self._signed.location, self._version)
+                self._ledger.sign_in(self._signed.worker, self._signed.location, self._signed.version)
                 signed_in = time.monotonic()
             closing = self._is_closing()
             config = self._config_in_time()
-            claim = self._ledger.claim(self._process_id, config, closing)
+            claim = self._ledger.claim(self._signed.worker, config, closing)
             if claim is not None:
                 outcome = self._run_claims(claim)
                 is_wait_announced = False
@@ -261,7 +260,7 @@ class Worker:
             last_step=claim.last_step,
             seed=self._seed,
             folder=str(folder),
-            facts=self._ledger.facts(),
+            facts=earlier.without(self._ledger.facts()),
             settings=self._settings,
         )
         answer = segment.run(job, self._interrupts, self._deadline, self._remove_checkpoints_once)
@@ -335,6 +334,7 @@ class Worker:
             sampler=self._space.budget.sampler,
             given=given,
             taken=taken,
+            knowledge=self._knowledge,
         )
 
     def _notice_repeat(self, claim: Claim, drawn: Mapping[str, Any], taken: Sequence[Configuration]) -> None:
@@ -360,8 +360,8 @@ class Worker:
     def _commit(self, claim: Claim, result: SegmentResult) -> Claim | None:
         """Record the result, and claim the next segment unless the work is to end."""
         config = self._scheduler_config
-        outcome = SegmentOutcome(result.value, result.metrics, self._version)
-        worker = None if self._outcome_of_waiting() else self._process_id
+        outcome = SegmentOutcome(result.value, result.metrics, self._signed.version)
+        worker = None if self._outcome_of_waiting() else self._signed.worker
         seconds_left = self._deadline - time.monotonic()
         state, next_claim = self._ledger.commit_and_claim(claim, outcome, config, worker, seconds_left)
         if state is None:

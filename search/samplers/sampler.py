@@ -21,12 +21,15 @@ from search.imported import rescale_imported
 from search.optuna_logging import quiet_optuna
 from search.records import BAD_PARAMETERS, Configuration
 from search.samplers import gp, repeats
+from search.samplers.knowledge import Knowledge
 from search.samplers.optuna_space import MEMORY_CONSTRAINT, can_hold_all, to_distributions
 from search.space import budget, encoding
 from search.space.distributions import Range
 
 GUIDED_FROM = 8  # trials; before them the guided sampler draws quasi-random ones
 GUIDED_FROM_GIVEN = 4  # likewise where a recipe was given first, and every other of those before lies near it
+# Numbers of the trials that try the best of earlier studies, without and with a recipe given.
+EARLIER_BEST = {False: (0, 2), True: (4, 6)}
 _FLOAT_BITS = 54  # how many bits of a point's coordinate are told apart
 
 
@@ -41,6 +44,7 @@ class _Request:
     last_rung: int
     given: Mapping[str, Any]
     is_taken: repeats.IsTaken
+    knowledge: Knowledge | None
 
     @property
     def trial_seed(self) -> int:
@@ -62,6 +66,7 @@ def draw(
     sampler: str = budget.SAMPLERS[0],
     given: Mapping[str, Any] | None = None,
     taken: Sequence[Configuration] | None = None,
+    knowledge: Knowledge | None = None,
 ) -> dict[str, Any]:
     """Values for every searched knob of a new trial; equal arguments give equal values in any process.
 
@@ -76,12 +81,13 @@ def draw(
         sampler: one of budget.SAMPLERS.
         given: values that are fixed for this trial; they are returned as they are.
         taken: the trials that the draw must not repeat; None: those of the history.
+        knowledge: what earlier studies know, which the guided sampler uses; None: nothing.
     """
     if not search:
         return {}
     fixed = given or {}
     is_taken = repeats.taken_by(history if taken is None else taken)
-    request = _Request(search, rescale_imported(history), seed, number, last_rung, fixed, is_taken)
+    request = _Request(search, rescale_imported(history), seed, number, last_rung, fixed, is_taken, knowledge)
     drawn = {**SAMPLERS[sampler](request), **fixed}
     if set(fixed) == set(search) or not request.is_taken(drawn):
         return drawn
@@ -117,9 +123,21 @@ def _near_given(request: _Request) -> dict[str, Any] | None:
     return drawn
 
 
+def _from_earlier(request: _Request, is_given: bool) -> dict[str, Any] | None:
+    """The best of earlier studies, at the numbers that are theirs; None elsewhere, and where it was tried already."""
+    if request.knowledge is None or request.number not in EARLIER_BEST[is_given]:
+        return None
+    rank = EARLIER_BEST[is_given].index(request.number)
+    best = request.knowledge.best(rank, _quasi_random(request))
+    return None if best is None or request.is_repeat(best) else best
+
+
 def _guided(request: _Request) -> dict[str, Any]:
-    """Quasi-random draws first; later a Gaussian process chooses."""
+    """Quasi-random draws first, and the best of earlier studies; later a Gaussian process chooses."""
     near = _near_given(request)
+    best = _from_earlier(request, near is not None)
+    if best is not None:
+        return best
     if request.number >= (GUIDED_FROM if near is None else GUIDED_FROM_GIVEN):
         distributions = to_distributions(request.search)
         history = []
@@ -127,7 +145,8 @@ def _guided(request: _Request) -> dict[str, Any]:
             if trial.drawn is None or can_hold_all(distributions, trial.drawn):
                 history.append(trial)
         random = np.random.default_rng(request.trial_seed)
-        drawn = gp.draw(request.search, history, request.last_rung, random, request.is_repeat)
+        trends = None if request.knowledge is None else request.knowledge.trends
+        drawn = gp.draw(request.search, history, request.last_rung, random, request.is_repeat, trends)
         if drawn:
             return drawn
     elif near is not None and request.number % 2:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from search.errors import RunError, UserError
-from search.simulation import anytime, benchmark_table, comparison, peers, simulator
+from search.simulation import anytime, benchmark_table, comparison, peers, simulator, transfer
 from search.simulation.benchmark_table import BenchmarkTable
 from search.simulation.simulator import Method
 from search.storage.database import open_storage
@@ -28,12 +28,13 @@ def main(command_line: Sequence[str] | None = None) -> int:
         if arguments.plot and (arguments.plot.suffix not in _FORMATS or not arguments.plot.parent.is_dir()):
             raise UserError(f"--plot {arguments.plot}: give a file that ends in {', '.join(_FORMATS)}, in a folder")
         tables = [(path, benchmark_table.read(path)) for path in arguments.tables]
+        known = [benchmark_table.read(path) for path in arguments.known]
     except (UserError, RunError) as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1
     for path, table in tables:
         _print_table(path, table)
-        _answer(table, arguments)
+        _answer(table, arguments, known)
     return 0
 
 
@@ -46,13 +47,13 @@ def _print_table(path: str, table: BenchmarkTable) -> None:
     )
 
 
-def _answer(table: BenchmarkTable, arguments: argparse.Namespace) -> None:
+def _answer(table: BenchmarkTable, arguments: argparse.Namespace, known: Sequence[BenchmarkTable]) -> None:
     seeds = range(arguments.seeds)
     if arguments.scaling:
         for trials in arguments.trials:
             print("\n".join(comparison.scaling_lines(table, seeds, trials)), flush=True)
         return
-    methods = _methods(table, arguments)
+    methods = _methods(table, arguments, known)
     if arguments.until_good:
         for workers in arguments.workers:
             print("\n".join(comparison.cost_lines(table, methods, seeds, workers)), flush=True)
@@ -69,8 +70,12 @@ def _answer(table: BenchmarkTable, arguments: argparse.Namespace) -> None:
             print(f"picture: {file}")
 
 
-def _methods(table: BenchmarkTable, arguments: argparse.Namespace) -> list[Method]:
+def _methods(table: BenchmarkTable, arguments: argparse.Namespace, known: Sequence[BenchmarkTable]) -> list[Method]:
     methods = [comparison.own_method()]
+    if known:
+        methods.append(transfer.informed_method(known, arguments.known_trials))
+        if arguments.reversed:
+            methods.append(transfer.informed_method(known, arguments.known_trials, is_reversed=True))
     if not arguments.own:
         methods += comparison.baseline_methods(table)
     if arguments.peers:
@@ -105,6 +110,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--peers", action="store_true", help="also compare Optuna's GPSampler, CMA-ES (extra `peers`), and PriorBand"
     )
+    parser.add_argument(
+        "--known",
+        nargs="+",
+        default=[],
+        metavar="OTHER",
+        help="also ours with what a study on each of these other tables knows",
+    )
+    parser.add_argument("--known-trials", type=int, default=20, help="configurations of such a study (20)")
+    parser.add_argument("--reversed", action="store_true", help="also with its values reversed: as wrong as can be")
     parser.add_argument("--samplers", action="store_true", help="also compare other samplers and schedulers")
     parser.add_argument(
         "--plot", type=Path, metavar="FILE", help="also draw each answer: FILE's name with the question"

@@ -5,7 +5,10 @@ The header tells what was searched and at which rungs the curves were recorded:
     {"study": "demo", "rungs": [10, 20, 40, 80], "search": {"learning_rate": {"kind": "float", "low": 1e-05, ...}}}
 
 `search` holds ranges as Space.to_json writes them; `default`, which may be left out, is the default recipe's
-configuration, one of those below. Then one line a configuration:
+configuration, one of those below. So may what studies on other tables compare by: `parameters` of the model (of several
+their geometric mean), `seconds` of its training clips, and `centers`, as samplers/earlier.py has them, by knob what its
+values are divided by: {"learning_rate": {"divisors": {"[]": 3.75e-05}, "depends": [], "is_factor": true}}. Then one
+line a configuration:
 
     {"configuration": {"learning_rate": 0.0003}, "seed": 0, "rungs": [
         {"step": 10, "value": 0.91, "seconds": 2.1, "errors": [0, 3, 1]}, ...]}
@@ -19,12 +22,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from search.errors import UserError
 from search.records import Configuration, Rung, default_configuration
+from search.samplers.earlier import Center
 from search.space import distributions
 from search.space.distributions import Range
 from search.space.search_space import Space
@@ -49,6 +53,9 @@ class BenchmarkTable:
     search: Mapping[str, Range]
     curves: tuple[Curve, ...]
     default: Mapping[str, Any] | None = None  # the default recipe's configuration
+    parameters: float | None = None  # of the model
+    seconds: float | None = None  # of the clips that were trained on
+    centers: Mapping[str, Center] = field(default_factory=dict)
 
     def full_value(self, curve: Curve) -> float:
         """The value of a training in full; infinite if it did not get that far."""
@@ -95,6 +102,8 @@ def read(path: str | Path) -> BenchmarkTable:
         default = head.get("default")
         if default is not None:
             default = {name: default[name] for name in search}
+        compared = {name: float(head[name]) for name in ("parameters", "seconds") if name in head}
+        centers = {name: Center.from_json(raw) for name, raw in head.get("centers", {}).items()}
         curves = []
         for number, row in enumerate(parsed[1:], start=2):  # noqa: B007
             curves.append(_curve(row, rungs, search))
@@ -102,7 +111,9 @@ def read(path: str | Path) -> BenchmarkTable:
         message = f"no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
         form = "the form of a table is in search/simulation/benchmark_table.py"
         raise UserError(f"{path}: line {number or 1}: {message}; {form}") from None
-    table = BenchmarkTable(str(head.get("study", "table")), rungs, search, tuple(curves), default)
+    table = BenchmarkTable(
+        str(head.get("study", "table")), rungs, search, tuple(curves), default, centers=centers, **compared
+    )
     if not any(math.isfinite(table.full_value(curve)) for curve in curves):
         raise UserError(f"{path}: no curve reaches the last rung, {rungs[-1]}; record at least one in full")
     return table

@@ -14,6 +14,8 @@ import numpy as np
 from search.process_id import ProcessId
 from search.records import Claim, Configuration, best_configuration
 from search.samplers import sampler as sampling
+from search.samplers.earlier import EarlierStudies
+from search.samplers.knowledge import Knowledge
 from search.schedulers import paired_test
 from search.schedulers.scheduler import SchedulerConfig, Spend
 from search.simulation.benchmark_table import BenchmarkTable, Curve
@@ -45,6 +47,8 @@ class Method:
     rungs: tuple[int, ...] | None = None  # None: the table's
     spend: Spend | None = None
     draw: Draw | None = None  # of a sampler that no space file can ask for
+    # (table, seed, whether a recipe is given) -> what earlier studies know
+    earlier: Callable[[BenchmarkTable, int, bool], EarlierStudies | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,8 @@ class SimulatedSearch:
         self.ledger = MemoryLedger(table.study, min(method.trials or len(table.curves), len(table.curves)))
         self.taken: dict[int, int] = {}  # a configuration's number -> its curve's index
         self.prior = prior
+        earlier = method.earlier(table, seed, prior is not None) if method.earlier else None
+        self._knowledge = Knowledge(earlier, table.search) if earlier else None
         self._points = np.stack([encoding.features(table.search, curve.drawn) for curve in table.curves])
         self._free = np.ones(len(table.curves), dtype=bool)  # [curves]
 
@@ -185,6 +191,7 @@ class SimulatedSearch:
             last_rung=last_rung,
             sampler=self.method.sampler,
             given=given,
+            knowledge=self._knowledge,
         )
 
     def _nearest(self, drawn: Mapping[str, Any]) -> int:

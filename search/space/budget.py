@@ -28,6 +28,7 @@ _KNOBS = {
     "max_full": Knob("max_full", (int,), low=0, high=1000),
     "objective": Knob("objective", (str,), choices=OBJECTIVES),
     "spend": Knob("spend", (float,), low=0.0, high=1.0),
+    "earlier": Knob("earlier", (bool,)),
 }
 KEYS = tuple(_KNOBS)
 _DURATION = re.compile(r"\d+(\.\d+)?\s*[smhd]", re.ASCII)
@@ -50,6 +51,7 @@ class Budget:
         disk_gb: what checkpoints of paused trials may take; None: half of the disk's free space.
         spend: what halving may spend, as a share of training every trial in full; auto: less the more trials there
             are. None: what `eta` and `max_full` make of it, as in studies of before 0.2.0.
+        earlier: whether a new study is told what earlier ones in its storage know of its knobs.
     """
 
     max_steps: int
@@ -61,6 +63,12 @@ class Budget:
     disk_gb: float | None = None
     objective: str = OBJECTIVES[0]
     spend: Spend | None = None
+    earlier: bool = True
+
+    @property
+    def learns_from_earlier(self) -> bool:
+        """Whether its draws use what earlier studies know: the guided sampler alone does."""
+        return self.earlier and self.sampler == SAMPLERS[0]
 
     @property
     def scheduler_config(self) -> SchedulerConfig:
@@ -84,6 +92,8 @@ class Budget:
             del plain["objective"]  # studies of before 0.2.0 have none, and keep their fingerprint
         if self.spend is None:
             del plain["spend"]  # likewise
+        if self.earlier:
+            del plain["earlier"]  # likewise
         return plain
 
     @classmethod
@@ -117,6 +127,11 @@ def parse(raw: Mapping[str, Any], location: Location) -> Budget:
         if key in raw and key != "spend":
             given[key] = check(_KNOBS[key], raw[key], location.at(key))
     given["spend"] = _spend(given, raw, location)
+    sampler = given.get("sampler", SAMPLERS[0])
+    if given.get("earlier") and sampler != SAMPLERS[0]:
+        raise location.blame("sampler", "earlier").error(
+            f"budget.earlier is for the sampler {SAMPLERS[0]}, and the sampler is {sampler}; leave one of them out"
+        )
     return Budget(max_steps, tuple(_rungs(raw.get("rungs"), max_steps, location)), **given)
 
 

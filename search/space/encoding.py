@@ -19,7 +19,7 @@ from search.space.knobs import same
 Array = NDArray[np.float64]
 
 # A choice's feature: two choices are then as far apart as the ends of a range.
-_CHOICE_FEATURE = math.sqrt(0.5)
+CHOICE_FEATURE = math.sqrt(0.5)
 
 
 def features(search: Mapping[str, Range], drawn: Mapping[str, Any]) -> Array:
@@ -29,7 +29,7 @@ def features(search: Mapping[str, Range], drawn: Mapping[str, Any]) -> Array:
         searched = search[name]
         value = drawn[name]
         if isinstance(searched, Choice):
-            columns += [_CHOICE_FEATURE * float(same(value, choice)) for choice in searched.values]
+            columns += [CHOICE_FEATURE * float(same(value, choice)) for choice in searched.values]
         else:
             columns.append(float(_position(searched, value)))
     return np.array(columns)
@@ -43,7 +43,7 @@ def snapped_features(search: Mapping[str, Range], coordinates: Array) -> Array:
         position = _below_one(coordinates[:, knob])  # [n]
         if isinstance(searched, Choice):
             index = (position * len(searched.values)).astype(int)
-            columns.append(_CHOICE_FEATURE * (index[:, None] == np.arange(len(searched.values))))
+            columns.append(CHOICE_FEATURE * (index[:, None] == np.arange(len(searched.values))))
         else:
             columns.append(_position(searched, _numbers(searched, position))[:, None])
     return np.concatenate(columns, axis=1)
@@ -67,6 +67,11 @@ def to_unit_cube(search: Mapping[str, Range], values: Mapping[str, Any], random:
         else:
             coordinates.append(float(_position(searched, values[name])))
     return np.array(coordinates)
+
+
+def nearest(searched: FloatRange | IntRange, value: float) -> Any:
+    """The value of a range that is nearest to a number, which may lie outside of it."""
+    return _value(searched, float(_position(searched, min(max(value, searched.low), searched.high))))
 
 
 def _choice_index(searched: Choice, value: Any) -> int:

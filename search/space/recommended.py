@@ -46,6 +46,47 @@ def center(knob: Knob, params: Mapping[str, Any], knobs: Mapping[str, Knob]) -> 
     return knob.recommended({**_defaults(knobs), **params})
 
 
+def center_if_known(knob: Knob, params: Mapping[str, Any], knobs: Mapping[str, Knob]) -> float | None:
+    """As `center`; None where the knob recommends no usable value."""
+    return _usable(knob, {**_defaults(knobs), **params})
+
+
+def _usable(knob: Knob, params: Mapping[str, Any]) -> float | None:
+    assert knob.recommended is not None
+    try:
+        value = float(knob.recommended(params))
+    except Exception:  # the knob's own function, reading a person's model: whatever it raises, no value is known
+        return None
+    return value if 0 < value < math.inf else None
+
+
+def centers(
+    name: str, fixed: Mapping[str, Any], search: Mapping[str, Range], knobs: Mapping[str, Knob]
+) -> tuple[tuple[str, ...], dict[tuple[Any, ...], float]] | None:
+    """The searched knobs that the center of `name` depends on, sorted, and the center by their values.
+
+    None where a center is not known, or depends on a range of numbers.
+    """
+    base = {**_defaults(knobs), **fixed}
+    depends: frozenset[str] = frozenset()
+    while True:
+        known: dict[tuple[Any, ...], float] = {}
+        read: set[str] = set()
+        for values in _combinations(base, search, depends):
+            params = _RecordedReads(values)
+            value = _usable(knobs[name], params)
+            if value is None:
+                return None
+            read |= params.read
+            known[tuple(values[key] for key in sorted(depends))] = value
+        reads = frozenset(read & set(search)) - {name}
+        if reads <= depends:
+            return tuple(sorted(depends)), known
+        if not all(isinstance(search[key], Choice) for key in reads):
+            return None
+        depends |= reads
+
+
 def absolute(factor: float, center: float) -> float:
     """factor * center to 12 digits, so that a start value is read back as it was written."""
     return float(f"{factor * center:.12g}")

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from search.simulation import __main__ as command
-from search.simulation import anytime, benchmark_table, comparison, peers
+from search.simulation import anytime, benchmark_table, comparison, peers, transfer
 from search.simulation.anytime import Course, Question
 from search.simulation.simulator import Method
 from tests.search.simulation.test_simulator import HEAD, rows, written
@@ -70,6 +70,28 @@ def test_the_command_answers_for_every_table_and_draws_it(file, tmp_path, capsys
     assert drawn == ["answers-other-4-2.svg", "answers-toy-4-2-given.svg", "answers-toy-4-2.svg"]
     assert command.main([*arguments, "--plot", str(tmp_path / "answers.doc")]) == 2
     assert "--plot" in capsys.readouterr().err
+
+
+def test_what_a_study_on_another_table_knows_is_simulated_too(file, tmp_path, capsys):
+    """The other table's learning rates count as factors: there the best is at ten times its own center."""
+    head = {**HEAD, "study": "other", "parameters": 1e6, "seconds": 600.0}
+    head["centers"] = {"learning_rate": {"divisors": {"[]": 1e-5}, "depends": [], "is_factor": True}}
+    other = written(tmp_path / "other.jsonl", [head, *rows(40, seed=1)])
+    toy = written(tmp_path / "toy.jsonl", [{**head, "study": "toy"}, *rows(24)])
+    arguments = [str(toy), "--known", str(other), "--known-trials", "8", "--reversed"]
+    arguments += ["--own", "--seeds", "2", "--trials", "6", "--given", "no"]
+    assert command.main(arguments) == 0
+    printed = capsys.readouterr().out
+    names = [line[:44].strip() for line in printed.splitlines()[2:]]
+    assert names == ["tmsearch", "tmsearch, knows other", "tmsearch, knows other, reversed"]
+    assert command.main(arguments) == 0
+    assert capsys.readouterr().out == printed, "equal seeds, equal studies"
+    (earlier,) = (
+        transfer.informed_method([benchmark_table.read(other)], 8).earlier(benchmark_table.read(toy), 0, False).studies
+    )
+    assert earlier.likeness == 1.0
+    best = earlier.drawn[min(range(len(earlier.finals)), key=lambda index: earlier.finals[index])]
+    assert 1.0 < best["learning_rate"] < 100.0
 
 
 def test_a_table_whose_default_lacks_a_knob_is_one_line(file, tmp_path, capsys):

@@ -121,6 +121,9 @@ MISTAKES = [
     ("rungs:", "spend: half, rungs:", "budget.spend: half is not a number; give a share of 1, or auto"),
     ("rungs:", "spend: 0.4, eta: 2, rungs:", "budget.spend and budget.eta both say how much goes on past a rung"),
     ("rungs:", "spend: 0.4, strategy: none, rungs:", "plans what halving spends, and the strategy is none"),
+    ("rungs:", "earlier: maybe, rungs:", "budget.earlier: maybe is text; give true or false"),
+    ("rungs:", "earlir: off, rungs:", "budget.earlir: no such key; did you mean earlier?"),
+    ("rungs:", "earlier: on, sampler: tpe, rungs:", "budget.earlier is for the sampler guided, and the sampler is tpe"),
     # removed
     ("[20, 40, 80]", "[5m, 10m]", "s.yaml: budget.rungs[0]: 5m is a time; give optimizer steps, such as [10, 20, 40"),
     ("[20, 40, 80]", "[20, 1.5 h]", "s.yaml: budget.rungs[1]: 1.5 h is a time; give optimizer steps"),

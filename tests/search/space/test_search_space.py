@@ -57,6 +57,17 @@ def test_what_a_study_spends_is_planned_unless_the_file_says_otherwise(given, sp
     assert budget.scheduler_config.is_planned is (spend is not None)
 
 
+def test_earlier_studies_are_switched_off_by_one_word_which_the_fingerprint_has():
+    space = load_text(GOOD)
+    assert space.budget.learns_from_earlier
+    assert "earlier" not in space.budget.to_json(), "studies of before keep their fingerprint"
+    off = load_text(GOOD.replace("rungs:", "earlier: off, rungs:"))
+    assert not off.budget.learns_from_earlier
+    assert Budget.from_json(json.loads(json.dumps(off.budget.to_json())), "toy") == off.budget
+    assert search_space.differences(space, off) == ["budget.earlier: was not given, is false"]
+    assert not load_text(GOOD.replace("rungs:", "sampler: tpe, rungs:")).budget.learns_from_earlier
+
+
 def test_a_study_of_an_older_version_goes_on_without_a_plan():
     space = load_text(GOOD)
     older = space.to_json()

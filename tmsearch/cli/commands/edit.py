@@ -11,7 +11,7 @@ from search.errors import UserError
 from search.execution.checkpoint_store import CheckpointStore
 from search.exit_codes import DONE
 from search.paths import study_folder
-from search.samplers import sampler
+from search.samplers import knowledge, sampler
 from search.space import search_space
 from search.space.errors import Location
 from search.space.search_space import Space
@@ -43,6 +43,7 @@ def add(arguments: argparse.Namespace) -> int:
         number=len(history),
         last_rung=space.budget.scheduler_config.last_rung,
         given=space.drawn_from_start(values, TRAIN, Location("tmsearch add")),
+        knowledge=knowledge.of_facts(ledger.facts(), space.search),
     )
     params = space.resolve(drawn, TRAIN)
     number = ledger.append("added", drawn, params)

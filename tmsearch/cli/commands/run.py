@@ -10,9 +10,11 @@ from search import study
 from search.errors import MachineError, UserError
 from search.execution.launchers.local import exit_with_parent
 from search.exit_codes import DONE, MACHINE
+from search.samplers.earlier import EarlierStudies
 from search.storage.database import Storage, open_storage
 from tmsearch.cli.notice import notice_at_end
 from tmsearch.cli.services.create import DEFAULT_TRIALS, check_disk, check_space
+from tmsearch.cli.services.earlier import known_to
 from tmsearch.cli.services.knobs import load_space
 from tmsearch.cli.services.plan import print_plan
 from tmsearch.cli.services.run_study import StudyView, new_trial_process, run_study, worker_plan
@@ -42,7 +44,7 @@ def _check_options(arguments: argparse.Namespace) -> None:
 
 def _plan(storage: Storage, space: SpaceForms, arguments: argparse.Namespace) -> int:
     """Check all that a run would check, and print what it would do."""
-    exists = search.existing(storage, space, arguments.seed) is not None
+    ledger = search.existing(storage, space, arguments.seed)
     if space.kept.study not in study.names(storage):
         study.check_unused(storage, space.kept.study)
     child = new_trial_process()
@@ -50,7 +52,10 @@ def _plan(storage: Storage, space: SpaceForms, arguments: argparse.Namespace) ->
         checked = check_space(child, space.kept, measure=True)
         check_disk(storage.folder, checked)
         trials = arguments.trials or DEFAULT_TRIALS
-        print_plan(space.kept, storage, checked, trials, space.remarks, exists, arguments.gpu, arguments.price)
+        known = known_to(storage, space.kept, checked.data) if ledger is None else EarlierStudies.of(ledger.facts())
+        remarks = space.remarks if known is None else (*space.remarks, known.line())
+        exists = ledger is not None
+        print_plan(space.kept, storage, checked, trials, remarks, exists, arguments.gpu, arguments.price)
         return DONE
     finally:
         child.close()

@@ -9,10 +9,12 @@ from search import study
 from search.errors import RunError, UserError
 from search.execution.child_process import ChildExitError, ChildProcess, run_job
 from search.execution.messages import Checked, CheckJob, Failure
+from search.samplers.earlier import FACT
 from search.space.parsing import SECTIONS
 from search.space.search_space import Space
 from search.storage.database import Storage
 from search.storage.ledger import Ledger
+from tmsearch.cli.services.earlier import known_to
 from tmsearch.cli.services.plan import candidates
 from tmsearch.cli.services.run_study import ONE_WORKER, WorkerPlan, new_trial_process
 from tmsearch.trial import facts
@@ -68,6 +70,9 @@ def create_study(
 ) -> Ledger:
     """Enter a checked space into the storage as a new study."""
     study_facts = {facts.DATA: checked.data, facts.THREADS: workers.threads}
+    known = known_to(storage, space, checked.data)
+    if known is not None:
+        study_facts[FACT] = known.to_json()
     return study.create(storage, space, seed=seed, trials=trials, version=code_version(), facts=study_facts)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from search import imported
 from search.records import Configuration, code_versions
 from search.samplers import repeats
+from search.samplers.earlier import EarlierStudies
 from search.space.errors import printable
 from search.space.search_space import Space
 from search.study import Summary
@@ -77,6 +78,9 @@ def _lines_above(summary: Summary, width: int) -> list[str]:
         name = f"{printable(short_value(model))} untrained (zero-shot)"
         kept = f"; on data.keep WER {facts.kept[model]:.3f}" if model in facts.kept else ""
         lines.append(f"{name}: {record.measure} {rate:.3f}{interval}{kept}")
+    earlier = EarlierStudies.of(summary.facts)
+    if earlier is not None:
+        lines.append(printable(earlier.line()))
     if summary.history:
         lines.append(rungs(summary, best=True))
     return lines

@@ -10,6 +10,7 @@ from search.errors import UserError
 from search.paths import study_folder
 from search.process_id import ProcessId
 from search.records import IMPORTED, StudyRecord
+from search.samplers.earlier import EarlierStudies
 from search.space.search_space import Space, differences
 from search.storage.database import Storage
 from search.storage.ledger import Ledger
@@ -99,6 +100,9 @@ def run_space(storage: Storage, space: SpaceForms, options: SearchOptions, view:
             if name in study.names(storage):  # another run made it meanwhile
                 return _join(study.open_study(storage, name), space, options, view)
             raise
+        known = EarlierStudies.of(ledger.facts())
+        if known is not None:
+            view.say(known.line())
         if options.trials:
             ledger.set_trials(trials, ProcessId.current())
         return run_study(ledger, child, options.timeout, options.workers, options.track, view)
