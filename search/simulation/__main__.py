@@ -110,6 +110,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--peers", action="store_true", help="also compare Optuna's GPSampler, CMA-ES (extra `peers`), and PriorBand"
     )
+    _add_earlier_options(parser)
+    parser.add_argument("--samplers", action="store_true", help="also compare other samplers and schedulers")
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE", help="also draw each answer: FILE's name with the question"
+    )
+    parser.add_argument("--until-good", action="store_true", help="instead: trainings until a good one was found")
+    parser.add_argument("--scaling", action="store_true", help="instead: studies with 1 to 64 workers, in virtual time")
+    parser.add_argument("--record", metavar="URL", help="instead: print the studies' curves in this storage as tables")
+    return parser
+
+
+def _add_earlier_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--known",
         nargs="+",
@@ -119,14 +131,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--known-trials", type=int, default=20, help="configurations of such a study (20)")
     parser.add_argument("--reversed", action="store_true", help="also with its values reversed: as wrong as can be")
-    parser.add_argument("--samplers", action="store_true", help="also compare other samplers and schedulers")
-    parser.add_argument(
-        "--plot", type=Path, metavar="FILE", help="also draw each answer: FILE's name with the question"
-    )
-    parser.add_argument("--until-good", action="store_true", help="instead: trainings until a good one was found")
-    parser.add_argument("--scaling", action="store_true", help="instead: studies with 1 to 64 workers, in virtual time")
-    parser.add_argument("--record", metavar="URL", help="instead: print the studies' curves in this storage as tables")
-    return parser
 
 
 if __name__ == "__main__":
