@@ -45,13 +45,13 @@ def test_clips_of_twelve_lengths_are_attended_to_in_one_launch(played):
 
 
 def test_launches_of_a_step_and_of_a_token(played):
-    # 17,013 and 1,361 before; tests/bench/gpu_model.py step and evaluation tell which operators they are.
-    assert at_large_v3(played["launches"]) <= 3_400
+    # 17,013 and 1,361 at first; tests/bench/gpu_model.py step and evaluation tell which operators they are.
+    assert at_large_v3(played["launches"]) <= 3_000
     assert at_large_v3(played["token_launches"]) <= 650
 
 
 def test_peak_of_a_step_of_large_v3_with_moments(played):
-    assert 32.0e9 < at_large_v3(played["peak_bytes"]) < 32.4e9  # 35.8e9 at first, 34.3e9 with casts made anew
+    assert 31.6e9 < at_large_v3(played["peak_bytes"]) < 32.0e9  # 35.8e9 at first, 34.3e9 with casts made anew
 
 
 def test_the_model_of_cost_is_within_a_tenth_of_what_is_played(played):
@@ -62,7 +62,7 @@ def test_the_model_of_cost_is_within_a_tenth_of_what_is_played(played):
 
 @pytest.mark.parametrize(
     ("name", "gigabytes"),
-    [("low_memory", 19.4), ("both", 13.5), ("lora_r: 32", 21.0)],
+    [("low_memory", 19.5), ("both", 13.3), ("lora_r: 32", 21.1)],
 )
 def test_settings_that_save_memory_take_what_is_said_of_them(played, name, gigabytes):
     """Large-v3, 16 clips at once: with both, and with adapters, there is room on cards of 24 GB."""

@@ -18,7 +18,7 @@ from tmsearch.errors import InputError
 from tmsearch.features import augment, log_mel, training_clips
 from tmsearch.features.dataset import Speech
 from tmsearch.features.training_clips import Example, TrainingClips
-from tmsearch.model.context import FRAMES_PER_POSITION, ContextRule
+from tmsearch.model.context import FRAMES_PER_POSITION, ContextRule, dealt
 from tmsearch.model.forward import GroupPlaces, MicroBatch
 from tmsearch.model.tokens import special_id
 from tmsearch.model.whisper import Whisper
@@ -100,6 +100,7 @@ class Batches:
             self.extra.append(clips)
         # Where layers are compiled, graphs of few lengths; otherwise a batch is as long as its own longest label.
         self.is_compiled = devices.uses_compile(config, device)
+        self.is_dealt = device.type == "cuda"
         self.min_tokens = 0
         if self.is_compiled:
             self.min_tokens = max(len(labels) for clips in self._sources() for labels in clips.labels.values())
@@ -141,12 +142,21 @@ class Batches:
         """The batch of update `step`, from 1, in parts of at most `size` clips."""
         batch = self.examples(step)
         batch_label_count = sum(len(example.labels) for example in batch)
-        for first in range(0, len(batch), size):
-            mels, places, examples = self._mels(batch[first : first + size], step)
+        for part in self._parts(batch, size):
+            mels, places, examples = self._mels([batch[index] for index in part], step)
             rows = [example.labels for example in examples]
             before = [example.before for example in examples]
             padded = pad_labels(rows, self.start, self.filler, self._least_tokens(examples), before)
             yield MicroBatch(mels, *padded, batch_label_count, places)
+
+    def _parts(self, batch: Sequence[Example], size: int) -> list[list[int]]:
+        """Which examples of a batch go through the model together, at most `size`.
+
+        On a GPU, which takes clips of any lengths at once, parts take about as much memory each.
+        """
+        if self.is_dealt:
+            return dealt([example.encoded_positions for example in batch], size)
+        return [list(range(first, min(first + size, len(batch)))) for first in range(0, len(batch), size)]
 
     def _least_tokens(self, examples: Sequence[Example]) -> int:
         """Tokens that the decoder gets at least: of few lengths, where each compiles a graph of its own."""

@@ -124,6 +124,7 @@ class SharedStates:
 
     def __init__(self, states: torch.Tensor) -> None:
         self.states = states
+        self.heads: dict[int, tuple[torch.Tensor, ...]] = {}  # keys and values made for layers to come, by their id
         device_type = states.device.type
         self.cast = states
         if torch.is_autocast_enabled(device_type):
@@ -189,25 +190,29 @@ def cross_attention(
     and all tokens, where attention is packed.
     """
     query = kernels.product(attention.q_proj, normed)  # [clips, tokens, d_model]
-    linears = (attention.k_proj, attention.v_proj)
     if layout.packed is not None:
         assert token_ends is not None
         packed = layout.packed
         clips, tokens, _ = query.shape
-        together = kernels.products_together(linears, encoded.product_input(), packed.no_bias)
-        together = together.view(len(together), 2, attention.num_heads, -1)
-        key_channels = query_channels = None
-        if packed.channels is not None:
-            key_channels = packed.channels[:, 1:]
-            query_channels = packed.channels[:1, :1]
-        key, value = kernels.widened(together, key_channels)  # each [rows, heads, head_dim + channels]
+        key, value = kernels.encoded_heads(attention, encoded, packed)  # each [rows, heads, head_dim + channels]
+        query_channels = packed.channels[:1, :1] if packed.channels is not None else None
         (query,) = kernels.widened(query.view(clips * tokens, 1, attention.num_heads, -1), query_channels)
         attended = varlen(attention.head_dim, query, key, value, token_ends, tokens, packed)
         return kernels.narrowed(attended, attention.head_dim).view(clips, tokens, -1)
-    key, value = encoded.project(linears)
+    key, value = encoded.project((attention.k_proj, attention.v_proj))
     queries = torch.split(query, list(layout.clips))
     groups = zip(queries, layout.split(key), layout.split(value), layout.log_counts, strict=True)
     return _concatenate([_attend(attention, *group) for group in groups])
+
+
+def encoded_heads(
+    layers: Sequence[WhisperAttention], encoded: SharedStates, packed: Packed, kernels: LayerKernels
+) -> tuple[torch.Tensor, ...]:
+    """For cross-attention in `layers`: of each its keys and its values, [rows, heads, head_dim + channels]."""
+    linears = [linear for layer in layers for linear in (layer.k_proj, layer.v_proj)]
+    together = kernels.products_together(linears, encoded.product_input(), packed.no_bias)
+    together = together.view(len(together), len(linears), layers[0].num_heads, -1)
+    return kernels.widened(together, None if packed.channels is None else packed.channels[:, 1:])
 
 
 def causal_attention(
@@ -233,8 +238,12 @@ def varlen(
 ) -> torch.Tensor:
     """Attention clip by clip, of and to heads [..., heads, head_dim + channels], shaped as the query."""
     ends = (query_ends, packed.ends, longest_query, packed.longest)
-    if torch.is_grad_enabled() or varlen_attn_out is None:
-        attended: Any = varlen_attn(query, key, value, *ends, scale=head_dim**-0.5)
+    if torch.is_grad_enabled() and query.is_cuda and not torch.compiler.is_compiling():
+        # What varlen_attn calls. Of its by-products it would fill the gradients with zeros, two launches each time.
+        flash = torch.ops.aten._flash_attention_forward
+        attended: Any = flash(query, key, value, *ends, 0.0, False, False, scale=head_dim**-0.5)[0]
+    elif torch.is_grad_enabled() or varlen_attn_out is None:
+        attended = varlen_attn(query, key, value, *ends, scale=head_dim**-0.5)
     else:
         attended = torch.empty(query.shape, dtype=query.dtype, device=query.device)
         varlen_attn_out(attended, query, key, value, *ends, scale=head_dim**-0.5)  # spares a launch

@@ -27,6 +27,20 @@ LEAD_PIECES = 20
 TAIL_PIECES = 24
 
 
+def dealt(positions: Sequence[int], size: int) -> list[list[int]]:
+    """Clips of these positions in parts of at most `size` that have about as many positions each, long with short ones.
+
+    Returns indices into `positions`, in order within a part.
+    """
+    parts: list[list[int]] = [[] for _ in range(math.ceil(len(positions) / size))]
+    sums = [0] * len(parts)
+    for index in sorted(range(len(positions)), key=lambda index: -positions[index]):
+        shortest = min((part for part in range(len(parts)) if len(parts[part]) < size), key=lambda part: sums[part])
+        parts[shortest].append(index)
+        sums[shortest] += positions[index]
+    return [sorted(part) for part in parts]
+
+
 @dataclass(frozen=True)
 class ContextRule:
     """A study's rule, in encoder positions: a clip gets its own length in whole `step_positions`, up to the maximum.

@@ -162,30 +162,32 @@ def _convolved(encoder: WhisperEncoder, mel: torch.Tensor) -> torch.Tensor:
 def _embed_together(
     encoder: WhisperEncoder, mels: Sequence[torch.Tensor], silence: bool, places: Sequence[GroupPlaces]
 ) -> tuple[torch.Tensor, Layout]:
-    """The first layer's input [rows, d_model] by one convolution over all clips, padded; the same but for rounding.
+    """The first layer's input [rows, d_model] by one convolution over all clips in a row; the same but for rounding.
 
-    No position's convolution reaches the padding: behind the silence of its clip or, without silence, where the
-    convolution of the clip alone would find its own padding.
+    Clips are apart so far that no position's convolution reaches the next: behind the silence of a clip or, without
+    silence, where the convolution of the clip alone would find its padding. In front of each clip there is a frame that
+    is zero between the convolutions, as padding is.
     """
     table = encoder.embed_positions.weight  # [most positions, d_model]
-    longest = max(mel.shape[2] for mel in mels) + _SILENT_FRAMES
-    clips = sum(len(mel) for mel in mels)
-    padded = mels[0].new_zeros(clips, mels[0].shape[1], longest)  # [clips, n_mels, frames]
+    sizes = [len(mel) for mel in mels]
+    frames = [mel.shape[2] for mel in mels]
+    apart = _SILENT_FRAMES + FRAMES_PER_POSITION
+    starts = np.cumsum([0, *np.repeat(frames, sizes) + apart])  # of each clip, in frames, all of them even; and the end
+    row = mels[0].new_zeros(1, mels[0].shape[1], int(starts[-1]))  # [1, n_mels, frames]
     first = 0
     for mel, in_group in zip(mels, places, strict=True):
-        frames = mel.shape[2]
-        padded[first : first + len(mel), :, :frames] = mel
-        if (silence or in_group is not None) and frames < FRAMES_PER_POSITION * len(table):
-            padded[first : first + len(mel), :, frames : frames + _SILENT_FRAMES] = _quiet(mel)
+        group = row[0, :, starts[first] : starts[first + len(mel)]].view(row.shape[1], len(mel), -1)
+        group[:, :, : mel.shape[2]] = mel.transpose(0, 1)  # [n_mels, clips, frames]
+        if (silence or in_group is not None) and mel.shape[2] < FRAMES_PER_POSITION * len(table):
+            group[:, :, mel.shape[2] : mel.shape[2] + _SILENT_FRAMES] = _quiet(mel).transpose(0, 1)
         first += len(mel)
-    convolved = functional.gelu(encoder.conv1(padded))
-    convolved = functional.gelu(encoder.conv2(convolved))  # [clips, d_model, positions]
+    before = devices.copied(torch.from_numpy(starts[1:-1] - 1), row.device)
+    convolved = functional.gelu(encoder.conv1(row)).index_fill(2, before, 0)
+    convolved = functional.gelu(encoder.conv2(convolved))  # [1, d_model, positions]
     # At least as float32, in which the gradients of a clip's many silent positions are summed.
     dtype = torch.promote_types(convolved.dtype, torch.float32)
-    columns = convolved.transpose(1, 2).flatten(0, 1).to(dtype)  # [clips * positions, d_model]
-    owns = [mel.shape[2] // FRAMES_PER_POSITION for mel in mels]
-    sizes = [len(mel) for mel in mels]
-    rows = _rows(sizes, owns, convolved.shape[2], len(table), silence, places)
+    columns = convolved[0].t().to(dtype)  # [positions, d_model]
+    rows = _rows(sizes, starts // FRAMES_PER_POSITION, frames, len(table), silence, places)
     taken = devices.copied(torch.from_numpy(np.stack([rows.sources, rows.places])), table.device)  # [2, rows]
     states = columns.index_select(0, taken[0]) + table.index_select(0, taken[1])
     has_counts = silence or any(in_group is not None for in_group in places)
@@ -233,7 +235,7 @@ def _silence(own: int, stretches: tuple[tuple[int, int], ...]) -> tuple[Indices,
 class _Rows:
     """What each row of a batch takes."""
 
-    sources: Indices  # [rows] columns of the convolution over all clips
+    sources: Indices  # [rows] positions of the convolution over all clips
     places: Indices  # [rows] positions in the checkpoint's window
     log_counts: Floats  # [rows]
     positions: list[int]  # of each clip, by group
@@ -241,27 +243,27 @@ class _Rows:
 
 def _rows(
     sizes: Sequence[int],
-    owns: Sequence[int],
-    columns: int,
+    starts: Indices,
+    frames: Sequence[int],
     full: int,
     silence: bool,
     places: Sequence[GroupPlaces],
 ) -> _Rows:
-    """The rows of groups of `sizes` clips with `owns` positions each, convolved to `columns` a clip."""
+    """The rows of groups of `sizes` clips of `frames` each, whose positions begin at `starts` [clips] in a row."""
     sources = []
     all_places = []
     logs = []
     positions = []
     first = 0
-    for size, own, in_group in zip(sizes, owns, places, strict=True):
+    for size, length, in_group in zip(sizes, frames, places, strict=True):
+        own = length // FRAMES_PER_POSITION
         if in_group is None:
             silent, silent_logs = _silence(own, thinned(full - own) if silence else ())
             in_clip = np.tile(np.concatenate([np.arange(own), silent]), (size, 1))  # [clips, positions]
             log_counts = np.tile(np.concatenate([np.zeros(own, np.float32), silent_logs]), (size, 1))
         else:
             in_clip, log_counts = _group_arrays(in_group)
-        clips = np.arange(first, first + size)
-        sources.append((columns * clips[:, None] + np.minimum(in_clip, own)).ravel())
+        sources.append((starts[first : first + size, None] + np.minimum(in_clip, own)).ravel())
         all_places.append(in_clip.ravel())
         logs.append(log_counts.ravel())
         positions.append(in_clip.shape[1])

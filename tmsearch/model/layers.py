@@ -15,10 +15,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
-from transformers.models.whisper.modeling_whisper import WhisperDecoderLayer, WhisperEncoderLayer
+from transformers.models.whisper.modeling_whisper import WhisperAttention, WhisperDecoderLayer, WhisperEncoderLayer
 
 from tmsearch.model import attention
-from tmsearch.model.attention import Layout, SharedStates
+from tmsearch.model.attention import Layout, Packed, SharedStates
 
 
 class LayerKernels:
@@ -66,6 +66,10 @@ class LayerKernels:
         if channels is not None:
             heads = torch.cat([heads, channels.expand(*heads.shape[:-1], -1)], dim=-1)
         return heads.unbind(1)
+
+    def encoded_heads(self, layer: WhisperAttention, encoded: SharedStates, packed: Packed) -> tuple[torch.Tensor, ...]:
+        """Keys and values of the encoder's states for cross-attention, each [rows, heads, head_dim + channels]."""
+        return attention.encoded_heads([layer], encoded, packed, self)
 
     def narrowed(self, heads: torch.Tensor, head_dim: int) -> torch.Tensor:
         """[rows, heads, head_dim + channels] without what `widened` added, [rows, heads * head_dim]."""

@@ -42,9 +42,11 @@ class Stepper:
         self.weights = trainable.trainable_parameters(whisper)
         width = whisper.model.config.d_model
         self._kernels = FusedKernels() if devices.uses_fused_kernels(config, device, width) else None
+        if self._kernels is not None:
+            self._kernels.prepare(self.model, config.gradient_checkpointing)
         self.optimizer = optimizer.adamw(whisper, config, self._kernels)
         self.average = WeightAverage(self.weights, config.average_share) if config.average_share else None
-        self.token_table = TokenTable(whisper.model)
+        self.token_table = TokenTable(whisper.model, self._kernels)
         self.before_update: Callable[[], None] | None = None  # waits until a checkpoint's tensors may be changed
         self._layers = layers.eager_layers(self._kernels) if self._kernels is not None else layers.EAGER
         if devices.uses_compile(config, device):

@@ -5,9 +5,16 @@ Dimension words in shape comments: labels (tokens with a label, all clips), voca
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from torch.nn import functional
 from transformers import WhisperForConditionalGeneration
+
+from tmsearch.model.kernels import formulas
+from tmsearch.model.kernels.fused import FusedKernels
+
+_log = logging.getLogger(__name__)
 
 
 class TokenTable:
@@ -18,11 +25,14 @@ class TokenTable:
     reused. Call `embed`, then `loss`, then, with the gradient that reached the embedded tokens, `add_gradient`.
     """
 
-    def __init__(self, model: WhisperForConditionalGeneration) -> None:
+    def __init__(self, model: WhisperForConditionalGeneration, kernels: FusedKernels | None = None) -> None:
+        """`kernels`: those of a device that there is a compiler for; the loss is one of them, as ten passes are not."""
         self.inputs: torch.Tensor = model.model.decoder.embed_tokens.weight  # [vocabulary, d_model]
         self.outputs: torch.Tensor = model.proj_out.weight  # [vocabulary, d_model]
         self._gradients: dict[int, torch.Tensor] = {}  # by parameter's id; optimizers drop theirs
         self._scratch: dict[str, torch.Tensor] = {}
+        self._is_compiled = kernels is not None
+        self._product = kernels.cast_of(model.proj_out) if kernels is not None else None
 
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
         """[..., d_model] for ids [...]: a leaf, which collects the gradient for `add_gradient`."""
@@ -48,22 +58,25 @@ class TokenTable:
         given_dtype = hidden.dtype
         if torch.is_autocast_enabled(device_type):
             hidden = hidden.to(torch.get_autocast_dtype(device_type))
-        table = self.outputs.to(hidden.dtype)
+        table = self.outputs.to(hidden.dtype) if self._product is None else self._product.weight
         with torch.autocast(device_type, enabled=False):
             logits = torch.mm(hidden, table.t(), out=self._buffer("logits", len(hidden), len(table), hidden.dtype))
-            total, gradient = self._cross_entropy(logits, labels, label_count, smoothing)
+            cross_entropy = self._compiled_cross_entropy if self._is_compiled else self._cross_entropy
+            total, gradient = cross_entropy(logits, labels, label_count, smoothing)
             if logits.dtype != gradient.dtype:
                 gradient = logits.copy_(gradient)
-            if self.outputs.requires_grad:
+            if self._product is not None:
+                self._product.add_gradient(gradient, hidden)
+            elif self.outputs.requires_grad:
                 self._add_product(self.outputs, gradient.t(), hidden)
             return total, (gradient @ table).to(given_dtype)  # [labels, d_model]
 
     def _cross_entropy(
         self, logits: torch.Tensor, labels: torch.Tensor, label_count: int, smoothing: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The loss [] and its gradient by the logits, float32 [labels, vocabulary]; overwrites float32 logits."""
+        """The loss [] and its gradient by the logits, at least float32 [labels, vocabulary]; overwrites such logits."""
         shares = logits
-        if logits.dtype != torch.float32:
+        if logits.dtype.itemsize < torch.float32.itemsize:
             shares = self._buffer("shares", len(logits), logits.shape[1], torch.float32).copy_(logits)
         right = shares.gather(1, labels[:, None])[:, 0]  # [labels]
         mean = shares.mean(-1) if smoothing else right
@@ -79,10 +92,28 @@ class TokenTable:
         gradient.scatter_add_(1, labels[:, None], target)
         return total, gradient
 
+    def _compiled_cross_entropy(
+        self, logits: torch.Tensor, labels: torch.Tensor, label_count: int, smoothing: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same, the gradient in the format of the logits; as it is where it does not compile."""
+        share = torch.tensor(1 / label_count, dtype=torch.float64)  # on the CPU
+        try:
+            both: tuple[torch.Tensor, torch.Tensor] = formulas.compiled(formulas.cross_entropy)(
+                logits, labels[:, None], share, smoothing
+            )
+        except torch._dynamo.exc.TorchDynamoException as error:
+            _log.warning("the loss could not be compiled (%s); going on without", str(error)[:200])
+            self._is_compiled = False
+            return self._cross_entropy(logits, labels, label_count, smoothing)
+        return both
+
     @torch.no_grad()
     def add_gradient(self, ids: torch.Tensor, embedded: torch.Tensor) -> None:
         """Adds the gradient that reached `embedded` to the rows of the input table that `ids` name."""
         if embedded.grad is None:
+            return
+        if self._product is not None and self.inputs is self.outputs:
+            self._product.add_row_gradients(ids.flatten(), embedded.grad.flatten(0, -2))
             return
         if self.inputs.grad is None:
             self.inputs.grad = self._gradient_buffer(self.inputs).zero_()

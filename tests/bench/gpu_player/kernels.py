@@ -76,7 +76,8 @@ def cost(operator: Operator, rates: Rates) -> Cost:
         return _cost(rates, 1, 2 * touched(weight, mean, square) + touched(weight_cast, gradient))
     if operator.name in PRODUCTS:
         return _product(operator, rates)
-    if "varlen_attn" in operator.name:
+    is_varlen = operator.name in ("_flash_attention_forward", "_flash_attention_backward")
+    if is_varlen or "varlen_attn" in operator.name:
         return _varlen_attention(operator, rates)
     if "flash_attention" in operator.name or "efficient_attention" in operator.name:
         return _attention(operator, rates)
@@ -161,11 +162,7 @@ def _varlen_attention(operator: Operator, rates: Rates) -> Cost:
     tiles = factor * width * computed
     rate = rates.varlen_backward if is_backward else rates.varlen_forward
     tensors = [tensor for tensor in (*operator.inputs, *operator.outputs) if tensor.ndim == 3]
-    launches = 2  # the random state is filled beside the kernel
-    if is_backward:
-        launches = 3
-    elif fills_given_memory:
-        launches = 1
+    launches = 3 if is_backward else 1
     timed = _cost(rates, launches, touched(*tensors), tiles, rate)
     return Cost(timed.launches, timed.seconds, useful, timed.bytes_moved)
 

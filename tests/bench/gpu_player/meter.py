@@ -108,14 +108,14 @@ class Meter(TorchDispatchMode):
             self.by_operator[name].add(cost)
         return out
 
-    def fused(self, function: Callable[..., Any], arguments: Sequence[Any], launches: int, again: int) -> Any:
+    def fused(self, function: Callable[..., Any], arguments: Sequence[Any], launches: int, besides: float) -> Any:
         """What `function` returns, as a few kernels that a compiler makes of it.
 
         Args:
             function: Of tensors; changes none of them.
             arguments: Its own.
             launches: How many kernels.
-            again: Of its first arguments, how many are read twice: sums over rows take a pass of their own.
+            besides: Bytes that they move besides reading arguments and writing results.
         """
         self._is_fused = True
         try:
@@ -125,7 +125,7 @@ class Meter(TorchDispatchMode):
         outputs = _tensors(out)
         for tensor in outputs:
             self._hold(tensor)
-        moved = kernels.touched(*_tensors(arguments), *outputs, *_tensors(arguments[:again]))
+        moved = kernels.touched(*_tensors(arguments), *outputs) + besides
         cost = kernels.memory_bound(self.rates, launches, moved)
         self.total.add(cost)
         self.by_operator[function.__name__].add(cost)

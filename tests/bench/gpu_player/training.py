@@ -13,6 +13,7 @@ from tests.bench.gpu_player.meter import Meter, Total
 from tests.bench.gpu_player.rates import Rates
 from tests.bench.gpu_player.shapes import Shapes
 from tmsearch.config import TrainConfig
+from tmsearch.model.context import dealt
 from tmsearch.model.forward import MicroBatch
 from tmsearch.training.step import Stepper
 
@@ -82,8 +83,8 @@ def _micro_batches(shapes: Shapes, config: TrainConfig, seconds: str, size: int,
     """The batch of step `number`."""
     lengths = workload.clip_seconds(seconds, config.batch_size, number)
     rule = workload.context_rule(lengths, config.context_silence)
-    for first in range(0, len(lengths), size):
-        yield workload.micro_batch(shapes, lengths[first : first + size], rule, config.batch_size)
+    for part in dealt([rule.positions(length) for length in lengths], size):
+        yield workload.micro_batch(shapes, [lengths[index] for index in part], rule, config.batch_size)
 
 
 def _watch(stepper: Stepper, meter: Meter) -> list[Total]:

@@ -95,6 +95,19 @@ def test_clips_get_a_context_of_their_own_length_and_stand_with_their_labels(toy
     )
 
 
+def test_on_a_gpu_parts_of_a_batch_take_about_as_much_memory_each(toy, speech):
+    whisper = model.load(toy_whisper.config(toy))
+    batches = Batches(whisper, speech, toy_whisper.config(toy), CPU)
+    assert not batches.is_dealt
+    frames = {}
+    for batches.is_dealt in (False, True):
+        parts = list(batches.micro_batches(1, 2))
+        frames[batches.is_dealt] = [sum(group.shape[0] * group.shape[2] for group in part.mels) for part in parts]
+        assert sum(len(part.labels) for part in parts) == parts[0].batch_label_count
+    assert sum(frames[True]) == sum(frames[False])
+    assert max(frames[True]) <= max(frames[False])
+
+
 def test_augmentation_leaves_the_cached_features_alone(toy, speech):
     whisper = model.load(toy_whisper.config(toy))
     fixed = {"context_step": 0.0, "context_seconds": 2.0}

@@ -10,6 +10,7 @@ from tmsearch.model.context import (
     TAIL_PIECES,
     ContextRule,
     context_rule,
+    dealt,
     full_context,
     max_context_seconds,
     thinned,
@@ -21,6 +22,19 @@ def test_a_clip_gets_its_length_and_a_margin_in_whole_steps():
     expected = {0.1: 25, 0.3: 25, 0.31: 50, 2.0: 125, 9.8: 500, 9.9: 500, 14.0: 500}
     assert {seconds: rule.positions(seconds) for seconds in expected} == expected
     assert rule.seconds == 10.0
+
+
+@pytest.mark.parametrize(
+    ("positions", "size", "expected"),
+    [
+        ([10, 50, 20, 40], 2, [[0, 1], [2, 3]]),
+        ([100, 1, 1, 1, 1], 3, [[0, 4], [1, 2, 3]]),
+        ([5, 5, 5], 1, [[0], [1], [2]]),
+        ([7, 9], 4, [[0, 1]]),
+    ],
+)
+def test_parts_of_a_batch_have_about_as_many_positions_each(positions, size, expected):
+    assert sorted(dealt(positions, size)) == expected
 
 
 def test_without_a_step_all_clips_get_the_same_context():

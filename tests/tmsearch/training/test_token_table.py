@@ -4,6 +4,8 @@ from torch.nn import functional
 
 from tests.support import toy_whisper
 from tmsearch.model import whisper as model
+from tmsearch.model.kernels import formulas
+from tmsearch.model.kernels.fused import FusedKernels
 from tmsearch.training.token_table import TokenTable
 
 
@@ -87,3 +89,27 @@ def test_in_bf16_it_is_close(folder):
     assert float(loss) == pytest.approx(float(exact), rel=0.02)
     assert torch.allclose(near, gradient, atol=0.05)
     assert torch.allclose(net.proj_out.weight.grad, right, atol=0.02)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_the_loss_as_one_kernel_is_the_loss(smoothing):
+    rng = torch.Generator().manual_seed(0)
+    logits = torch.randn(4, 300, generator=rng).double().requires_grad_()
+    share = torch.tensor(0.1, dtype=torch.float64)
+    loss, gradient = formulas.cross_entropy(logits.detach(), LABELS[:, None], share, smoothing)
+    expected = functional.cross_entropy(logits, LABELS, reduction="sum", label_smoothing=smoothing) / 10
+    expected.backward()
+    assert float(loss) == pytest.approx(expected.item(), rel=1e-12)
+    assert torch.allclose(gradient, logits.grad, rtol=1e-12, atol=1e-15)
+
+
+def test_a_loss_that_does_not_compile_is_computed_without(folder, monkeypatch, caplog):
+    def fails(function):
+        raise torch._dynamo.exc.TorchDynamoException("no compiler")
+
+    monkeypatch.setattr(formulas, "compiled", fails)
+    net = model.load(toy_whisper.config(folder)).model
+    expected = by_hand(net, TokenTable(net), 0.1, 1)
+    net.zero_grad()
+    assert by_hand(net, TokenTable(net, FusedKernels(torch.float32)), 0.1, 2) == pytest.approx(expected, rel=1e-6)
+    assert caplog.text.count("could not be compiled") == 1

@@ -1,1 +1,1 @@
-"""A training step's kernels on a GPU: fused.py first; what they compute, and the weights that they take."""
+"""A training step's kernels on a GPU: fused.py first; what they compute, the weights they take, and where those lie."""

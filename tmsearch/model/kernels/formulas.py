@@ -12,6 +12,11 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+# Of torch's compiler. Sums over rows beside means over columns are one pass where rows are many (4,096 in torch 2.13,
+# which compiles once more for the other case); of fewer rows, which a cache still holds, they are read again, in the
+# same launch by this option.
+_OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {"combo_kernels": True}
+
 
 def norm_forward(
     states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, epsilon: float, dtype: torch.dtype
@@ -68,10 +73,34 @@ def gelu_backward(states: torch.Tensor, gradient: torch.Tensor) -> tuple[torch.T
     return functional.gelu(states), torch.ops.aten.gelu_backward(gradient, states)
 
 
+def cross_entropy(
+    logits: torch.Tensor, labels: torch.Tensor, share: torch.Tensor, smoothing: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The losses' sum times `share`, [], and its gradient by the logits, like them.
+
+    Args:
+        logits: [labels, vocabulary].
+        labels: Token ids, [labels, 1].
+        share: [] on the CPU; a Python number that changes would be compiled in anew.
+        smoothing: Probability mass spread evenly over the vocabulary.
+    """
+    exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    log_normalizer = exact.logsumexp(-1, keepdim=True)  # [labels, 1]
+    is_label = torch.arange(exact.shape[1], device=exact.device) == labels
+    right = torch.where(is_label, exact, 0.0).sum(-1)
+    losses = log_normalizer[:, 0] - (1 - smoothing) * right
+    target = is_label.to(exact.dtype) * (1 - smoothing)
+    if smoothing:
+        losses = losses - smoothing * exact.mean(-1)
+        target = target + smoothing / exact.shape[1]
+    gradient = ((exact - log_normalizer).exp() - target) * share
+    return losses.sum() * share, gradient.to(logits.dtype)
+
+
 @functools.cache
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function` as few kernels, for any number of rows: the first dimension of its matrices, and none else."""
-    kernel = torch.compile(function)
+    kernel = torch.compile(function, options=_OPTIONS if hasattr(torch._inductor.config, "combo_kernels") else None)
 
     def run(*arguments: Any) -> Any:
         # Detached: whether a tensor wants gradients, or is part of another, would each be compiled for anew.

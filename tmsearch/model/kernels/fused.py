@@ -17,11 +17,15 @@ from typing import Any, cast
 import torch
 from torch import nn
 from torch.nn import functional
+from transformers import WhisperForConditionalGeneration
+from transformers.models.whisper.modeling_whisper import WhisperAttention
 
 from tmsearch import devices
 from tmsearch.config import TrainConfig
-from tmsearch.model.kernels import formulas
-from tmsearch.model.kernels.weights import CastWeight, OwnWeight, ProductWeight
+from tmsearch.model import attention
+from tmsearch.model.attention import Packed, SharedStates
+from tmsearch.model.kernels import bundles, formulas
+from tmsearch.model.kernels.weights import CastWeight, OwnWeight, ProductWeight, WeightBundle
 from tmsearch.model.layers import EAGER, LayerKernels, Layers, all_plain, eager_layers
 
 _log = logging.getLogger(__name__)
@@ -39,7 +43,31 @@ class FusedKernels(LayerKernels):
         self.weights: dict[int, CastWeight] = {}  # by the id of their first layer
         self._own: dict[int, OwnWeight] = {}  # likewise
         self._nothing: torch.Tensor | None = None  # [1], a zero
+        # Cross-attention layers whose keys and values are one product, by the id of each.
+        self._cross_groups: dict[int, list[WhisperAttention]] = {}
         self._compiles = True  # layer norms; False once that failed
+
+    def prepare(self, model: WhisperForConditionalGeneration, is_recomputed: bool) -> None:
+        """Lays the trained weights of some layers side by side each, and joins their products of the same states.
+
+        Args:
+            model: With its adapters, and what is trained decided.
+            is_recomputed: Whether layers are run again for their gradients, each by itself.
+        """
+        is_joined = not is_recomputed and not model.model.decoder.layerdrop
+        for group in bundles.groups_of(model, self._dtype, is_joined):
+            self._bundle(group.products)
+            if len(group.cross) > 1:
+                self._cross_groups.update({id(layer): group.cross for layer in group.cross})
+
+    def _bundle(self, products: Sequence[Sequence[nn.Linear]]) -> None:
+        bundle = WeightBundle(products, self._dtype)
+        start = 0
+        for linears in products:
+            weight = CastWeight(linears, self._dtype, bundle, start)
+            self.weights[id(linears[0])] = weight
+            start += weight.weight.numel()
+            self._cast([weight])
 
     def product(self, linear: nn.Module, states: torch.Tensor) -> torch.Tensor:
         if not all_plain([linear]):
@@ -65,7 +93,7 @@ class FusedKernels(LayerKernels):
 
     def _weight(self, linears: Sequence[nn.Linear]) -> ProductWeight:
         key = id(linears[0])
-        if linears[0].weight.dtype == self._dtype:
+        if key not in self.weights and not bundles.needs_cast(linears[0].weight, self._dtype):
             if key not in self._own:
                 self._own[key] = OwnWeight(linears, self._dtype)
             return self._own[key]
@@ -73,6 +101,11 @@ class FusedKernels(LayerKernels):
             self.weights[key] = CastWeight(linears, self._dtype)
             self._cast([self.weights[key]])
         return self.weights[key]
+
+    def cast_of(self, linear: nn.Linear) -> CastWeight | None:
+        """The cast of a trained layer's weight, which keeps its gradient; None where it needs none."""
+        weight = self._weight([linear])
+        return weight if isinstance(weight, CastWeight) and weight.is_trained else None
 
     def add_norm(
         self, norm: nn.LayerNorm, states: torch.Tensor, added: torch.Tensor | None
@@ -95,6 +128,16 @@ class FusedKernels(LayerKernels):
             return super().widened(heads, channels)
         parts: tuple[torch.Tensor, ...] = _Widened.apply(heads, channels)  # type: ignore[no-untyped-call]
         return parts
+
+    def encoded_heads(self, layer: WhisperAttention, encoded: SharedStates, packed: Packed) -> tuple[torch.Tensor, ...]:
+        group = self._cross_groups.get(id(layer))
+        if group is None:
+            return super().encoded_heads(layer, encoded, packed)
+        if id(layer) not in encoded.heads:
+            heads = attention.encoded_heads(group, encoded, packed, self)
+            for index, member in enumerate(group):
+                encoded.heads[id(member)] = heads[2 * index : 2 * index + 2]
+        return encoded.heads.pop(id(layer))
 
     def narrowed(self, heads: torch.Tensor, head_dim: int) -> torch.Tensor:
         if heads.shape[-1] == head_dim:
@@ -124,7 +167,7 @@ class FusedKernels(LayerKernels):
     def drop_gradients(self) -> None:
         """As an optimizer's zero_grad."""
         for weight in self.weights.values():
-            weight.gradient = None
+            weight.drop_gradient()
 
 
 def layers_for(config: TrainConfig, device: torch.device, width: int) -> Layers:
@@ -217,12 +260,19 @@ class _AddNorm(torch.autograd.Function):
 
 
 class _Widened(torch.autograd.Function):
-    """LayerKernels.widened, whose gradients are put side by side in one pass."""
+    """LayerKernels.widened, whose gradients are put side by side in one pass.
+
+    `channels` may be of as many parts as are repeated in `heads`: of one layer's keys and values, say, for many.
+    """
 
     @staticmethod
     def forward(ctx: Any, heads: torch.Tensor, channels: torch.Tensor) -> tuple[torch.Tensor, ...]:
         ctx.head_dim = heads.shape[-1]
-        return torch.cat([heads, channels.expand(*heads.shape[:-1], -1)], dim=-1).unbind(1)
+        repeated = heads.view(
+            len(heads), -1, channels.shape[1], *heads.shape[2:]
+        )  # [rows, layers, parts, heads, head_dim]
+        both = [repeated, channels[:, None].expand(*repeated.shape[:-1], -1)]
+        return torch.cat(both, dim=-1).flatten(1, 2).unbind(1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:

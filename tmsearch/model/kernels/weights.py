@@ -5,6 +5,7 @@ Dimension words in shape comments: rows (all positions or tokens of a batch), in
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,43 @@ class TrainedPart:
     weight: torch.Tensor  # the parameter, float32
     cast: torch.Tensor  # the products' format; to be written whenever the weight is
     gradient: torch.Tensor  # of the products' format; float32 after several micro-batches
+    bundle: WeightBundle | None  # where all three lie; None: each for itself
+    start: int  # in the bundle
+
+    @property
+    def end(self) -> int:
+        """Where the next weight of the bundle starts."""
+        return self.start + self.weight.numel()
+
+
+class WeightBundle:
+    """Weights of many products one behind the other, their casts and gradients likewise: one kernel updates them all.
+
+    The weights are moved to memory of the bundle when it is made.
+    """
+
+    def __init__(self, products: Sequence[Sequence[nn.Linear]], dtype: torch.dtype) -> None:
+        """`products`: the layers of each; `dtype`: that of products."""
+        weights = [linear.weight for linears in products for linear in linears]
+        self.exact = weights[0].new_empty(sum(weight.numel() for weight in weights), requires_grad=False)  # [numbers]
+        self.cast = torch.empty_like(self.exact, dtype=dtype)
+        self._gradients: dict[torch.dtype, torch.Tensor] = {}  # each [numbers]
+        start = 0
+        for weight in weights:
+            place = self.exact[start : start + weight.numel()].view_as(weight)
+            place.copy_(weight.detach())
+            weight.data = place
+            start += weight.numel()
+
+    def gradient(self, dtype: torch.dtype) -> torch.Tensor:
+        """[numbers] in `dtype`, undefined where nothing was written since they were dropped."""
+        if dtype not in self._gradients:
+            self._gradients[dtype] = torch.empty_like(self.exact, dtype=dtype)
+        return self._gradients[dtype]
+
+    def drop_gradients(self) -> None:
+        """Gives their memory back."""
+        self._gradients = {}
 
 
 class ProductWeight:
@@ -56,16 +94,27 @@ class ProductWeight:
 
     def parameter_gradients(self, rows: torch.Tensor) -> list[torch.Tensor | None]:
         """In the order of `parameters`: biases' sums of `rows`, nothing for weights."""
-        is_trained = [linear.bias is not None and linear.bias.requires_grad for linear in self.linears]
-        sums: Sequence[torch.Tensor] = ()
-        if any(is_trained):
-            sums = torch.split(rows.sum(0, dtype=self.exact_dtype), self.sizes)
+        sums: list[torch.Tensor | None] = [None for _ in self.linears]
+        biased = [index for index, linear in enumerate(self.linears) if linear.bias is not None]
+        if any(self.linears[index].bias.requires_grad for index in biased):
+            for index, bias_sum in zip(biased, self._bias_sums(rows, biased), strict=True):
+                if self.linears[index].bias.requires_grad:
+                    sums[index] = bias_sum
         gradients: list[torch.Tensor | None] = []
-        for index, linear in enumerate(self.linears):
+        for linear, gradient in zip(self.linears, sums, strict=True):
             gradients.append(None)
             if linear.bias is not None:
-                gradients.append(sums[index] if is_trained[index] else None)
+                gradients.append(gradient)
         return gradients
+
+    def _bias_sums(self, rows: torch.Tensor, biased: Sequence[int]) -> Sequence[torch.Tensor]:
+        """Of `rows` for each layer that has a bias; the others, as every second one is, are not read where possible."""
+        step = biased[1] - biased[0] if len(biased) > 1 else len(self.linears)
+        if len(set(self.sizes)) > 1 or list(biased) != list(range(biased[0], len(self.linears), step)):
+            sums = torch.split(rows.sum(0, dtype=self.exact_dtype), self.sizes)
+            return [sums[index] for index in biased]
+        by_layer = rows.view(len(rows), len(self.linears), -1)  # [rows, layers, outputs]
+        return by_layer[:, biased[0] :: step].sum(0, dtype=self.exact_dtype).unbind()
 
 
 class OwnWeight(ProductWeight):
@@ -106,10 +155,20 @@ class CastWeight(ProductWeight):
     It is made anew where a weight was changed by anyone who did not say so: tensors count their changes.
     """
 
-    def __init__(self, linears: Sequence[nn.Linear], dtype: torch.dtype) -> None:
+    def __init__(
+        self, linears: Sequence[nn.Linear], dtype: torch.dtype, bundle: WeightBundle | None = None, start: int = 0
+    ) -> None:
+        """`bundle`, from `start` on: where the weights are; None: where they were, each for itself."""
         super().__init__(linears, dtype)
         first = linears[0].weight
-        self.weight = torch.empty(sum(self.sizes), first.shape[1], dtype=dtype, device=first.device)
+        shape = (sum(self.sizes), first.shape[1])  # [outputs, inputs]
+        self._bundle = bundle
+        self._numbers = slice(start, start + math.prod(shape))  # in the bundle
+        self.weight = (
+            torch.empty(shape, dtype=dtype, device=first.device)
+            if bundle is None
+            else bundle.cast[self._numbers].view(shape)
+        )
         self.bias: torch.Tensor | None = None  # [outputs]; zeros for a layer without one
         if any(linear.bias is not None for linear in linears):
             self.bias = self.weight.new_zeros(len(self.weight))
@@ -146,19 +205,43 @@ class CastWeight(ProductWeight):
 
     def add_gradient(self, rows: torch.Tensor, columns: torch.Tensor) -> None:
         """Sums have the weights' format, as autograd's have."""
-        gradient = rows.t() @ columns
         if self.gradient is None:
-            self.gradient = gradient
-        elif self.gradient.dtype == self.exact_dtype:
-            self.gradient.add_(gradient)
-        else:
-            self.gradient = self.gradient.to(self.exact_dtype).add_(gradient)
+            self.gradient = self._place(self.dtype)
+            torch.mm(rows.t(), columns, out=self.gradient)
+            return
+        if self.gradient.dtype != self.exact_dtype:
+            self.gradient = self._place(self.exact_dtype).copy_(self.gradient)
+        self.gradient.add_(rows.t() @ columns)
+
+    def add_row_gradients(self, ids: torch.Tensor, gradients: torch.Tensor) -> None:
+        """Adds `gradients` [count, inputs] to those of the outputs that `ids` [count] name, some of them repeatedly.
+
+        Those of one output are summed before they are rounded to the format of its gradient, and in an order of theirs.
+        """
+        assert self.gradient is not None
+        is_same = (ids[:, None] == ids).to(gradients.dtype)  # [count, count]
+        sums = self.gradient.index_select(0, ids) + is_same @ gradients
+        self.gradient.index_copy_(0, ids, sums.to(self.gradient.dtype))
+
+    def _place(self, dtype: torch.dtype) -> torch.Tensor:
+        """Memory for the gradient, [outputs, inputs]."""
+        if self._bundle is None:
+            return torch.empty_like(self.weight, dtype=dtype)
+        return self._bundle.gradient(dtype)[self._numbers].view_as(self.weight)
+
+    def drop_gradient(self) -> None:
+        """Gives its memory back."""
+        self.gradient = None
+        if self._bundle is not None:
+            self._bundle.drop_gradients()
 
     def trained_parts(self) -> Iterator[TrainedPart]:
         """Of each layer; none where no gradient reached it."""
         if self.gradient is None:
             return
         parts = (torch.split(self.weight, self.sizes), torch.split(self.gradient, self.sizes))
+        start = self._numbers.start
         for linear, cast_part, gradient in zip(self.linears, *parts, strict=True):
             if linear.weight.requires_grad:
-                yield TrainedPart(linear.weight, cast_part, gradient)
+                yield TrainedPart(linear.weight, cast_part, gradient, self._bundle, start)
+            start += linear.weight.numel()

@@ -1,4 +1,4 @@
-"""AdamW that reads bfloat16 gradients and writes each weight's cast beside it, one kernel a weight.
+"""AdamW that reads bfloat16 gradients and writes each weight's cast beside it, one kernel for some layers' weights.
 
 Weights and moments are float32, as torch's own AdamW has them (mixed-precision training, Micikevicius et al. 2018,
 arXiv:1710.03740). The gradient of a product is bfloat16 when it is made: it is read as it is, scaled by the clip on
@@ -12,20 +12,22 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from tmsearch.model.kernels.fused import FusedKernels
-from tmsearch.model.kernels.weights import TrainedPart
+from tmsearch.model.kernels.weights import TrainedPart, WeightBundle
 
 _CLIP_EPSILON = 1e-6  # nn.utils.clip_grad_norm_'s, against a norm of 0
+MOMENTS = ("exp_avg", "exp_avg_sq")
 _log = logging.getLogger(__name__)
 
 
 class MixedPrecisionAdamW(torch.optim.AdamW):
-    """torch's fused AdamW, whose products' weights take a kernel each that reads their gradients from `products`.
+    """torch's fused AdamW, whose products' weights take kernels that read their gradients from `products`.
 
     The kernel needs a compiler for the weights' device. Where it does not compile, their gradients are cast and torch's
     fused kernel takes them too.
@@ -42,6 +44,7 @@ class MixedPrecisionAdamW(torch.optim.AdamW):
         super().__init__(list(groups), lr=lr, betas=betas, eps=eps, fused=True)
         self._products = products
         self._kernel: Callable[..., None] | None = compiled_update()
+        self._moments: dict[WeightBundle, list[torch.Tensor]] = {}
         self._scale: torch.Tensor | None = None  # [], that the products' gradients are still to be multiplied by
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -56,11 +59,11 @@ class MixedPrecisionAdamW(torch.optim.AdamW):
         Those of products are scaled when they are read.
         """
         others = [weight.grad for group in self.param_groups for weight in group["params"] if weight.grad is not None]
-        of_products = [weight.gradient for weight in self._products.weights.values() if weight.gradient is not None]
         norms: list[torch.Tensor] = []
-        for gradients in (others, of_products):
-            if gradients:
-                norms += torch._foreach_norm(gradients, 2, torch.float32)
+        if others:
+            norms += torch._foreach_norm(others, 2, torch.float32)
+        for run in _runs(self._parts(), lambda part: None):
+            norms.append(torch.linalg.vector_norm(run.gradient, dtype=torch.float32))
         norm = torch.linalg.vector_norm(torch.stack(norms)) if norms else torch.zeros(())
         self._scale = (most / (norm + _CLIP_EPSILON)).clamp(max=1.0)
         if others:
@@ -69,52 +72,76 @@ class MixedPrecisionAdamW(torch.optim.AdamW):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        parts: dict[int, TrainedPart] = {}  # by the id of their weight
-        for weight in self._products.weights.values():
-            parts.update({id(part.weight): part for part in weight.trained_parts()})
+        groups = {id(weight): group for group in self.param_groups for weight in group["params"]}
+        parts = self._parts()
+        counts = {id(part.weight): self._count(part) for part in parts}
+        factors: dict[tuple[int, int], list[torch.Tensor]] = {}  # by group and number of updates
         with any_lengths():
-            for group in self.param_groups:
-                self._update_products(group, [parts[id(weight)] for weight in group["params"] if id(weight) in parts])
+            for run in _runs(parts, lambda part: (id(groups[id(part.weight)]), counts[id(part.weight)])):
+                group = groups[id(run.parts[0].weight)]
+                count = counts[id(run.parts[0].weight)] + 1
+                if (id(group), count) not in factors:
+                    factors[id(group), count] = update_factors(group, count)
+                self._update(run, factors[id(group), count])
         super().step()
         if self._kernel is not None:
             self._products.note_updated([cast for cast in self._products.weights.values() if cast.gradient is not None])
 
-    def _update_products(self, group: dict[str, Any], parts: Sequence[TrainedPart]) -> None:
-        """Updates the products' weights of a group, or leaves their gradients to torch's AdamW."""
-        factors: dict[int, list[torch.Tensor]] = {}  # by the number of updates that a weight will have had
-        for part in parts:
-            if self._kernel is not None:
-                state = self._state(part.weight)
-                count = int(state["step"]) + 1
-                if count not in factors:
-                    factors[count] = update_factors(group, count)
-                self._update(part, state, factors[count])
-            if self._kernel is None:
-                self._hand_over(part)
+    def _parts(self) -> list[TrainedPart]:
+        """The products' weights that have a gradient."""
+        return [part for weight in self._products.weights.values() for part in weight.trained_parts()]
 
-    def _state(self, weight: torch.Tensor) -> dict[str, torch.Tensor]:
-        """A weight's moments, and the number of its updates on the host, where the kernel's factors are computed."""
-        state: dict[str, torch.Tensor] = self.state[weight]
-        if not state:
+    def _count(self, part: TrainedPart) -> int:
+        """How many updates a weight has had; its moments are where they are to be from then on.
+
+        The number is on the host, where the kernel's factors are computed, and the moments lie as the weights do.
+        """
+        state: dict[str, torch.Tensor] = self.state[part.weight]
+        if self._kernel is None:
+            return 0
+        if "step" not in state:
             state["step"] = torch.zeros((), dtype=torch.float32)
-            state["exp_avg"] = torch.zeros_like(weight)
-            state["exp_avg_sq"] = torch.zeros_like(weight)
         elif state["step"].device.type != "cpu":  # from a checkpoint: once for each
             state["step"] = state["step"].cpu()
-        return state
+        for name, moment in zip(MOMENTS, self._moments_of(part.bundle), strict=True):
+            if name in state and (moment is None or state[name]._base is moment):
+                continue
+            earlier = state.get(name)
+            place = torch.empty_like(part.weight)
+            if moment is not None:
+                place = moment[part.start : part.end].view_as(part.weight)
+            state[name] = place.zero_() if earlier is None else place.copy_(earlier)
+        return int(state["step"])
 
-    def _update(self, part: TrainedPart, state: dict[str, torch.Tensor], factors: Sequence[torch.Tensor]) -> None:
-        """By the compiled kernel, or not at all where it does not compile."""
-        assert self._kernel is not None
-        stored = (part.weight.detach(), part.cast, part.gradient, state["exp_avg"], state["exp_avg_sq"])
-        scale = self._scale if self._scale is not None else part.weight.new_ones(())
-        try:
-            self._kernel(*(alone(tensor.view(-1)) for tensor in stored), scale, *factors)
-        except torch._dynamo.exc.TorchDynamoException as error:  # before anything was changed
-            _log.warning("the optimizer's kernel could not be compiled (%s); going on without", str(error)[:200])
-            self._kernel = None
+    def _moments_of(self, bundle: WeightBundle | None) -> Sequence[torch.Tensor | None]:
+        """Memory for both moments of all weights of a bundle, each [numbers]."""
+        if bundle is None:
+            return [None for _ in MOMENTS]
+        if bundle not in self._moments:
+            self._moments[bundle] = [torch.empty_like(bundle.exact) for _ in MOMENTS]
+        return self._moments[bundle]
+
+    def _update(self, run: _Run, factors: Sequence[torch.Tensor]) -> None:
+        """By the compiled kernel; where it does not compile, torch's AdamW is given what it needs."""
+        weights = [part.weight for part in run.parts]
+        if self._kernel is not None:
+            moments = []
+            for name, moment in zip(MOMENTS, self._moments_of(run.parts[0].bundle), strict=True):
+                alone_moment = self.state[weights[0]][name].view(-1)
+                moments.append(alone_moment if moment is None else moment[run.start : run.end])
+            scale = self._scale if self._scale is not None else weights[0].new_ones(())
+            stored = (run.weight, run.cast, run.gradient, *moments)
+            try:
+                self._kernel(*(alone(tensor) for tensor in stored), scale, *factors)
+            except torch._dynamo.exc.TorchDynamoException as error:  # before anything was changed
+                _log.warning("the optimizer's kernel could not be compiled (%s); going on without", str(error)[:200])
+                self._kernel = None
+        if self._kernel is not None:
+            torch._foreach_add_([self.state[weight]["step"] for weight in weights], 1)
+            torch.autograd.graph.increment_version(weights)
             return
-        state["step"] += 1
+        for part in run.parts:
+            self._hand_over(part)
 
     def _hand_over(self, part: TrainedPart) -> None:
         """Gives torch's AdamW what it needs for a weight."""
@@ -124,6 +151,57 @@ class MixedPrecisionAdamW(torch.optim.AdamW):
         state = self.state[part.weight]
         if "step" in state:
             state["step"] = state["step"].to(part.weight.device)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Weights that lie one behind the other, as do their casts and gradients."""
+
+    parts: list[TrainedPart]
+
+    @property
+    def start(self) -> int:
+        return self.parts[0].start
+
+    @property
+    def end(self) -> int:
+        return self.parts[-1].end
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """All weights, [numbers]."""
+        part = self.parts[0]
+        return part.weight.detach().view(-1) if part.bundle is None else part.bundle.exact[self.start : self.end]
+
+    @property
+    def cast(self) -> torch.Tensor:
+        """All casts, [numbers]."""
+        part = self.parts[0]
+        return part.cast.view(-1) if part.bundle is None else part.bundle.cast[self.start : self.end]
+
+    @property
+    def gradient(self) -> torch.Tensor:
+        """All gradients, [numbers]."""
+        part = self.parts[0]
+        if part.bundle is None:
+            return part.gradient.view(-1)
+        return part.bundle.gradient(part.gradient.dtype)[self.start : self.end]
+
+
+def _runs(parts: Iterable[TrainedPart], key: Callable[[TrainedPart], object]) -> Iterator[_Run]:
+    """`parts` in runs as long as they can be, of equal `key` each."""
+    run: list[TrainedPart] = []
+    run_key: object = None
+    for part in parts:
+        part_key = (key(part), part.gradient.dtype)
+        is_next = bool(run) and part.bundle is not None and part.bundle is run[-1].bundle and part.start == run[-1].end
+        if run and not (is_next and part_key == run_key):
+            yield _Run(run)
+            run = []
+        run.append(part)
+        run_key = part_key
+    if run:
+        yield _Run(run)
 
 
 def update(
@@ -140,11 +218,11 @@ def update(
     rate: torch.Tensor,
     root: torch.Tensor,
 ) -> None:
-    """One AdamW update (Loshchilov and Hutter 2019, algorithm 2) of one weight, to be compiled into one kernel.
+    """One AdamW update (Loshchilov and Hutter 2019, algorithm 2) of some weights, to be compiled into one kernel.
 
     Args:
         weight: float32 [count], as are the moments mean and square; these three and the cast are changed.
-        weight_cast: The same weight in the products' format, [count].
+        weight_cast: The same weights in the products' format, [count].
         gradient: [count], bfloat16 or float32.
         mean: See weight.
         square: See weight.

@@ -174,7 +174,7 @@ class StochasticRoundingAdamW(torch.optim.Optimizer):
     def _update_gathered(self, pieces: Sequence[_Piece], group: dict[str, Any], count: int) -> None:
         """Updates some pieces together, in float32 copies that lie one behind the other."""
         sizes = [piece.count for piece in pieces]
-        places = [buffer[: sum(sizes)] for buffer in self._scratch()]  # float32 [parameters], four
+        places = [buffer[: sum(sizes)] for buffer in self._scratch(sum(sizes))]  # float32 [parameters], four
         stored = list(zip(*(piece.tensors for piece in pieces), strict=True))
         for place, tensors in zip(places, stored, strict=True):
             torch._foreach_copy_(list(torch.split(place, sizes)), list(tensors))
@@ -201,11 +201,16 @@ class StochasticRoundingAdamW(torch.optim.Optimizer):
                 round_stochastically(place, self._noise.stretch(len(place)))
                 torch._foreach_copy_(list(tensors), list(torch.split(place, sizes)))
 
-    def _scratch(self) -> list[torch.Tensor]:
-        """Four float32 buffers [parameters], kept from update to update."""
-        if not self._buffers:
+    def _scratch(self, count: int) -> list[torch.Tensor]:
+        """Four float32 buffers of at least `count` parameters, kept from update to update.
+
+        Where large weights take a kernel each, they are as short as the others are few.
+        """
+        if not self._buffers or len(self._buffers[0]) < count:
+            self._buffers = []
             device = self.param_groups[0]["params"][0].device
-            self._buffers = [torch.empty(self._longest, device=device) for _ in range(4)]
+            length = self._longest if self._kernel is None else count
+            self._buffers = [torch.empty(length, device=device) for _ in range(4)]
         return self._buffers
 
 

@@ -150,6 +150,16 @@ def test_with_a_compiler_a_large_weight_takes_one_kernel(monkeypatch):
     assert [piece.count for piece in launched[-1]] == [1280] * 8 + [5120]
 
 
+def test_scratch_is_as_long_as_the_weights_that_are_gathered(monkeypatch):
+    monkeypatch.setattr(stochastic_rounding, "compiled_update", lambda: stochastic_rounding.update)
+    lengths = {}
+    for is_compiled in (False, True):
+        stepper = adamw(parameters([(300, 300), (24,)]), is_compiled=is_compiled)
+        stepper.step()
+        lengths[is_compiled] = {len(buffer) for buffer in stepper._buffers}
+    assert lengths == {False: {300 * 300 + 24}, True: {24}}
+
+
 def test_the_same_seed_gives_the_same_update_and_another_another():
     first, again = updated(SHAPES), updated(SHAPES)
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
