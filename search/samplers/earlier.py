@@ -112,10 +112,11 @@ class EarlierStudies:
         """What is known, for a person."""
         parts = [f"{len(study.drawn)} of {study.name}" for study in self.studies]
         count = sum(len(study.drawn) for study in self.studies)
-        return (
-            f"known from earlier studies: {count} configurations ({', '.join(parts)}); a new study with "
-            "`earlier: off` under budget goes without"
-        )
+        return f"known from earlier studies: {count} configurations ({', '.join(parts)})"
+
+    def line_with_switch(self) -> str:
+        """The same where a study begins, with the word that turns it off."""
+        return f"{self.line()}; `earlier: off` under budget makes a study without"
 
 
 def without(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -30,6 +30,7 @@ _WEIGHT = 0.5
 # From this likeness on (models and hours within a factor of ten altogether) the best of an earlier study is tried:
 # of one that is less alike it made a study worse (studies/README.md, 2026-11-30).
 _TRIED_FROM = math.exp(-1.0)
+_OUTSIDE = 0.25  # of a range's width: how far outside of it an earlier value may lie that is tried at its end
 _WIDEST = 100.0  # highest over lowest value of a factor whose range begins at 0, for its scale
 _SEED = 0  # of the earlier studies' own processes
 
@@ -113,27 +114,34 @@ class Knowledge:
             base: a configuration of the new study, whose values stay where the earlier one has none.
 
         Returns:
-            The configuration; None where too few are known of studies that are much alike.
+            The configuration; None where too few are known of studies that are much alike, in or near these ranges.
         """
         alike = [study for study in self._earlier.studies if study.likeness >= _TRIED_FROM]
         if not alike:
             return None
         study = alike[rank % len(alike)]
+        placed = []
+        for index in np.argsort(study.finals, kind="stable"):
+            drawn = self._placed(study.drawn[index], base)
+            if drawn is not None:
+                placed.append(drawn)
         place = rank // len(alike)
-        if place >= len(study.drawn):
-            return None
-        row = study.drawn[int(np.argsort(study.finals, kind="stable")[place])]
+        return placed[place] if place < len(placed) else None
+
+    def _placed(self, row: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any] | None:
+        """`base` with a row's values; None where a number lies far outside of its range: its end may be no good."""
         drawn = dict(base)
-        numbers = []
-        for name in study.knobs:
+        for name, value in row.items():
             searched = self._search[name]
-            if not isinstance(searched, Choice):
-                numbers.append(name)
-            elif is_among(row[name], searched.values):
-                drawn[name] = row[name]
-        for name in numbers:  # whose center may depend on choices
+            if isinstance(searched, Choice) and is_among(value, searched.values):
+                drawn[name] = value
+        for name, value in row.items():  # numbers, whose center may depend on choices
+            searched = self._search[name]
+            if isinstance(searched, Choice):
+                continue
             center = self._earlier.centers.get(name)
-            searched = self._search[name]
-            assert not isinstance(searched, Choice)
-            drawn[name] = encoding.nearest(searched, row[name] * (center.of(drawn) if center else 1.0))
+            number = value * (1.0 if center is None else center.of(drawn))
+            if not -_OUTSIDE <= encoding.position(searched, number) <= 1.0 + _OUTSIDE:
+                return None
+            drawn[name] = encoding.nearest(searched, number)
         return drawn

@@ -69,9 +69,14 @@ def to_unit_cube(search: Mapping[str, Range], values: Mapping[str, Any], random:
     return np.array(coordinates)
 
 
+def position(searched: FloatRange | IntRange, value: float) -> float:
+    """Where a number lies in a range: 0 and 1 at its ends, less or more outside of them."""
+    return float(_position(searched, value))
+
+
 def nearest(searched: FloatRange | IntRange, value: float) -> Any:
     """The value of a range that is nearest to a number, which may lie outside of it."""
-    return _value(searched, float(_position(searched, min(max(value, searched.low), searched.high))))
+    return _value(searched, position(searched, min(max(value, searched.low), searched.high)))
 
 
 def _choice_index(searched: Choice, value: Any) -> int:

@@ -84,9 +84,7 @@ def test_a_study_keeps_what_it_was_made_with_and_status_says_it(tmp_path, storag
     (line,) = [
         text for ((text, _), *_) in page_lines(study.summarize(ledger), 140) if text.startswith("known from earlier")
     ]
-    assert line == (
-        "known from earlier studies: 4 configurations (4 of same); a new study with `earlier: off` under budget goes "
-        "without"
-    )
+    assert line == "known from earlier studies: 4 configurations (4 of same)"
+    assert kept.line_with_switch() == f"{line}; `earlier: off` under budget makes a study without"
     off = create.create_study(storage, space(tmp_path, "off", budget=", earlier: off"), checked, ONE_WORKER)
     assert FACT not in off.facts()

@@ -60,7 +60,7 @@ def own_trials(count, best_rate):
 def test_it_is_kept_as_plain_values():
     studies = EarlierStudies((earlier_study(), earlier_study(0.3, name="older")), CENTERS)
     assert EarlierStudies.from_json(json.loads(json.dumps(studies.to_json()))) == studies
-    assert studies.line().startswith("known from earlier studies: 34 configurations (17 of before, 17 of older); ")
+    assert studies.line() == "known from earlier studies: 34 configurations (17 of before, 17 of older)"
     assert of_facts({"data": {}}, SPACE) is None, "a study of before knows nothing"
     facts = {FACT: studies.to_json()}
     assert at(0, knowledge=of_facts(facts, SPACE)) == at(0, knowledge=known(earlier_study()))
@@ -80,8 +80,13 @@ def test_the_first_draw_is_the_best_of_before_at_this_models_own_rate():
     assert drawn["warmup_steps"] == 50, "a twentieth of 1,000 steps"
 
 
-def test_the_best_of_before_is_brought_into_the_ranges():
-    assert at(0, knowledge=known(earlier_study(best=1e4)))["learning_rate"] == pytest.approx(1e-3)
+def test_the_best_in_or_near_the_ranges_is_tried_and_none_that_is_far_outside():
+    """The range of the rate is three decades wide, and a quarter of that may be cut off."""
+    near = at(0, knowledge=known(earlier_study(best=100.0)))
+    assert near["learning_rate"] == pytest.approx(1e-3)
+    assert near["warmup_steps"] == 50, "it is the best one"
+    far = at(0, knowledge=known(earlier_study(best=1e4)))
+    assert far["warmup_steps"] != 50, "the next best in or near the ranges"
 
 
 def test_a_study_that_is_less_alike_is_not_tried_itself():

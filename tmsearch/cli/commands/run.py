@@ -53,7 +53,9 @@ def _plan(storage: Storage, space: SpaceForms, arguments: argparse.Namespace) ->
         check_disk(storage.folder, checked)
         trials = arguments.trials or DEFAULT_TRIALS
         known = known_to(storage, space.kept, checked.data) if ledger is None else EarlierStudies.of(ledger.facts())
-        remarks = space.remarks if known is None else (*space.remarks, known.line())
+        remarks = list(space.remarks)
+        if known is not None:
+            remarks.append(known.line_with_switch() if ledger is None else known.line())
         exists = ledger is not None
         print_plan(space.kept, storage, checked, trials, remarks, exists, arguments.gpu, arguments.price)
         return DONE

@@ -102,7 +102,7 @@ def run_space(storage: Storage, space: SpaceForms, options: SearchOptions, view:
             raise
         known = EarlierStudies.of(ledger.facts())
         if known is not None:
-            view.say(known.line())
+            view.say(known.line_with_switch())
         if options.trials:
             ledger.set_trials(trials, ProcessId.current())
         return run_study(ledger, child, options.timeout, options.workers, options.track, view)
