@@ -63,8 +63,9 @@ def _fused_kernels(function: Callable[..., Any], arguments: Sequence[Any]) -> tu
     rows, columns = arguments[1].shape
     if rows < ONE_PASS_ROWS:  # sums over rows read again, in the launch of the means; then two sums of parts
         return 2, kernels.touched(*arguments[:2])
-    # One pass, whose two sums of 16 rows each are written, and summed by two launches more.
-    return 3, 2 * 2 * math.ceil(rows / ROWS_A_PROGRAM) * columns * 4
+    # One pass, whose two sums of 16 rows each are written, and summed by two launches more; bf16 sums are cast.
+    weight = arguments[2] if function.__name__ == "norm_backward" else arguments[3]
+    return 3 if weight.dtype == torch.float32 else 5, 2 * 2 * math.ceil(rows / ROWS_A_PROGRAM) * columns * 4
 
 
 def fused(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -37,7 +37,8 @@ def norm_backward(
     scaled = gradient * weight
     along = (scaled * standard).mean(-1, keepdim=True)
     of_states = scale * (scaled - scaled.mean(-1, keepdim=True) - standard * along)
-    return of_states, (gradient * standard).sum(0), gradient.sum(0)
+    # In the weight's format: autograd would cast each by a launch of its own.
+    return of_states, (gradient * standard).sum(0).to(weight.dtype), gradient.sum(0).to(weight.dtype)
 
 
 def add_norm_forward(

@@ -73,12 +73,10 @@ class ProductWeight:
         self.sizes = [len(linear.weight) for linear in linears]  # outputs of each
         self.exact_dtype = linears[0].weight.dtype
         self.is_trained = any(linear.weight.requires_grad for linear in linears)
-
-    @property
-    def parameters(self) -> list[torch.Tensor]:
-        """Weights and biases of all its layers."""
-        both = [(linear.weight, linear.bias) for linear in self.linears]
-        return [parameter for pair in both for parameter in pair if parameter is not None]
+        self.biases: list[torch.Tensor | None] = [linear.bias for linear in linears]
+        pairs = [(linear.weight, linear.bias) for linear in linears]
+        # Weights and biases of all layers. Listed once, since a module looks each up by its name.
+        self.parameters: list[torch.Tensor] = [tensor for pair in pairs for tensor in pair if tensor is not None]
 
     def product(self, inputs: torch.Tensor) -> torch.Tensor:
         """[..., outputs], the layers' side by side."""
@@ -94,17 +92,14 @@ class ProductWeight:
 
     def parameter_gradients(self, rows: torch.Tensor) -> list[torch.Tensor | None]:
         """In the order of `parameters`: biases' sums of `rows`, nothing for weights."""
-        sums: list[torch.Tensor | None] = [None for _ in self.linears]
-        biased = [index for index, linear in enumerate(self.linears) if linear.bias is not None]
-        if any(self.linears[index].bias.requires_grad for index in biased):
-            for index, bias_sum in zip(biased, self._bias_sums(rows, biased), strict=True):
-                if self.linears[index].bias.requires_grad:
-                    sums[index] = bias_sum
+        trained = [bias is not None and bias.requires_grad for bias in self.biases]
+        biased = [index for index, bias in enumerate(self.biases) if bias is not None]
+        sums = dict(zip(biased, self._bias_sums(rows, biased), strict=True)) if any(trained) else {}
         gradients: list[torch.Tensor | None] = []
-        for linear, gradient in zip(self.linears, sums, strict=True):
+        for index, bias in enumerate(self.biases):
             gradients.append(None)
-            if linear.bias is not None:
-                gradients.append(gradient)
+            if bias is not None:
+                gradients.append(sums[index] if trained[index] else None)
         return gradients
 
     def _bias_sums(self, rows: torch.Tensor, biased: Sequence[int]) -> Sequence[torch.Tensor]:
