@@ -62,7 +62,7 @@ def test_the_model_of_cost_is_within_a_tenth_of_what_is_played(played):
 
 @pytest.mark.parametrize(
     ("name", "gigabytes"),
-    [("low_memory", 19.5), ("both", 13.3), ("lora_r: 32", 21.1)],
+    [("low_memory", 19.3), ("both", 13.0), ("lora_r: 32", 21.1)],
 )
 def test_settings_that_save_memory_take_what_is_said_of_them(played, name, gigabytes):
     """Large-v3, 16 clips at once: with both, and with adapters, there is room on cards of 24 GB."""

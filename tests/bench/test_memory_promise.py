@@ -21,7 +21,7 @@ from tmsearch.config import TrainConfig
 
 fake_cuda.install()
 shapes = dataclasses.replace(SHAPES["large-v3"], encoder_layers=1, decoder_layers=1)
-config = TrainConfig(batch_size=8, eval_batch_size=32)
+config = TrainConfig(batch_size=16, eval_batch_size=32)
 promise = probing.promise(shapes, config, rates.DEVICES["H200"], float(sys.argv[1]))
 print(json.dumps(dataclasses.asdict(promise)))
 """
@@ -39,7 +39,7 @@ def test_what_the_probe_finds_is_what_training_and_evaluation_take():
     assert done.returncode == 0, done.stderr[-2000:]
     promise = json.loads(done.stdout)
     safe = 0.85e9 * GIGABYTES
-    assert 1 < promise["limits"]["micro_batch"] < 8
+    assert 1 < promise["limits"]["micro_batch"] < 16
     assert 1 < promise["limits"]["eval_batch"] < 32
     assert promise["step"] <= promise["probed_step"] <= safe, "two backward passes and the moments are seen"
     assert promise["step"] > 0.75 * promise["probed_step"], "and no more than is taken"

@@ -116,7 +116,8 @@ class Probe:
     def step_peak(self, clips: int) -> int:
         """Peak bytes of a whole step of the longest clips, `clips` a forward pass.
 
-        Where that is less than the batch, its second backward pass meets all gradients of the first.
+        Where that is less than the batch, its second backward pass meets all gradients of the first, and a third their
+        sums, which may be in another format.
         """
         torch.cuda.reset_peak_memory_stats(self._device)
         for step in range(1, _STEPS + 1):
@@ -125,12 +126,12 @@ class Probe:
         return torch.cuda.max_memory_allocated(self._device)
 
     def _batch(self, clips: int) -> Iterator[MicroBatch]:
-        """As many micro-batches as can be told apart by what they take: one, or two where the batch has more."""
+        """As many micro-batches as can be told apart by what they take: up to three."""
         batches = self._state.batches
         longest = batches.longest_row()
         inputs = torch.tensor([longest] * clips)  # [clips, tokens]
         labels = inputs.flatten()  # [clips * tokens]
-        passes = min(2, math.ceil(self._config.batch_size / clips))
+        passes = min(3, math.ceil(self._config.batch_size / clips))
         for _ in range(passes):
             mels = torch.zeros(clips, self._n_mels, self._frames, device=self._device)  # [clips, n_mels, frames]
             yield MicroBatch((mels,), inputs, torch.arange(len(labels)), labels, passes * len(labels))

@@ -41,7 +41,8 @@ class WeightBundle:
         weights = [linear.weight for linears in products for linear in linears]
         self.exact = weights[0].new_empty(sum(weight.numel() for weight in weights), requires_grad=False)  # [numbers]
         self.cast = torch.empty_like(self.exact, dtype=dtype)
-        self._gradients: dict[torch.dtype, torch.Tensor] = {}  # each [numbers]
+        self._gradient: torch.Tensor | None = None  # [numbers]
+        self.members: list[CastWeight] = []
         start = 0
         for weight in weights:
             place = self.exact[start : start + weight.numel()].view_as(weight)
@@ -49,15 +50,21 @@ class WeightBundle:
             weight.data = place
             start += weight.numel()
 
-    def gradient(self, dtype: torch.dtype) -> torch.Tensor:
-        """[numbers] in `dtype`, undefined where nothing was written since they were dropped."""
-        if dtype not in self._gradients:
-            self._gradients[dtype] = torch.empty_like(self.exact, dtype=dtype)
-        return self._gradients[dtype]
+    def gradient(self) -> torch.Tensor:
+        """[numbers], undefined where nothing was written since they were dropped."""
+        if self._gradient is None:
+            self._gradient = torch.empty_like(self.cast)
+        return self._gradient
+
+    def make_sums(self) -> None:
+        """Keeps gradients as they are summed over micro-batches from now on: in the weights' format."""
+        self._gradient = self.gradient().to(self.exact.dtype)
+        for member in self.members:
+            member.move_gradient()
 
     def drop_gradients(self) -> None:
         """Gives their memory back."""
-        self._gradients = {}
+        self._gradient = None
 
 
 class ProductWeight:
@@ -159,6 +166,8 @@ class CastWeight(ProductWeight):
         shape = (sum(self.sizes), first.shape[1])  # [outputs, inputs]
         self._bundle = bundle
         self._numbers = slice(start, start + math.prod(shape))  # in the bundle
+        if bundle is not None:
+            bundle.members.append(self)
         self.weight = (
             torch.empty(shape, dtype=dtype, device=first.device)
             if bundle is None
@@ -201,12 +210,23 @@ class CastWeight(ProductWeight):
     def add_gradient(self, rows: torch.Tensor, columns: torch.Tensor) -> None:
         """Sums have the weights' format, as autograd's have."""
         if self.gradient is None:
-            self.gradient = self._place(self.dtype)
-            torch.mm(rows.t(), columns, out=self.gradient)
+            self.gradient = self._place()
+            if self.gradient.dtype == self.dtype:
+                torch.mm(rows.t(), columns, out=self.gradient)
+            else:  # a layer that was skipped when others of its bundle had their first
+                self.gradient.copy_(rows.t() @ columns)
             return
         if self.gradient.dtype != self.exact_dtype:
-            self.gradient = self._place(self.exact_dtype).copy_(self.gradient)
+            if self._bundle is None:
+                self.gradient = self.gradient.to(self.exact_dtype)
+            else:
+                self._bundle.make_sums()
         self.gradient.add_(rows.t() @ columns)
+
+    def move_gradient(self) -> None:
+        """To be called when the bundle keeps its gradients elsewhere."""
+        if self.gradient is not None:
+            self.gradient = self._place()
 
     def add_row_gradients(self, ids: torch.Tensor, gradients: torch.Tensor) -> None:
         """Adds `gradients` [count, inputs] to those of the outputs that `ids` [count] name, some of them repeatedly.
@@ -218,11 +238,11 @@ class CastWeight(ProductWeight):
         sums = self.gradient.index_select(0, ids) + is_same @ gradients
         self.gradient.index_copy_(0, ids, sums.to(self.gradient.dtype))
 
-    def _place(self, dtype: torch.dtype) -> torch.Tensor:
+    def _place(self) -> torch.Tensor:
         """Memory for the gradient, [outputs, inputs]."""
         if self._bundle is None:
-            return torch.empty_like(self.weight, dtype=dtype)
-        return self._bundle.gradient(dtype)[self._numbers].view_as(self.weight)
+            return torch.empty_like(self.weight)
+        return self._bundle.gradient()[self._numbers].view_as(self.weight)
 
     def drop_gradient(self) -> None:
         """Gives its memory back."""

@@ -185,7 +185,7 @@ class _Run:
         part = self.parts[0]
         if part.bundle is None:
             return part.gradient.view(-1)
-        return part.bundle.gradient(part.gradient.dtype)[self.start : self.end]
+        return part.bundle.gradient()[self.start : self.end]
 
 
 def _runs(parts: Iterable[TrainedPart], key: Callable[[TrainedPart], object]) -> Iterator[_Run]:
