@@ -25,7 +25,9 @@ from tmsearch.features.sequence import Sequences
 from tmsearch.model.tokens import TIME_STEP, first_time_id, prompt_ids, special_id
 from tmsearch.model.whisper import Whisper
 
-# A window's length is drawn between this share of the longest and the longest: a recording's last one is shorter.
+# The length of a window that ends behind a whole clip is drawn between this share of the longest and the longest: a
+# recording's last one is shorter. One that ends within a clip is always the longest, as nothing but the end of what the
+# model hears cuts speech off: speech that is followed by silence and not to be written teaches to leave speech out.
 LEAST_LENGTH = 0.4
 LEAST_GAP = 0.2  # seconds
 # Share of the windows with times that end within the clip that does not fit; the others end behind a whole one.
@@ -100,11 +102,13 @@ class Windows:
             return None
         is_timed = bool(rng.random() < self._config.window_times) and self._first_time is not None
         has_prompt = rng.random() < self._config.window_prompts and self._previous is not None
+        ends_within = bool(rng.random() < CUT_SHARE) and is_timed
+        drawn_seconds = rng.uniform(LEAST_LENGTH * self.seconds, self.seconds)
         plan = _Plan(
             first=name,
             is_timed=is_timed,
-            ends_within=bool(rng.random() < CUT_SHARE) and is_timed,
-            seconds=rng.uniform(LEAST_LENGTH * self.seconds, self.seconds),
+            ends_within=ends_within,
+            seconds=self.seconds if ends_within else drawn_seconds,
             before=self._before(name, is_timed, rng) if has_prompt else [],
         )
         return self._composed(plan, step, index, rng)
@@ -246,6 +250,7 @@ def longest_window(config: TrainConfig, model_seconds: float) -> float:
 
 def mean_window(config: TrainConfig, model_seconds: float, clip_seconds: float) -> tuple[float, float]:
     """How long windows are on average, in seconds, and how many clips of `clip_seconds` they hold."""
-    seconds = (1 + LEAST_LENGTH) / 2 * longest_window(config, model_seconds)
+    cut_share = CUT_SHARE * config.window_times
+    seconds = (cut_share + (1 - cut_share) * (1 + LEAST_LENGTH) / 2) * longest_window(config, model_seconds)
     gap = (LEAST_GAP + config.window_gap) / 2
     return max(seconds, clip_seconds), max(1.0, seconds / (clip_seconds + gap))

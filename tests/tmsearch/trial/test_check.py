@@ -137,9 +137,9 @@ def test_windows_cost_what_they_take_in_the_plan():
     clip_seconds, clip_tokens = mean_example(single, 30.0, rule, seconds)
     half = TrainConfig(window_share=0.5)
     mean_seconds, tokens = mean_example(half, 30.0, rule, seconds)
-    # Windows of 12 to 30 s are 21 s on average, with 5.7 clips of 3 s and a pause of .7 s.
-    assert 2 * mean_seconds - clip_seconds == pytest.approx(21.5, abs=0.8)  # by steps of .5 s, with some silence
-    assert 2 * tokens - clip_tokens == pytest.approx(clip_tokens * 21 / 3.7)
+    # Half of the windows last 30 s, the others 12 to 30: 25.5 s on average, with 6.9 clips of 3 s and a pause of .7 s.
+    assert 2 * mean_seconds - clip_seconds == pytest.approx(26.0, abs=0.8)  # by steps of .5 s, with some silence
+    assert 2 * tokens - clip_tokens == pytest.approx(clip_tokens * 25.5 / 3.7)
     short = TrainConfig(window_share=0.5, window_seconds=6.0)
     assert clip_seconds < mean_example(short, 30.0, rule, seconds)[0] < mean_seconds
 
