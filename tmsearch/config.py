@@ -163,7 +163,7 @@ _LATER_KNOBS = (
 
 # What a new study trains with where its space says nothing, by measurement (studies/README.md, 2026-11-29). The fields'
 # own defaults are what studies and recipes of before have.
-NEW_STUDIES: Mapping[str, Any] = {"window_share": 0.5, "clip_times": 0.5}
+NEW_STUDIES: Mapping[str, Any] = {"window_share": 0.5, "window_prompts": 0.8, "clip_times": 0.5}
 
 
 def knob_values(config: TrainConfig) -> dict[str, Any]:

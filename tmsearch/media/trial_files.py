@@ -168,7 +168,7 @@ def _jobs(stream: BinaryIO, write: job_server.Write, stop: Callable[[], None]) -
 
 def main() -> None:
     """Answer jobs from standard input until it closes, at the lowest priority of this machine."""
-    job_server.lower_priority(19)
+    job_server.lower_priority(10)  # behind a training, and not so far that a busy machine never comes to it
     maker = MediaMaker()
     job_server.serve(_jobs, lambda job, write, stop: json.dumps(answer(maker, job)).encode() + b"\n")
 

@@ -1,6 +1,7 @@
 """What a space becomes before a study exists, and when an existing study may change it."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 
@@ -159,9 +160,22 @@ def test_a_new_study_keeps_the_knobs_that_came_later_by_value_and_says_so(tmp_pa
     given = knobs.load_space(space_file(tmp_path, ", window_share: 0, clip_times: 0"), (), None)
     (*_, kept), remarks = forms_of(given)
     assert (kept.train["window_share"], kept.train["clip_times"]) == (0.0, 0.0)
+    assert "window_prompts" not in kept.train, "there are no windows"
     assert not any("long recordings" in remark for remark in remarks)
     searched = knobs.load_space(space_file(tmp_path), ("search.window_share=[0, 0.5]", "train.clip_times=0"), None)
     assert "window_share" not in forms_of(searched)[0][-1].train
+    assert forms_of(searched)[0][-1].train["window_prompts"] == NEW_STUDIES["window_prompts"]
+
+
+def test_a_study_of_the_first_windows_goes_on_with_their_prompts(tmp_path):
+    written = knobs.load_space(space_file(tmp_path), (), None)
+    forms = forms_of(written)[0]
+    first_windows = [form for form in forms if "window_share" in form.train and "window_prompts" not in form.train]
+    assert first_windows
+    record = SimpleNamespace(space=first_windows[-1].to_json(), seed=0, name="first")
+    assert search.changes(record, forms, None) == []
+    told = knobs.load_space(space_file(tmp_path, ", window_prompts: 0.4"), (), None)
+    assert all(form.train["window_prompts"] == 0.4 for form in forms_of(told)[0][-2:])
 
 
 def test_a_study_of_before_there_were_windows_is_the_same_space_and_resumes_without_them(tmp_path):

@@ -155,13 +155,25 @@ def with_new_defaults(space: Space) -> tuple[Space, list[str]]:
     A study that was made without them resumes without them.
     """
     added = {name: value for name, value in NEW_STUDIES.items() if name not in {**space.train, **space.search}}
+    if "window_share" not in space.search and not {**added, **space.train}["window_share"]:
+        added.pop("window_prompts", None)
     if not added:
         return space, []
     train = {**space.train, **added}
     in_order = {name: train[name] for name in TRAIN if name in train}
     values = ", ".join(f"{name} {value:g}" for name, value in added.items())
-    line = f"{values}: so that the model hears long recordings, too; 0 trains on single clips without times"
+    line = f"{values}: so that the model hears long recordings, too"
+    if added.keys() & {"window_share", "clip_times"}:
+        line += "; 0 trains on single clips without times"
     return dataclasses.replace(space, train=in_order), [line]
+
+
+def without_new_prompts(space: Space, written: Space) -> Space:
+    """The space with the prompts that windows had at first, unless its file says: as studies of then have it."""
+    train = dict(space.train)
+    if "window_prompts" not in written.train:
+        train.pop("window_prompts", None)
+    return dataclasses.replace(space, train=train)
 
 
 def without_new_knobs(space: Space) -> Space:

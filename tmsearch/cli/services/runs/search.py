@@ -15,7 +15,13 @@ from search.space.search_space import Space, differences
 from search.storage.database import Storage
 from search.storage.ledger import Ledger
 from tmsearch.cli.services.create import DEFAULT_TRIALS, check_disk, check_space, create_study
-from tmsearch.cli.services.knobs import by_one_name, with_fitting_defaults, with_new_defaults, without_new_knobs
+from tmsearch.cli.services.knobs import (
+    by_one_name,
+    with_fitting_defaults,
+    with_new_defaults,
+    without_new_knobs,
+    without_new_prompts,
+)
 from tmsearch.cli.services.run_study import StudyView, WorkerPlan, new_trial_process, run_study
 from tmsearch.config import NEW_STUDIES
 from tmsearch.languages import UNSPACED, code_if_known
@@ -66,7 +72,8 @@ def forms_of(written: Space) -> SpaceForms:
     space, added = with_new_defaults(fitting)
     earlier = (without_new_knobs(written), without_new_knobs(fitting))
     by_import = with_new_defaults(written)[0]  # `tmsearch import` makes a study without defaults that fit
-    return SpaceForms((written, *earlier, by_import, fitting, space), (*remarks, *added))
+    first_windows = (without_new_prompts(by_import, written), without_new_prompts(space, written))
+    return SpaceForms((written, *earlier, *first_windows, by_import, fitting, space), (*remarks, *added))
 
 
 def run_space(storage: Storage, space: SpaceForms, options: SearchOptions, view: StudyView) -> int:
