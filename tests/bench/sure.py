@@ -2,7 +2,7 @@
 
     .venv/bin/python tests/bench/sure.py                      # 500 searches, 1,000 sets; some minutes
     .venv/bin/python tests/bench/sure.py --former             # the same of races before losers were dropped
-    .venv/bin/python tests/bench/sure.py better.jsonl --against default.jsonl        # gains between recorded recipes
+    .venv/bin/python tests/bench/sure.py studies/replay/seeds_demo_peak.jsonl --against studies/replay/seeds_demo.jsonl
     .venv/bin/python tests/bench/sure.py --record sqlite:///studies/tmsearch.db tiny_seeds > seeds.jsonl
 
 A table holds one recipe trained with many seeds: the reference words of each clip, and each training's errors by clip.
