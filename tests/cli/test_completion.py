@@ -4,11 +4,10 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 
 import pytest
 
-from tests.support.command import ROOT, environment
+from tests.support.command import ROOT, children_seconds, environment
 from tests.support.study_builder import claimed_study
 from tmsearch.cli.parser import COMMANDS
 
@@ -80,12 +79,12 @@ def test_the_storage_on_the_line_is_the_one_asked(folder, tmp_path):
 
 
 def test_answers_come_at_once_and_import_nothing_heavy(folder):
-    times = []
+    seconds = []
     for _ in range(5):
-        began = time.perf_counter()
+        before = children_seconds()
         completions(folder, "tmsearch status ")
-        times.append(time.perf_counter() - began)
-    assert min(times) < 0.3
+        seconds.append(children_seconds() - before)
+    assert min(seconds) < 0.3
     program = (
         "import sys, os, atexit\nfrom tmsearch.cli import parser, completion\n"
         "completion.argcomplete.autocomplete = lambda parser, default_completer: None\n"

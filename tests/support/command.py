@@ -44,6 +44,12 @@ def tmsearch(folder: Path, *words: str, timeout: float = 250, **more: str) -> su
     )
 
 
+def children_seconds() -> float:
+    """Of a processor, by the processes that were started and have ended: other work on the machine does not count."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
 def start(folder: Path, *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "tmsearch", *words],
