@@ -161,8 +161,8 @@ _LATER_KNOBS = (
     "bpe_dropout",
 )
 
-# What a new study trains with where its space says nothing, by measurement (studies/README.md, 2026-11-29). The fields'
-# own defaults are what studies and recipes of before have.
+# What a new study trains with where its space says nothing, by measurement (studies/README.md, 2026-11-29 and -30). The
+# fields' own defaults are what studies and recipes of before have.
 NEW_STUDIES: Mapping[str, Any] = {"window_share": 0.5, "window_prompts": 0.8, "clip_times": 0.5}
 
 

@@ -134,6 +134,11 @@ def likeness(ratios: Sequence[float | None]) -> float:
     return math.exp(-decades)
 
 
+def ratio(first: float | None, second: float | None) -> float | None:
+    """Of two sizes; None where one of them is not known."""
+    return first / second if first and second else None
+
+
 def key_of(values: Any) -> str:
     """The text that a center's divisor goes by."""
     return json.dumps(list(values))

@@ -9,13 +9,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from search.errors import UserError
 from search.imported import MEASURE, without_imported
 from search.records import BAD_PARAMETERS, IMPORTED, Configuration
 from search.samplers.earlier import Center, EarlierStudies, EarlierStudy, key_of
-from search.schedulers.extrapolation import final_values
+from search.schedulers.extrapolation import final_values, most_telling
 from search.space import parsing, recommended
 from search.space.distributions import Choice, Range
 from search.space.knobs import Knob
@@ -74,20 +73,20 @@ def of_trials(
     name: str, likeness: float, trials: Sequence[Configuration], last_rung: int, neutral: Neutral
 ) -> EarlierStudy | None:
     """An earlier study of these trials; None where too few have values, or all have the same."""
-    kept = []
+    telling = []
     rows = []
     for trial in trials:
         is_judged = bool(trial.rungs) and trial.failure is None
         row = neutral(trial) if is_judged or trial.failure in BAD_PARAMETERS else None
         if row:
-            kept.append(trial)
+            telling.append(trial)
             rows.append(row)
-    if sum(trial.failure is None for trial in kept) < _LEAST_CONFIGURATIONS:
+    if sum(trial.failure is None for trial in telling) < _LEAST_CONFIGURATIONS:
         return None
-    finals, variances = final_values(kept, last_rung)  # [n], [n]
+    finals, variances = final_values(telling, last_rung)  # [n], [n]
     if not float(np.ptp(finals)):
         return None
-    indices = _most_telling(finals)
+    indices = most_telling(finals, _MOST_CONFIGURATIONS)
     return EarlierStudy(
         name,
         round(likeness, _DIGITS),
@@ -104,17 +103,6 @@ def has_place(searched: Range, value: Any, is_log: bool) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return False
     return searched.high > searched.low and (value > 0 or not is_log)
-
-
-def _most_telling(finals: NDArray[np.float64]) -> list[int]:
-    """Indices of what is kept of an earlier study, in order."""
-    if len(finals) <= _MOST_CONFIGURATIONS:
-        return list(range(len(finals)))
-    order = finals.argsort(kind="stable")
-    lowest = order[: _MOST_CONFIGURATIONS // 2]
-    others = np.sort(order[_MOST_CONFIGURATIONS // 2 :])
-    spread = others[np.linspace(0, len(others) - 1, _MOST_CONFIGURATIONS - len(lowest)).astype(int)]
-    return sorted(int(index) for index in np.concatenate([lowest, spread]))
 
 
 class _Pair:

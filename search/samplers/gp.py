@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 
 from search.records import BAD_PARAMETERS, Configuration
-from search.schedulers.extrapolation import final_values
+from search.schedulers.extrapolation import final_values, most_telling
 from search.space import encoding
 from search.space.distributions import Range
 
@@ -66,7 +66,7 @@ def draw(
         return None
     finals, variances = final_values(judged, last_rung)
     if len(judged) > _MOST_HELD:
-        held = _most_telling(finals)
+        held = most_telling(finals, _MOST_HELD)
         judged = [judged[index] for index in held]
         finals = finals[held]
         variances = variances[held]
@@ -106,15 +106,6 @@ def _judged_and_running(history: Sequence[Configuration]) -> tuple[list[Configur
         elif trial.failure is None:
             running.append(trial)
     return judged, running
-
-
-def _most_telling(finals: Array) -> NDArray[np.int_]:
-    """[_MOST_HELD] Indices of the lowest half of what is held, and of others evenly from all that remains, in order."""
-    order = finals.argsort(kind="stable")
-    lowest = order[: _MOST_HELD // 2]
-    others = np.sort(order[_MOST_HELD // 2 :])
-    spread = others[np.linspace(0, len(others) - 1, _MOST_HELD - len(lowest)).astype(int)]
-    return np.sort(np.concatenate([lowest, spread]))
 
 
 @dataclass(frozen=True)

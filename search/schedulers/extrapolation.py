@@ -47,6 +47,17 @@ def final_values(trials: Sequence[Configuration], last_rung: int) -> tuple[Array
     return np.minimum(values, worst), np.array(variances)
 
 
+def most_telling(finals: Array, most: int) -> list[int]:
+    """Indices of at most `most` of `finals` [n], in order: the lowest half of them, and others evenly from the rest."""
+    if len(finals) <= most:
+        return list(range(len(finals)))
+    order = finals.argsort(kind="stable")
+    lowest = order[: most // 2]
+    others = np.sort(order[most // 2 :])
+    spread = others[np.linspace(0, len(others) - 1, most - len(lowest)).astype(int)]
+    return sorted(int(index) for index in np.concatenate([lowest, spread]))
+
+
 def _line(early: Mapping[int, float], later: Mapping[int, float]) -> tuple[float, float, float]:
     """(slope, offset, variance) of the later values over the earlier ones, both by trial number.
 

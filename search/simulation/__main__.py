@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,21 +22,38 @@ def main(command_line: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     arguments = _parser().parse_args(command_line)
     try:
+        _check(arguments)
         if arguments.record:
             for name in arguments.tables:
                 sys.stdout.write(benchmark_table.of_study(open_study(open_storage(arguments.record), name)))
             return 0
-        if arguments.plot and (arguments.plot.suffix not in _FORMATS or not arguments.plot.parent.is_dir()):
-            raise UserError(f"--plot {arguments.plot}: give a file that ends in {', '.join(_FORMATS)}, in a folder")
         tables = [(path, benchmark_table.read(path)) for path in arguments.tables]
         known = [benchmark_table.read(path) for path in arguments.known]
     except (UserError, RunError) as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1
-    for path, table in tables:
-        _print_table(path, table)
-        _answer(table, arguments, known)
+    try:
+        for path, table in tables:
+            _print_table(path, table)
+            _answer(table, arguments, known)
+    except BrokenPipeError:
+        # The reader (`| head`) has closed the pipe. Python flushes once more at exit: send that to /dev/null.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Raise UserError where options ask for what there is not."""
+    counts = {"--seeds": [arguments.seeds], "--trials": arguments.trials, "--workers": arguments.workers}
+    counts["--known-trials"] = [arguments.known_trials]
+    for option, values in counts.items():
+        for value in values:
+            if value < 1:
+                raise UserError(f"{option} {value}: give at least 1")
+    if arguments.reversed and not arguments.known:
+        raise UserError("--reversed: says how wrong tables are known, and none is; give --known OTHER, too")
+    if arguments.plot and (arguments.plot.suffix not in _FORMATS or not arguments.plot.parent.is_dir()):
+        raise UserError(f"--plot {arguments.plot}: give a file that ends in {', '.join(_FORMATS)}, in a folder")
 
 
 def _print_table(path: str, table: BenchmarkTable) -> None:

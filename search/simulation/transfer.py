@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from search.records import Configuration
-from search.samplers.earlier import Center, EarlierStudies, EarlierStudy, likeness
+from search.samplers.earlier import Center, EarlierStudies, EarlierStudy, likeness, ratio
 from search.samplers.earlier_studies import has_place, of_trials
 from search.simulation import comparison
 from search.simulation.benchmark_table import BenchmarkTable
@@ -40,18 +40,19 @@ def informed_method(others: Sequence[BenchmarkTable], trials: int, is_reversed: 
     return replace(own, earlier=earlier)
 
 
-# Tables are told apart by identity: a study on one is simulated once for all questions.
-_HISTORIES: dict[tuple[int, int, int, bool], tuple[Configuration, ...]] = {}
+# Tables are told apart by identity, and held so that no other takes it: a study on one is simulated once for all
+# questions.
+_HISTORIES: dict[tuple[int, int, int, bool], tuple[BenchmarkTable, Sequence[Configuration]]] = {}
 
 
-def _history(table: BenchmarkTable, seed: int, trials: int, is_given: bool) -> tuple[Configuration, ...]:
+def _history(table: BenchmarkTable, seed: int, trials: int, is_given: bool) -> Sequence[Configuration]:
     key = (id(table), seed, trials, is_given)
     if key not in _HISTORIES:
         sized = replace(comparison.own_method(), trials=trials)
         search = SimulatedSearch(table, sized, seed, 1, table.default if is_given else None)
         search.run(frozenset(), once=True)
-        _HISTORIES[key] = search.ledger.history()
-    return _HISTORIES[key]
+        _HISTORIES[key] = (table, search.ledger.history())
+    return _HISTORIES[key][1]
 
 
 def _centers(table: BenchmarkTable) -> dict[str, Center]:
@@ -86,12 +87,8 @@ def _earlier_study(
             row[name] = value if center is None else value / center.of(trial.drawn or {})
         return row
 
-    ratios = [_ratio(table.parameters, other.parameters), _ratio(table.seconds, other.seconds)]
+    ratios = [ratio(table.parameters, other.parameters), ratio(table.seconds, other.seconds)]
     return of_trials(other.study, likeness(ratios), history, other.rungs[-1], neutral)
-
-
-def _ratio(first: float | None, second: float | None) -> float | None:
-    return first / second if first and second else None
 
 
 def _reversed(study: EarlierStudy) -> EarlierStudy:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import sys
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
 from search.space.distributions import Choice, FloatRange, Range
 from search.space.errors import Location, printable, shown
 from search.space.knobs import Knob
 
 _MOST_COMBINATIONS = 10_000
+_T = TypeVar("_T")
 
 
 class _RecordedReads(dict[str, Any]):
@@ -67,24 +69,15 @@ def centers(
 
     None where a center is not known, or depends on a range of numbers.
     """
-    base = {**_defaults(knobs), **fixed}
-    depends: frozenset[str] = frozenset()
-    while True:
-        known: dict[tuple[Any, ...], float] = {}
-        read: set[str] = set()
-        for values in _combinations(base, search, depends):
-            params = _RecordedReads(values)
-            value = _usable(knobs[name], params)
-            if value is None:
-                return None
-            read |= params.read
-            known[tuple(values[key] for key in sorted(depends))] = value
-        reads = frozenset(read & set(search)) - {name}
-        if reads <= depends:
-            return tuple(sorted(depends)), known
-        if not all(isinstance(search[key], Choice) for key in reads):
+    depends, usable = _explored(name, {**_defaults(knobs), **fixed}, search, functools.partial(_usable, knobs[name]))
+    if not all(isinstance(search[key], Choice) for key in depends):
+        return None
+    known: dict[tuple[Any, ...], float] = {}
+    for values, value in usable:
+        if value is None:
             return None
-        depends |= reads
+        known[tuple(values[key] for key in sorted(depends))] = value
+    return tuple(sorted(depends)), known
 
 
 def absolute(factor: float, center: float) -> float:
@@ -102,18 +95,32 @@ def check(
     Raises:
         UserError: at `location`, where there is no center, or a factor on it leaves the knob's own limits.
     """
-    base = {**_defaults(knobs), **fixed}
+
+    def look(params: _RecordedReads) -> None:
+        _check_at(knobs[name], params, search, location)
+
+    return _explored(name, {**_defaults(knobs), **fixed}, search, look)[0]
+
+
+def _explored(
+    name: str, base: Mapping[str, Any], search: Mapping[str, Range], look: Callable[[_RecordedReads], _T]
+) -> tuple[frozenset[str], list[tuple[dict[str, Any], _T]]]:
+    """The searched knobs that `look` reads for `name`, and what it makes of every combination of them.
+
+    A range is represented by its ends.
+    """
     depends: frozenset[str] = frozenset()
     while True:
         read: set[str] = set()
+        looked = []
         for values in _combinations(base, search, depends):
             params = _RecordedReads(values)
-            _check_at(knobs[name], params, search, location)
+            looked.append((values, look(params)))
             read |= params.read
-        searched_reads = frozenset(read & set(search)) - {name}
-        if searched_reads <= depends:
-            return depends
-        depends |= searched_reads
+        reads = frozenset(read & set(search)) - {name}
+        if reads <= depends:
+            return depends, looked
+        depends |= reads
 
 
 def _defaults(knobs: Mapping[str, Knob]) -> dict[str, Any]:

@@ -3,6 +3,9 @@
 import dataclasses
 import json
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -108,3 +111,26 @@ def test_every_peer_runs_in_the_same_replay(table, method):
     (study,) = anytime.courses(table, method, question, [0])
     assert 0.0 <= study.end <= study.given
     assert (study,) == tuple(anytime.courses(table, dataclasses.replace(method), question, [0]))
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["--reversed"], "--reversed: says how wrong tables are known, and none is; give --known OTHER, too"),
+        (["--known-trials", "0"], "--known-trials 0: give at least 1"),
+        (["--trials", "4", "-1"], "--trials -1: give at least 1"),
+        (["--seeds", "0"], "--seeds 0: give at least 1"),
+    ],
+)
+def test_a_mistake_is_one_line(file, capsys, options, problem):
+    assert command.main([str(file), *options]) == 2
+    assert capsys.readouterr().err == f"{problem}\n"
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(file):
+    program = [sys.executable, "-m", "search.simulation", str(file), "--own", "--seeds", "1", "--trials", "4"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run(program, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (0, "")

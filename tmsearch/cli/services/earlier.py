@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from search import study
-from search.samplers.earlier import EarlierStudies, likeness
+from search.samplers.earlier import EarlierStudies, likeness, ratio
 from search.samplers.earlier_studies import gather
 from search.space.search_space import Space
 from search.storage.database import Storage
@@ -37,7 +37,7 @@ def known_to(storage: Storage, space: Space, data: Mapping[str, Any]) -> Earlier
                 ledgers.append(ledger)
 
     def like(earlier: Space, earlier_facts: Mapping[str, Any]) -> float:
-        hours = _ratio(_training_seconds(data), _training_seconds(earlier_facts.get(facts.DATA, {})))
+        hours = ratio(_training_seconds(data), _training_seconds(earlier_facts.get(facts.DATA, {})))
         return likeness([_size_ratio(space, earlier), hours])
 
     return gather(ledgers, space, TRAIN, like)
@@ -47,7 +47,7 @@ def _size_ratio(space: Space, earlier: Space) -> float | None:
     """How much larger the models are, on average; None where a size is not known."""
     if sorted(models(space)) == sorted(models(earlier)):
         return 1.0
-    return _ratio(_millions(space), _millions(earlier))
+    return ratio(_millions(space), _millions(earlier))
 
 
 def _millions(space: Space) -> float | None:
@@ -63,7 +63,3 @@ def _training_seconds(data: Mapping[str, Any]) -> float | None:
     if not train or not data.get("clips") or not data.get("seconds"):
         return None
     return float(data["seconds"]) * len(train) / float(data["clips"])
-
-
-def _ratio(first: float | None, second: float | None) -> float | None:
-    return first / second if first and second else None
