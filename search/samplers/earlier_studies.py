@@ -54,19 +54,32 @@ def gather(
         if center is not None:
             own_centers[name] = center
     studies: list[EarlierStudy] = []
-    for ledger in ledgers:
-        try:
-            earlier_space = Space.from_json(dict(ledger.record().space))
-        except UserError:  # of a version whose studies this one cannot read
-            continue
-        like = likeness(earlier_space, ledger.facts())
-        pair = _Pair(earlier_space, space, knobs)
+    for ledger, pair, like in _ranked(ledgers, space, knobs, likeness):
+        if len(studies) >= _MOST_STUDIES:  # a storage may hold hundreds, and a history takes some 10 ms to read
+            break
         studies += _of_ledger(ledger, pair, like)
     studies.sort(key=lambda study: (-study.likeness, -len(study.drawn), study.name))
     studies = studies[:_MOST_STUDIES]
     shared = {name for study in studies for name in study.knobs}
     centers = {name: center for name, center in own_centers.items() if name in shared}
     return EarlierStudies(tuple(studies), centers) if studies else None
+
+
+def _ranked(
+    ledgers: Sequence[Ledger], space: Space, knobs: Mapping[str, Knob], likeness: Likeness
+) -> list[tuple[Ledger, _Pair, float]]:
+    """The studies that can be read, the most alike first; of equally alike ones those that asked for more trials."""
+    ranked = []
+    for ledger in ledgers:
+        record = ledger.record()
+        try:
+            earlier_space = Space.from_json(dict(record.space))
+        except UserError:  # of a version whose studies this one cannot read
+            continue
+        pair = _Pair(earlier_space, space, knobs)
+        ranked.append((ledger, pair, likeness(earlier_space, ledger.facts()), record.trials))
+    ranked.sort(key=lambda study: (-study[2], -study[3], study[0].study))
+    return [(ledger, pair, like) for ledger, pair, like, _ in ranked]
 
 
 def of_trials(

@@ -19,13 +19,14 @@ def normalizer(language: str, rule: str | None = None) -> Callable[[str], str]:
 
     Args:
         language: any name of the texts' language.
-        rule: one of config.NORMALIZERS; None: the one usual for the language.
+        rule: one of config.NORMALIZERS, "marks" being the basic one whatever the language; None: the one usual for
+            the language.
     """
     from whisper_normalizer.basic import BasicTextNormalizer
     from whisper_normalizer.english import EnglishTextNormalizer
 
     code = code_if_known(language)
-    if code == "en":
+    if _is_english(code, rule):
         english = _trimmed(EnglishTextNormalizer())
         return lambda text: english(text.translate(_APOSTROPHES))
     basic = BasicTextNormalizer(split_letters=code in UNSPACED)
@@ -37,7 +38,7 @@ def normalizer(language: str, rule: str | None = None) -> Callable[[str], str]:
 def describe(language: str, rule: str | None = None) -> str:
     """Which normalizer `normalizer` gives, in words."""
     code = code_if_known(language)
-    if code == "en":
+    if _is_english(code, rule):
         return "Whisper's English normalizer"
     text = "Whisper's basic normalizer"
     if (rule or usual_normalizer(code)) == "marks":
@@ -45,6 +46,10 @@ def describe(language: str, rule: str | None = None) -> str:
     if code in UNSPACED:
         text += ", each character a word"
     return text
+
+
+def _is_english(code: str, rule: str | None) -> bool:
+    return code == "en" and rule != "marks"
 
 
 def characters(normal_text: str, language: str) -> str:

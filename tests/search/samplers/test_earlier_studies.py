@@ -11,6 +11,7 @@ from search.samplers.earlier_studies import gather
 from search.space import search_space
 from search.storage import entries
 from search.storage.database import open_storage
+from search.storage.ledger import Ledger
 from tests.support.toy_space import DATA, GOOD, TRAIN
 
 
@@ -86,6 +87,19 @@ def test_the_most_alike_comes_first_and_eight_at_most(storage):
     ledgers = [trained(storage, space(f"s{index}"), [row(step) for step in range(4)]) for index in range(10)]
     earlier = known(space(), *ledgers, like=lambda space, facts: facts["hours"] * int(space.study[1:]) / 20)
     assert [study.name for study in earlier.studies] == [f"s{index}" for index in range(9, 1, -1)]
+
+
+def test_no_more_histories_are_read_than_are_used(storage, monkeypatch):
+    """A storage may hold hundreds of studies, of which those that have nothing to say make room for others."""
+    ledgers = [trained(storage, space(f"s{index}"), [row(step) for step in range(4)]) for index in range(12)]
+    ledgers.append(trained(storage, space("short"), [row(step) for step in range(2)]))
+    read = []
+    whole_history = Ledger.history
+    monkeypatch.setattr(Ledger, "history", lambda ledger: read.append(ledger.study) or whole_history(ledger))
+    earlier = known(space(), *ledgers, like=lambda space, facts: 1.0 if space.study == "short" else 0.5)
+    assert len(earlier.studies) == 8
+    assert read[0] == "short"
+    assert len(read) == 9
 
 
 def test_imported_logs_are_a_study_of_their_own_by_measure(storage):

@@ -44,3 +44,10 @@ def test_combining_marks_are_kept_only_where_the_language_is_written_with_them()
     assert describe("hi", "whisper") == describe("de") == "Whisper's basic normalizer"
     assert describe("English") == "Whisper's English normalizer"
     assert describe("ja") == "Whisper's basic normalizer, each character a word"
+
+
+def test_marks_asked_for_english_are_not_passed_over_in_silence():
+    """A model of English that learns another language, as one without a multilingual checkpoint tries."""
+    assert normalizer("en", "marks")("Perché no? È così, 20%.") == "perché no è così 20"
+    assert describe("en", "marks") == "Whisper's basic normalizer with combining marks kept within words"
+    assert describe("en", "whisper") == describe("en")
