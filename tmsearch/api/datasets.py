@@ -62,7 +62,8 @@ def data(source: str | os.PathLike[str], **settings: Any) -> Data:
     """
     with one_line_errors():
         assignments = [f"data.{name}={json.dumps(value, default=os.fspath)}" for name, value in settings.items()]
-        config, is_space = datasets.config_of(os.fspath(source), assignments)
-        if not is_space:  # under the name that the caller gave, in place of its absolute path
-            config = dataclasses.replace(config, dataset=os.fspath(source))
-        return Data(datasets.describe(datasets.load(config)))
+        named = datasets.source_of(os.fspath(source), assignments)
+        if not named.is_space:  # under the name that the caller gave, in place of its absolute path
+            config = dataclasses.replace(named.config, dataset=os.fspath(source))
+            named = dataclasses.replace(named, config=config)
+        return Data(datasets.describe(datasets.load(named)))

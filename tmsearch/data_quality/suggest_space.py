@@ -6,7 +6,7 @@ import dataclasses
 import math
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,6 +80,13 @@ def parts(clips: int) -> tuple[float | int, str]:
     if clips < 200:
         return 0.2, "a fifth each, since a seventh of few clips says next to nothing"
     return 0.15, "the seed's share"
+
+
+def with_parts(config: DataConfig, given: Collection[str], clips: int) -> DataConfig:
+    """`config` with the parts that fit so many clips, where validation and test are not among the `given` settings."""
+    share, _ = parts(clips)
+    proposed = {name: share for name in ("validation", "test") if name not in given}
+    return dataclasses.replace(config, **proposed)
 
 
 def propose(

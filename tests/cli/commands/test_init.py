@@ -1,5 +1,6 @@
 """`init`: a space file for whatever dataset, which loads, says why, and is never written half or over another."""
 
+import json
 import math
 import re
 
@@ -119,6 +120,18 @@ def test_a_mistake_is_one_line_and_nothing_is_written(folder, words, message):
     assert len(done.stderr.splitlines()) == 1
     assert message in done.stderr
     assert files(folder) == before
+
+
+def test_data_divides_the_clips_as_the_space_that_init_writes(folder):
+    """Of 24 clips a fifth each is validation and test, where a space that says nothing takes .15."""
+    described = json.loads(tmsearch(folder, "data", "speech.parquet", "--json").stdout)
+    assert tmsearch(folder, "init", "speech.parquet", "-o", "same.yaml").returncode == 0
+    of_space = json.loads(tmsearch(folder, "data", "same.yaml", "--json").stdout)
+    assert described["parts"] == of_space["parts"]
+    assert dict(described["parts"])["validation"]["clips"] == 5
+    given = json.loads(tmsearch(folder, "data", "speech.parquet", "--json", "--set", "data.validation=3").stdout)
+    assert dict(given["parts"])["validation"]["clips"] == 3
+    assert dict(given["parts"])["test"] == dict(described["parts"])["test"]
 
 
 def test_a_hub_dataset_is_pinned_and_its_card_tells_the_language(tmp_path):

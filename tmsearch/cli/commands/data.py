@@ -29,15 +29,14 @@ def data(arguments: argparse.Namespace) -> int:
     """Describe a dataset, or the one that a space file names."""
     from tmsearch.data_quality import microphones
 
-    source = arguments.source
     if arguments.transcribe and not arguments.html:
         raise UserError("--transcribe: what it finds is shown on the page; name one with --html FILE")
-    config, is_space = datasets.config_of(source, arguments.set)
+    source = datasets.source_of(arguments.source, arguments.set)
     try:
-        dataset = datasets.load(config)
+        dataset = datasets.load(source)
     except AmbiguousColumnsError:
         if not arguments.json and not arguments.html:
-            for line in microphones.survey(config).lines():
+            for line in microphones.survey(source.config).lines():
                 print(printable(line))
         raise
     corpus = dataset.corpus
@@ -45,12 +44,12 @@ def data(arguments: argparse.Namespace) -> int:
         from tmsearch.cli.commands.report import print_written
         from tmsearch.cli.services.report.page_file import write_page
 
-        if is_space:  # a study's data, whose test split is locked
+        if source.is_space:  # a study's data, whose test split is locked
             test_clips = set(dataset.split.test)
             unlocked = tuple(clip for clip in corpus.clips if clip.name not in test_clips)
             corpus = dataclasses.replace(corpus, clips=unlocked)
         file = Path(arguments.html)
-        write_page(file, lambda: page(corpus, config, arguments.transcribe), "--html")
+        write_page(file, lambda: page(corpus, source.config, arguments.transcribe), "--html")
         print_written(arguments.html, file)
         return DONE
     description = datasets.describe(dataset)

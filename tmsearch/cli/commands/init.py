@@ -45,8 +45,7 @@ def init(arguments: argparse.Namespace) -> int:
     _check_output(output, arguments.force)
     given = data_section(arguments.dataset, arguments.set, "init", arguments.language)
     config, corpus, language_why = _load(given)
-    share, _ = suggest_space.parts(len(corpus.clips))
-    config = dataclasses.replace(config, validation=given.get("validation", share), test=given.get("test", share))
+    config = suggest_space.with_parts(config, given, len(corpus.clips))
     split = splits.split(corpus, config)
     gpu_gb, gpu_why = _gpu_memory(arguments.gpu)
     proposal = suggest_space.propose(

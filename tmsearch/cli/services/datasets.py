@@ -18,6 +18,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Source:
+    """What a person named: a dataset, or a space file that names one.
+
+    Attributes:
+        config: The dataset's settings.
+        is_space: Whether they come from a space file.
+        given: The names of those that were given; the others are assumed.
+    """
+
+    config: DataConfig
+    is_space: bool
+    given: frozenset[str]
+
+
+@dataclass(frozen=True)
 class Dataset:
     """A dataset's clips and how they would be split."""
 
@@ -26,8 +41,8 @@ class Dataset:
     split: Split
 
 
-def config_of(source: str, assignments: Sequence[str]) -> tuple[DataConfig, bool]:
-    """The settings of a dataset, and whether `source` is a space file that names it.
+def source_of(source: str, assignments: Sequence[str]) -> Source:
+    """What `source` names.
 
     Args:
         source: a dataset as in data.dataset, or a space file.
@@ -38,16 +53,25 @@ def config_of(source: str, assignments: Sequence[str]) -> tuple[DataConfig, bool
     """
     is_space = Path(source).suffix in (".yaml", ".yml")
     if is_space:
-        return DataConfig(**load_space(source, assignments, None).data), True
-    return DataConfig(**data_section(absolute(source), assignments, "data")), False
+        given = load_space(source, assignments, None).data
+    else:
+        given = data_section(absolute(source), assignments, "data")
+    return Source(DataConfig(**given), is_space, frozenset(given))
 
 
-def load(config: DataConfig) -> Dataset:
-    """Read the dataset's clips, however many of them are unusable: a person wants to see those; raises InputError."""
+def load(source: Source) -> Dataset:
+    """Read the dataset's clips, however many of them are unusable: a person wants to see those; raises InputError.
+
+    A dataset alone is divided as the space would that `tmsearch init` writes for it.
+    """
     from tmsearch.data import corpus as corpora
     from tmsearch.data import splits
+    from tmsearch.data_quality import suggest_space
 
+    config = source.config
     corpus = corpora.load(dataclasses.replace(config, max_dropped=1.0))
+    if not source.is_space:
+        config = suggest_space.with_parts(config, source.given, len(corpus.clips))
     return Dataset(config, corpus, splits.split(corpus, config))
 
 
