@@ -111,6 +111,21 @@ def test_nothing_of_this_machine_is_committed(path):
     assert not re.search(r"(?<![\w.])/(home|root|tmp|work)/", path.read_text(encoding="utf-8"))
 
 
+def test_the_tables_of_recorded_curves_that_commands_name_can_be_read():
+    """With their wildcards, as a shell expands them: other files beside the tables would end the command."""
+    from search.simulation import benchmark_table
+
+    text = (ROOT / "search/README.md").read_text(encoding="utf-8")
+    commands = re.findall(r"-m search\.simulation (.*)", text)
+    patterns = {word for command in commands for word in command.split() if word.startswith("studies/replay/")}
+    assert "studies/replay/*.jsonl" in patterns
+    for pattern in sorted(patterns):
+        files = sorted(ROOT.glob(pattern))
+        assert files, pattern
+        for file in files:
+            assert benchmark_table.read(file).curves
+
+
 def test_the_changelog_has_the_version():
     from tmsearch import __version__
 

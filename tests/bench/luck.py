@@ -2,7 +2,7 @@
 
     .venv/bin/python tests/bench/luck.py                # draws into studies/pictures, and prints the figures
 
-Twenty trainings of one recipe are drawn from the recorded ones of studies/replay/seeds_*.jsonl, without repetition, as
+Twenty trainings of one recipe are drawn from the recorded ones of studies/replay/seeds/*.jsonl, without repetition, as
 if they were twenty configurations of a search. Nothing differs but the seed, so whatever the best of them is ahead by
 is luck. "Again" is another training of the same recipe, of those that were not drawn.
 """

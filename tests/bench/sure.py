@@ -2,7 +2,7 @@
 
     .venv/bin/python tests/bench/sure.py                      # 500 searches, 1,000 sets; some minutes
     .venv/bin/python tests/bench/sure.py --former             # the same of races before losers were dropped
-    .venv/bin/python tests/bench/sure.py studies/replay/seeds_demo_peak.jsonl --against studies/replay/seeds_demo.jsonl
+    .venv/bin/python tests/bench/sure.py studies/replay/seeds/demo_peak.jsonl --against studies/replay/seeds/demo.jsonl
     .venv/bin/python tests/bench/sure.py --record sqlite:///studies/tmsearch.db tiny_seeds > seeds.jsonl
 
 A table holds one recipe trained with many seeds: the reference words of each clip, and each training's errors by clip.
@@ -31,7 +31,7 @@ from tmsearch.evaluation import bootstrap, comparison
 from tmsearch.evaluation.comparison import Contender, Training
 
 ROOT = Path(__file__).parents[2]
-TABLES = [ROOT / "studies/replay/seeds_tiny.jsonl", ROOT / "studies/replay/seeds_demo.jsonl"]
+TABLES = [ROOT / "studies/replay/seeds/tiny.jsonl", ROOT / "studies/replay/seeds/demo.jsonl"]
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ def sure():
 
 @pytest.fixture(scope="module", params=["tiny", "demo"])
 def table(sure, request):
-    return sure.read(ROOT / f"studies/replay/seeds_{request.param}.jsonl")
+    return sure.read(ROOT / f"studies/replay/seeds/{request.param}.jsonl")
 
 
 def test_null_searches_seldom_call_a_winner_and_save_trainings(sure, table):
@@ -38,7 +38,7 @@ def test_a_large_gain_is_found(sure, table):
 
 def test_a_gain_of_a_tenth_is_found_more_often_than_before_and_for_less(sure):
     """At 120 clips, 3 seeds and three leaders; 85 % of 3,000 searches, 67 % before (studies/README.md)."""
-    tiny = sure.read(ROOT / "studies/replay/seeds_tiny.jsonl")
+    tiny = sure.read(ROOT / "studies/replay/seeds/tiny.jsonl")
     now, before = (sure.searches(tiny, 50, clips=120, gain=0.10, seed=4, drops=drops) for drops in (True, False))
     assert sure.called(now) > max(0.75, sure.called(before))
     assert sure.trainings(now) < sure.trainings(before) + 0.5
