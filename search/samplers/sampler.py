@@ -28,6 +28,9 @@ from search.space.distributions import Range
 
 GUIDED_FROM = 8  # trials; before them the guided sampler draws quasi-random ones
 GUIDED_FROM_GIVEN = 4  # likewise where a recipe was given first, and every other of those before lies near it
+# Standard deviation of such draws, in parts of each range: PriorBand's (Mallik et al., arXiv:2306.12370). Of the ways
+# that were tried it does best over four recorded tables (studies/README.md, 2026-11-30).
+NEAR_GIVEN = 0.25
 # Numbers of the trials that try the best of earlier studies, without and with a recipe given.
 EARLIER_BEST = {False: (0, 2), True: (4, 6)}
 _FLOAT_BITS = 54  # how many bits of a point's coordinate are told apart
@@ -111,16 +114,12 @@ def _quasi_random(request: _Request) -> dict[str, Any]:
 
 
 def _near_given(request: _Request) -> dict[str, Any] | None:
-    """A quasi-random draw that keeps about half of the knobs of the first `start` entry; None where none was given."""
+    """A draw around the first `start` entry; None where none was given."""
     start = next((trial for trial in request.history if trial.origin == "start" and trial.drawn is not None), None)
     if start is None or set(start.drawn or {}) != set(request.search):
         return None
-    drawn = _quasi_random(request)
-    keeps = np.random.default_rng(request.trial_seed).random(len(drawn)) < 0.5
-    for name, is_kept in zip(sorted(drawn), keeps, strict=True):
-        if is_kept:
-            drawn[name] = (start.drawn or {})[name]
-    return drawn
+    random = np.random.default_rng(request.trial_seed)
+    return encoding.moved(request.search, start.drawn or {}, NEAR_GIVEN, random)
 
 
 def _from_earlier(request: _Request, is_given: bool) -> dict[str, Any] | None:

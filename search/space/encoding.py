@@ -56,6 +56,18 @@ def from_unit_cube(search: Mapping[str, Range], coordinates: Array) -> dict[str,
     }
 
 
+def moved(
+    search: Mapping[str, Range], values: Mapping[str, Any], spread: float, random: np.random.Generator
+) -> dict[str, Any]:
+    """A draw around `values`: every knob from a normal distribution, cut off at the ends of its range.
+
+    Args:
+        spread: The standard deviation, in parts of the range; a choice's values share it evenly.
+    """
+    base = to_unit_cube(search, values, random)
+    return from_unit_cube(search, np.clip(base + spread * random.standard_normal(len(base)), 0.0, 1.0))
+
+
 def to_unit_cube(search: Mapping[str, Range], values: Mapping[str, Any], random: np.random.Generator) -> Array:
     """[knobs] Coordinates that from_unit_cube turns into `values`; a choice lies anywhere in its part of the line."""
     coordinates = []

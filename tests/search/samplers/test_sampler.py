@@ -1,5 +1,7 @@
 """Sampling is a pure function of history, seed and number."""
 
+import math
+import statistics
 import subprocess
 import sys
 
@@ -17,8 +19,6 @@ SPACE = {
 
 
 def history(count, good=1e-4):
-    import math
-
     trials = []
     for number in range(count):
         drawn = draw(SPACE, (), seed=1, number=number, last_rung=4)
@@ -50,6 +50,26 @@ def test_another_process_draws_the_same_whatever_the_order_of_keys():
     process = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
     assert process.stdout.strip() == str(sorted(drawn.items()))
     assert process.stderr == "", "no line of Optuna's"
+
+
+def test_every_other_early_draw_lies_around_a_recipe_that_was_given_first():
+    """A quarter of each range is the deviation; quasi-random draws have .29 of it, and do not know the recipe."""
+    given = {"learning_rate": 3e-5, "warmup_steps": 50, "model": "base"}
+    start = (Configuration(0, "start", given, given, "finished", rungs=(Rung(4, 0.5, {}),)),)
+
+    def offsets(number):
+        """In parts of the range, which has three decades."""
+        rates = [draw(SPACE, start, seed=seed, number=number, last_rung=4)["learning_rate"] for seed in range(200)]
+        return [math.log10(rate / given["learning_rate"]) / 3 for rate in rates]
+
+    for number in (1, 3):
+        near = offsets(number)
+        # Cut off at the ends, each two deviations away, it is a little less than .25.
+        assert 0.20 < statistics.pstdev(near) < 0.27
+        assert abs(statistics.mean(near)) < 3 * 0.25 / math.sqrt(200)
+    assert offsets(2) != offsets(1)
+    without = [draw(SPACE, (), seed=seed, number=2, last_rung=4) for seed in range(5)]
+    assert [draw(SPACE, start, seed=seed, number=2, last_rung=4) for seed in range(5)] == without
 
 
 def test_given_values_are_kept_and_the_rest_is_sampled():
