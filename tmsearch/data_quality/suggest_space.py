@@ -85,8 +85,11 @@ def parts(clips: int) -> tuple[float | int, str]:
 def with_parts(config: DataConfig, given: Collection[str], clips: int) -> DataConfig:
     """`config` with the parts that fit so many clips, where validation and test are not among the `given` settings."""
     share, _ = parts(clips)
-    proposed = {name: share for name in ("validation", "test") if name not in given}
-    return dataclasses.replace(config, **proposed)
+    return dataclasses.replace(
+        config,
+        validation=config.validation if "validation" in given else share,
+        test=config.test if "test" in given else share,
+    )
 
 
 def propose(

@@ -87,7 +87,7 @@ def test_a_trial_told_in_the_dashboard_is_noticed_and_gets_a_successor(tmp_path)
     ledger = toy_study(storage, space, 3)
 
     def meddle(number, event):
-        if (number, event.step) == (0, 3):
+        if (number, event.step) == (0, 1):
             storage.optuna.set_trial_state_values(storage.optuna.get_all_trials(1)[0]._trial_id, TrialState.FAIL)
 
     watcher = Watcher()
