@@ -70,7 +70,7 @@ class SchedulerConfig:
             return 0.0
         first = self.rungs[0] / self.last_rung
         if self.spend == AUTO:
-            planned = _AUTO_FACTOR * float(count) ** _AUTO_POWER + _AUTO_LATE * count * max(0.0, first - _AUTO_FIRST)
+            planned = _AUTO_FACTOR * math.pow(count, _AUTO_POWER) + _AUTO_LATE * count * max(0.0, first - _AUTO_FIRST)
         else:
             planned = float(self.spend) * count
         least = count * first + 2.0 * (1.0 - first)
