@@ -95,6 +95,4 @@ def prior_band(
     if leader is not None and leader.steps >= last_rung and random.random() < 0.5:
         center = leader
         is_moved = random.random(len(search)) < _MOVED
-    base = encoding.to_unit_cube(search, center.drawn or {}, random)
-    moved = base + _PRIOR_SPREAD * random.standard_normal(len(search))
-    return encoding.from_unit_cube(search, np.clip(np.where(is_moved, moved, base), 0.0, 1.0))
+    return encoding.moved(search, center.drawn or {}, _PRIOR_SPREAD * is_moved, random)

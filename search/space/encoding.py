@@ -57,12 +57,13 @@ def from_unit_cube(search: Mapping[str, Range], coordinates: Array) -> dict[str,
 
 
 def moved(
-    search: Mapping[str, Range], values: Mapping[str, Any], spread: float, random: np.random.Generator
+    search: Mapping[str, Range], values: Mapping[str, Any], spread: float | Array, random: np.random.Generator
 ) -> dict[str, Any]:
     """A draw around `values`: every knob from a normal distribution, cut off at the ends of its range.
 
     Args:
-        spread: The standard deviation, in parts of the range; a choice's values share it evenly.
+        spread: The standard deviation in parts of the range, of all knobs or of each [knobs]; a choice's values share
+            the range evenly.
     """
     base = to_unit_cube(search, values, random)
     return from_unit_cube(search, np.clip(base + spread * random.standard_normal(len(base)), 0.0, 1.0))

@@ -47,8 +47,9 @@ def test_a_search_prunes_and_finishes(tmp_path):
     assert study.summarize(ledger).best.value == min(trial.value for trial in history if trial.state == "finished")
 
 
-def test_trials_is_the_total(tmp_path):
-    ledger, space, folder = fresh(tmp_path, trials=3)
+@pytest.mark.parametrize("strategy", ["none", "halving"])
+def test_trials_is_the_total(tmp_path, strategy):
+    ledger, space, folder = fresh(tmp_path, trials=3, strategy=strategy)
     work(ledger, space, folder)
     first = told(ledger)
     work(ledger, space, folder)
@@ -56,6 +57,8 @@ def test_trials_is_the_total(tmp_path):
     ledger.set_trials(5)
     work(ledger, space, folder)
     assert len(ledger.history()) == 5
+    if strategy == "none":
+        assert told(ledger)[:3] == first
     for (*before, _, curve), (*after, _, longer_curve) in zip(first, told(ledger), strict=False):
         assert after == before
         assert curve.items() <= longer_curve.items(), "with more configurations more of them go past a rung"
