@@ -1,6 +1,7 @@
 """What all tests share: the tiers that mark them, a PostgreSQL server, and signals as a shell delivers them."""
 
 import logging
+import os
 import signal
 from pathlib import Path
 
@@ -32,6 +33,10 @@ TIERS = {
 }
 
 LISTENED_TO = ("transformers", "optuna", "datasets", "tmsearch", "search")  # loggers whose lines tests look for
+
+# torch's threads burn their core while they wait, of which two pytest workers on two cores have none to spare. Read by
+# OpenMP as it is loaded, so it stands here, before any test imports torch; the value is the product's own.
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 # A shell starts background jobs with SIGINT ignored, and every program that a test starts would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
