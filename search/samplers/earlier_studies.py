@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -21,8 +22,9 @@ from search.space.knobs import Knob
 from search.space.search_space import Space
 from search.storage.ledger import Ledger
 
-# (an earlier study's space, its facts) -> likeness of its model and data to the new study's: above 0, at most 1
-Likeness = Callable[[Space, Mapping[str, Any]], float]
+# (an earlier study's space, its facts) -> likeness of its model and data to the new study's: above 0, at most 1; None
+# where the study does not count
+Likeness = Callable[[Space, Mapping[str, Any]], float | None]
 # A trial -> its values of the shared knobs in neutral terms, see earlier.py; None where a range has no place for one
 Neutral = Callable[[Configuration], Mapping[str, Any] | None]
 
@@ -40,7 +42,7 @@ def gather(
     Trainings elsewhere that were imported into a study count as a study of their own for each measure of theirs.
 
     Args:
-        ledgers: earlier studies; the space's own, and those that do not count, left out.
+        ledgers: earlier studies, without the space's own.
         space: of the new study.
         knobs: all knobs of the application by name.
         likeness: of a study to the new one.
@@ -57,7 +59,8 @@ def gather(
     for ledger, pair, like in _ranked(ledgers, space, knobs, likeness):
         if len(studies) >= _MOST_STUDIES:  # a storage may hold hundreds, and a history takes some 10 ms to read
             break
-        studies += _of_ledger(ledger, pair, like)
+        with contextlib.suppress(UserError):  # deleted meanwhile
+            studies += _of_ledger(ledger, pair, like)
     studies.sort(key=lambda study: (-study.likeness, -len(study.drawn), study.name))
     studies = studies[:_MOST_STUDIES]
     shared = {name for study in studies for name in study.knobs}
@@ -68,16 +71,17 @@ def gather(
 def _ranked(
     ledgers: Sequence[Ledger], space: Space, knobs: Mapping[str, Knob], likeness: Likeness
 ) -> list[tuple[Ledger, _Pair, float]]:
-    """The studies that can be read, the most alike first; of equally alike ones those that asked for more trials."""
+    """The studies that count, the most alike first; of equally alike ones those that asked for more trials."""
     ranked = []
     for ledger in ledgers:
-        record = ledger.record()
         try:
+            record = ledger.record()
             earlier_space = Space.from_json(dict(record.space))
-        except UserError:  # of a version whose studies this one cannot read
+            like = likeness(earlier_space, ledger.facts())
+        except UserError:  # of a version whose studies this one cannot read, or deleted meanwhile
             continue
-        pair = _Pair(earlier_space, space, knobs)
-        ranked.append((ledger, pair, likeness(earlier_space, ledger.facts()), record.trials))
+        if like is not None:
+            ranked.append((ledger, _Pair(earlier_space, space, knobs), like, record.trials))
     ranked.sort(key=lambda study: (-study[2], -study[3], study[0].study))
     return [(ledger, pair, like) for ledger, pair, like, _ in ranked]
 

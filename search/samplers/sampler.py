@@ -113,13 +113,18 @@ def _quasi_random(request: _Request) -> dict[str, Any]:
     return encoding.from_unit_cube(request.search, coordinates)
 
 
-def _near_given(request: _Request) -> dict[str, Any] | None:
-    """A draw around the first `start` entry; None where none was given."""
-    start = next((trial for trial in request.history if trial.origin == "start" and trial.drawn is not None), None)
-    if start is None or set(start.drawn or {}) != set(request.search):
-        return None
+def _given_recipe(request: _Request) -> Mapping[str, Any] | None:
+    """The values of the first `start` entry; None where none was given, or one of other knobs."""
+    for trial in request.history:
+        if trial.origin == "start" and trial.drawn is not None:
+            return trial.drawn if set(trial.drawn) == set(request.search) else None
+    return None
+
+
+def _near(request: _Request, recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A draw around a recipe."""
     random = np.random.default_rng(request.trial_seed)
-    return encoding.moved(request.search, start.drawn or {}, NEAR_GIVEN, random)
+    return encoding.moved(request.search, recipe, NEAR_GIVEN, random)
 
 
 def _from_earlier(request: _Request, is_given: bool) -> dict[str, Any] | None:
@@ -133,11 +138,11 @@ def _from_earlier(request: _Request, is_given: bool) -> dict[str, Any] | None:
 
 def _guided(request: _Request) -> dict[str, Any]:
     """Quasi-random draws first, and the best of earlier studies; later a Gaussian process chooses."""
-    near = _near_given(request)
-    best = _from_earlier(request, near is not None)
+    recipe = _given_recipe(request)
+    best = _from_earlier(request, is_given=recipe is not None)
     if best is not None:
         return best
-    if request.number >= (GUIDED_FROM if near is None else GUIDED_FROM_GIVEN):
+    if request.number >= (GUIDED_FROM if recipe is None else GUIDED_FROM_GIVEN):
         distributions = to_distributions(request.search)
         history = []
         for trial in request.history:
@@ -148,8 +153,8 @@ def _guided(request: _Request) -> dict[str, Any]:
         drawn = gp.draw(request.search, history, request.last_rung, random, request.is_repeat, trends)
         if drawn:
             return drawn
-    elif near is not None and request.number % 2:
-        return near
+    elif recipe is not None and request.number % 2:
+        return _near(request, recipe)
     return _quasi_random(request)
 
 

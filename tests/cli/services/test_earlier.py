@@ -2,13 +2,15 @@
 
 import dataclasses
 import math
+from itertools import pairwise
 
 import pytest
+import sqlalchemy as sa
 
 from search import study
 from search.records import Rung
 from search.samplers.earlier import FACT, EarlierStudies
-from search.storage import entries
+from search.storage import entries, schema
 from search.storage.database import open_storage
 from tmsearch.cli.services import create, knobs
 from tmsearch.cli.services.earlier import known_to
@@ -61,6 +63,44 @@ def test_the_likeness_of_models_and_hours_ranks(tmp_path, storage):
     assert likenesses == pytest.approx({"same": 1.0, "nano": math.exp(-sizes), "micro": math.exp(-1)}, abs=1e-5)
     assert next(iter(likenesses)) == "same"
     assert known.studies[0].drawn[1] == {"learning_rate": 2.0}
+
+
+@pytest.fixture
+def queries(storage):
+    """The statements that the database is asked from now on."""
+    statements = []
+    with storage.read() as connection:
+        engine = connection.engine
+
+    @sa.event.listens_for(engine, "before_cursor_execute")
+    def note(connection, cursor, statement, *_):
+        statements.append(statement)
+
+    return statements
+
+
+def test_each_study_is_read_once(tmp_path, storage, queries):
+    """The row and the facts of each, and the history of those that are used, in four statements."""
+    of_facts = []
+    counts = []
+    for number in range(3):
+        trained(storage, space(tmp_path, f"s{number}"))
+        trained(storage, space(tmp_path, f"s{number}-confirm"), **{facts.CONFIRMS: {}})
+        queries.clear()
+        known = known_to(storage, space(tmp_path, "new"), DATA.to_json())
+        assert len(known.studies) == number + 1
+        reads = [statement for statement in queries if statement.startswith("SELECT")]
+        of_facts.append(sum(f"FROM {schema.facts.name}" in statement for statement in reads))
+        counts.append(len(reads))
+    assert of_facts == [2, 4, 6]
+    assert [later - before for before, later in pairwise(counts)] == 2 * [(2 + 4) + 2]
+
+
+def test_a_study_that_is_deleted_meanwhile_says_nothing(tmp_path, storage, monkeypatch):
+    trained(storage, space(tmp_path, "same"))
+    monkeypatch.setattr(study, "names", lambda storage: ["gone", "same"])
+    known = known_to(storage, space(tmp_path, "new"), DATA.to_json())
+    assert [earlier.name for earlier in known.studies] == ["same"]
 
 
 def test_one_word_turns_it_off_and_no_other_sampler_is_told(tmp_path, storage):

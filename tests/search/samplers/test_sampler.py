@@ -6,9 +6,10 @@ import subprocess
 import sys
 
 from search.records import Configuration, Rung
-from search.samplers import gp
+from search.samplers import gp, sampler
 from search.samplers.optuna_space import to_distributions
 from search.samplers.sampler import draw, frozen_trial, halton_point
+from search.space import encoding
 from search.space.distributions import Choice, FloatRange, IntRange
 
 SPACE = {
@@ -70,6 +71,27 @@ def test_every_other_early_draw_lies_around_a_recipe_that_was_given_first():
     assert offsets(2) != offsets(1)
     without = [draw(SPACE, (), seed=seed, number=2, last_rung=4) for seed in range(5)]
     assert [draw(SPACE, start, seed=seed, number=2, last_rung=4) for seed in range(5)] == without
+
+
+def test_a_draw_near_a_recipe_is_made_only_where_it_is_taken(monkeypatch):
+    moved = encoding.moved
+    recipes = []
+
+    def counted(search, values, spread, random):
+        recipes.append(values)
+        return moved(search, values, spread, random)
+
+    monkeypatch.setattr(sampler.encoding, "moved", counted)
+    given = {"learning_rate": 3e-5, "warmup_steps": 50, "model": "base"}
+    start = Configuration(0, "start", given, given, "finished", rungs=(Rung(4, 0.5, {}),))
+    lengths = []
+    for number in range(1, 5):
+        draw(SPACE, (start,), seed=0, number=number, last_rung=4)
+        lengths.append(recipes.count(given))
+    assert lengths == [1, 1, 2, 2], "every other one of the first; from the fourth on the model draws"
+    partly = Configuration(0, "start", {"model": "base"}, {"model": "base"}, "queued")
+    draw(SPACE, (partly,), seed=0, number=1, last_rung=4)
+    assert recipes.count(given) == len(recipes) == 2, "a recipe of other knobs is none"
 
 
 def test_given_values_are_kept_and_the_rest_is_sampled():

@@ -11,6 +11,7 @@ from search.samplers.earlier import EarlierStudies, likeness, ratio
 from search.samplers.earlier_studies import gather
 from search.space.search_space import Space
 from search.storage.database import Storage
+from search.storage.ledger import Ledger
 from tmsearch.cli.services.knobs import TRAIN
 from tmsearch.cli.services.plan import models
 from tmsearch.model_sizes import millions_of_parameters
@@ -29,17 +30,14 @@ def known_to(storage: Storage, space: Space, data: Mapping[str, Any]) -> Earlier
     """
     if not space.budget.learns_from_earlier:
         return None
-    ledgers = []
-    for name in study.names(storage):
-        if name != space.study:
-            ledger = study.open_study(storage, name)
-            if facts.CONFIRMS not in ledger.facts():
-                ledgers.append(ledger)
 
-    def like(earlier: Space, earlier_facts: Mapping[str, Any]) -> float:
+    def like(earlier: Space, earlier_facts: Mapping[str, Any]) -> float | None:
+        if facts.CONFIRMS in earlier_facts:
+            return None
         hours = ratio(_training_seconds(data), _training_seconds(earlier_facts.get(facts.DATA, {})))
         return likeness([_size_ratio(space, earlier), hours])
 
+    ledgers = [Ledger(storage, name) for name in study.names(storage) if name != space.study]
     return gather(ledgers, space, TRAIN, like)
 
 
