@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import heapq
 import math
 import statistics
@@ -9,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from search.imported import without_imported
-from search.records import Configuration
+from search.records import Configuration, Rung
 from search.schedulers.asha import ALL_POLICIES, tied_with_leader
-from search.schedulers.scheduler import SchedulerConfig, SchedulerState, is_waiting
+from search.schedulers.scheduler import SchedulerConfig, SchedulerState
 from search.schedulers.training_cost import KindOf, TrainingCosts
 
 # Halving trains up to `max_full` trials in full that were beyond their rung's share. Each of them costs about this part
@@ -155,62 +156,84 @@ class _Workers:
 
 
 def _plan_ahead(state: SchedulerState, costs: TrainingCosts, count: int) -> _Workers:
-    """By the plan: what is begun, then the waves that are to begin, and after each what it allows to train in full."""
+    """By the plan: what has begun, what the scheduler brings to its end of that, then the waves that are to begin."""
     from search.schedulers import planned  # numpy
 
     config = state.config
     last = config.last_rung
     workers = _Workers(count)
-    spent = planned.spent_trainings(state) + _give_begun(state, costs, workers)
-    remainder = 1.0 - config.rungs[0] / last
-    begun = len(state.history)
-    planned_count = max(config.affordable(state.total), begun)
-    contenders = [trial for trial in planned.contenders(state) if trial.number != _default(state)]
+    for trial in state.history:
+        if _is_begun(trial):
+            workers.train(costs.of(trial, _last_step(trial), _end_of_begun(config, trial)))
+    if planned.is_judging(state):
+        workers.wait_for_all()  # a wave is judged before any of it goes on
+    is_judging = planned.is_judging_last(state)
+    expected = _with_begun_ended(state, is_judging)
+    while (chosen := planned.promote(expected)) is not None:
+        if planned.exceeds_plan(expected, chosen):
+            workers.wait_for_all()  # nobody works beside what a study ends with
+        workers.train(costs.of(chosen, chosen.steps, last))
+        expected = _with_expected_end(expected, chosen)
     first_cost = costs.mean(0, config.rungs[0])
     other_cost = costs.mean(config.rungs[0], last)
-    for end in [end for end in planned.wave_ends(planned_count) if end >= begun] or [begun]:
-        for _ in range(end - begun):
+    begun = len(state.history)
+    total = max(config.affordable(state.total), begun)
+    for wave in planned.waves_ahead(config, begun, total, planned.spent_trainings(expected), is_judging):
+        for _ in range(wave.begins):
             workers.train(first_cost)
-        spent += (end - begun) * config.rungs[0] / last
-        if end > begun or any(trial.state == "running" and not trial.rungs for trial in state.history):
-            workers.wait_for_all()  # a wave is judged before any of it goes on
-        room = min(config.planned_trainings(end), config.limit) - spent + _ROUNDING
-        if end == begun:
-            for trial in contenders:
-                if 1.0 - trial.steps / last <= room:
-                    workers.train(costs.of(trial, trial.steps, last))
-                    room -= 1.0 - trial.steps / last
-                    spent += 1.0 - trial.steps / last
-        while end > begun and 0.0 < remainder <= room:  # who goes on of a wave to come, nobody knows
+        workers.wait_for_all()
+        for _ in range(wave.full):  # who goes on of a wave to come, nobody knows
             workers.train(other_cost)
-            room -= remainder
-            spent += remainder
-        begun = end
     return workers
 
 
-def _give_begun(state: SchedulerState, costs: TrainingCosts, workers: _Workers) -> float:
-    """Give the workers what is running, interrupted or queued; returns what the plan has not counted of it."""
-    config = state.config
-    uncounted = 0
+def _is_begun(trial: Configuration) -> bool:
+    """Whether it is running, or the next that a free worker takes."""
+    return trial.state in ("running", "queued") or (trial.state == "paused" and trial.unfinished)
+
+
+def _end_of_begun(config: SchedulerConfig, trial: Configuration) -> int:
+    """The step that a plan brings it to: what was judged and went on goes on to the end, and so does what was given."""
+    is_promoted = bool(trial.rungs) or (trial.origin == "start" and trial.state == "running")
+    return config.last_rung if is_promoted else trial.target or config.rungs[0]
+
+
+def _with_begun_ended(state: SchedulerState, is_judging: bool) -> SchedulerState:
+    """The state when what has begun is where the plan brings it; with `is_judging` what is not judged still runs.
+
+    What is judged at the first rung meanwhile is taken to lose.
+    """
+    expected = state
     for trial in state.history:
-        start = _last_step(trial)
-        if trial.state == "running":
-            end = config.last_rung if trial.rungs or trial.origin == "start" else trial.target
-        elif trial.number == _default(state) and is_waiting(trial):
-            end = config.last_rung
-            uncounted += end - start
-        elif trial.state == "queued" or (trial.state == "paused" and trial.unfinished):
-            end = trial.target or config.rungs[0]
-            uncounted += end - start
-        else:
+        if not _is_begun(trial):
             continue
-        workers.train(costs.of(trial, start, end))
-    return uncounted / config.last_rung
+        end = _end_of_begun(state.config, trial)
+        if end == state.config.last_rung:
+            expected = _with_expected_end(expected, trial)
+        elif is_judging:
+            expected = _with_trial(expected, dataclasses.replace(trial, state="running", target=end))
+        else:
+            lost = dataclasses.replace(trial, state="failed", failure="diverged", rungs=(Rung(end, math.inf, {}),))
+            expected = _with_trial(expected, lost)
+    return expected
 
 
-def _default(state: SchedulerState) -> int | None:
-    return next((trial.number for trial in state.history if trial.origin == "start"), None)
+def _with_expected_end(state: SchedulerState, trial: Configuration) -> SchedulerState:
+    """The state when the trial is trained in full, with the value that its curve tells, or else that of most others."""
+    from search.schedulers.extrapolation import final_values  # numpy
+
+    last = state.config.last_rung
+    trained = [other for other in state.history if other.rungs and other.failure is None]
+    finals = final_values(trained, last)[0].tolist()
+    by_number = {other.number: final for other, final in zip(trained, finals, strict=True)}
+    value = math.exp(by_number.get(trial.number, statistics.median(finals or [0.0])))
+    rungs = (*trial.rungs, Rung(last, value, {}))
+    return _with_trial(state, dataclasses.replace(trial, state="finished", rungs=rungs))
+
+
+def _with_trial(state: SchedulerState, trial: Configuration) -> SchedulerState:
+    history = [trial if other.number == trial.number else other for other in state.history]
+    return dataclasses.replace(state, history=history)
 
 
 def _share_ahead(state: SchedulerState, costs: TrainingCosts, count: int) -> _Workers:

@@ -27,7 +27,7 @@ def promote(state: SchedulerState) -> Configuration | None:
     default = _default_recipe(state)
     if default is not None and is_waiting(default):
         return default
-    if _is_judging(state):
+    if is_judging(state):
         return None
     room = allowance(state) - spent_trainings(state)
     if state.closing or (state.is_full and not state.is_busy and not _is_any_full(state)):
@@ -69,6 +69,82 @@ def wave_ends(total: int) -> list[int]:
     """How many trials have begun at the end of each wave; waves are of nearly equal size."""
     waves = max(1, round(total / _WAVE))
     return [math.ceil(total * wave / waves) for wave in range(1, waves + 1)]
+
+
+@dataclass(frozen=True)
+class WaveAhead:
+    """A wave that has not begun as a whole.
+
+    Attributes:
+        begins: so many trials of it are still to begin.
+        full: so many of those that wait are then trained in full.
+        exceeds: whether the plan has no room for the last of these.
+    """
+
+    begins: int
+    full: int
+    exceeds: bool = False
+
+
+def waves_ahead(
+    config: SchedulerConfig, begun: int, total: int, spent: float, is_judging: bool = False
+) -> list[WaveAhead]:
+    """What the plan makes of the waves to come, as far as that can be known before they are judged.
+
+    Where it has no room for any of the last wave, the best of that is expected to win and trained all the same: 26 of
+    32 replayed studies ended so (studies/README.md, 2026-11-30).
+
+    Args:
+        config: of the study.
+        begun: trials that have begun.
+        total: those that are to begin.
+        spent: trainings in full so far.
+        is_judging: whether the last wave has begun and is not judged: then it counts among those to come.
+    """
+    first = config.rungs[0] / config.last_rung
+    remainder = 1.0 - first
+    waves: list[WaveAhead] = []
+    for end in [end for end in wave_ends(total) if end > begun or (is_judging and end == total)]:
+        spent += (end - begun) * first
+        room = min(config.planned_trainings(end), config.limit) - spent + _ROUNDING
+        full = max(0, math.floor(room / remainder)) if remainder else 0
+        exceeds = end == total and not full and remainder > 0.0 and _may_end_with(config, remainder, room, spent)
+        full += exceeds
+        waves.append(WaveAhead(end - begun, full, exceeds))
+        spent += full * remainder
+        begun = end
+    return waves
+
+
+def is_judging(state: SchedulerState) -> bool:
+    """Whether a trial runs that has no value yet, apart from those of a wave that is only beginning."""
+    begun = state.history[: _in_begun_waves(state)]
+    return any(trial.state == "running" and not trial.rungs for trial in begun)
+
+
+def is_judging_last(state: SchedulerState) -> bool:
+    """Whether all trials have begun, and half or more of the last wave have no value yet."""
+    if not state.is_full:
+        return False
+    begun = len(state.history)
+    before = max([0, *(end for end in wave_ends(begun) if end < begun)])
+    unjudged = sum(not trial.rungs and not trial.ended for trial in state.history[before:])
+    return 2 * unjudged >= begun - before
+
+
+def exceeds_plan(state: SchedulerState, trial: Configuration) -> bool:
+    """Whether the plan has too little left for the trial: it is the default recipe, or the expected winner."""
+    return _remainder(state.config, trial) > allowance(state) - spent_trainings(state) + _ROUNDING
+
+
+def expected_trainings(config: SchedulerConfig, count: int) -> float:
+    """Trainings in full that a study of `count` is expected to spend: its plan, and what it ends with past that."""
+    planned = config.planned_trainings(count)
+    waves = waves_ahead(config, 0, count, 0.0)
+    if not waves or not waves[-1].exceeds:
+        return planned
+    first = config.rungs[0] / config.last_rung
+    return max(planned, count * first + sum(wave.full for wave in waves) * (1.0 - first))
 
 
 def spent_trainings(state: SchedulerState) -> float:
@@ -120,15 +196,12 @@ def _expected_winner(state: SchedulerState, room: float) -> Configuration | None
     if winner is None:
         return None
     needed = _remainder(state.config, winner)
-    if needed >= room + 1.0 or spent_trainings(state) + needed > state.config.limit:
-        return None
-    return winner
+    return winner if _may_end_with(state.config, needed, room, spent_trainings(state)) else None
 
 
-def _is_judging(state: SchedulerState) -> bool:
-    """Whether a trial runs that has no value yet, apart from those of a wave that is only beginning."""
-    begun = state.history[: _in_begun_waves(state)]
-    return any(trial.state == "running" and not trial.rungs for trial in begun)
+def _may_end_with(config: SchedulerConfig, needed: float, room: float, spent: float) -> bool:
+    """Whether a study that has spent so many trainings may end with one that takes `needed`, more than its plan has."""
+    return needed < room + 1.0 and spent + needed <= config.limit
 
 
 def _in_begun_waves(state: SchedulerState) -> int:

@@ -212,7 +212,8 @@ class SimulatedSearch:
         if rung is None or not math.isfinite(rung.value):
             self.ledger.fail(claim, "diverged", "its recorded training failed")
             return "failed"
-        return self.ledger.commit(claim, rung.value, rung.metrics, self.scheduler_config)
+        metrics = {**rung.metrics, "train_seconds": self._seconds(claim)}
+        return self.ledger.commit(claim, rung.value, metrics, self.scheduler_config)
 
 
 def simulate(

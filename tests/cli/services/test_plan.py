@@ -33,9 +33,9 @@ def info(tmp_path_factory):
     return model.describe(str(toy_whisper.whisper_folder(tmp_path_factory.mktemp("toy"))))
 
 
-def printed(tmp_path, capsys, info, card=None, **machine):
+def printed(tmp_path, capsys, info, card=None, rungs="[20, 40, 80]", **machine):
     file = tmp_path / "d.yaml"
-    file.write_text(SPACE.replace("MODEL", info.name))
+    file.write_text(SPACE.replace("MODEL", info.name).replace("[20, 40, 80]", rungs))
     space, _ = knobs.with_fitting_defaults(knobs.load_space(str(file), (), None))
     config = toy_whisper.config(info.name, batch_size=4)
     needs = {
@@ -92,6 +92,22 @@ def test_a_search_is_expected_to_train_a_part_of_its_trials_in_full():
     halving = Budget(800, (100, 200, 400, 800))
     assert plan.full_trainings(halving, 20) == (20 * 100 + 5 * 100 + 2 * 200 + 2 * 400) / 800
     assert plan.full_trainings(dataclasses.replace(halving, strategy="none"), 20) == 20
+
+
+def test_what_a_study_ends_with_past_its_plan_is_counted_with_it():
+    """At half a training each, 16 take their whole plan to be judged."""
+    halves = Budget(80, (40, 80), spend="auto")
+    assert plan.full_trainings(halves, 16) == pytest.approx(9.5)
+    assert plan.full_trainings(Budget(80, (10, 20, 40, 80), spend="auto"), 20) == pytest.approx(0.65 * 20**0.8)
+
+
+def test_a_plan_says_what_it_is_expected_to_be_exceeded_by(tmp_path, capsys, info):
+    plain = printed(tmp_path, capsys, info, gpu_gb=80.0)
+    assert "(budget.spend auto)\n" in plain
+    coarse = printed(tmp_path, capsys, info, rungs="[40, 80]", gpu_gb=80.0)
+    assert "planned: 11.0 trainings in full for 20 configurations (budget.spend auto); about 11.5 with the" in coarse
+    assert "if the search trains as much as 11.5 of them in full" in coarse
+    assert "as planned" in printed(tmp_path, capsys, info, rungs="[40, 80]")
 
 
 def test_dollars_are_hours_times_the_price():

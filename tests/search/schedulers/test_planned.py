@@ -150,6 +150,20 @@ def test_past_the_plan_one_is_trained_and_no_other():
     assert 15 in {trial.number for trial in history if trial.state == "finished"}, "the best of the last wave"
 
 
+def test_what_a_study_is_expected_to_spend_is_its_plan_and_what_it_ends_with():
+    assert planned.expected_trainings(AUTO, 20) == AUTO.planned_trainings(20), "there is room for two of the last wave"
+    halves = SchedulerConfig((40, 80), spend="auto")
+    # Of 8 two are trained in full; 8 more take all of the plan to be judged, and the best of them takes half.
+    assert halves.planned_trainings(16) == pytest.approx(9.0, abs=0.05)
+    assert planned.expected_trainings(halves, 16) == pytest.approx(9.5)
+    history = searched(halves, 16, lambda number, step: 1.0 - 0.02 * number + 1.0 / step)
+    assert sum(trial.steps for trial in history) / 80 == 9.5
+    assert planned.expected_trainings(halves, 0) == 0.0
+    assert planned.expected_trainings(SchedulerConfig((80,), spend="auto"), 8) == 8.0
+    in_time = dataclasses.replace(halves, limit=9.2)
+    assert not planned.waves_ahead(in_time, 8, 16, 5.0)[-1].exceeds, "a deadline is kept"
+
+
 def test_a_study_without_a_result_in_full_gets_one_whatever_the_plan():
     history = [trial(number, {10: 0.5 + number}) for number in range(3)]
     assert chosen(history, 3, SchedulerConfig(RUNGS, spend=0.0)) == NextSegment(0, 10, 20)

@@ -55,6 +55,14 @@ def test_a_table_says_what_it_holds(table):
     assert table.curves.index(table.best) in simulator.good_curves(table)
 
 
+def test_a_segment_over_rungs_that_are_skipped_costs_all_of_its_steps(table):
+    search = SimulatedSearch(table, Method("a", "none", "random", trials=3, rungs=(20, 80)), seed=0, workers=1)
+    search.run(frozenset(), once=True)
+    for trial in search.ledger.history():
+        assert [rung.metrics["train_seconds"] for rung in trial.rungs] == [2.0, 6.0]
+        assert trial.seconds == 8.0
+
+
 def test_good_is_what_cannot_be_told_from_the_best(table):
     def ended(value, errors):
         return Curve({}, 0, (Rung(80, value, {"errors": errors}),))

@@ -121,16 +121,19 @@ def _spend_line(space: Space, trials: int) -> str:
     config = space.budget.scheduler_config
     if not config.is_planned:
         return f"not planned: strategy {config.strategy} decides what is spent"
-    planned = config.planned_trainings(trials)
-    return f"planned: {planned:.1f} trainings in full for {trials} configurations (budget.spend {config.spend})"
+    from search.schedulers import planned  # numpy
+
+    plan = config.planned_trainings(trials)
+    expected = planned.expected_trainings(config, trials)
+    past = f"; about {expected:.1f} with the configuration that it ends with" if expected > plan + 0.05 else ""
+    return f"planned: {plan:.1f} trainings in full for {trials} configurations (budget.spend {config.spend}){past}"
 
 
 def _planned_part(space: Space, trials: int, most: float) -> str:
     """What the plan makes of the estimate of training everything in full, in words."""
-    config = space.budget.scheduler_config
-    if not config.is_planned:
+    if not space.budget.scheduler_config.is_planned:
         return ""
-    return f"{clock_time(most * config.planned_trainings(trials) / trials)} as planned, "
+    return f"{clock_time(most * full_trainings(space.budget, trials) / trials)} as planned, "
 
 
 def print_plan(
@@ -273,14 +276,17 @@ def trial_text(cost: TrialCost, config: TrainConfig) -> str:
 
 
 def full_trainings(budget: Budget, trials: int) -> float:
-    """How many trainings in full take as many steps as a search of `trials` is expected to: as planned.
+    """How many trainings in full take as many steps as a search of `trials` is expected to.
 
+    They are those of its plan, and what it ends with past that, as the time left of a running study has them.
     Without a plan one in eta goes on past a rung, two in three past the last one before the end, as halving has it.
     """
     if budget.strategy == "none":
         return float(trials)
     if budget.scheduler_config.is_planned:
-        return budget.scheduler_config.planned_trainings(trials)
+        from search.schedulers import planned  # numpy
+
+        return planned.expected_trainings(budget.scheduler_config, trials)
     steps = 0
     before = 0
     count = trials

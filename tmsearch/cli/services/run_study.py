@@ -362,7 +362,7 @@ def _more_lines(outcome: Outcome, summary: Summary) -> list[str]:
         return []
     count = len(more.trials)
     left = "1 pruned trial could still win, with" if count == 1 else f"{count} pruned trials could still win, with"
-    wider = config.planned_trainings(2 * total) - config.planned_trainings(total)
+    wider = config.planned_trainings(2 * total) - planned.spent_trainings(state)
     return [
         f"the plan of {config.planned_trainings(total):.1f} trainings in full is spent; {left} {more.trainings:.1f} "
         f"more; --trials {2 * total} plans {wider:.1f} more, for new ones and these"
