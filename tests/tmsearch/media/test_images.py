@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pytest
+import scipy.signal
 import soundfile
 from PIL import Image
 
@@ -26,6 +27,15 @@ def test_a_tone_is_a_line_at_its_frequency():
 @pytest.mark.parametrize("samples", [np.zeros(16_000, np.float32), np.zeros(1, np.float32), TONE[:399]])
 def test_silence_and_very_short_clips_are_drawn(samples):
     assert image(images.spectrogram(samples)).size
+
+
+@pytest.mark.parametrize("count", [400, 16_003])
+def test_power_is_what_scipy_finds(count):
+    samples = np.random.default_rng(1).normal(size=count).astype(np.float32)
+    frequencies, power = images.power_density(samples)
+    expected = scipy.signal.spectrogram(samples.astype(np.float64), 16_000, nperseg=400, noverlap=240)
+    np.testing.assert_array_equal(frequencies, expected[0])
+    np.testing.assert_allclose(power, expected[2], rtol=1e-9, atol=1e-20)
 
 
 def test_equal_input_gives_equal_bytes():
