@@ -34,9 +34,10 @@ TIERS = {
 
 LISTENED_TO = ("transformers", "optuna", "datasets", "tmsearch", "search")  # loggers whose lines tests look for
 
-# torch's threads burn their core while they wait, of which two pytest workers on two cores have none to spare. Read by
-# OpenMP as it is loaded, so it stands here, before any test imports torch; the value is the product's own.
+# Two pytest workers on two cores have no core to spare for threads that burn one while they wait: torch's are to sleep
+# soon, with the product's own value, and OpenBLAS is to have one alone. Read as the libraries are loaded.
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 # A shell starts background jobs with SIGINT ignored, and every program that a test starts would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
