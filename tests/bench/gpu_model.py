@@ -2,6 +2,7 @@
 
     python tests/bench/gpu_model.py step                                # a training step of 16 clips of 2 to 11 s
     python tests/bench/gpu_model.py step --seconds 10 --micro-batch 4 --low-memory
+    python tests/bench/gpu_model.py step --captured                     # the same, replayed from CUDA graphs
     python tests/bench/gpu_model.py evaluation --eval-batch-size 124
     python tests/bench/gpu_model.py host                                # the host's own time for a step, on this CPU
     python tests/bench/gpu_model.py probe                               # what the memory probe sees, and what is taken
@@ -41,6 +42,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--clips", type=int, default=124, help="of an evaluation (124)")
     parser.add_argument("--seconds", default="mix", help="of every clip, or mix: 2 to 11 (mix)")
     parser.add_argument("--low-memory", action="store_true", help="bf16 weights and moments")
+    parser.add_argument("--captured", action="store_true", help="a step whose layers are replayed from CUDA graphs")
     parser.add_argument("--set", action="append", default=[], metavar="KNOB=VALUE", help="any other knob, as a number")
     parser.add_argument("--device", choices=list(rates.DEVICES), default="H200", help="whose rates (H200)")
     parser.add_argument("--measured", action="append", default=[], metavar="FILE or KEY=VALUE", help="in their place")

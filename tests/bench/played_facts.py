@@ -51,6 +51,7 @@ def facts() -> dict[str, object]:
     """Of steps of 16 clips of 2 to 11 s, and of an evaluation of 12 in two batches."""
     fake_cuda.install()
     steps = {layers: training.step(shapes(layers), TrainConfig(), H200, steps=2) for layers in (1, 2)}
+    replayed = {layers: training.step(shapes(layers), TrainConfig(), H200, is_captured=True) for layers in (1, 2)}
     low = training.step(shapes(1), TrainConfig(low_memory=True), H200, micro_batch=8, steps=2)
     scored = {
         layers: evaluation.evaluation(shapes(layers), TrainConfig(eval_batch_size=6), H200, clips=12)
@@ -63,10 +64,11 @@ def facts() -> dict[str, object]:
         "predicted_bytes": predicted[0],
         "predicted_seconds": predicted[1],
         "rounding_launches": low.total.since(low.gradients).launches,
-        "waits": [dict(played.waits) for played in (*steps.values(), low)],
+        "waits": [dict(played.waits) for played in (*steps.values(), *replayed.values(), low)],
         "groups": steps[1].groups,
         "launches": {layers: played.gradients.launches for layers, played in steps.items()},
         "peak_bytes": {layers: played.peak_bytes for layers, played in steps.items()},
+        "replayed_launches": [played.gradients.launches for played in replayed.values()],
         "attention": dict(steps[2].attention),
         "token_launches": {layers: played.batches[0].token.launches for layers, played in scored.items()},
         "token_waits": [dict(batch.waits) for played in scored.values() for batch in played.batches],

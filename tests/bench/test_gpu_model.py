@@ -50,6 +50,11 @@ def test_launches_of_a_step_and_of_a_token(played):
     assert at_large_v3(played["token_launches"]) <= 650
 
 
+def test_a_step_replayed_from_graphs_is_launched_by_a_few_calls_whatever_its_layers(played):
+    few, more = played["replayed_launches"]
+    assert few == more <= 130  # convolutions, token table and loss among them
+
+
 def test_peak_of_a_step_of_large_v3_with_moments(played):
     assert 31.6e9 < at_large_v3(played["peak_bytes"]) < 32.0e9  # 35.8e9 at first, 34.3e9 with casts made anew
 

@@ -34,3 +34,22 @@ def clip_by_clip(
 def clip_by_clip_into(out: torch.Tensor, *arguments: Any, scale: float) -> None:
     """The same into given memory; rows behind the last clip stay as they are."""
     out.copy_(clip_by_clip(*arguments, scale=scale))
+
+
+def by_mask(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    query_ends: torch.Tensor,
+    key_ends: torch.Tensor,
+    max_q: int,
+    max_k: int,
+    *,
+    scale: float,
+) -> torch.Tensor:
+    """The same without reading where clips end, as the kernel does it: a recording of it holds for other ends."""
+    query_clips = torch.searchsorted(query_ends[1:], torch.arange(len(query), dtype=torch.int32), right=True)
+    key_clips = torch.searchsorted(key_ends[1:], torch.arange(len(key), dtype=torch.int32), right=True)
+    logits = torch.einsum("qhd,khd->hqk", query, key) * scale
+    weights = logits.masked_fill(query_clips[:, None] != key_clips, -torch.inf).softmax(-1)
+    return torch.einsum("hqk,khd->qhd", weights, value)

@@ -84,13 +84,30 @@ def encode(
         layers: How layers are run; None: as they are.
         places: Of each group, which positions are encoded; empty: all own ones, and the silence as `silence` says.
     """
-    layers = layers or EAGER
+    states, layout = embed(model, mels, silence, places)
+    return encode_rows(model, states, layout, layers)
+
+
+def embed(
+    model: WhisperForConditionalGeneration,
+    mels: Sequence[torch.Tensor],
+    silence: bool = False,
+    places: Sequence[GroupPlaces] = (),
+) -> tuple[torch.Tensor, Layout]:
+    """What `encode` gives the encoder's first layer of the same arguments, [rows, d_model], and how its clips stand."""
     places = places or (None,) * len(mels)
     encoder = model.model.encoder
     if attention.is_packed(encoder.layers[0].self_attn, mels[0].device):
-        states, layout = _embed_together(encoder, mels, silence, places)
-    else:
-        states, layout = _embed_by_group(encoder, mels, silence, places)
+        return _embed_together(encoder, mels, silence, places)
+    return _embed_by_group(encoder, mels, silence, places)
+
+
+def encode_rows(
+    model: WhisperForConditionalGeneration, states: torch.Tensor, layout: Layout, layers: Layers | None = None
+) -> Encoded:
+    """The encoder's layers on what `embed` gave, `states` [rows, d_model]."""
+    layers = layers or EAGER
+    encoder = model.model.encoder
     total = Sum(dropout(states, encoder), None)  # [rows, d_model]
     for layer in encoder.layers:
         if not _is_skipped(encoder):
@@ -304,6 +321,9 @@ def decode(
     token_ends = None
     if encoded.layout.packed is not None:
         token_ends = torch.arange(0, (clips + 1) * tokens, tokens, dtype=torch.int32, device=states.device)
+        without_tokens = len(encoded.layout.packed.ends) - len(token_ends)  # as captured.py fills up the rows
+        if without_tokens:
+            token_ends = functional.pad(token_ends, (0, without_tokens), value=clips * tokens)
     for layer in decoder.layers:
         if not _is_skipped(decoder):
             total = layers.decoder(layer, total, shared, encoded.layout, token_ends)

@@ -110,6 +110,7 @@ class Probe:
         self._speech = speech
         self._device = device
         self._state = TrainState(self._config, speech, model_cache.whisper(config), device)
+        self._state.stepper.captured = None  # graphs are made where there is memory besides what is probed here
         self._frames = FRAMES_PER_POSITION * self._state.batches.context_rule.max_positions
         self._n_mels = self._state.batches.extractor.feature_size
 

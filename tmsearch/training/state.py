@@ -135,6 +135,8 @@ class TrainState:
         prefetches = device.type == "cuda" and makes_waveforms
         self._prefetcher = ThreadPoolExecutor(1, thread_name_prefix="batches") if prefetches else None
         self._prefetched: dict[tuple[int, int], Future[list[MicroBatch]]] = {}
+        if self.stepper.captured is not None:
+            self.stepper.captured.before_capture = self.finish_prefetching
 
     def update(self, micro_batch: int) -> list[StepMetrics]:
         """Does one optimizer step over one batch, `micro_batch` clips a forward pass. Raises DivergenceError.

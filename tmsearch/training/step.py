@@ -15,7 +15,10 @@ import torch
 from tmsearch import devices
 from tmsearch.config import TrainConfig
 from tmsearch.model import forward, layers, trainable
+from tmsearch.model.attention import Layout
 from tmsearch.model.forward import MicroBatch
+from tmsearch.model.kernels import captured
+from tmsearch.model.kernels.captured import CapturedLayers
 from tmsearch.model.kernels.fused import FusedKernels
 from tmsearch.model.whisper import Whisper
 from tmsearch.training.optim import optimizer
@@ -54,10 +57,15 @@ class Stepper:
         if config.gradient_checkpointing:
             draws = config.dropout or config.attention_dropout or (config.lora_r and config.lora_dropout)
             self._layers = layers.recomputed(self._layers, draws=bool(draws))
+        self.captured: CapturedLayers | None = None  # None: layers are launched in every step
+        if device.type == "cuda" and self._kernels is not None and captured.is_capturable(config):
+            recorder = captured.CudaRecorder(device)
+            self.captured = CapturedLayers(self.model, self._layers, self._kernels, recorder)
 
     def launch(self, step: int, batch: Iterable[MicroBatch]) -> PendingStep:
         """Launches optimizer step `step`, counted from 1, over the micro-batches of one batch."""
-        self.model.train()
+        if not self.model.training:  # it asks each of a thousand modules
+            self.model.train()
         self.optimizer.zero_grad(set_to_none=True)  # of a step that was abandoned, as where memory ran out
         if self._kernels is not None:
             self._kernels.refresh()
@@ -91,9 +99,9 @@ class Stepper:
         embedded = self.token_table.embed(inputs)  # [clips, tokens, d_model]
         with devices.autocast(self.config, self.device, self.model.config.d_model):
             mels = [devices.copied(mels, self.device) for mels in micro_batch.mels]
-            places = micro_batch.places
-            encoded = forward.encode(self.model, mels, self.config.context_silence, self._layers, places)
-            states = forward.decode(self.model, embedded, encoded, self._layers)  # [clips, tokens, d_model]
+            rows, layout = forward.embed(self.model, mels, self.config.context_silence, micro_batch.places)
+            is_whole = len(micro_batch.labels) == micro_batch.batch_label_count
+            states = self._through_layers(rows, embedded, layout, is_whole)  # [clips, tokens, d_model]
             labelled = devices.copied(micro_batch.label_positions, self.device)
             hidden = states.flatten(0, 1).index_select(0, labelled)  # [labels, d_model]
             labels = devices.copied(micro_batch.labels, self.device)
@@ -104,3 +112,17 @@ class Stepper:
             hidden.backward(gradient)  # type: ignore[no-untyped-call]
         self.token_table.add_gradient(inputs, embedded)
         return loss
+
+    def _through_layers(
+        self, rows: torch.Tensor, embedded: torch.Tensor, layout: Layout, is_whole: bool
+    ) -> torch.Tensor:
+        """The decoder's last states [clips, tokens, d_model]; by graphs, if the batch `is_whole` and they can be had.
+
+        `rows` [rows, d_model] are what forward.embed gave with `layout`, `embedded` [clips, tokens, d_model].
+        """
+        if self.captured is not None and is_whole:
+            states = self.captured.run(rows, embedded, layout)
+            if states is not None:
+                return states
+        encoded = forward.encode_rows(self.model, rows, layout, self._layers)
+        return forward.decode(self.model, embedded, encoded, self._layers)

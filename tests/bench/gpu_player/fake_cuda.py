@@ -18,11 +18,11 @@ from torch.utils import _foreach_utils
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from tests.bench.gpu_player import kernels
-from tests.bench.gpu_player.meter import Meter
+from tests.bench.gpu_player.meter import Meter, Recorded
 from tmsearch import devices
 from tmsearch.model import attention as project_attention
 from tmsearch.model.attention import Packed
-from tmsearch.model.kernels import formulas
+from tmsearch.model.kernels import captured, formulas
 from tmsearch.training.optim import mixed_precision, stochastic_rounding
 
 aten = torch.ops.aten
@@ -80,6 +80,34 @@ def fused(function: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+def _meter() -> Meter:
+    return next(mode for mode in _get_current_dispatch_mode_stack() if isinstance(mode, Meter))
+
+
+class PlayedRecorder:
+    """A captured.Recorder whose graphs are metered. The memory that they keep is live from then on."""
+
+    has_memory = False  # whether graphs are made at all
+
+    def __init__(self, device: torch.device) -> None:
+        self._before: int | None = None  # live bytes when nothing was recorded
+        self._pool_bytes = 0  # that graphs keep
+
+    def record(self, work: Callable[[], Any]) -> tuple[Any, Recorded]:
+        meter = _meter()
+        if self._before is None:
+            self._before = meter.live_bytes
+        result, graph = meter.recorded(work)
+        if result is None:  # a backward pass, whose graph is the second of two
+            needed = max(self._pool_bytes, graph.peak_bytes - self._before)
+            meter.reserve(needed - self._pool_bytes)
+            self._pool_bytes = needed
+        return result, graph
+
+    def has_room(self) -> bool:
+        return self.has_memory
+
+
 def install() -> None:
     """Patches torch in this process, for good."""
     FakeTensorMode.avoid_device_init = property(lambda self: True)  # type: ignore[assignment]
@@ -101,6 +129,7 @@ def install() -> None:
     mixed_precision.compiled_update = lambda: torch.ops.played.mixed_adamw
     formulas.compiled = fused
     project_attention.varlen = varlen
+    captured.CudaRecorder = PlayedRecorder  # type: ignore[assignment,misc]
     # Lists of fake tensors go through the grouped kernels, as lists of CUDA tensors do.
     _foreach_utils._foreach_supported_types.append(FakeTensor)
     _foreach_utils._device_has_foreach_support = lambda device: True  # type: ignore[assignment]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from tmsearch import devices
 from tmsearch.config import TrainConfig
 from tmsearch.model import attention
 from tmsearch.model.forward import MicroBatch
+from tmsearch.model.kernels.captured import CapturedLayers
 from tmsearch.training.step import Stepper
 
 NARROW = Shapes(d_model=8, encoder_layers=32, decoder_layers=32, heads=2, n_mels=16, vocabulary=600)
@@ -26,8 +28,30 @@ TOKENS = 5
 CPU = torch.device("cpu")
 
 
-def milliseconds(config: TrainConfig, groups: int, layers: int = 32, steps: int = 7) -> dict[str, float]:
+class _NoGraph:
+    def replay(self) -> None:
+        """Nothing: what the host does for it is one call of the driver, which is not timed here."""
+
+
+class _HostRecorder:
+    """A captured.Recorder: what is recorded is run, and a replay does nothing."""
+
+    def __init__(self, device: torch.device) -> None:
+        pass
+
+    def record(self, work: Callable[[], Any]) -> tuple[Any, _NoGraph]:
+        return work(), _NoGraph()
+
+    def has_room(self) -> bool:
+        return True
+
+
+def milliseconds(
+    config: TrainConfig, groups: int, layers: int = 32, steps: int = 7, is_captured: bool = False
+) -> dict[str, float]:
     """Medians over `steps` steps of batches in `groups` lengths: of the whole step, and of its gradients.
+
+    With `is_captured` the layers are replayed from graphs in all steps that count.
 
     Attention is the GPU's: one launch for all clips, of an operator that does next to nothing. So are the kernels that
     join several operations, compiled for this CPU unless `config` compiles nothing.
@@ -39,6 +63,10 @@ def milliseconds(config: TrainConfig, groups: int, layers: int = 32, steps: int 
     torch.set_num_threads(1)
     shapes = dataclasses.replace(NARROW, encoder_layers=layers, decoder_layers=layers)
     stepper = Stepper(workload.whisper(shapes, config, CPU, POSITIONS), config, CPU)
+    if is_captured:
+        assert stepper._kernels is not None
+        stepper.captured = CapturedLayers(stepper.model, stepper._layers, stepper._kernels, _HostRecorder(CPU))
+    warm = 1 + is_captured
     part = _micro_batch(config.batch_size, groups)
     spent: list[float] = []
     backward = stepper.backward
@@ -51,11 +79,11 @@ def milliseconds(config: TrainConfig, groups: int, layers: int = 32, steps: int 
 
     stepper.backward = timed  # type: ignore[method-assign]
     whole = []
-    for number in range(1, steps + 2):
+    for number in range(1, steps + warm + 1):
         started = time.process_time()
         stepper.launch(number, [part])
         whole.append(time.process_time() - started)
-    return {"step": 1e3 * statistics.median(whole[1:]), "gradients": 1e3 * statistics.median(spent[1:])}
+    return {"step": 1e3 * statistics.median(whole[warm:]), "gradients": 1e3 * statistics.median(spent[warm:])}
 
 
 @torch.library.custom_op("tmsearch_bench::varlen", mutates_args=())

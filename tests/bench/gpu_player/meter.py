@@ -131,6 +131,24 @@ class Meter(TorchDispatchMode):
         self.by_operator[function.__name__].add(cost)
         return out
 
+    def recorded(self, work: Callable[[], Any]) -> tuple[Any, Recorded]:
+        """What `work` returns, and its launches, which are not counted before they are replayed."""
+        outer = (self.total, self.by_operator, self.peak_bytes)
+        self.total, self.by_operator = Total(), defaultdict(Total)
+        self.peak_bytes = self.live_bytes
+        try:
+            result = work()
+        finally:
+            graph = Recorded(self, self.total, self.by_operator, self.peak_bytes)
+            self.total, self.by_operator = outer[:2]
+            self.peak_bytes = max(outer[2], graph.peak_bytes)
+        return result, graph
+
+    def reserve(self, size: int) -> None:
+        """Counts `size` bytes as live for good."""
+        self.live_bytes += size
+        self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+
     def _hold(self, tensor: torch.Tensor) -> None:
         if tensor.device.type != "cuda":
             return
@@ -177,6 +195,23 @@ class Meter(TorchDispatchMode):
                 f"{total.flop / 1e12:9.2f}{total.bytes_moved / 1e9:9.2f}"
             )
         return "\n".join(lines)
+
+
+@dataclass
+class Recorded:
+    """A graph: its launches are one to the host."""
+
+    meter: Meter
+    total: Total
+    by_operator: dict[str, Total]
+    peak_bytes: int  # of all that was live, while it was recorded
+
+    def replay(self) -> None:
+        """Counts it."""
+        self.meter.total.add(Cost(1, self.total.seconds, self.total.flop, self.total.bytes_moved))
+        for name, total in self.by_operator.items():
+            cost = Cost(total.launches, total.seconds, total.flop, total.bytes_moved)
+            self.meter.by_operator[name].add(cost)
 
 
 def _tensors(tree: Any) -> list[torch.Tensor]:

@@ -53,7 +53,8 @@ def evaluation_text(played: EvaluationPlayed) -> str:
 
 
 def play_step(said: argparse.Namespace, shapes: Shapes, config: TrainConfig, device: Rates) -> None:
-    played = training.step(shapes, config, device, said.seconds, said.micro_batch, rows=said.rows)
+    settings = {"rows": said.rows, "is_captured": said.captured}
+    played = training.step(shapes, config, device, said.seconds, said.micro_batch, **settings)
     print(f"a training step: {said.model}, {config.batch_size} clips, seconds {said.seconds}, {said.device}")
     print(step_text(played, device))
     if said.rows:
@@ -71,9 +72,14 @@ def play_evaluation(said: argparse.Namespace, shapes: Shapes, config: TrainConfi
 
 def play_host(said: argparse.Namespace, shapes: Shapes, config: TrainConfig, device: Rates) -> None:
     half = dataclasses.replace(config, precision="bf16")  # on this CPU as well
-    for way, knobs in (("modules", dataclasses.replace(half, compile=False)), ("fused kernels", half)):
+    ways = (
+        ("modules", dataclasses.replace(half, compile=False), False),
+        ("fused kernels", half, False),
+        ("CUDA graphs", half, True),
+    )
+    for way, knobs, is_captured in ways:
         for groups in HOST_GROUPS:
-            spent = host.milliseconds(knobs, groups)
+            spent = host.milliseconds(knobs, groups, is_captured=is_captured)
             print(
                 f"the host's own time for a step, {groups} lengths, {way}: {spent['step']:.0f} ms, of which forward "
                 f"and backward {spent['gradients']:.0f} (this CPU, a narrow model, AdamW not grouped)",

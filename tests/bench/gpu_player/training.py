@@ -17,6 +17,8 @@ from tmsearch.model.context import dealt
 from tmsearch.model.forward import MicroBatch
 from tmsearch.training.step import Stepper
 
+_FIRST = 2  # whose lengths all steps have where the last is to be replayed
+
 
 @dataclass(frozen=True)
 class StepPlayed:
@@ -41,15 +43,19 @@ def step(
     micro_batch: int = 0,
     steps: int = 2,
     rows: int = 20,
+    is_captured: bool = False,
 ) -> StepPlayed:
-    """Plays `steps` training steps of `config.batch_size` clips, and tells of the last.
+    """Plays training steps of `config.batch_size` clips, and tells of the last.
 
     Args:
         seconds: `mix`, or the length of every clip.
         micro_batch: Clips a forward pass; 0: the whole batch.
         steps: The first one makes AdamW's moments, and what is kept from step to step.
         rows: Of the table of operators.
+        is_captured: Whether the last one is replayed from graphs, which the one before it records.
     """
+    fake_cuda.PlayedRecorder.has_memory = is_captured
+    steps += is_captured
     size = micro_batch or config.batch_size
     meter = Meter(rates)
     with fake_cuda.fake_tensors(), meter:
@@ -59,7 +65,7 @@ def step(
         gradients = _watch(stepper, meter)
         groups: tuple[int, ...] = ()
         for number in range(1, steps + 1):
-            parts = list(_micro_batches(shapes, config, seconds, size, number))
+            parts = list(_micro_batches(shapes, config, seconds, size, _FIRST if is_captured else number))
             groups = tuple(len(part.mels) for part in parts)
             meter.reset()
             gradients.clear()

@@ -164,6 +164,16 @@ class FusedKernels(LayerKernels):
         for weight in weights:
             weight.note_written()
 
+    def keep_gradient_memory(self) -> None:
+        """Lets gradients of trained weights be at the same addresses from now on, as a captured graph needs them."""
+        for weight in self.weights.values():
+            if weight.is_trained:
+                weight.keep_gradient_memory()
+
+    def with_gradient(self) -> list[CastWeight]:
+        """The weights that have one."""
+        return [weight for weight in self.weights.values() if weight.gradient is not None]
+
     def drop_gradients(self) -> None:
         """As an optimizer's zero_grad."""
         for weight in self.weights.values():

@@ -42,6 +42,7 @@ class WeightBundle:
         self.exact = weights[0].new_empty(sum(weight.numel() for weight in weights), requires_grad=False)  # [numbers]
         self.cast = torch.empty_like(self.exact, dtype=dtype)
         self._gradient: torch.Tensor | None = None  # [numbers]
+        self._kept: torch.Tensor | None = None  # memory for it that stays where it is
         self.members: list[CastWeight] = []
         start = 0
         for weight in weights:
@@ -53,8 +54,14 @@ class WeightBundle:
     def gradient(self) -> torch.Tensor:
         """[numbers], undefined where nothing was written since they were dropped."""
         if self._gradient is None:
-            self._gradient = torch.empty_like(self.cast)
+            self._gradient = torch.empty_like(self.cast) if self._kept is None else self._kept
         return self._gradient
+
+    def kept_memory(self) -> torch.Tensor:
+        """[numbers], where the gradients of one pass are from now on."""
+        if self._kept is None:
+            self._kept = torch.empty_like(self.cast)
+        return self._kept
 
     def make_sums(self) -> None:
         """Keeps gradients as they are summed over micro-batches from now on: in the weights' format."""
@@ -63,7 +70,7 @@ class WeightBundle:
             member.move_gradient()
 
     def drop_gradients(self) -> None:
-        """Gives their memory back."""
+        """Gives their memory back, unless it is kept."""
         self._gradient = None
 
 
@@ -177,6 +184,11 @@ class CastWeight(ProductWeight):
         if any(linear.bias is not None for linear in linears):
             self.bias = self.weight.new_zeros(len(self.weight))
         self.gradient: torch.Tensor | None = None  # [outputs, inputs]
+        self._kept: torch.Tensor | None = None  # memory for it that stays where it is
+        # Listed once for gradients that stay where they are: to split them takes the host a tenth of a millisecond.
+        self._parts: list[TrainedPart] = []
+        self._parts_gradient: torch.Tensor | None = None  # that they are of
+        self._bias_casts: list[tuple[torch.Tensor, torch.Tensor]] | None = None
         self._versions: list[int] = []  # of the parameters as they were cast
 
     def is_stale(self) -> bool:
@@ -187,13 +199,15 @@ class CastWeight(ProductWeight):
         """To be called when all casts are those of the weights and biases again."""
         self._versions = [parameter._version for parameter in self.parameters]
 
-    def bias_casts(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Each layer's bias with its part of the casts."""
-        if self.bias is None:
-            return
-        for linear, part in zip(self.linears, torch.split(self.bias, self.sizes), strict=True):
-            if linear.bias is not None:
-                yield linear.bias.detach(), part
+    def bias_casts(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Each layer's bias with its part of the casts; listed once, since a part takes the host microseconds."""
+        if self._bias_casts is None:
+            self._bias_casts = []
+            if self.bias is not None:
+                for linear, part in zip(self.linears, torch.split(self.bias, self.sizes), strict=True):
+                    if linear.bias is not None:
+                        self._bias_casts.append((linear.bias.detach(), part))
+        return self._bias_casts
 
     def casts(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Each layer's weight and bias with its part of the casts."""
@@ -241,20 +255,41 @@ class CastWeight(ProductWeight):
     def _place(self) -> torch.Tensor:
         """Memory for the gradient, [outputs, inputs]."""
         if self._bundle is None:
-            return torch.empty_like(self.weight)
+            return torch.empty_like(self.weight) if self._kept is None else self._kept
         return self._bundle.gradient()[self._numbers].view_as(self.weight)
 
+    def keep_gradient_memory(self) -> None:
+        """Lets the gradient of one pass be at the same address from now on."""
+        if self._kept is None:
+            if self._bundle is None:
+                self._kept = torch.empty_like(self.weight)
+            else:
+                self._kept = self._bundle.kept_memory()[self._numbers].view_as(self.weight)
+
+    def note_gradient(self) -> None:
+        """To be called when its kept memory was written by a kernel that was not launched from here."""
+        self.gradient = self._kept
+
     def drop_gradient(self) -> None:
-        """Gives its memory back."""
+        """Gives its memory back, unless it is kept."""
+        if self._parts_gradient is not self._kept:
+            self._parts = []
+            self._parts_gradient = None
         self.gradient = None
         if self._bundle is not None:
             self._bundle.drop_gradients()
 
-    def trained_parts(self) -> Iterator[TrainedPart]:
+    def trained_parts(self) -> Sequence[TrainedPart]:
         """Of each layer; none where no gradient reached it."""
         if self.gradient is None:
-            return
-        parts = (torch.split(self.weight, self.sizes), torch.split(self.gradient, self.sizes))
+            return ()
+        if self._parts_gradient is not self.gradient:
+            self._parts = list(self._parts_with(self.gradient))
+            self._parts_gradient = self.gradient
+        return self._parts
+
+    def _parts_with(self, gradients: torch.Tensor) -> Iterator[TrainedPart]:
+        parts = (torch.split(self.weight, self.sizes), torch.split(gradients, self.sizes))
         start = self._numbers.start
         for linear, cast_part, gradient in zip(self.linears, *parts, strict=True):
             if linear.weight.requires_grad:
