@@ -109,6 +109,7 @@ class Probe:
         self._config = dataclasses.replace(config, stochastic_depth=0.0)
         self._speech = speech
         self._device = device
+        model_cache.layers.clear()  # they would be beside those that are probed
         self._state = TrainState(self._config, speech, model_cache.whisper(config), device)
         self._state.stepper.captured = None  # graphs are made where there is memory besides what is probed here
         self._frames = FRAMES_PER_POSITION * self._state.batches.context_rule.max_positions

@@ -10,7 +10,8 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Iterable, Mapping
+import weakref
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from tmsearch.features.batches import Batches
 from tmsearch.features.dataset import Speech
 from tmsearch.model import trainable
 from tmsearch.model.forward import MicroBatch
+from tmsearch.model.kernels.trained_layers import KeptLayers
 from tmsearch.model.whisper import Whisper
 from tmsearch.training import checkpoints
 from tmsearch.training.checkpoints import Checkpoint, VerifiedCheckpoints
@@ -109,7 +111,14 @@ class TrainState:
     InputError for clips that the model cannot take, whether to train on or to score.
     """
 
-    def __init__(self, config: TrainConfig, speech: Speech, whisper: Whisper, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        speech: Speech,
+        whisper: Whisper,
+        device: torch.device,
+        kept_layers: KeptLayers | None = None,
+    ) -> None:
         self.config = config
         self.whisper = whisper
         self.device = device
@@ -118,7 +127,7 @@ class TrainState:
         trainable.prepare(whisper, config)
         devices.move(whisper.model, device, torch.bfloat16 if config.low_memory else None)
         self.batches = Batches(whisper, speech, config, device)
-        self.stepper = Stepper(whisper, config, device)
+        self.stepper = Stepper(whisper, config, device, kept_layers)
         # Validation clips are scored after training, but refused now: nothing is trained in vain.
         speech.check_lengths(speech.split.validation, self.batches.clip_rule.seconds)
         speech.label_ids(speech.split.validation, whisper)
@@ -136,7 +145,7 @@ class TrainState:
         self._prefetcher = ThreadPoolExecutor(1, thread_name_prefix="batches") if prefetches else None
         self._prefetched: dict[tuple[int, int], Future[list[MicroBatch]]] = {}
         if self.stepper.captured is not None:
-            self.stepper.captured.before_capture = self.finish_prefetching
+            self.stepper.captured.before_capture = _calling(weakref.WeakMethod(self.finish_prefetching))
 
     def update(self, micro_batch: int) -> list[StepMetrics]:
         """Does one optimizer step over one batch, `micro_batch` clips a forward pass. Raises DivergenceError.
@@ -287,3 +296,14 @@ class TrainState:
         if stretch["first_step"] == self.first_step:
             self.seconds = stretch["seconds"]
             self.repeated_seconds = stretch.get("repeated_seconds", 0.0)  # earlier checkpoints have none
+
+
+def _calling(method: weakref.WeakMethod[Callable[[], None]]) -> Callable[[], None]:
+    """Calls `method` of an object that may be gone: what is kept for the next training does not keep this one."""
+
+    def call() -> None:
+        alive = method()
+        if alive is not None:
+            alive()
+
+    return call

@@ -14,12 +14,10 @@ import torch
 
 from tmsearch import devices
 from tmsearch.config import TrainConfig
-from tmsearch.model import forward, layers, trainable
+from tmsearch.model import forward, trainable
 from tmsearch.model.attention import Layout
 from tmsearch.model.forward import MicroBatch
-from tmsearch.model.kernels import captured
-from tmsearch.model.kernels.captured import CapturedLayers
-from tmsearch.model.kernels.fused import FusedKernels
+from tmsearch.model.kernels.trained_layers import KeptLayers
 from tmsearch.model.whisper import Whisper
 from tmsearch.training.optim import optimizer
 from tmsearch.training.optim.average import WeightAverage
@@ -38,29 +36,22 @@ class PendingStep:
 class Stepper:
     """A prepared model and its optimizer. Nothing here waits for the device."""
 
-    def __init__(self, whisper: Whisper, config: TrainConfig, device: torch.device) -> None:
+    def __init__(
+        self, whisper: Whisper, config: TrainConfig, device: torch.device, kept: KeptLayers | None = None
+    ) -> None:
+        """`whisper` is prepared as `config` says; `kept` are the layers of its last training, which may serve."""
         self.model = whisper.model
         self.config = config
         self.device = device
         self.weights = trainable.trainable_parameters(whisper)
-        width = whisper.model.config.d_model
-        self._kernels = FusedKernels() if devices.uses_fused_kernels(config, device, width) else None
-        if self._kernels is not None:
-            self._kernels.prepare(self.model, config.gradient_checkpointing)
+        made = (kept or KeptLayers()).get(whisper.model, config, device)
+        self._kernels = made.kernels
+        self._layers = made.layers
+        self.captured = made.captured  # None: layers are launched in every step
         self.optimizer = optimizer.adamw(whisper, config, self._kernels)
         self.average = WeightAverage(self.weights, config.average_share) if config.average_share else None
         self.token_table = TokenTable(whisper.model, self._kernels)
         self.before_update: Callable[[], None] | None = None  # waits until a checkpoint's tensors may be changed
-        self._layers = layers.eager_layers(self._kernels) if self._kernels is not None else layers.EAGER
-        if devices.uses_compile(config, device):
-            self._layers = layers.compiled_layers()
-        if config.gradient_checkpointing:
-            draws = config.dropout or config.attention_dropout or (config.lora_r and config.lora_dropout)
-            self._layers = layers.recomputed(self._layers, draws=bool(draws))
-        self.captured: CapturedLayers | None = None  # None: layers are launched in every step
-        if device.type == "cuda" and self._kernels is not None and captured.is_capturable(config):
-            recorder = captured.CudaRecorder(device)
-            self.captured = CapturedLayers(self.model, self._layers, self._kernels, recorder)
 
     def launch(self, step: int, batch: Iterable[MicroBatch]) -> PendingStep:
         """Launches optimizer step `step`, counted from 1, over the micro-batches of one batch."""

@@ -20,6 +20,7 @@ from tmsearch.evaluation.scores import ClipScore, Scores
 from tmsearch.features.dataset import Speech
 from tmsearch.model import trainable
 from tmsearch.model import whisper as model
+from tmsearch.model.kernels.trained_layers import KeptLayers
 from tmsearch.model.whisper import Whisper
 from tmsearch.training import checkpoint_writer, saving
 from tmsearch.training.checkpoint_writer import CheckpointWriter, CopyLane
@@ -108,6 +109,7 @@ class ModelCache:
         self._lane = lane
         self._writer: CheckpointWriter | None = None
         self._kept = KeptModels()
+        self.layers = KeptLayers()  # of the last model
         self.clear()
 
     def clear(self) -> None:
@@ -120,6 +122,7 @@ class ModelCache:
         self._whisper: Whisper | None = None
         self._untouched: dict[str, torch.Tensor] = {}
         self._state: TrainState | None = None
+        self.layers.clear()
 
     def writer(self) -> CheckpointWriter:
         """What writes the checkpoints of this process, one at a time."""
@@ -174,7 +177,7 @@ class ModelCache:
             state.restore_random_state()
             return state
         self._state = None  # its memory is needed for the next one
-        state = TrainState(config, speech, self.whisper(config), device)
+        state = TrainState(config, speech, self.whisper(config), device, self.layers)
         state.begin(stretch.first_step)
         if stretch.checkpoint is not None:
             state.load(stretch.checkpoint, self.verified)

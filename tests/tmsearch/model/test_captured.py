@@ -15,6 +15,7 @@ from tmsearch.model import whisper as model
 from tmsearch.model.kernels import bundles, captured, formulas
 from tmsearch.model.kernels.captured import CapturedLayers, Shape
 from tmsearch.model.kernels.fused import FusedKernels
+from tmsearch.model.kernels.trained_layers import KeptLayers
 from tmsearch.model.layers import eager_layers
 from tmsearch.training import step
 from tmsearch.training.optim import mixed_precision
@@ -280,6 +281,45 @@ def test_room_is_three_times_what_a_pass_takes(monkeypatch, free, has_room):
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 33e9)  # 11 of them are free again
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 80e9))
     assert captured.CudaRecorder(torch.device("cuda")).has_room() is has_room
+
+
+def test_the_next_training_of_a_model_goes_through_the_graphs_of_the_last(toy, monkeypatch):
+    """Its weights are put back as they were, its optimizer is new; and other weights need graphs of their own."""
+    recorder = CpuRecorder()
+    monkeypatch.setattr(captured, "recorder_for", lambda device: recorder)
+    kept = KeptLayers()
+    whisper = model.load(toy_whisper.config(toy))
+    untouched = {name: value.clone() for name, value in whisper.model.state_dict().items()}
+    recorded = []
+    measured = []
+    for knobs in ({}, {"learning_rate": 2e-3}, {}, {"freeze_encoder": True}, {}):
+        config = toy_whisper.config(toy, **{"precision": "bf16", "learning_rate": 1e-3, **knobs})
+        whisper.model.load_state_dict(untouched)
+        trainable.prepare(whisper, config)
+        made = Stepper(whisper, config, CPU, kept)
+        measured.append([made.launch(step, [batch]).measured for step, batch in enumerate(BATCHES, start=1)])
+        recorded.append(len(recorder.recordings))
+    assert recorded == [2, 2, 2, 4, 6]
+    for again in (measured[2], measured[4]):
+        for given, expected in zip(again, measured[0], strict=True):
+            torch.testing.assert_close(given, expected, rtol=0.01, atol=0.01)
+    for given, expected in zip(measured[1][-1], measured[0][-1], strict=True):
+        assert given != expected
+
+
+def test_a_model_that_was_moved_gets_layers_of_its_own(toy, monkeypatch):
+    monkeypatch.setattr(captured, "recorder_for", lambda device: CpuRecorder())
+    kept = KeptLayers()
+    config = toy_whisper.config(toy, precision="bf16")
+    whisper = model.load(config)
+    trainable.prepare(whisper, config)
+    first = kept.get(whisper.model, config, CPU)
+    assert kept.get(whisper.model, config, CPU) is first
+    bias = whisper.model.model.encoder.layers[0].fc1.bias
+    bias.data = bias.data.clone()
+    assert kept.get(whisper.model, config, CPU) is not first
+    kept.clear()
+    assert kept._last is None
 
 
 def test_another_thread_is_waited_for_before_a_graph_is_recorded(toy):

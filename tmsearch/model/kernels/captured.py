@@ -89,14 +89,23 @@ class CudaRecorder:
         return free + torch.cuda.memory_reserved(self._device) - live >= ROOM * of_a_pass
 
 
+def recorder_for(device: torch.device) -> Recorder | None:
+    """What makes graphs on `device`; None where there are none."""
+    return CudaRecorder(device) if device.type == "cuda" else None
+
+
+def draws(config: TrainConfig) -> bool:
+    """Whether layers draw random numbers on the device, as dropout does."""
+    return bool(config.dropout or config.attention_dropout or (config.lora_r and config.lora_dropout))
+
+
 def is_capturable(config: TrainConfig) -> bool:
     """Whether the layers of such a training are the same launches in every step, and it can spare memory.
 
     They are not where the host draws which layers are skipped; what the device draws could not be compared with the
     launches replayed. `low_memory` is for cards that have none to spare.
     """
-    draws = config.dropout or config.attention_dropout or config.stochastic_depth
-    return not (draws or config.low_memory or (config.lora_r and config.lora_dropout))
+    return not (draws(config) or config.stochastic_depth or config.low_memory)
 
 
 class Shape(NamedTuple):
