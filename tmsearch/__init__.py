@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from tmsearch.api.errors import RunFailedError as RunFailedError
     from tmsearch.api.errors import StudyInterrupted as StudyInterrupted
     from tmsearch.api.errors import TmsearchError as TmsearchError
+    from tmsearch.api.plan import Plan as Plan
     from tmsearch.api.records import Rung as Rung
     from tmsearch.api.records import Trial as Trial
     from tmsearch.api.search import open_study as open_study
+    from tmsearch.api.search import plan as plan
     from tmsearch.api.search import search as search
     from tmsearch.api.search import studies as studies
     from tmsearch.api.status import Status as Status
@@ -32,6 +34,7 @@ _PUBLIC = {
     "Data": "datasets",
     "InputError": "errors",
     "Model": "training",
+    "Plan": "plan",
     "Rung": "records",
     "RunFailedError": "errors",
     "Status": "status",
@@ -41,6 +44,7 @@ _PUBLIC = {
     "Trial": "records",
     "data": "datasets",
     "open_study": "search",
+    "plan": "search",
     "search": "search",
     "studies": "search",
     "train": "training",

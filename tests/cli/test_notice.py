@@ -1,6 +1,7 @@
 """When a notice is sent at the end of a command, and what it says."""
 
-import argparse
+import contextlib
+import os
 
 import pytest
 
@@ -9,6 +10,8 @@ from tests.support.study_builder import claimed_study
 from tmsearch.cli import notice as module
 from tmsearch.cli.notice import notice_at_end
 from tmsearch.cli.view.chat import LONGEST
+from tmsearch.errors import InputError
+from tmsearch.notices import channel as notice_channel
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +42,7 @@ def sent(monkeypatch):
 
 def ended(storage, outcome, name="many", notify="desktop", price=None):
     """A command that ends with an exit code or an error."""
-    with notice_at_end(argparse.Namespace(notify=notify, price=price), storage) as notice:
+    with notice_at_end(storage, notify, price) as notice:
         notice.study = name
         if isinstance(outcome, BaseException):
             raise outcome
@@ -87,6 +90,24 @@ def test_a_mistake_is_told_on_the_terminal_alone_unless_it_took_long_to_find(sto
     assert "failed: data.dataset: no such folder" in sent.sent[0]
 
 
+@pytest.mark.parametrize("outcome", [0, RunError("the disk is full")])
+def test_the_variable_is_gone_while_the_study_is_at_work_and_back_for_the_next_call(storage, monkeypatch, outcome):
+    """A process that is started meanwhile must not have it; a notebook calls again."""
+    monkeypatch.setattr(notice_channel.Channel, "send", lambda self, text: None)
+    monkeypatch.setenv("TMSEARCH_NOTIFY", "https://hook/secret")
+    for _ in range(2):
+        with contextlib.suppress(RunError), notice_at_end(storage, None) as notice:
+            assert "TMSEARCH_NOTIFY" not in os.environ
+            notice.study = "many"
+            if isinstance(outcome, RunError):
+                raise outcome
+        assert os.environ["TMSEARCH_NOTIFY"] == "https://hook/secret"
+    monkeypatch.setenv("TMSEARCH_NOTIFY", "mailto:me")
+    for _ in range(2):
+        with pytest.raises(InputError, match="TMSEARCH_NOTIFY: neither"), notice_at_end(storage, None):
+            pass
+
+
 def test_a_study_that_cannot_be_read_still_has_a_notice(storage, sent):
     ended(storage, 0, name="gone")
     assert sent.sent == ["study gone: has ended"]
@@ -110,7 +131,7 @@ def test_a_desktop_that_cannot_show_it_is_told_at_once(storage, sent, capsys):
 def test_a_price_is_in_the_notice_and_the_text_may_be_anothers(storage, sent):
     ended(storage, 0, price=2.5)
     assert "dollars at 2.5 an hour" in sent.sent[0]
-    with notice_at_end(argparse.Namespace(notify="desktop"), storage) as notice:
+    with notice_at_end(storage, "desktop") as notice:
         notice.study = "many"
         notice.text_of = lambda summary, ending: f"{summary.record.name}, {ending}, the winner is real"
         notice.ended(0)

@@ -9,7 +9,7 @@ from search.study import Summary
 from tmsearch.api.records import Trial, trial_of
 from tmsearch.api.view import html
 from tmsearch.cli.view import intervals
-from tmsearch.cli.view.format import time_left
+from tmsearch.cli.view.format import spending_of
 from tmsearch.cli.view.status_page import page_lines
 from tmsearch.cli.view.terminal import StyledLine
 from tmsearch.trial.facts import StudyFacts
@@ -33,6 +33,12 @@ class Status:
         seconds_spent: of training and evaluation.
         seconds_saved: what early stopping saved.
         seconds_left: an estimate with the workers that it has now, with one where it has none; None: not known.
+        seconds_left_low: the lower end of the range that holds four ends in five.
+        seconds_left_high: the upper end.
+        dollars_spent: at the price that was given; None: without one.
+        dollars_left: `seconds_left` of all workers, at that price; likewise with its range.
+        dollars_left_low: the lower end.
+        dollars_left_high: the upper end.
         stopped: why it was stopped; None: it was not.
         workers: how many work on it now.
     """
@@ -48,6 +54,12 @@ class Status:
     seconds_spent: float
     seconds_saved: float
     seconds_left: float | None
+    seconds_left_low: float | None
+    seconds_left_high: float | None
+    dollars_spent: float | None
+    dollars_left: float | None
+    dollars_left_low: float | None
+    dollars_left_high: float | None
     stopped: str | None
     workers: int
     page: tuple[StyledLine, ...] = field(default=(), compare=False)
@@ -62,10 +74,11 @@ class Status:
         return html.page(self.page)
 
 
-def status_of(summary: Summary, storage: str) -> Status:
-    """The status of a study in the storage of that name."""
+def status_of(summary: Summary, storage: str, price: float | None = None) -> Status:
+    """The status of a study in the storage of that name, with the cost at so many dollars an hour of a worker."""
     alive = sum(worker.alive for worker in summary.workers)
-    left = None if summary.has_ended else time_left(summary, max(1, alive))
+    spending = spending_of(summary, price)
+    left, cost_left = spending.seconds_left, spending.dollars_left
     return Status(
         study=summary.record.name,
         storage=storage,
@@ -78,9 +91,15 @@ def status_of(summary: Summary, storage: str) -> Status:
         seconds_spent=summary.spent,
         seconds_saved=summary.saved,
         seconds_left=None if left is None else left.seconds,
+        seconds_left_low=None if left is None else left.low,
+        seconds_left_high=None if left is None else left.high,
+        dollars_spent=spending.dollars_spent,
+        dollars_left=None if cost_left is None else cost_left.dollars,
+        dollars_left_low=None if cost_left is None else cost_left.low,
+        dollars_left_high=None if cost_left is None else cost_left.high,
         stopped=summary.record.stop_reason,
         workers=alive,
-        page=tuple(page_lines(summary, WIDTH)),
+        page=tuple(page_lines(summary, WIDTH, price=price)),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -55,9 +56,16 @@ class Study:
         """The database's URL, without a password."""
         return self._storage.display_name
 
-    def status(self) -> Status:
-        """How the study stands, as `tmsearch status` prints it; raises InputError."""
-        return status_of(self._summary(), self.storage)
+    def status(self, *, price: float | None = None) -> Status:
+        """How the study stands, as `tmsearch status` prints it.
+
+        Args:
+            price: of one worker, in dollars an hour: say the cost.
+
+        Raises:
+            InputError: there is no such study any more, or the price is none.
+        """
+        return status_of(self._summary(), self.storage, work.checked("price", arguments.dollars, price))
 
     @property
     def trials(self) -> pandas.DataFrame | list[dict[str, Any]]:
@@ -120,6 +128,8 @@ class Study:
         on: str = "local",
         engine: Mapping[str, Any] | None = None,
         track: Sequence[str] | None = None,
+        price: float | None = None,
+        notify: str | None = None,
         on_rung: Callable[[Rung], object] | None = None,
         on_trial: Callable[[Trial], object] | None = None,
         on_end: Callable[[Status], object] | None = None,
@@ -128,10 +138,10 @@ class Study:
         """Continue with the space that the database holds, as `tmsearch resume` does; arguments as of `search`."""
         with one_line_errors():
             ledger = self._ledger()
-            plan = work.worker_plan(workers, on, engine)
+            follow = work.follow_options(Callbacks(on_rung, on_trial, on_end), progress, price, notify)
+            plan = work.worker_plan(workers, on, engine, follow.price)
             options = work.search_options(trials, timeout, None, plan, track)
-            callbacks = Callbacks(on_rung, on_trial, on_end)
-            work.work(self, self._storage, lambda view: resume(ledger, options, view), callbacks, progress)
+            work.work(self, self._storage, lambda view: resume(ledger, options, view), follow)
         return self
 
     def stop(self) -> None:
@@ -151,6 +161,7 @@ class Study:
         on: str = "local",
         engine: Mapping[str, Any] | None = None,
         track: Sequence[str] | None = None,
+        notify: str | None = None,
         on_rung: Callable[[Rung], object] | None = None,
         on_trial: Callable[[Trial], object] | None = None,
         on_end: Callable[[Status], object] | None = None,
@@ -172,6 +183,7 @@ class Study:
             StudyInterrupted: a signal ended it; the same call continues.
         """
         from tmsearch.api.confirmation import confirmation_of
+        from tmsearch.cli.notice import verdict_notice
         from tmsearch.cli.services.confirmation import SUFFIX, ConfirmOptions
         from tmsearch.cli.services.runs import confirm as races
 
@@ -188,7 +200,8 @@ class Study:
                 return races.run(races.prepare(self._storage, self.name, options, view), options, view)
 
             confirming = Study(self._storage, self.name + SUFFIX)
-            work.work(confirming, self._storage, run, Callbacks(on_rung, on_trial, on_end), progress)
+            follow = work.follow_options(Callbacks(on_rung, on_trial, on_end), progress, notify=notify)
+            work.work(confirming, self._storage, run, dataclasses.replace(follow, notice_text=verdict_notice))
             return confirmation_of(confirming, self._storage)
 
     def export(self, path: str | os.PathLike[str] | None = None, *, trial: int | None = None) -> Path:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import functools
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from search import study as studies
@@ -12,9 +15,10 @@ from search.execution.lease import Interrupts
 from search.exit_codes import FAILED, INTERRUPTED
 from search.storage.database import Storage
 from search.study import Summary
-from tmsearch.api.errors import InputError, RunFailedError, StudyInterrupted
+from tmsearch.api.errors import InputError, RunFailedError, StudyInterrupted, as_arguments
 from tmsearch.api.follow import CallbackDisplay, Callbacks, SilentDisplay
 from tmsearch.cli import arguments
+from tmsearch.cli.notice import notice_at_end
 from tmsearch.cli.services.run_study import StudyView, WorkerPlan
 from tmsearch.cli.services.runs.search import SearchOptions
 from tmsearch.cli.view.closing import result_lines
@@ -27,45 +31,77 @@ Progress = bool | Literal["auto", "notebook", "lines"]
 Value = TypeVar("Value")
 
 
-def work(
-    study: Study, storage: Storage, run: Callable[[StudyView], int], callbacks: Callbacks, progress: Progress
-) -> None:
+@dataclass(frozen=True)
+class FollowOptions:
+    """How a caller follows the work.
+
+    Attributes:
+        callbacks: what to call on the way.
+        progress: what to show of it.
+        price: dollars an hour of each worker; None: no money is mentioned.
+        notify: where a notice goes at the end; None: to what TMSEARCH_NOTIFY says.
+        notice_text: makes the notice of the study and of how it ended; None: as of a search.
+    """
+
+    callbacks: Callbacks
+    progress: Progress
+    price: float | None = None
+    notify: str | None = None
+    notice_text: Callable[[Summary, str], str] | None = None
+
+
+def follow_options(
+    callbacks: Callbacks, progress: Progress, price: float | str | None = None, notify: str | None = None
+) -> FollowOptions:
+    """How a caller wants to follow the work, checked as the command line's arguments are; raises InputError."""
+    return FollowOptions(
+        callbacks,
+        progress,
+        checked("price", arguments.dollars, price),
+        checked("notify", arguments.notice_target, notify),
+    )
+
+
+def work(study: Study, storage: Storage, run: Callable[[StudyView], int], follow: FollowOptions) -> None:
     """Run a study and raise what its end asks for.
 
     Args:
         study: what is run; it need not exist yet.
         storage: its storage.
         run: runs it with a view; returns an exit code.
-        callbacks: what to call on the way.
-        progress: what to show of it.
+        follow: how the caller follows it.
 
     Raises:
         RunFailedError: no configuration has a result.
         StudyInterrupted: a signal ended it.
     """
     interrupts = Interrupts()
-    new_display = _displays(storage, progress)
+    new_display = _displays(storage, follow.progress)
     followed: list[CallbackDisplay] = []
 
     def display(summary: Summary, workers: int, deadline: float, price: float | None) -> Display:
         inner = new_display(summary, workers, deadline, price)
         ledger = studies.open_study(storage, summary.record.name)
-        followed.append(CallbackDisplay(inner, ledger, callbacks, interrupts))
+        followed.append(CallbackDisplay(inner, ledger, follow.callbacks, interrupts))
         return followed[-1]
 
     view = StudyView(
-        say=_say_nothing if progress is False else print,
+        say=_say_nothing if follow.progress is False else print,
         new_display=display,
-        last_lines=result_lines,
+        last_lines=functools.partial(result_lines, price=follow.price),
         names_commands=False,
         interrupts=interrupts,
     )
-    exit_code = run(view)
-    for follower in followed:
-        if follower.error is not None:
-            raise follower.error
-    if callbacks.on_end is not None:
-        callbacks.on_end(study.status())
+    with notice_at_end(storage, follow.notify, follow.price, _complain) as notice:
+        notice.study = study.name
+        notice.text_of = follow.notice_text or notice.text_of
+        exit_code = run(view)
+        for follower in followed:
+            if follower.error is not None:
+                raise follower.error
+        notice.ended(exit_code)
+    if follow.callbacks.on_end is not None:
+        follow.callbacks.on_end(study.status(price=follow.price))
     if exit_code == INTERRUPTED:
         raise StudyInterrupted(f"{study.name}: interrupted, everything is kept; the same call continues", study)
     if exit_code == FAILED:
@@ -90,6 +126,11 @@ def _say_nothing(line: str) -> None:
     """Without progress nothing is said."""
 
 
+def _complain(line: str) -> None:
+    """Why no notice is sent is said whatever the progress: nobody else would know."""
+    print(as_arguments(line), file=sys.stderr)
+
+
 def search_options(
     trials: int | None,
     timeout: float | str | None,
@@ -107,12 +148,14 @@ def search_options(
     )
 
 
-def worker_plan(workers: int | None, on: str, engine: Mapping[str, Any] | None) -> WorkerPlan:
-    """The workers that a caller asks for; raises InputError."""
+def worker_plan(
+    workers: int | None, on: str, engine: Mapping[str, Any] | None, price: float | None = None
+) -> WorkerPlan:
+    """The workers that a caller asks for, at so many dollars an hour of each; raises InputError."""
     if on not in ENGINES:
         raise InputError(f"on: {on!r} is none; give {', '.join(ENGINES)}")
     count = checked("workers", arguments.count, workers)
-    return WorkerPlan(count, on, tuple(f"{key}={value}" for key, value in (engine or {}).items()))
+    return WorkerPlan(count, on, tuple(f"{key}={value}" for key, value in (engine or {}).items()), price)
 
 
 def checked(name: str, read: Callable[[str], Value], value: object) -> Value | None:

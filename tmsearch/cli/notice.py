@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -13,11 +13,16 @@ from search.errors import UserError, first_line, without_passwords
 from search.exit_codes import FAILED, INTERRUPTED
 from search.storage.database import Storage
 from search.study import Summary
+from tmsearch.cli.services.verdicts import verdict_lines
 from tmsearch.cli.view.chat import chat_summary, fitting_lines
 from tmsearch.errors import InputError
-from tmsearch.notices.channel import Channel, channel
+from tmsearch.notices.channel import VARIABLE, Channel, channel
 
 _AT_THE_TERMINAL = 60.0  # seconds that a person is taken to stay after starting a command
+
+
+def _complain(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 class EndNotice:
@@ -60,32 +65,60 @@ class EndNotice:
         return "has ended"
 
 
+def verdict_notice(summary: Summary, ending: str) -> str:
+    """A confirmation's verdict for a chat."""
+    return fitting_lines([f"study {summary.record.name}: {ending}", *verdict_lines(summary)])
+
+
 @contextmanager
-def notice_at_end(arguments: argparse.Namespace, storage: Storage) -> Iterator[EndNotice]:
-    """Send a notice when the block ends, however it does, where the command or TMSEARCH_NOTIFY asks for one.
+def notice_at_end(
+    storage: Storage,
+    target: str | None,
+    price: float | None = None,
+    complain: Callable[[str], None] = _complain,
+) -> Iterator[EndNotice]:
+    """Send a notice when the block ends, however it does, where the caller or TMSEARCH_NOTIFY asks for one.
 
     A person's mistake that is found within a minute is told on the terminal alone. What becomes of the notice changes
-    nothing.
+    nothing. The variable is gone within the block, so that no process that is started there has it.
+
+    Args:
+        storage: of the study.
+        target: a URL or `desktop`; None: the variable's.
+        price: dollars an hour of each worker; None: no money is mentioned.
+        complain: takes the line that says why no notice is sent.
 
     Raises:
         InputError: TMSEARCH_NOTIFY holds no target.
     """
-    to_person = channel(arguments.notify)
-    notice = EndNotice(storage, getattr(arguments, "price", None))
-    if to_person is not None and to_person.problem:
-        print(f"--notify desktop: {to_person.problem}; no notice will be shown", file=sys.stderr)
+    variable = os.environ.get(VARIABLE)
+    try:
+        to_person = channel(target)
+        if to_person is not None and to_person.problem:
+            complain(f"--notify desktop: {to_person.problem}; no notice will be shown")
+        with _sent_at_end(to_person, EndNotice(storage, price), complain) as notice:
+            yield notice
+    finally:
+        if variable is not None:  # the next call of the Python API finds it again
+            os.environ[VARIABLE] = variable
+
+
+@contextmanager
+def _sent_at_end(to_person: Channel | None, notice: EndNotice, complain: Callable[[str], None]) -> Iterator[EndNotice]:
     started = time.monotonic()
     try:
         yield notice
     except BaseException as error:
         is_mistake = isinstance(error, UserError | InputError)
         if not is_mistake or time.monotonic() - started > _AT_THE_TERMINAL:
-            _send(to_person, notice, error)
+            _send(to_person, notice, error, complain)
         raise
-    _send(to_person, notice, None)
+    _send(to_person, notice, None, complain)
 
 
-def _send(to_person: Channel | None, notice: EndNotice, error: BaseException | None) -> None:
+def _send(
+    to_person: Channel | None, notice: EndNotice, error: BaseException | None, complain: Callable[[str], None]
+) -> None:
     if to_person is None or notice.study is None:
         return
     try:
@@ -95,4 +128,4 @@ def _send(to_person: Channel | None, notice: EndNotice, error: BaseException | N
     except Exception as failure:  # the exit code is the command's own, whatever is wrong with its notice
         problem = type(failure).__name__
     if problem:
-        print(f"no notice was sent: {problem}", file=sys.stderr)
+        complain(f"no notice was sent: {problem}")

@@ -14,6 +14,7 @@ from tests.support import in_process
 from tests.support.command import status, tmsearch
 from tests.support.study_builder import THIS_PROCESS, claimed_study, commit_made_up
 from tests.support.terminal import Screen, run_in_terminal
+from tmsearch.api.status import status_of
 from tmsearch.cli.commands.status import has_ended
 from tmsearch.cli.view.status_page import page_lines
 from tmsearch.cli.view.table import table
@@ -87,7 +88,15 @@ def test_what_is_left_has_a_range_and_a_price(midway):
     assert printed["dollars_spent"] == pytest.approx(printed["seconds_spent"] / 100)
     left = printed["seconds_left"]
     assert left["low"] < left["seconds"] < left["high"]
-    assert printed["dollars_left"]["high"] == pytest.approx(left["high"] / 100)
+    assert printed["dollars_left"] == pytest.approx(
+        {"dollars": left["seconds"] / 100, "low": left["low"] / 100, "high": left["high"] / 100}
+    )
+    api = status_of(summarize(ledger), "storage", 36.0)
+    assert (api.dollars_left_low, api.dollars_left_high) == (
+        printed["dollars_left"]["low"],
+        printed["dollars_left"]["high"],
+    )
+    assert (api.seconds_left_low, api.seconds_left_high) == (left["low"], left["high"])
     assert "dollars_spent" not in status(folder, "many")
 
 

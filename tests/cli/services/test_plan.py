@@ -33,7 +33,7 @@ def info(tmp_path_factory):
     return model.describe(str(toy_whisper.whisper_folder(tmp_path_factory.mktemp("toy"))))
 
 
-def printed(tmp_path, capsys, info, card=None, rungs="[20, 40, 80]", **machine):
+def planned(tmp_path, info, card=None, rungs="[20, 40, 80]", **machine):
     file = tmp_path / "d.yaml"
     file.write_text(SPACE.replace("MODEL", info.name).replace("[20, 40, 80]", rungs))
     space, _ = knobs.with_fitting_defaults(knobs.load_space(str(file), (), None))
@@ -46,18 +46,21 @@ def printed(tmp_path, capsys, info, card=None, rungs="[20, 40, 80]", **machine):
         "card": None if card is None else dataclasses.asdict(card),
     }
     checked = Checked(FACTS.to_json(), {info.name: needs}, 1e12)
-    plan.print_plan(space, open_storage(f"sqlite:///{tmp_path}/d.sqlite"), checked, 20, **machine)
-    return capsys.readouterr().out
+    return plan.study_plan(space, open_storage(f"sqlite:///{tmp_path}/d.sqlite"), checked, 20, **machine)
 
 
-def test_without_a_gpu_the_plan_is_of_this_machine(tmp_path, capsys, info):
-    text = printed(tmp_path, capsys, info)
+def printed(tmp_path, info, card=None, **more):
+    return "\n".join([*planned(tmp_path, info, card, **more).lines, ""])
+
+
+def test_without_a_gpu_the_plan_is_of_this_machine(tmp_path, info):
+    text = printed(tmp_path, info)
     assert "of training on this machine if nothing were pruned" in text
     assert "dollars" not in text
 
 
-def test_a_gpu_elsewhere_is_planned_for_with_its_price(tmp_path, capsys, info):
-    text = printed(tmp_path, capsys, info, gpu_gb=80.0, price=36.0)
+def test_a_gpu_elsewhere_is_planned_for_with_its_price(tmp_path, info):
+    text = printed(tmp_path, info, gpu_gb=80.0, price=36.0)
     assert "predicted for an H100, 80 GB" in text
     assert "with 4 of 4 clips at a time" in text
     assert "GB a checkpoint" in text
@@ -65,14 +68,26 @@ def test_a_gpu_elsewhere_is_planned_for_with_its_price(tmp_path, capsys, info):
     assert "dollars at 36 dollars an hour" in text
 
 
-def test_the_gpu_of_this_machine_is_planned_for_by_what_was_measured(tmp_path, capsys, info):
-    assert "predicted for a measured GPU, 48 GB (300 TFLOP/s, 2 TB/s)" in printed(tmp_path, capsys, info, CARD)
-    assert "predicted for an RTX 4090, 24 GB" in printed(tmp_path, capsys, info, CARD, gpu_gb=24.0)
-    assert "this machine" in printed(tmp_path, capsys, info, CARD, gpu_gb=0.0)
+def test_the_gpu_of_this_machine_is_planned_for_by_what_was_measured(tmp_path, info):
+    assert "predicted for a measured GPU, 48 GB (300 TFLOP/s, 2 TB/s)" in printed(tmp_path, info, CARD)
+    assert "predicted for an RTX 4090, 24 GB" in printed(tmp_path, info, CARD, gpu_gb=24.0)
+    assert "this machine" in printed(tmp_path, info, CARD, gpu_gb=0.0)
 
 
-def test_a_model_that_does_not_fit_is_named(tmp_path, capsys, info):
-    assert "MORE THAN IT HAS" in printed(tmp_path, capsys, info, gpu_gb=0.0001)
+@pytest.mark.parametrize("gpu_gb", [None, 80.0])
+def test_the_cost_is_that_of_what_is_expected_to_be_trained(tmp_path, info, gpu_gb):
+    """And not of all trials in full, which the estimate says beside it."""
+    made = planned(tmp_path, info, gpu_gb=gpu_gb, price=36.0)
+    assert made.trainings == pytest.approx(0.65 * 20**0.8 + 20 / 16)
+    assert made.dollars == pytest.approx(made.seconds / 100)
+    assert f"cost: about {made.dollars:.2f} dollars at 36 dollars an hour" in made.lines
+    assert planned(tmp_path, info, gpu_gb=gpu_gb).dollars is None
+    doubled = planned(tmp_path, info, gpu_gb=gpu_gb, price=36.0, rungs="[20, 40, 80], spend: 1.0")
+    assert 2.0 < doubled.seconds / made.seconds < 3.0
+
+
+def test_a_model_that_does_not_fit_is_named(tmp_path, info):
+    assert "MORE THAN IT HAS" in printed(tmp_path, info, gpu_gb=0.0001)
 
 
 def test_an_option_of_the_plan_wants_the_plan():
@@ -101,13 +116,13 @@ def test_what_a_study_ends_with_past_its_plan_is_counted_with_it():
     assert plan.full_trainings(Budget(80, (10, 20, 40, 80), spend="auto"), 20) == pytest.approx(0.65 * 20**0.8)
 
 
-def test_a_plan_says_what_it_is_expected_to_be_exceeded_by(tmp_path, capsys, info):
-    plain = printed(tmp_path, capsys, info, gpu_gb=80.0)
+def test_a_plan_says_what_it_is_expected_to_be_exceeded_by(tmp_path, info):
+    plain = printed(tmp_path, info, gpu_gb=80.0)
     assert "(budget.spend auto)\n" in plain
-    coarse = printed(tmp_path, capsys, info, rungs="[40, 80]", gpu_gb=80.0)
+    coarse = printed(tmp_path, info, rungs="[40, 80]", gpu_gb=80.0)
     assert "planned: 11.0 trainings in full for 20 configurations (budget.spend auto); about 11.5 with the" in coarse
     assert "if the search trains as much as 11.5 of them in full" in coarse
-    assert "as planned" in printed(tmp_path, capsys, info, rungs="[40, 80]")
+    assert "as planned" in printed(tmp_path, info, rungs="[40, 80]")
 
 
 def test_dollars_are_hours_times_the_price():

@@ -39,6 +39,9 @@ def in_folder(tmp_path):
         ({"study_name": "../up"}, "cannot name a study"),
         ({"set": ["train.learning_rte=1"]}, "learning_rate"),
         ({"track": ["clearml"]}, "clearml"),
+        ({"price": "free"}, r"price: 'free' is not a price in dollars; write 2\.50"),
+        ({"price": -1.0}, r"price: '-1\.0' is not a price in dollars"),
+        ({"notify": "mailto:me"}, r"^notify: neither an http\(s\) URL nor `desktop`$"),
     ],
 )
 def test_a_wrong_argument_is_an_input_error(settings, message):
@@ -48,6 +51,28 @@ def test_a_wrong_argument_is_an_input_error(settings, message):
     assert isinstance(error.value, tmsearch.TmsearchError)
     assert "\n" not in str(error.value)
     assert error.value._render_traceback_() == [f"InputError: {error.value}"]
+
+
+def test_a_wrong_variable_is_an_input_error_each_time(monkeypatch):
+    monkeypatch.setenv("TMSEARCH_NOTIFY", "mailto:me")
+    for _ in range(2):
+        with pytest.raises(tmsearch.InputError, match=r"^TMSEARCH_NOTIFY: neither an http\(s\) URL nor `desktop`$"):
+            tmsearch.search(mapping())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"gpu": "large"}, "gpu: 'large' is not a memory size in GB"),
+        ({"price": "free"}, "price: 'free' is not a price in dollars"),
+        ({"trials": 0}, "trials: '0' is not a whole number from 1"),
+        ({"set": ["train.learning_rte=1"]}, "learning_rate"),
+        ({"study_name": "../up"}, "cannot name a study"),
+    ],
+)
+def test_a_wrong_argument_of_a_plan_is_an_input_error(settings, message):
+    with pytest.raises(tmsearch.InputError, match=message):
+        tmsearch.plan(mapping(), **settings)
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,14 @@ def test_the_page_and_the_curves_are_drawn_over_themselves(drawn, shown):
     assert json.loads(json.dumps(curves.bundle["application/vnd.plotly.v1+json"]))["data"]
 
 
+def test_a_price_is_on_the_page(drawn, shown):
+    with drawn[0]:
+        assert "dollars" not in shown[0].bundle["text/plain"]
+    summary = summarize(drawn[1])
+    with notebook.display_of(drawn[1].storage)(summary, 1, 0.0, 36.0):
+        assert "dollars at 36 an hour" in shown[2].bundle["text/plain"]
+
+
 def test_what_is_wrong_with_the_drawing_does_not_end_the_search(drawn, shown, capsys):
     display, _ = drawn
     with display:

@@ -1,6 +1,7 @@
 """A search from Python: one small study, stopped in every way, and what it says of itself beside the commands."""
 
 import asyncio
+import functools
 import json
 import os
 import signal
@@ -8,9 +9,11 @@ import threading
 
 import pandas
 import pytest
+import yaml
 
 import tmsearch
 from tests.support import in_process, toy_whisper
+from tests.support.webhook_server import Webhook
 from tmsearch.api import study as study_module
 
 MAPPING = {
@@ -60,15 +63,20 @@ def searched(tmp_path_factory):
     folder = tmp_path_factory.mktemp("searched")
     toy_whisper.whisper_folder(folder / "toy")
     toy_whisper.corpus_folder(folder / "corpus")
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     stopped, interrupted, finished = Calls(raise_error), Calls(lambda: os.kill(os.getpid(), signal.SIGINT)), Calls()
-    with in_process.in_folder(folder):
+    with in_process.in_folder(folder), monkeypatch.context() as environment, Webhook() as hook:
+        environment.setenv("TMSEARCH_NOTIFY", f"{hook.url}/200")
         with pytest.raises(LookupError, match="of the callback"):
             stopped.search()
         with pytest.raises(tmsearch.StudyInterrupted, match="small: interrupted, everything is kept") as interruption:
             interrupted.search()
         assert interruption.value.study.status().judged
-        study = asyncio.run(_in_thread(finished.search))
-        yield folder, study, (stopped, interrupted, finished)
+        environment.delenv("TMSEARCH_NOTIFY")
+        study = asyncio.run(_in_thread(functools.partial(finished.search, notify=f"{hook.url}/404", price=36.0)))
+        yield folder, study, (stopped, interrupted, finished), hook.texts
+    monkeypatch.undo()
 
 
 async def _in_thread(call):
@@ -76,8 +84,19 @@ async def _in_thread(call):
     return await asyncio.get_running_loop().run_in_executor(None, call)
 
 
+def test_a_notice_is_sent_however_a_search_ends(searched):
+    texts = searched[3]
+    assert [text.splitlines()[0] for text in texts] == [
+        "study small: failed: of the callback",
+        "study small: interrupted, everything is kept",
+        "study small: has ended",
+    ]
+    assert ["dollars at 36 an hour" in text for text in texts] == [False, False, True]
+    assert "/404" not in "".join(texts)
+
+
 def test_a_callbacks_error_and_a_signal_end_the_work_after_a_rung_and_lose_nothing(searched):
-    _, study, (stopped, interrupted, finished) = searched
+    _, study, (stopped, interrupted, finished), _ = searched
     assert [note[0] for note in stopped.notes] == ["rung"]  # nothing is called after its error
     assert [note[0] for note in interrupted.notes] == ["rung", "end"]
     rungs = [note for calls in (stopped, interrupted, finished) for note in calls.notes if note[0] == "rung"]
@@ -89,7 +108,7 @@ def test_a_callbacks_error_and_a_signal_end_the_work_after_a_rung_and_lose_nothi
 
 
 def test_callbacks_come_in_order_in_the_callers_thread(searched):
-    _, study, (stopped, _, finished) = searched
+    _, study, (stopped, _, finished), _ = searched
     assert stopped.threads == {threading.main_thread()}
     assert threading.main_thread() not in finished.threads
     assert finished.notes[-1] == ("end", dict(study.status().states))
@@ -103,7 +122,7 @@ def test_callbacks_come_in_order_in_the_callers_thread(searched):
 
 
 def test_the_figures_are_those_of_the_commands(searched):
-    folder, study, _ = searched
+    folder, study, *_ = searched
     said = json.loads(in_process.tmsearch(folder, "status", "small", "--json").stdout)
     status = study.status()
     assert (status.study, status.storage) == (said["study"], said["storage"])
@@ -115,6 +134,12 @@ def test_the_figures_are_those_of_the_commands(searched):
             assert row[name] == told[name], name
         assert [row["wer_low"], row["wer_high"]] == told["wer_interval"]
         assert row["learning_rate"] == told["params"]["learning_rate"]
+    priced = json.loads(in_process.tmsearch(folder, "status", "small", "--json", "--price", "36").stdout)
+    at_price = study.status(price=36)
+    assert at_price.dollars_spent == priced["dollars_spent"] == pytest.approx(status.seconds_spent / 100)
+    assert (at_price.seconds_left, at_price.dollars_left) == (priced["seconds_left"], priced["dollars_left"])
+    assert "dollars at 36 an hour" in str(at_price)
+    assert status.dollars_spent is None
     best = json.loads(in_process.tmsearch(folder, "best", "small", "--json").stdout)
     assert (study.best.number, study.best.wer) == (best["number"], best["wer"])
     assert status.best == study.best
@@ -124,7 +149,7 @@ def test_the_figures_are_those_of_the_commands(searched):
 
 
 def test_the_report_and_the_recipe_are_those_of_the_commands(searched):
-    folder, study, _ = searched
+    folder, study, *_ = searched
     assert study.report().read_bytes().startswith(b"<!doctype html>")
     assert study.report("again.html").name == "again.html"
     exported = study.export("best.yaml").read_text()
@@ -135,15 +160,30 @@ def test_the_report_and_the_recipe_are_those_of_the_commands(searched):
         study.report("best.yaml")
 
 
+def test_a_plan_is_that_of_a_dry_run(searched):
+    folder, *_ = searched
+    (folder / "small.yaml").write_text(yaml.safe_dump({**MAPPING, "budget": {"max_steps": 6, "rungs": [2, 4, 6]}}))
+    plan = tmsearch.plan("small.yaml", trials=4, gpu=80, price=36)
+    command = ("run", "--space", "small.yaml", "--trials", "4", "--dry-run", "--gpu", "80", "--price", "36")
+    assert str(plan).splitlines()[:-1] == in_process.tmsearch(folder, *command).stdout.splitlines()[:-1]
+    assert str(plan).endswith("nothing was written; `tmsearch.search` continues the study")
+    assert (plan.study, plan.exists) == ("small", True)
+    assert plan.dollars == pytest.approx(plan.seconds / 100)
+    assert plan.trainings == pytest.approx(4 * 2 / 6 + 2 * 4 / 6), "all to the first rung, two to the end"
+    assert "<pre" in plan._repr_html_()
+    with pytest.raises(tmsearch.InputError, match="small was started with another space"):
+        tmsearch.plan(MAPPING, set=["train.batch_size=4"])
+
+
 def test_without_pandas_the_trials_are_records(searched, monkeypatch):
-    _, study, _ = searched
+    _, study, *_ = searched
     rows = study.trials.to_dict("records")
     monkeypatch.setattr(study_module.importlib.util, "find_spec", lambda name: None)
     assert [row["wer"] for row in study.trials] == [row["wer"] for row in rows]
 
 
 def test_a_study_is_found_again_and_has_nothing_left_to_do(searched, capsys):
-    _, study, _ = searched
+    _, study, *_ = searched
     assert tmsearch.studies() == ["small"]
     again = tmsearch.open_study("small")
     assert again.resume().best == study.best  # shows the command's lines
@@ -155,7 +195,7 @@ def test_a_study_is_found_again_and_has_nothing_left_to_do(searched, capsys):
 
 
 def test_the_curves_are_a_plotly_figure_and_a_picture(searched):
-    _, study, _ = searched
+    _, study, *_ = searched
     figure = study.curves()
     assert len(figure.data) == TRIALS
     best = next(trace for trace in figure.data if trace.name == f"best: trial {study.best.number}")
@@ -163,3 +203,16 @@ def test_the_curves_are_a_plotly_figure_and_a_picture(searched):
     bundle = figure._repr_mimebundle_()
     assert bundle["text/html"].startswith("<svg")
     assert len(json.dumps(bundle)) < 20_000  # without plotly's script of megabytes
+
+
+def test_a_confirmations_notice_is_its_verdict(searched, monkeypatch, capsys):
+    _, study, *_ = searched
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with pytest.raises(tmsearch.InputError, match=r"^notify: neither"):
+        study.confirm(notify="mailto:me")
+    with Webhook() as hook:
+        confirmation = study.confirm(top=1, seeds=2, notify=f"{hook.url}/200", progress=False)
+    (text,) = hook.texts
+    assert text.splitlines()[0] == "study small-confirm: has ended"
+    assert text.splitlines()[1] in str(confirmation)
+    assert capsys.readouterr() == ("", "")

@@ -33,7 +33,7 @@ def display_of(storage: Storage) -> Callable[[Summary, int, float, float | None]
     """Makes the display of a study in the storage, as `StudyView.new_display` is called."""
 
     def new_display(summary: Summary, workers: int, deadline: float, price: float | None) -> NotebookDisplay:
-        return NotebookDisplay(storage, summary)
+        return NotebookDisplay(storage, summary, price)
 
     return new_display
 
@@ -44,10 +44,12 @@ class NotebookDisplay(SilentDisplay):
     Args:
         storage: the study's, which is read again at each drawing.
         summary: the study at the start.
+        price: dollars an hour of each worker; None: no money is mentioned.
     """
 
-    def __init__(self, storage: Storage, summary: Summary) -> None:
+    def __init__(self, storage: Storage, summary: Summary, price: float | None = None) -> None:
         self._storage = storage
+        self._price = price
         self._ledger = study.open_study(storage, summary.record.name)
         self._summary = summary
         self._progress: dict[int, ProgressEvent] = {}
@@ -109,7 +111,7 @@ class NotebookDisplay(SilentDisplay):
             self._summary = study.summarize(self._ledger)
         history = tuple(self._with_progress(trial) for trial in self._summary.history)
         summary = dataclasses.replace(self._summary, history=history)
-        status = status_of(summary, self._storage.display_name)
+        status = status_of(summary, self._storage.display_name, self._price)
         page = {"text/html": status._repr_html_(), "text/plain": str(status)}
         self._page = _draw_over(self._page, page)
         if any(trial.rungs for trial in history):

@@ -5,13 +5,10 @@ from __future__ import annotations
 import argparse
 
 from search.storage.database import open_storage
-from search.study import Summary
-from tmsearch.cli.notice import notice_at_end
+from tmsearch.cli.notice import notice_at_end, verdict_notice
 from tmsearch.cli.services.confirmation import ConfirmOptions
 from tmsearch.cli.services.run_study import StudyView, worker_plan
 from tmsearch.cli.services.runs import confirm as races
-from tmsearch.cli.services.verdicts import verdict_lines
-from tmsearch.cli.view.chat import fitting_lines
 
 
 def confirm(arguments: argparse.Namespace) -> int:
@@ -20,14 +17,9 @@ def confirm(arguments: argparse.Namespace) -> int:
     plan = ConfirmOptions(arguments.top, arguments.seeds, arguments.folds)
     workers = worker_plan(arguments)
     options = races.RaceOptions(plan, arguments.budget, workers, arguments.track, arguments.test)
-    with notice_at_end(arguments, storage) as notice:
+    with notice_at_end(storage, arguments.notify) as notice:
         view = StudyView()
         race = races.prepare(storage, arguments.study, options, view)
         notice.study = race.ledger.study
-        notice.text_of = _notice
+        notice.text_of = verdict_notice
         return notice.ended(races.run(race, options, view))
-
-
-def _notice(summary: Summary, ending: str) -> str:
-    """The confirmation's verdict for a chat."""
-    return fitting_lines([f"study {summary.record.name}: {ending}", *verdict_lines(summary)])

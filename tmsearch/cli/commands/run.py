@@ -10,13 +10,9 @@ from search import study
 from search.errors import MachineError, UserError
 from search.execution.launchers.local import exit_with_parent
 from search.exit_codes import DONE, MACHINE
-from search.samplers.earlier import EarlierStudies
 from search.storage.database import Storage, open_storage
 from tmsearch.cli.notice import notice_at_end
-from tmsearch.cli.services.create import DEFAULT_TRIALS, check_disk, check_space
-from tmsearch.cli.services.earlier import known_to
 from tmsearch.cli.services.knobs import load_space
-from tmsearch.cli.services.plan import print_plan
 from tmsearch.cli.services.run_study import StudyView, new_trial_process, run_study, worker_plan
 from tmsearch.cli.services.runs import search
 from tmsearch.cli.services.runs.search import SearchOptions, SpaceForms
@@ -29,7 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
     _check_options(arguments)
     space = search.forms_of(load_space(arguments.space, arguments.set, arguments.study))
     storage = open_storage(arguments.storage)
-    with notice_at_end(arguments, storage) as notice:
+    with notice_at_end(storage, arguments.notify, arguments.price) as notice:
         if arguments.dry_run:
             return notice.ended(_plan(storage, space, arguments))
         notice.study = space.kept.study
@@ -44,29 +40,19 @@ def _check_options(arguments: argparse.Namespace) -> None:
 
 def _plan(storage: Storage, space: SpaceForms, arguments: argparse.Namespace) -> int:
     """Check all that a run would check, and print what it would do."""
-    ledger = search.existing(storage, space, arguments.seed)
-    if space.kept.study not in study.names(storage):
-        study.check_unused(storage, space.kept.study)
-    child = new_trial_process()
-    try:
-        checked = check_space(child, space.kept, measure=True)
-        check_disk(storage.folder, checked)
-        trials = arguments.trials or DEFAULT_TRIALS
-        known = known_to(storage, space.kept, checked.data) if ledger is None else EarlierStudies.of(ledger.facts())
-        remarks = list(space.remarks)
-        if known is not None:
-            remarks.append(known.line_with_switch() if ledger is None else known.line())
-        exists = ledger is not None
-        print_plan(space.kept, storage, checked, trials, remarks, exists, arguments.gpu, arguments.price)
-        return DONE
-    finally:
-        child.close()
+    plan = search.plan_space(storage, space, _options(arguments), arguments.gpu)
+    for line in plan.lines:
+        print(line)
+    print(
+        f"nothing was written; the same command without --dry-run {'continues' if plan.exists else 'starts'} the study"
+    )
+    return DONE
 
 
 def resume(arguments: argparse.Namespace) -> int:
     """Continue a study with the space that the database holds."""
     storage = open_storage(arguments.storage)
-    with notice_at_end(arguments, storage) as notice:
+    with notice_at_end(storage, arguments.notify, arguments.price) as notice:
         ledger = study.open_study(storage, arguments.study)
         notice.study = arguments.study
         return notice.ended(search.resume(ledger, _options(arguments), _view(arguments)))

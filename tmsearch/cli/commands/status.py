@@ -19,7 +19,7 @@ from search.study import Summary
 from tmsearch.cli.commands.show import print_json
 from tmsearch.cli.view import intervals, terminal
 from tmsearch.cli.view.chat import chat_summary, standing
-from tmsearch.cli.view.format import time_left
+from tmsearch.cli.view.format import spending_of
 from tmsearch.cli.view.status_page import page_lines
 from tmsearch.cli.view.table import truncate
 from tmsearch.cli.view.terminal import StyledLine
@@ -62,17 +62,10 @@ def status(arguments: argparse.Namespace) -> int:
 
 
 def _spending_json(summary: Summary, price: float | None) -> dict[str, Any]:
-    """What was spent, and what is left with those who work on it, or with one worker."""
-    workers = max(1, sum(worker.alive for worker in summary.workers))
-    left = None if summary.has_ended else time_left(summary, workers)
-    spending: dict[str, Any] = {
-        "seconds_spent": summary.spent,
-        "seconds_left": None if left is None else dataclasses.asdict(left),
-    }
-    if price is not None:
-        hourly = {} if left is None else dataclasses.asdict(left)
-        spending["dollars_spent"] = summary.spent / 3600 * price
-        spending["dollars_left"] = {name: value * workers / 3600 * price for name, value in hourly.items()} or None
+    """What was spent and is left; in dollars, too, where there is a price."""
+    spending = dataclasses.asdict(spending_of(summary, price))
+    if price is None:
+        del spending["dollars_spent"], spending["dollars_left"]
     return spending
 
 

@@ -1,4 +1,4 @@
-"""The plan that `run --dry-run` prints: what would be trained on what, and about how long it takes."""
+"""The plan of `run --dry-run` and `tmsearch.plan`: what would be trained on what, and about how long it takes."""
 
 from __future__ import annotations
 
@@ -129,14 +129,26 @@ def _spend_line(space: Space, trials: int) -> str:
     return f"planned: {plan:.1f} trainings in full for {trials} configurations (budget.spend {config.spend}){past}"
 
 
-def _planned_part(space: Space, trials: int, most: float) -> str:
-    """What the plan makes of the estimate of training everything in full, in words."""
-    if not space.budget.scheduler_config.is_planned:
-        return ""
-    return f"{clock_time(most * full_trainings(space.budget, trials) / trials)} as planned, "
+@dataclass(frozen=True)
+class StudyPlan:
+    """What a study would train, and about how long it takes.
+
+    Attributes:
+        lines: for a person.
+        trainings: as many trainings in full take as many steps.
+        seconds: of training by all workers together; on a GPU of evaluation, too.
+        dollars: at the price that was given; None: without one.
+        exists: whether the study has begun.
+    """
+
+    lines: tuple[str, ...]
+    trainings: float
+    seconds: float
+    dollars: float | None
+    exists: bool
 
 
-def print_plan(
+def study_plan(
     space: Space,
     storage: Storage,
     checked: Checked,
@@ -145,8 +157,8 @@ def print_plan(
     exists: bool = False,
     gpu_gb: float | None = None,
     price: float | None = None,
-) -> None:
-    """Print a study's plan: memory, time and disk estimated from the models' shapes.
+) -> StudyPlan:
+    """A study's plan: memory, time and disk estimated from the models' shapes.
 
     Args:
         space: What is searched.
@@ -158,15 +170,14 @@ def print_plan(
         gpu_gb: Memory of the GPU to plan for; None or 0: this machine.
         price: Of an hour, in dollars; None: unknown.
     """
-    print(
-        f"study {space.study}: {trials} configurations of up to {space.budget.max_steps} steps; {storage.display_name}"
-    )
-    print(f"judged at {space.budget.judged}; strategy {space.budget.strategy}")
     data = DataFacts.from_json(checked.data)
-    _print_data(space, data)
-    print(f"searched: {', '.join(space.search)}{_size_remark(space, trials)}")
-    for remark in remarks:
-        print(remark)
+    lines = [
+        f"study {space.study}: {trials} configurations of up to {space.budget.max_steps} steps; {storage.display_name}",
+        f"judged at {space.budget.judged}; strategy {space.budget.strategy}",
+        *_data_lines(space, data),
+        f"searched: {', '.join(space.search)}{_size_remark(space, trials)}",
+        *remarks,
+    ]
     needs = {name: ModelNeeds.from_json(model) for name, model in checked.models.items()}
     card = _card(needs, gpu_gb)
     rate = checked.flops_per_second
@@ -175,37 +186,41 @@ def print_plan(
         estimates = _cpu_estimates(space, needs, rate, trials)
     else:
         estimates = _gpu_estimates(space, data, needs, card, trials)
-    print(_spend_line(space, trials))
-    for line in estimates.lines:
-        print(line)
     is_gpu = card is not None
     checkpoint_bytes, step_seconds = estimates.checkpoint_bytes, estimates.step_seconds
     disk = disk_plan(space.budget, storage.folder, trials, checkpoint_bytes, step_seconds, is_gpu)
-    print(disk_line(disk, space.budget, trials))
+    lines += [_spend_line(space, trials), *estimates.lines, disk_line(disk, space.budget, trials)]
+    cost = None
     if price is not None:
-        print(f"cost: {dollars(estimates.seconds, price)} at {price:g} dollars an hour")
-    verb = "continues" if exists else "starts"
-    print(f"nothing was written; the same command without --dry-run {verb} the study")
+        cost = estimates.seconds / 3600 * price
+        lines.append(f"cost: {dollars(estimates.seconds, price)} at {price:g} dollars an hour")
+    return StudyPlan(tuple(lines), full_trainings(space.budget, trials), estimates.seconds, cost, exists)
 
 
-def _print_data(space: Space, data: DataFacts) -> None:
-    """Print what the data is, what was dropped of it, and what is minimised on it."""
-    print(data_line(space.data["dataset"], data))
-    for line in beside_lines(data):
-        print(line)
-    for row in data.dropped[:10]:
-        print(f"  dropped {row['name']}: {row['reason']}")
-    print(measure_line(space, data))
-    for remark in data.remarks:
-        print(f"  {remark}")
+def _data_lines(space: Space, data: DataFacts) -> list[str]:
+    """What the data is, what was dropped of it, and what is minimised on it."""
+    return [
+        data_line(space.data["dataset"], data),
+        *beside_lines(data),
+        *(f"  dropped {row['name']}: {row['reason']}" for row in data.dropped[:10]),
+        measure_line(space, data),
+        *(f"  {remark}" for remark in data.remarks),
+    ]
 
 
 @dataclass(frozen=True)
 class _Estimates:
-    """What is printed of memory and time, and what the study and a step and a checkpoint of it take at most."""
+    """What is said of memory and time.
+
+    Attributes:
+        lines: for a person.
+        seconds: of the whole study, as expected, with the costliest model.
+        step_seconds: of a step, at most.
+        checkpoint_bytes: of a checkpoint, at most.
+    """
 
     lines: list[str]
-    seconds: float  # of the whole study, as expected
+    seconds: float
     step_seconds: float
     checkpoint_bytes: int
 
@@ -230,13 +245,16 @@ def _cpu_estimates(space: Space, needs: Mapping[str, ModelNeeds], rate: float, t
             f"{model.memory_bytes / 1e9:.1f} GB to train, {model.checkpoint_bytes / 1e9:.2f} GB a checkpoint, "
             f"{seconds:.2f} s a step"
         )
-    most = longest * space.budget.max_steps * trials
+    full = longest * space.budget.max_steps
+    most = full * trials
+    expected = full * full_trainings(space.budget, trials)
+    planned = f"{clock_time(expected)} as planned, " if space.budget.scheduler_config.is_planned else ""
     lines.append(
-        f"estimate: {_planned_part(space, trials, most)}at most {clock_time(most)} of training on this machine if "
+        f"estimate: {planned}at most {clock_time(most)} of training on this machine if "
         f"nothing were pruned (from {rate / 1e9:.0f} GFLOP/s measured just now; evaluation comes on top)"
     )
     largest = max(model.checkpoint_bytes for model in needs.values())
-    return _Estimates(lines, most, longest, largest)
+    return _Estimates(lines, expected, longest, largest)
 
 
 def _gpu_estimates(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from search.imported import without_imported
@@ -65,6 +66,45 @@ def time_left(summary: Summary, workers: int) -> TimeLeft | None:
 def left_text(left: TimeLeft) -> str:
     """How long it takes and within which range, `about 12 min (8 to 20 min)`."""
     return f"{estimated_duration(left.seconds)} ({duration_range(left.low, left.high)})"
+
+
+@dataclass(frozen=True)
+class DollarsLeft:
+    """What a study costs until its end, and the range that holds it four times in five."""
+
+    dollars: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Spending:
+    """What a study took, and what is left with those who work on it, or with one worker.
+
+    Attributes:
+        seconds_spent: of training and evaluation.
+        seconds_left: on the clock; None: it has ended, or nothing is known yet.
+        dollars_spent: None: no price was given.
+        dollars_left: of all workers; None: likewise.
+    """
+
+    seconds_spent: float
+    seconds_left: TimeLeft | None
+    dollars_spent: float | None
+    dollars_left: DollarsLeft | None
+
+
+def spending_of(summary: Summary, price: float | None) -> Spending:
+    """What a study took and still takes, in dollars, too, at `price` an hour of a worker."""
+    workers = max(1, sum(worker.alive for worker in summary.workers))
+    left = None if summary.has_ended else time_left(summary, workers)
+    if price is None:
+        return Spending(summary.spent, left, None, None)
+    rate = price / 3600
+    cost_left = None
+    if left is not None:
+        cost_left = DollarsLeft(*(seconds * workers * rate for seconds in (left.seconds, left.low, left.high)))
+    return Spending(summary.spent, left, summary.spent * rate, cost_left)
 
 
 def dollars(seconds: float, price: float) -> str:

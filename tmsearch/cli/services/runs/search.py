@@ -15,6 +15,7 @@ from search.space.search_space import Space, differences
 from search.storage.database import Storage
 from search.storage.ledger import Ledger
 from tmsearch.cli.services.create import DEFAULT_TRIALS, check_disk, check_space, create_study
+from tmsearch.cli.services.earlier import known_to
 from tmsearch.cli.services.knobs import (
     by_one_name,
     with_fitting_defaults,
@@ -22,6 +23,7 @@ from tmsearch.cli.services.knobs import (
     without_new_knobs,
     without_new_prompts,
 )
+from tmsearch.cli.services.plan import StudyPlan, study_plan
 from tmsearch.cli.services.run_study import StudyView, WorkerPlan, new_trial_process, run_study
 from tmsearch.config import NEW_STUDIES
 from tmsearch.languages import UNSPACED, code_if_known
@@ -113,6 +115,36 @@ def run_space(storage: Storage, space: SpaceForms, options: SearchOptions, view:
         if options.trials:
             ledger.set_trials(trials, ProcessId.current())
         return run_study(ledger, child, options.timeout, options.workers, options.track, view)
+    finally:
+        child.close()
+
+
+def plan_space(storage: Storage, space: SpaceForms, options: SearchOptions, gpu_gb: float | None) -> StudyPlan:
+    """Check all that `run_space` would check, and say what it would do; writes nothing.
+
+    Args:
+        storage: where the study would be kept.
+        space: what would be searched.
+        options: as of `run_space`; the workers' price is that of the plan.
+        gpu_gb: memory of the GPU to plan for; None or 0: this machine.
+
+    Raises:
+        UserError: a person's mistake in the space, the data or the options.
+    """
+    ledger = existing(storage, space, options.seed)
+    if space.kept.study not in study.names(storage):
+        study.check_unused(storage, space.kept.study)
+    child = new_trial_process()
+    try:
+        checked = check_space(child, space.kept, measure=True)
+        check_disk(storage.folder, checked)
+        known = known_to(storage, space.kept, checked.data) if ledger is None else EarlierStudies.of(ledger.facts())
+        remarks = list(space.remarks)
+        if known is not None:
+            remarks.append(known.line_with_switch() if ledger is None else known.line())
+        trials = options.trials or DEFAULT_TRIALS
+        exists = ledger is not None
+        return study_plan(space.kept, storage, checked, trials, remarks, exists, gpu_gb, options.workers.price)
     finally:
         child.close()
 
