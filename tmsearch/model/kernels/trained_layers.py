@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 from transformers import WhisperForConditionalGeneration
 
 from tmsearch import devices
@@ -52,30 +53,50 @@ class KeptLayers:
     """Those of the last training."""
 
     def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Drops them."""
         self._last: TrainedLayers | None = None
-        self._made_for: tuple[object, ...] = ()
+        self._settings: tuple[object, ...] = ()  # what they were made for
+        self._weights: list[_Weight] = []  # likewise
 
     def get(self, model: WhisperForConditionalGeneration, config: TrainConfig, device: torch.device) -> TrainedLayers:
         """As `trained_layers`; those of the last training, where they serve this one."""
-        if self._last is None or self._made_for != _needs(model, config, device):
+        settings = _settings(config, device, model.config.d_model)
+        if self._last is None or self._settings != settings or not self._are_of(model):
             self.clear()  # their memory is needed
             self._last = trained_layers(model, config, device)
-            self._made_for = _needs(model, config, device)  # weights may have been laid side by side
+            self._settings = settings
+            self._weights = [_Weight(weight) for weight in model.parameters()]  # by now laid side by side
         elif self._last.kernels is not None:
             self._last.kernels.drop_gradients()  # of a step that was abandoned
         return self._last
 
-    def clear(self) -> None:
-        """Drops them."""
-        self._last = None
-        self._made_for = ()
+    def _are_of(self, model: WhisperForConditionalGeneration) -> bool:
+        weights = list(model.parameters())
+        if len(weights) != len(self._weights):
+            return False
+        return all(kept.is_still(weight) for kept, weight in zip(self._weights, weights, strict=True))
 
 
-def _needs(model: WhisperForConditionalGeneration, config: TrainConfig, device: torch.device) -> tuple[object, ...]:
-    """What layers are made for: equal where those of one training serve another."""
-    width = model.config.d_model
+class _Weight:
+    """A parameter and where its numbers were."""
+
+    def __init__(self, weight: nn.Parameter) -> None:
+        self._weight = weight
+        self._place = weight.detach()
+        self._is_trained = weight.requires_grad
+
+    def is_still(self, weight: nn.Parameter) -> bool:
+        """Whether `weight` is this one and was not moved, as to another format and back."""
+        is_same = weight is self._weight and weight.requires_grad == self._is_trained
+        return is_same and weight.dtype == self._place.dtype and weight.detach().is_set_to(self._place)
+
+
+def _settings(config: TrainConfig, device: torch.device, width: int) -> tuple[object, ...]:
+    """What layers are made by, besides the weights of a model of `width` (d_model)."""
     return (
-        model,
         device,
         devices.uses_fused_kernels(config, device, width),
         devices.uses_compile(config, device),
@@ -83,6 +104,4 @@ def _needs(model: WhisperForConditionalGeneration, config: TrainConfig, device: 
         captured.draws(config),
         captured.is_capturable(config),
         bool(config.stochastic_depth),
-        # Tensors by themselves and by where their numbers are: a model that was moved has them elsewhere.
-        tuple((id(weight), weight.data_ptr(), weight.dtype, weight.requires_grad) for weight in model.parameters()),
     )
