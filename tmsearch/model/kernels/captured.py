@@ -29,7 +29,7 @@ from tmsearch.config import TrainConfig
 from tmsearch.model import forward
 from tmsearch.model.attention import Layout, Packed
 from tmsearch.model.kernels.fused import FusedKernels
-from tmsearch.model.kernels.weights import CastWeight
+from tmsearch.model.kernels.weights import ProductWeight
 from tmsearch.model.layers import Layers
 
 Work = TypeVar("Work")
@@ -100,12 +100,12 @@ def draws(config: TrainConfig) -> bool:
 
 
 def is_capturable(config: TrainConfig) -> bool:
-    """Whether the layers of such a training are the same launches in every step, and it can spare memory.
+    """Whether the layers of such a training are the same launches in every step.
 
-    They are not where the host draws which layers are skipped; what the device draws could not be compared with the
-    launches replayed. `low_memory` is for cards that have none to spare.
+    They are not where the host draws which layers are skipped. What the device draws could not be compared with the
+    launches that are replayed.
     """
-    return not (draws(config) or config.stochastic_depth or config.low_memory)
+    return not (draws(config) or config.stochastic_depth)
 
 
 class Shape(NamedTuple):
@@ -209,6 +209,7 @@ class _ShapeGraphs:
             self.launch_backward(hidden, hidden_gradient)
             expected = self._summary(hidden)
             del hidden
+            kernels.keep_gradient_memory()
             kernels.drop_gradients()
             hidden, forward_graph = recorder.record(self.launch_forward)
             _, backward_graph = recorder.record(lambda: self.launch_backward(hidden, hidden_gradient))
@@ -221,9 +222,7 @@ class _ShapeGraphs:
     def _summary(self, hidden: torch.Tensor) -> list[torch.Tensor]:
         """What tells one pass from another: its result, its inputs' gradients, and the norms of all gradients."""
         inputs = list(self._gradients.values())
-        of_products = [
-            weight.gradient for weight in self._stacks.kernels.with_gradient() if weight.gradient is not None
-        ]
+        of_products = [gradient for weight in self._stacks.kernels.with_gradient() for gradient in weight.gradients()]
         norms = [_norm(gradient) for gradient in (*of_products, *self._stacks.gradients.values())]
         return [hidden.detach().clone(), *(gradient.clone() for gradient in inputs), torch.stack(norms)]
 
@@ -262,7 +261,7 @@ class _Recorded:
 
     hidden: torch.Tensor  # the decoder's last states, [clips, tokens, d_model]
     hidden_gradient: torch.Tensor  # of the same shape
-    written: list[CastWeight]  # that get a gradient
+    written: list[ProductWeight]  # that get a gradient
     forward: Replayable
     backward: Replayable
 
@@ -321,7 +320,6 @@ class CapturedLayers:
         if not self._is_due(shape):
             return None
         self.before_capture()
-        self._stacks.kernels.keep_gradient_memory()
         graphs = _ShapeGraphs(self._stacks, shape, states, embedded, packed)
         graphs.load(states, embedded, packed)
         try:

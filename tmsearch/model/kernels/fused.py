@@ -11,7 +11,7 @@ Dimension words in shape comments: rows (all positions or tokens of a batch), in
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import torch
@@ -165,19 +165,22 @@ class FusedKernels(LayerKernels):
             weight.note_written()
 
     def keep_gradient_memory(self) -> None:
-        """Lets gradients of trained weights be at the same addresses from now on, as a captured graph needs them."""
-        for weight in self.weights.values():
-            if weight.is_trained:
-                weight.keep_gradient_memory()
+        """Lets gradients of one pass be from now on where they are now, as a captured graph needs them."""
+        for weight in self._all():
+            weight.keep_gradient_memory()
 
-    def with_gradient(self) -> list[CastWeight]:
+    def with_gradient(self) -> list[ProductWeight]:
         """The weights that have one."""
-        return [weight for weight in self.weights.values() if weight.gradient is not None]
+        return [weight for weight in self._all() if weight.gradients()]
 
     def drop_gradients(self) -> None:
         """As an optimizer's zero_grad."""
-        for weight in self.weights.values():
+        for weight in self._all():
             weight.drop_gradient()
+
+    def _all(self) -> Iterator[ProductWeight]:
+        yield from self.weights.values()
+        yield from self._own.values()
 
 
 def layers_for(config: TrainConfig, device: torch.device, width: int) -> Layers:

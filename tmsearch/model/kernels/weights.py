@@ -57,11 +57,10 @@ class WeightBundle:
             self._gradient = torch.empty_like(self.cast) if self._kept is None else self._kept
         return self._gradient
 
-    def kept_memory(self) -> torch.Tensor:
-        """[numbers], where the gradients of one pass are from now on."""
+    def keep_memory(self) -> None:
+        """Lets gradients of one pass be from now on where they are now."""
         if self._kept is None:
-            self._kept = torch.empty_like(self.cast)
-        return self._kept
+            self._kept = self._gradient
 
     def make_sums(self) -> None:
         """Keeps gradients as they are summed over micro-batches from now on: in the weights' format."""
@@ -104,6 +103,22 @@ class ProductWeight:
         """Adds the gradient of the weights."""
         raise NotImplementedError
 
+    def gradients(self) -> list[torch.Tensor]:
+        """Those of the weights, as far as there are any."""
+        raise NotImplementedError
+
+    def keep_gradient_memory(self) -> None:
+        """Lets gradients of one pass be from now on where they are now."""
+        raise NotImplementedError
+
+    def note_gradient(self) -> None:
+        """To be called when kept memory was written by a kernel that was not launched from here."""
+        raise NotImplementedError
+
+    def drop_gradient(self) -> None:
+        """As an optimizer's zero_grad. Gives its memory back, unless it is kept."""
+        raise NotImplementedError
+
     def parameter_gradients(self, rows: torch.Tensor) -> list[torch.Tensor | None]:
         """In the order of `parameters`: biases' sums of `rows`, nothing for weights."""
         trained = [bias is not None and bias.requires_grad for bias in self.biases]
@@ -129,6 +144,10 @@ class ProductWeight:
 class OwnWeight(ProductWeight):
     """Weights that have the products' format themselves: products are written side by side, no weight is copied."""
 
+    def __init__(self, linears: Sequence[nn.Linear], dtype: torch.dtype) -> None:
+        super().__init__(linears, dtype)
+        self._kept: dict[int, torch.Tensor] = {}  # memory for gradients that stays where it is, by layer
+
     def product(self, inputs: torch.Tensor) -> torch.Tensor:
         if len(self.linears) == 1:
             return functional.linear(inputs, self.linears[0].weight, self.linears[0].bias)
@@ -149,13 +168,31 @@ class OwnWeight(ProductWeight):
         return gradient
 
     def add_gradient(self, rows: torch.Tensor, columns: torch.Tensor) -> None:
-        for linear, part in zip(self.linears, torch.split(rows, self.sizes, dim=1), strict=True):
+        for index, (linear, part) in enumerate(zip(self.linears, torch.split(rows, self.sizes, dim=1), strict=True)):
             if not linear.weight.requires_grad:
                 continue
-            if linear.weight.grad is None:
-                linear.weight.grad = part.t() @ columns
-            else:
+            if linear.weight.grad is not None:
                 linear.weight.grad.addmm_(part.t(), columns)
+            elif index in self._kept:
+                linear.weight.grad = torch.mm(part.t(), columns, out=self._kept[index])
+            else:
+                linear.weight.grad = part.t() @ columns
+
+    def gradients(self) -> list[torch.Tensor]:
+        return [linear.weight.grad for linear in self.linears if linear.weight.grad is not None]
+
+    def keep_gradient_memory(self) -> None:
+        for index, linear in enumerate(self.linears):
+            if linear.weight.grad is not None:
+                self._kept.setdefault(index, linear.weight.grad)
+
+    def note_gradient(self) -> None:
+        for index, kept in self._kept.items():
+            self.linears[index].weight.grad = kept
+
+    def drop_gradient(self) -> None:
+        for linear in self.linears:
+            linear.weight.grad = None
 
 
 class CastWeight(ProductWeight):
@@ -258,20 +295,19 @@ class CastWeight(ProductWeight):
             return torch.empty_like(self.weight) if self._kept is None else self._kept
         return self._bundle.gradient()[self._numbers].view_as(self.weight)
 
+    def gradients(self) -> list[torch.Tensor]:
+        return [] if self.gradient is None else [self.gradient]
+
     def keep_gradient_memory(self) -> None:
-        """Lets the gradient of one pass be at the same address from now on."""
-        if self._kept is None:
-            if self._bundle is None:
-                self._kept = torch.empty_like(self.weight)
-            else:
-                self._kept = self._bundle.kept_memory()[self._numbers].view_as(self.weight)
+        if self._kept is None and self.gradient is not None:
+            self._kept = self.gradient
+            if self._bundle is not None:
+                self._bundle.keep_memory()
 
     def note_gradient(self) -> None:
-        """To be called when its kept memory was written by a kernel that was not launched from here."""
         self.gradient = self._kept
 
     def drop_gradient(self) -> None:
-        """Gives its memory back, unless it is kept."""
         if self._parts_gradient is not self._kept:
             self._parts = []
             self._parts_gradient = None
