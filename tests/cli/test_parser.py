@@ -44,6 +44,10 @@ def one_line(done, *parts):
         (["status", "small", "more"], ["unexpected: more", "tmsearch status --help"]),
         (["status", "small", "--qqq"], ["there are", "--watch"]),
         (["run"], ["--space"]),
+        (["run", "--space", ""], ["argument --space: is empty; give a value", "tmsearch run --help"]),
+        (["status", ""], ["argument STUDY: is empty"]),
+        (["status", "small", "--storage="], ["argument --storage: is empty"]),
+        (["report", "small", "-o", ""], ["argument -o/--output: is empty"]),
         (["run", "space.yaml", "--trials", "3"], ["did you mean --space space.yaml?"]),
         (["run", "--space", "none.yaml"], ["none.yaml"]),
         (["run", "--space", "space.yaml", "--trials", "0"], ["--trials", "'0'"]),
@@ -80,6 +84,7 @@ def test_a_mistake_is_one_line_and_nothing_is_written(folder, words, parts):
 def test_every_command_has_help_with_an_example(folder, name):
     done = in_process.tmsearch(folder, name, "--help")
     assert done.returncode == 0
+    assert "?." not in done.stdout
     examples = re.search(r"\nexamples?:\n((?:  .+\n)+)", done.stdout)[1]
     for example in examples.splitlines():
         words = shlex.split(example.partition("#")[0].partition("&&")[0].partition(" > ")[0])

@@ -100,7 +100,7 @@ def price(parser: ArgumentParser) -> None:
 
 def resume(parser: ArgumentParser) -> None:
     study(parser)
-    run_options(parser)
+    run_options(parser, trials="as before")
 
 
 def notice(parser: ArgumentParser) -> None:
@@ -120,9 +120,9 @@ def notice_target(text: str) -> str:
     return text
 
 
-def run_options(parser: ArgumentParser) -> None:
+def run_options(parser: ArgumentParser, trials: str = "as before; new study: 20") -> None:
     parser.add_argument(
-        "--trials", type=count, metavar="N", help="the study's total number of configurations (new study: 20)"
+        "--trials", type=count, metavar="N", help=f"the study's total number of configurations ({trials})"
     )
     timeout(parser)
     worker_options(parser)

@@ -240,6 +240,9 @@ class _Parser(argparse.ArgumentParser):
         namespace, unknown = super().parse_known_args(args, namespace)
         if unknown:
             self.error(f"unexpected: {' '.join(_without_address(str(word)) for word in unknown)}")
+        for action in self._actions:
+            if getattr(namespace, action.dest, None) == "":  # a shell's variable that is not set
+                self.error(f"argument {'/'.join(action.option_strings) or action.metavar}: is empty; give a value")
         return namespace, unknown
 
     def error(self, message: str) -> NoReturn:
@@ -309,7 +312,7 @@ def new_parser() -> argparse.ArgumentParser:
         subparser = subparsers.add_parser(
             name,
             help=command.summary,
-            description=f"{command.summary[0].upper()}{command.summary[1:]}.",
+            description=_sentence(command.summary),
             epilog="\n  ".join([title, *command.examples]),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
@@ -323,6 +326,11 @@ def new_parser() -> argparse.ArgumentParser:
             )
         subparser.set_defaults(command=command)
     return parser
+
+
+def _sentence(summary: str) -> str:
+    """What a command does, as a sentence of its own."""
+    return f"{summary[0].upper()}{summary[1:]}{'' if summary.endswith('?') else '.'}"
 
 
 def parse(argv: Sequence[str]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import logging
 import os
 import socket
@@ -12,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from search.errors import RunError, UserError, first_line
-from search.execution.launchers import LOCATION_VARIABLE, PARENT_VARIABLE, last_line
+from search.execution.launchers import LOCATION_VARIABLE, PARENT_VARIABLE, last_line, options
 from search.exit_codes import INTERRUPTED
 
 # Keys of --engine, as Ray names them.
@@ -56,15 +57,13 @@ class RayLauncher:
     def __init__(
         self, command: Sequence[str], environment: Mapping[str, str], options: Mapping[str, str], name: str
     ) -> None:
-        try:
-            import ray
-        except ModuleNotFoundError:
-            raise UserError("--on ray: needs Ray: pip install 'tmsearch[ray]'") from None
+        import ray
+
         self._ray = ray
         self._command = list(command)
         self._environment = dict(environment)
         self._name = name
-        self._requirements = {key: _number(key, options.get(key, "1")) for key in ("num_gpus", "num_cpus")}
+        self._requirements = _requirements(options)
         self._resources = {options["resources"]: 1.0} if "resources" in options else {}
         self._joined = not ray.is_initialized()
         address = options.get("address", "auto")
@@ -97,6 +96,24 @@ def _check_reachable(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
     except OSError as error:
         raise RunError(f"--on ray: no cluster at {address}: {error.strerror or error}") from None
+
+
+def checked_options(texts: Sequence[str]) -> dict[str, str]:
+    """KEY=VALUE of --engine by key, once it is known that Ray is here.
+
+    Raises:
+        UserError: an option is none of Ray's, or Ray is missing.
+    """
+    values = options(texts, OPTIONS)
+    _requirements(values)
+    if importlib.util.find_spec("ray") is None:
+        raise UserError("--on ray: needs Ray: pip install 'tmsearch[ray]'")
+    return values
+
+
+def _requirements(options: Mapping[str, str]) -> dict[str, float]:
+    """GPUs and cores of a worker."""
+    return {key: _number(key, options.get(key, "1")) for key in ("num_gpus", "num_cpus")}
 
 
 def _number(key: str, text: str) -> float:

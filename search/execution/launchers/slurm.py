@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shlex
+import shutil
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from search.errors import RunError, UserError
-from search.execution.launchers import LOCATION_VARIABLE, last_line
+from search.execution.launchers import LOCATION_VARIABLE, last_line, options
 from search.exit_codes import INTERRUPTED
 
 # Keys of --engine, as sbatch names them.
@@ -36,11 +38,22 @@ COMMAND_SECONDS = 30.0  # for one command, such as squeue, while the controller 
 SIGNAL_SECONDS = 120
 
 
+def checked_options(texts: Sequence[str]) -> dict[str, str]:
+    """KEY=VALUE of --engine by key, once it is known that jobs can be submitted from here.
+
+    Raises:
+        UserError: an option is none of Slurm's, or submitit or Slurm is missing.
+    """
+    values = options(texts, OPTIONS)
+    if importlib.util.find_spec("submitit") is None:
+        raise UserError("--on slurm: needs submitit: pip install 'tmsearch[slurm]'")
+    if shutil.which("srun") is None:
+        raise UserError("--on slurm: there is no srun on this machine; run it on a login node")
+    return values
+
+
 def _executor(folder: Path) -> Any:
-    try:
-        import submitit
-    except ModuleNotFoundError:
-        raise UserError("--on slurm: needs submitit: pip install 'tmsearch[slurm]'") from None
+    import submitit
 
     class Sbatch(submitit.SlurmExecutor):
         """Submits a command; submitit's own `submit` would write a pickle for the job to load."""
@@ -48,16 +61,14 @@ def _executor(folder: Path) -> Any:
         def submit_command(self, command: str) -> str:
             return str(self._submit_command(command).job_id)
 
-    try:
-        return Sbatch(folder)
-    except RuntimeError:
-        raise UserError("--on slurm: there is no srun on this machine; run it on a login node") from None
+    return Sbatch(folder)
 
 
 class SlurmLauncher:
     """Starts workers by `command`; their output goes to `logs`, a folder that every node must share.
 
-    Raises UserError where submitit or Slurm is missing.
+    Args:
+        options: as `checked_options` has them.
     """
 
     def __init__(

@@ -103,13 +103,25 @@ def test_a_worker_finds_nothing_left_to_do(folder):
         (["--on", "slurm"], "--storage postgresql://"),
         (["--on", "ray"], "--storage postgresql://"),
         (["--engine", "partition=gpu", "--workers", "2"], "--engine: belongs to --on slurm"),
+        (["--engine", "partition=gpu"], "--engine: belongs to --on slurm"),
     ],
 )
-def test_what_an_engine_needs_is_said_in_one_line(folder, words, message):
-    done = tmsearch(folder[0], "resume", "small", *words)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+def test_what_an_engine_needs_is_said_in_one_line_before_anything_is_written(folder, tmp_path, words, message):
+    before = sorted(tmp_path.iterdir())
+    space = str(folder[0] / "space.yaml")
+    commands = (
+        (folder[0], "resume", "small"),
+        (folder[0], "confirm", "small"),
+        (tmp_path, "run", "--space", space),
+        (tmp_path, "run", "--space", space, "--dry-run"),
+    )
+    for where, *command in commands:
+        done = tmsearch(where, *command, *words)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert message in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    assert sorted(tmp_path.iterdir()) == before
+    assert not (folder[0] / "studies" / "small-confirm").exists()
 
 
 URLS = (

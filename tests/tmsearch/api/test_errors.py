@@ -39,6 +39,8 @@ def in_folder(tmp_path):
         ({"study_name": "../up"}, "cannot name a study"),
         ({"set": ["train.learning_rte=1"]}, "learning_rate"),
         ({"track": ["clearml"]}, "clearml"),
+        ({"engine": {"partition": "gpu"}}, "^engine: belongs to on slurm or on ray; leave it out$"),
+        ({"on": "slurm"}, "^on slurm: workers of several machines need storage postgresql://"),
         ({"price": "free"}, r"price: 'free' is not a price in dollars; write 2\.50"),
         ({"price": -1.0}, r"price: '-1\.0' is not a price in dollars"),
         ({"notify": "mailto:me"}, r"^notify: neither an http\(s\) URL nor `desktop`$"),

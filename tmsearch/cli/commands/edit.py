@@ -20,7 +20,7 @@ from search.storage.database import open_storage
 from search.storage.ledger import Ledger
 from tmsearch.cli.services.confirmation import SUFFIX
 from tmsearch.cli.services.knobs import TRAIN, absolute
-from tmsearch.cli.view.format import searched_knobs
+from tmsearch.cli.view.format import numbers_in_words, searched_knobs
 
 
 def _ledger(arguments: argparse.Namespace) -> Ledger:
@@ -59,7 +59,8 @@ def retry(arguments: argparse.Namespace) -> int:
     numbers = arguments.numbers or [trial.number for trial in history if trial.state == "failed"]
     for number in numbers:
         if number >= len(history):
-            raise UserError(f"{ledger.study}: no configuration {number}; there are {len(history)}")
+            existing = numbers_in_words(history)
+            raise UserError(f"{ledger.study}: no configuration {number}; there are {existing}")
         if history[number].state != "failed":
             raise UserError(f"{ledger.study}: trial {number} is {history[number].state}; only failed ones are retried")
     queued = ledger.requeue(numbers)

@@ -18,7 +18,7 @@ from search.storage import ownership
 from search.storage.database import Storage, open_storage
 from search.study import Summary
 from tmsearch.cli.view import intervals, terminal
-from tmsearch.cli.view.format import rates_beside
+from tmsearch.cli.view.format import numbers_in_words, rates_beside
 from tmsearch.cli.view.status_page import noise_lines
 from tmsearch.cli.view.table import STATE_STYLES
 from tmsearch.cli.view.trial_fields import configuration_json
@@ -138,8 +138,8 @@ def _print_rung(summary: Summary, trial: Configuration, rung: Rung) -> None:
 
 def _configuration(summary: Summary, number: int) -> Configuration:
     if number >= len(summary.history):
-        numbers = f"0 to {len(summary.history) - 1}" if summary.history else "none"
-        raise UserError(f"{summary.record.name}: no configuration {number}; there are {numbers}")
+        existing = numbers_in_words(summary.history)
+        raise UserError(f"{summary.record.name}: no configuration {number}; there are {existing}")
     return summary.history[number]
 
 

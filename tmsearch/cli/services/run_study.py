@@ -18,7 +18,7 @@ from search.errors import RunError, UserError
 from search.execution import checkpoint_gc
 from search.execution.checkpoint_store import CheckpointStore
 from search.execution.child_process import ChildProcess
-from search.execution.launchers import LOCATION_VARIABLE, Launcher, options, ray, slurm
+from search.execution.launchers import LOCATION_VARIABLE, Launcher, ray, slurm
 from search.execution.launchers.gpus import gpus, sharing
 from search.execution.launchers.local import LocalLauncher, pin_to_own_cores
 from search.execution.launchers.ray import RayLauncher
@@ -34,7 +34,7 @@ from search.records import StudyRecord
 from search.schedulers.scheduler import SchedulerState
 from search.space.search_space import Choice, Space
 from search.storage import ownership
-from search.storage.database import open_storage
+from search.storage.database import Storage, open_storage
 from search.storage.ledger import Ledger
 from search.storage.retry import Retry
 from search.study import Summary
@@ -316,10 +316,15 @@ def _pool(
 
 
 def make_launcher(ledger: Ledger, folder: Path, workers: WorkerPlan, timeout: float | None) -> Launcher:
-    """What starts the workers; raises UserError for options that do not fit the launcher.
+    """What starts the workers.
 
     The storage's URL goes through the environment: it may hold a password.
+
+    Raises:
+        UserError: as `check_workers`.
+        RunError: there is no cluster.
     """
+    engine = check_workers(ledger.storage, workers)
     command = job_server.command("tmsearch", "worker", ledger.study)
     if timeout:
         command += ["--timeout", f"{timeout:.0f}s"]
@@ -328,14 +333,27 @@ def make_launcher(ledger: Ledger, folder: Path, workers: WorkerPlan, timeout: fl
     environment[choice.VARIABLE] = choice.NONE  # this process keeps the trackers up to date for all of its workers
     logs = folder / "workers"
     if workers.on == "local":
+        return LocalLauncher(command, environment, logs, workers.count)
+    if workers.on == "slurm":
+        return SlurmLauncher(command, environment, logs, engine, ledger.study)
+    return RayLauncher(command, environment, engine, ledger.study)
+
+
+def check_workers(storage: Storage, workers: WorkerPlan) -> dict[str, str]:
+    """The launcher's options by key; called before anything is written.
+
+    Raises:
+        UserError: the options, this machine or the storage do not fit what is to start the workers.
+    """
+    if workers.on == "local":
         if workers.engine:
             raise UserError("--engine: belongs to --on slurm or --on ray; leave it out")
-        return LocalLauncher(command, environment, logs, workers.count)
+        return {}
     if storage.is_sqlite:
         raise UserError(f"--on {workers.on}: workers of several machines need --storage postgresql://HOST/DATABASE")
     if workers.on == "slurm":
-        return SlurmLauncher(command, environment, logs, options(workers.engine, slurm.OPTIONS), ledger.study)
-    return RayLauncher(command, environment, options(workers.engine, ray.OPTIONS), ledger.study)
+        return slurm.checked_options(workers.engine)
+    return ray.checked_options(workers.engine)
 
 
 def _outcome_lines(outcome: Outcome, name: str) -> list[str]:

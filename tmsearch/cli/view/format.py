@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,6 +116,11 @@ def dollars_left(left: TimeLeft, workers: int, price: float) -> str:
     """What so many workers cost until the end, `about 8.10 dollars (5.20 to 13.30)`."""
     low, high = (seconds * workers / 3600 * price for seconds in (left.low, left.high))
     return f"{dollars(left.seconds * workers, price)} ({low:.2f} to {high:.2f})"
+
+
+def numbers_in_words(history: Sequence[Configuration]) -> str:
+    """Which numbers a study's configurations have, `0 to 7`."""
+    return f"0 to {len(history) - 1}" if history else "none"
 
 
 def counts_line(summary: Summary) -> str:

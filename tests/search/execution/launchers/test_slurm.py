@@ -6,7 +6,6 @@ import secrets
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from search.errors import RunError, UserError
+from search.execution.launchers import slurm as slurm_launcher
 from search.execution.launchers.slurm import SlurmLauncher
 from search.execution.lease import Interrupts
 from search.execution.monitor import Monitor
@@ -185,4 +185,9 @@ def test_a_machine_without_slurm_is_told_so(tmp_path, monkeypatch):
     pytest.importorskip("submitit", reason="submitit is not installed: the slurm extra has it")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="no srun on this machine"):
-        SlurmLauncher([sys.executable], {}, tmp_path / "logs", {}, "toy")
+        slurm_launcher.checked_options(())
+    monkeypatch.setattr(slurm_launcher.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"--on slurm: needs submitit: pip install 'tmsearch\[slurm\]'"):
+        slurm_launcher.checked_options(())
+    with pytest.raises(UserError, match="--engine queue: no such option here; this engine takes partition"):
+        slurm_launcher.checked_options(("queue=gpu",))

@@ -16,7 +16,7 @@ from search.storage.ledger import Ledger
 from search.study import Summary
 from tmsearch.cli.services import verdicts
 from tmsearch.cli.services.confirmation import ConfirmOptions, open_confirmation, planned_rounds, recipe_params
-from tmsearch.cli.services.run_study import StudyView, WorkerPlan, new_trial_process, run_study
+from tmsearch.cli.services.run_study import StudyView, WorkerPlan, check_workers, new_trial_process, run_study
 from tmsearch.cli.view.format import searched_knobs
 from tmsearch.formatting import clock_time
 from tmsearch.tracking import choice
@@ -65,6 +65,7 @@ def prepare(storage: Storage, name: str, options: RaceOptions, view: StudyView) 
     if options.test and not facts.known_data.test:
         raise UserError(f"{name}: --test: there is no test split; data.test was 0")
     choice.choose(options.track, None)  # before anything is written
+    check_workers(storage, options.workers)
     ledger, plan = open_confirmation(storage, parent, options.plan, view.say)
     return Race(parent, ledger, plan)
 
@@ -100,7 +101,7 @@ def _plan_lines(parent: Summary, plan: ConfirmationPlan, summary: Summary) -> li
     names = [arm.name for arm in plan.arms]
     rounds = planned_rounds(plan, summary.record)
     first_seed = summary.record.seed + 1
-    split = f"{plan.folds} folds" if plan.folds else "the study's own split"
+    split = f"{plan.folds} fold{'' if plan.folds == 1 else 's'}" if plan.folds else "the study's own split"
     trained = _most_trainings(plan, summary.record, rounds)
     costs = [_training_seconds(parent, arm) for arm in plan.arms]
     costs[1:] = sorted(costs[1:], reverse=True)  # of the leaders the slow ones may be those that stay

@@ -24,7 +24,7 @@ from tmsearch.cli.services.knobs import (
     without_new_prompts,
 )
 from tmsearch.cli.services.plan import StudyPlan, study_plan
-from tmsearch.cli.services.run_study import StudyView, WorkerPlan, new_trial_process, run_study
+from tmsearch.cli.services.run_study import StudyView, WorkerPlan, check_workers, new_trial_process, run_study
 from tmsearch.config import NEW_STUDIES
 from tmsearch.languages import UNSPACED, code_if_known
 from tmsearch.tracking import choice
@@ -86,6 +86,7 @@ def run_space(storage: Storage, space: SpaceForms, options: SearchOptions, view:
         RunError: the study was stopped, with its reason.
     """
     choice.choose(options.track, None)  # raises before anything is written
+    check_workers(storage, options.workers)
     ledger = existing(storage, space, options.seed)
     if ledger is not None:
         return resume(ledger, options, view)
@@ -131,6 +132,7 @@ def plan_space(storage: Storage, space: SpaceForms, options: SearchOptions, gpu_
     Raises:
         UserError: a person's mistake in the space, the data or the options.
     """
+    check_workers(storage, options.workers)
     ledger = existing(storage, space, options.seed)
     if space.kept.study not in study.names(storage):
         study.check_unused(storage, space.kept.study)
@@ -170,6 +172,7 @@ def existing(storage: Storage, space: SpaceForms, seed: int | None) -> Ledger | 
 def resume(ledger: Ledger, options: SearchOptions, view: StudyView) -> int:
     """Continue a study with the space that the database holds; returns an exit code. Raises as `run_space` does."""
     check_measure(ledger)
+    check_workers(ledger.storage, options.workers)
     choice.choose(options.track, study_folder(ledger.storage.folder, ledger.study))  # before anything is written
     child = new_trial_process()
     try:
