@@ -281,6 +281,24 @@ class Storage:
             yield
         engine.dispose()
 
+    def check_writable(self) -> None:
+        """Raise UserError where a study can be neither made nor continued here, before work is put into it.
+
+        Writes nothing.
+        """
+        self._refuse_read_only()
+        folders = {self.folder} if self.file is None or self.file.exists() else {self.folder, self.file.parent}
+        for folder in sorted(folders):
+            existing = next(path for path in (folder, *folder.parents) if path.exists())
+            if not existing.is_dir():
+                raise UserError(f"{existing}: the folder cannot be made: it is a file; rename it")
+            if not os.access(existing, os.W_OK | os.X_OK):
+                raise UserError(f"{existing}: cannot be written; make it writable, or work in another folder")
+
+    def _refuse_read_only(self) -> None:
+        if self.is_read_only:
+            raise UserError(f"{self.display_name}: is read-only; make file and folder writable, or use a copy of them")
+
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
         """One transaction that may write; committed at the end, rolled back on any exception.
@@ -289,8 +307,7 @@ class Storage:
             UserError: The database is read-only.
             StorageUnavailableError: The database does not answer.
         """
-        if self.is_read_only:
-            raise UserError(f"{self.display_name}: is read-only; make file and folder writable, or use a copy of them")
+        self._refuse_read_only()
         with _errors_in_one_line(self), self.engine.begin() as connection:
             yield connection
 

@@ -11,7 +11,7 @@ import pytest
 from search import study
 from search.errors import UserError
 from search.storage.database import open_storage
-from tests.support.command import environment
+from tests.support.command import SPACE, environment
 from tests.support.study_builder import Plan, random_study
 from tests.support.toy_study import toy_space, toy_storage, toy_study
 
@@ -20,6 +20,25 @@ from tests.support.toy_study import toy_space, toy_storage, toy_study
 def built(tmp_path_factory):
     plan = Plan(configurations=4, clips=20, validation=4, seconds=0.4)
     return random_study(tmp_path_factory.mktemp("built"), plan).storage.folder
+
+
+def test_a_run_and_its_plan_say_at_once_where_nothing_can_be_written(built, tmp_path):
+    """Before the data and the models are looked at, which takes seconds to minutes."""
+    (tmp_path / "space.yaml").write_text(SPACE)
+    mode = tmp_path.stat().st_mode
+    tmp_path.chmod(0o555)
+    try:
+        for more in ((), ("--dry-run",)):
+            done = looking(tmp_path, "run", "--space", "space.yaml", *more)
+            assert (done.returncode, done.stdout) == (2, "")
+            expected = f"tmsearch: {tmp_path}: cannot be written; make it writable, or work in another folder\n"
+            assert done.stderr == expected
+    finally:
+        tmp_path.chmod(mode)
+    assert [path.name for path in tmp_path.iterdir()] == ["space.yaml"]
+    (tmp_path / "studies").write_text("")
+    in_the_way = looking(tmp_path, "run", "--space", "space.yaml", "--dry-run")
+    assert in_the_way.stderr == f"tmsearch: {tmp_path}/studies: the folder cannot be made: it is a file; rename it\n"
 
 
 def looking(folder, *words):

@@ -87,6 +87,7 @@ def run_space(storage: Storage, space: SpaceForms, options: SearchOptions, view:
     """
     choice.choose(options.track, None)  # raises before anything is written
     check_workers(storage, options.workers)
+    storage.check_writable()
     ledger = existing(storage, space, options.seed)
     if ledger is not None:
         return resume(ledger, options, view)
@@ -133,6 +134,7 @@ def plan_space(storage: Storage, space: SpaceForms, options: SearchOptions, gpu_
         UserError: a person's mistake in the space, the data or the options.
     """
     check_workers(storage, options.workers)
+    storage.check_writable()
     ledger = existing(storage, space, options.seed)
     if space.kept.study not in study.names(storage):
         study.check_unused(storage, space.kept.study)
