@@ -19,8 +19,8 @@ from tmsearch.api.study import Study
 from tmsearch.api.work import Progress
 from tmsearch.cli import arguments
 from tmsearch.cli.services.knobs import load_space, space_of
-from tmsearch.cli.services.run_study import WorkerPlan
 from tmsearch.cli.services.runs.search import forms_of, plan_space, run_space
+from tmsearch.cli.services.runs.workers import WorkerPlan
 
 
 def search(

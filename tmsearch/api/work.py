@@ -19,8 +19,9 @@ from tmsearch.api.errors import InputError, RunFailedError, StudyInterrupted, as
 from tmsearch.api.follow import CallbackDisplay, Callbacks, SilentDisplay
 from tmsearch.cli import arguments
 from tmsearch.cli.notice import notice_at_end
-from tmsearch.cli.services.run_study import StudyView, WorkerPlan
+from tmsearch.cli.services.run_study import StudyView
 from tmsearch.cli.services.runs.search import SearchOptions
+from tmsearch.cli.services.runs.workers import WorkerPlan
 from tmsearch.cli.view.closing import result_lines
 from tmsearch.cli.view.progress import Display, ProgressPrinter
 

@@ -14,7 +14,7 @@ from search.storage import entries, schema
 from search.storage.database import open_storage
 from tmsearch.cli.services import create, knobs
 from tmsearch.cli.services.earlier import known_to
-from tmsearch.cli.services.run_study import ONE_WORKER
+from tmsearch.cli.services.runs.workers import ONE_WORKER
 from tmsearch.cli.view.status_page import page_lines
 from tmsearch.trial import facts
 from tmsearch.trial.facts import DataFacts

@@ -7,8 +7,9 @@ import argparse
 from search.storage.database import open_storage
 from tmsearch.cli.notice import notice_at_end, verdict_notice
 from tmsearch.cli.services.confirmation import ConfirmOptions
-from tmsearch.cli.services.run_study import StudyView, worker_plan
+from tmsearch.cli.services.run_study import StudyView
 from tmsearch.cli.services.runs import confirm as races
+from tmsearch.cli.services.runs.workers import worker_plan
 
 
 def confirm(arguments: argparse.Namespace) -> int:

@@ -13,9 +13,10 @@ from search.exit_codes import DONE, MACHINE
 from search.storage.database import Storage, open_storage
 from tmsearch.cli.notice import notice_at_end
 from tmsearch.cli.services.knobs import load_space
-from tmsearch.cli.services.run_study import StudyView, new_trial_process, run_study, worker_plan
+from tmsearch.cli.services.run_study import StudyView, new_trial_process, run_study
 from tmsearch.cli.services.runs import search
 from tmsearch.cli.services.runs.search import SearchOptions, SpaceForms
+from tmsearch.cli.services.runs.workers import worker_plan
 from tmsearch.cli.view.closing import closing_lines
 from tmsearch.tracking import choice
 

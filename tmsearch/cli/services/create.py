@@ -16,7 +16,8 @@ from search.storage.database import Storage
 from search.storage.ledger import Ledger
 from tmsearch.cli.services.earlier import known_to
 from tmsearch.cli.services.plan import candidates
-from tmsearch.cli.services.run_study import ONE_WORKER, WorkerPlan, new_trial_process
+from tmsearch.cli.services.run_study import new_trial_process
+from tmsearch.cli.services.runs.workers import ONE_WORKER, WorkerPlan
 from tmsearch.trial import facts
 from tmsearch.trial.facts import ModelNeeds
 from tmsearch.version import code_version

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import math
 import os
@@ -18,23 +17,20 @@ from search.errors import RunError, UserError
 from search.execution import checkpoint_gc
 from search.execution.checkpoint_store import CheckpointStore
 from search.execution.child_process import ChildProcess
-from search.execution.launchers import LOCATION_VARIABLE, Launcher, ray, slurm
-from search.execution.launchers.gpus import gpus, sharing
-from search.execution.launchers.local import LocalLauncher, pin_to_own_cores
-from search.execution.launchers.ray import RayLauncher
-from search.execution.launchers.slurm import SlurmLauncher
+from search.execution.launchers import LOCATION_VARIABLE, Launcher
+from search.execution.launchers.gpus import gpus
+from search.execution.launchers.local import pin_to_own_cores
 from search.execution.lease import Interrupts, Listener
 from search.execution.monitor import Monitor
 from search.execution.worker import Outcome, Worker
 from search.execution.worker_pool import OUTCOME_SECONDS, WorkerPool
 from search.exit_codes import DONE, FAILED, INTERRUPTED
 from search.imported import without_imported
-from search.platforms import usable_cores
 from search.records import StudyRecord
 from search.schedulers.scheduler import SchedulerState
 from search.space.search_space import Choice, Space
 from search.storage import ownership
-from search.storage.database import Storage, open_storage
+from search.storage.database import open_storage
 from search.storage.ledger import Ledger
 from search.storage.retry import Retry
 from search.study import Summary
@@ -42,6 +38,7 @@ from tmsearch import job_server
 from tmsearch.cli.services.annotator import StudyAnnotator
 from tmsearch.cli.services.knobs import TRAIN
 from tmsearch.cli.services.plan import beside_lines, data_line, measure_line
+from tmsearch.cli.services.runs.workers import ONE_WORKER, WorkerPlan, make_launcher
 from tmsearch.cli.services.tracking.follower import Following, followed
 from tmsearch.cli.services.tracking.study_runs import StudyRuns, WakingListener
 from tmsearch.cli.view.closing import closing_lines
@@ -65,53 +62,6 @@ _ALLOCATOR_NAMES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 
 
 @dataclass(frozen=True)
-class WorkerPlan:
-    """How many workers there are and what starts them: `on` is a launcher's name, `engine` its KEY=VALUE options.
-
-    `workers` None: one a GPU, one on a CPU. `price`: dollars an hour of each; None: no money is mentioned.
-    """
-
-    workers: int | None = None
-    on: str = "local"
-    engine: tuple[str, ...] = ()
-    price: float | None = None
-
-    @property
-    def count(self) -> int:
-        if self.workers:
-            return self.workers
-        if self.on == "local":
-            return max(1, len(gpus()))
-        return 1
-
-    @property
-    def threads(self) -> int:
-        """CPU threads of each training: a study's results depend on it, so it is fixed when the study is made."""
-        threads = len(usable_cores())
-        if self.on == "local" and not gpus():
-            threads //= self.count
-        return max(1, threads)
-
-    @property
-    def in_this_process(self) -> bool:
-        return self.on == "local" and self.count == 1
-
-    def shared_gpus(self) -> str | None:
-        """What comes of more workers than this machine has GPUs, a line for a person; None where each has its own."""
-        cards = len(gpus()) if self.on == "local" else 0
-        if not cards or self.count <= cards:
-            return None
-        most = max(sharing(self.count, cards))
-        return (
-            f"--workers {self.count} with {cards} GPU{'s' if cards > 1 else ''}: up to {most} workers share one, each "
-            f"within 1/{most} of its memory and at a part of its speed; --workers {cards} is usually faster"
-        )
-
-
-ONE_WORKER = WorkerPlan(workers=1)
-
-
-@dataclass(frozen=True)
 class StudyView:
     """How a person follows a study at work, and stops it.
 
@@ -129,12 +79,6 @@ class StudyView:
     last_lines: Callable[[Summary], list[str]] = closing_lines
     names_commands: bool = True
     interrupts: Interrupts = field(default_factory=Interrupts)
-
-
-def worker_plan(arguments: argparse.Namespace) -> WorkerPlan:
-    """The workers that --workers, --on and --engine ask for, at what --price says, which not every command has."""
-    price = getattr(arguments, "price", None)
-    return WorkerPlan(arguments.workers, arguments.on, tuple(arguments.engine), price)
 
 
 def torch_environment() -> dict[str, str]:
@@ -313,47 +257,6 @@ def _pool(
         checkpoint_gc.clean_up(ledger, budget.scheduler_config, folder, budget.disk_gb)
 
     return WorkerPool(launcher, count, ledger, Monitor(ledger, listener), listener.notice, publisher, clean_up)
-
-
-def make_launcher(ledger: Ledger, folder: Path, workers: WorkerPlan, timeout: float | None) -> Launcher:
-    """What starts the workers.
-
-    The storage's URL goes through the environment: it may hold a password.
-
-    Raises:
-        UserError: as `check_workers`.
-        RunError: there is no cluster.
-    """
-    engine = check_workers(ledger.storage, workers)
-    command = job_server.command("tmsearch", "worker", ledger.study)
-    if timeout:
-        command += ["--timeout", f"{timeout:.0f}s"]
-    storage = ledger.storage
-    environment = {"TMSEARCH_STORAGE": storage.whole_url, "TMSEARCH_STUDIES": str(storage.folder)}
-    environment[choice.VARIABLE] = choice.NONE  # this process keeps the trackers up to date for all of its workers
-    logs = folder / "workers"
-    if workers.on == "local":
-        return LocalLauncher(command, environment, logs, workers.count)
-    if workers.on == "slurm":
-        return SlurmLauncher(command, environment, logs, engine, ledger.study)
-    return RayLauncher(command, environment, engine, ledger.study)
-
-
-def check_workers(storage: Storage, workers: WorkerPlan) -> dict[str, str]:
-    """The launcher's options by key; called before anything is written.
-
-    Raises:
-        UserError: the options, this machine or the storage do not fit what is to start the workers.
-    """
-    if workers.on == "local":
-        if workers.engine:
-            raise UserError("--engine: belongs to --on slurm or --on ray; leave it out")
-        return {}
-    if storage.is_sqlite:
-        raise UserError(f"--on {workers.on}: workers of several machines need --storage postgresql://HOST/DATABASE")
-    if workers.on == "slurm":
-        return slurm.checked_options(workers.engine)
-    return ray.checked_options(workers.engine)
 
 
 def _outcome_lines(outcome: Outcome, name: str) -> list[str]:

@@ -16,7 +16,8 @@ from search.storage.ledger import Ledger
 from search.study import Summary
 from tmsearch.cli.services import verdicts
 from tmsearch.cli.services.confirmation import ConfirmOptions, open_confirmation, planned_rounds, recipe_params
-from tmsearch.cli.services.run_study import StudyView, WorkerPlan, check_workers, new_trial_process, run_study
+from tmsearch.cli.services.run_study import StudyView, new_trial_process, run_study
+from tmsearch.cli.services.runs.workers import WorkerPlan, check_workers
 from tmsearch.cli.view.format import searched_knobs
 from tmsearch.formatting import clock_time
 from tmsearch.tracking import choice

@@ -24,7 +24,8 @@ from tmsearch.cli.services.knobs import (
     without_new_prompts,
 )
 from tmsearch.cli.services.plan import StudyPlan, study_plan
-from tmsearch.cli.services.run_study import StudyView, WorkerPlan, check_workers, new_trial_process, run_study
+from tmsearch.cli.services.run_study import StudyView, new_trial_process, run_study
+from tmsearch.cli.services.runs.workers import WorkerPlan, check_workers
 from tmsearch.config import NEW_STUDIES
 from tmsearch.languages import UNSPACED, code_if_known
 from tmsearch.tracking import choice
