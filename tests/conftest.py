@@ -1,5 +1,6 @@
-"""What all tests share: the tiers that mark them, a PostgreSQL server, and signals as a shell delivers them."""
+"""What all tests share: the tiers that mark them, their order, a PostgreSQL server, and signals as in a shell."""
 
+import gc
 import logging
 import os
 import signal
@@ -32,6 +33,26 @@ TIERS = {
     "tests/tmsearch/test_hub.py": "process",
 }
 
+# The files that take longest, from a minute and more down to ten seconds. Where several workers share the tests none of
+# these is to begin when the others have nothing left to do.
+LONGEST = (
+    "tests/cli/commands/test_run.py",
+    "tests/search/execution/test_worker.py",
+    "tests/cli/commands/test_confirm.py",
+    "tests/cli/commands/test_workers.py",
+    "tests/search/execution/test_worker_pool.py",
+    "tests/search/execution/launchers/test_slurm.py",
+    "tests/search/execution/launchers/test_ray.py",
+    "tests/search/storage/test_database.py",
+    "tests/tmsearch/training/test_train.py",
+    "tests/bench/test_gpu_model.py",
+    "tests/bench/test_memory_promise.py",
+    "tests/tmsearch/model/test_whisper.py",
+    "tests/cli/commands/test_status.py",
+    "tests/search/storage/test_ledger.py",
+    "tests/search/execution/test_child_process.py",
+    "tests/search/execution/test_slow_link.py",
+)
 LISTENED_TO = ("transformers", "optuna", "datasets", "tmsearch", "search")  # loggers whose lines tests look for
 
 # Two pytest workers on two cores have no core to spare for threads that burn one while they wait: torch's are to sleep
@@ -54,10 +75,29 @@ def tier_of(item: pytest.Item) -> str:
     return "fast"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test with its tier, so that `pytest -m fast` and its like select by it."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Let pytest-xdist keep the order below: its own begins with the files of most tests, which are quick ones."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark every test with its tier, so that `pytest -m fast` and its like select by it; for workers, order them."""
+    turns: dict[Path, tuple[int, bool]] = {}
     for item in items:
-        item.add_marker(tier_of(item))
+        tier = tier_of(item)
+        item.add_marker(tier)
+        path = item.path.relative_to(ROOT).as_posix()
+        rank = LONGEST.index(path) if path in LONGEST else len(LONGEST)
+        turns.setdefault(item.path, (rank, tier == "fast"))
+    if hasattr(config, "workerinput"):  # one of pytest-xdist's workers
+        items.sort(key=lambda item: turns[item.path])
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: without it each sweep for garbage in a test would go through a million objects."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
