@@ -186,20 +186,25 @@ def test_export_and_train_reproduce_the_trial_and_a_pipeline_loads_it(done):
     check_runtimes(metrics["runtimes"], folder / "best" / "README.md", trained.stdout)
     assert "already trained" in tmsearch(folder, "train", "best.yaml").stdout
     program = (
-        "import numpy as np; from transformers import pipeline\n"
-        "hear = pipeline('automatic-speech-recognition', model={!r})\n"
-        "print('heard:', hear(np.zeros(16000, dtype=np.float32))['text'])"
+        "import sys; import numpy as np; from transformers import pipeline\n"
+        "for model in sys.argv[1:]:\n"
+        "    hear = pipeline('automatic-speech-recognition', model=model)\n"
+        "    print('heard:', hear(np.zeros(16000, dtype=np.float32))['text'])\n"
+        "    print('that was', model, file=sys.stderr)"
     )
-    warnings = {}
-    for model in (str(folder / "best"), str(Path(__file__).parents[3] / "tmsearch/demo/nano")):
-        run = subprocess.run(
-            [sys.executable, "-c", program.format(model)], capture_output=True, text=True, env=environment(folder)
-        )
-        assert run.returncode == 0, run.stderr
-        assert "heard:" in run.stdout
+    # The untouched one first: what is printed once a process is printed for it.
+    models = (str(Path(__file__).parents[3] / "tmsearch/demo/nano"), str(folder / "best"))
+    run = subprocess.run(
+        [sys.executable, "-c", program, *models], capture_output=True, text=True, env=environment(folder)
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.count("heard:") == 2
+    printed, warnings = run.stderr, []
+    for model in models:
+        of_model, _, printed = printed.partition(f"that was {model}\n")
         # Only the beginning: transformers prints a set of names, in an order that changes from run to run.
-        warnings[model] = {line[:60] for line in run.stderr.splitlines() if "Loading weights" not in line}
-    new, untouched = warnings.values()
+        warnings.append({line[:60] for line in of_model.splitlines() if "Loading weights" not in line})
+    untouched, new = warnings
     assert new <= untouched, "no warning that the untouched checkpoint does not print"
 
 

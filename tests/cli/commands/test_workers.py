@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 
 from search.storage.database import open_storage
 from search.study import open_study
-from tests.support.command import SPACE, environment, outcomes, start
+from tests.support.command import SPACE, outcomes, start
 from tests.support.command import tmsearch as tmsearch_process
 from tests.support.in_process import status, tmsearch
 from tmsearch.cli.main import _with_hidden_passwords
@@ -47,17 +46,14 @@ def test_a_killed_crew_comes_to_what_one_worker_comes_to(folder, tmp_path):
     assert "\nbest: trial" in again.stdout
     # The same threads: a study's results depend on them.
     (tmp_path / "space.yaml").write_text((study_folder / "space.yaml").read_text())
-    cores = ",".join(str(core) for core in sorted(os.sched_getaffinity(0))[:1])
-    alone = subprocess.run(
-        ["taskset", "-c", cores, sys.executable, "-m", "tmsearch", "run", "--space", "space.yaml", "--trials", "4"],
-        cwd=tmp_path,
-        env=environment(study_folder),
-        capture_output=True,
-        text=True,
-        timeout=250,
-    )
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        alone = tmsearch(tmp_path, "run", "--space", "space.yaml", "--trials", "4")
+    finally:
+        os.sched_setaffinity(0, cores)
     assert alone.returncode == 0, alone.stderr
-    if len(os.sched_getaffinity(0)) <= 3:  # two workers have one thread each
+    if len(cores) <= 3:  # two workers have one thread each
         assert outcomes(study_folder) == outcomes(tmp_path)
 
 
