@@ -42,7 +42,7 @@ from tmsearch.evaluation import evaluate
 from tmsearch.evaluation.scores import Scores
 from tmsearch.model import cost, decoding
 from tmsearch.model.context import context_rule
-from tmsearch.model.kernels import captured
+from tmsearch.model.kernels import recorder
 from tmsearch.training import micro_batch, train
 from tmsearch.training.state import StepMetrics
 from tmsearch.training.train import ModelCache, Stretch
@@ -134,12 +134,12 @@ def trained(bench: Bench, seconds: str, **knobs: Any) -> Measured:
 
 def launched(bench: Bench, seconds: str) -> Measured:
     """`trained`, every step launched kernel by kernel."""
-    recorder_for = captured.recorder_for
-    captured.recorder_for = lambda device: None
+    recorder_for = recorder.recorder_for
+    recorder.recorder_for = lambda device: None
     try:
         return trained(bench, seconds)
     finally:
-        captured.recorder_for = recorder_for
+        recorder.recorder_for = recorder_for
 
 
 @contextmanager

@@ -51,11 +51,12 @@ class Recording(TorchDispatchMode):
 
 
 class CpuRecorder:
-    """A captured.Recorder; `recordings` are all that it made."""
+    """A Recorder of tmsearch.model.kernels.recorder; `recordings` are all that it made."""
 
     def __init__(self) -> None:
         self.recordings: list[Recording] = []
         self.room = True
+        self.asked = 0  # how often, for room
 
     def record(self, work: Callable[[], Any]) -> tuple[Any, Recording]:
         recording = Recording()
@@ -66,4 +67,5 @@ class CpuRecorder:
         return result, recording
 
     def has_room(self) -> bool:
+        self.asked += 1
         return self.room

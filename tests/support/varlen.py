@@ -47,9 +47,14 @@ def by_mask(
     *,
     scale: float,
 ) -> torch.Tensor:
-    """The same without reading where clips end, as the kernel does it: a recording of it holds for other ends."""
+    """The same without reading where clips end, as the kernel does it: a recording of it holds for other ends.
+
+    What is behind the first `max_q` of a clip is not computed, but left as its memory was.
+    """
     query_clips = torch.searchsorted(query_ends[1:], torch.arange(len(query), dtype=torch.int32), right=True)
     key_clips = torch.searchsorted(key_ends[1:], torch.arange(len(key), dtype=torch.int32), right=True)
     logits = torch.einsum("qhd,khd->hqk", query, key) * scale
     weights = logits.masked_fill(query_clips[:, None] != key_clips, -torch.inf).softmax(-1)
-    return torch.einsum("hqk,khd->qhd", weights, value)
+    attended = torch.einsum("hqk,khd->qhd", weights, value)
+    in_clip = torch.arange(len(query)) - query_ends[query_clips.clamp(max=len(query_ends) - 2)]
+    return attended.masked_fill((in_clip >= max_q)[:, None, None], torch.nan)

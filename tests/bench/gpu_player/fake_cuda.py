@@ -22,7 +22,7 @@ from tests.bench.gpu_player.meter import Meter, Recorded
 from tmsearch import devices
 from tmsearch.model import attention as project_attention
 from tmsearch.model.attention import Packed
-from tmsearch.model.kernels import captured, formulas
+from tmsearch.model.kernels import formulas, recorder
 from tmsearch.training.optim import mixed_precision, stochastic_rounding
 
 aten = torch.ops.aten
@@ -85,7 +85,7 @@ def _meter() -> Meter:
 
 
 class PlayedRecorder:
-    """A captured.Recorder whose graphs are metered. The memory that they keep is live from then on."""
+    """A recorder.Recorder whose graphs are metered. The memory that they keep is live from then on."""
 
     has_memory = False  # whether graphs are made at all
 
@@ -129,7 +129,7 @@ def install() -> None:
     mixed_precision.compiled_update = lambda: torch.ops.played.mixed_adamw
     formulas.compiled = fused
     project_attention.varlen = varlen
-    captured.CudaRecorder = PlayedRecorder  # type: ignore[assignment,misc]
+    recorder.CudaRecorder = PlayedRecorder  # type: ignore[assignment,misc]
     # Lists of fake tensors go through the grouped kernels, as lists of CUDA tensors do.
     _foreach_utils._foreach_supported_types.append(FakeTensor)
     _foreach_utils._device_has_foreach_support = lambda device: True  # type: ignore[assignment]

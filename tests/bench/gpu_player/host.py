@@ -34,7 +34,7 @@ class _NoGraph:
 
 
 class _HostRecorder:
-    """A captured.Recorder: what is recorded is run, and a replay does nothing."""
+    """A recorder.Recorder: what is recorded is run, and a replay does nothing."""
 
     def __init__(self, device: torch.device) -> None:
         pass

@@ -13,6 +13,7 @@ from tmsearch.config import TrainConfig
 from tmsearch.model import attention, forward, trainable
 from tmsearch.model import whisper as model
 from tmsearch.model.kernels import bundles, captured, formulas
+from tmsearch.model.kernels import recorder as recorder_module
 from tmsearch.model.kernels.captured import CapturedLayers, Shape
 from tmsearch.model.kernels.fused import FusedKernels
 from tmsearch.model.kernels.trained_layers import KeptLayers
@@ -181,6 +182,18 @@ def test_a_batch_goes_through_larger_graphs_until_it_has_its_own(toy, monkeypatc
     assert len(rows) == 3
 
 
+def test_what_fills_up_a_batch_may_be_longer_than_its_clips(toy, monkeypatch):
+    """Attention's launch is for clips of a certain length: rows behind it would be whatever was in memory."""
+    monkeypatch.setattr(captured, "ROWS_STEP", 16)
+    monkeypatch.setattr(captured, "MOST_FILLING", 8)
+    replayed, launched = stepper(toy, CpuRecorder()), stepper(toy, None)
+    for number, batch in enumerate([LONGER, LONGER, micro_batch(9, frames=(20, 30))], start=1):
+        given, expected = (made.launch(number, [batch]).measured for made in (replayed, launched))
+        torch.testing.assert_close(given, expected, rtol=0.02, atol=0.02)
+    assert replayed.captured._sightings.total() == 3
+    assert len(replayed.captured._graphs) == 1
+
+
 def test_there_is_an_end_to_graphs(toy, monkeypatch):
     assert shapes_recorded(toy, [LONG, LONG, BATCHES[0], BATCHES[1]], monkeypatch, MOST_GRAPHS=1) == [0, 1, 1, 1]
 
@@ -189,9 +202,10 @@ def test_without_room_everything_is_launched(toy):
     recorder = CpuRecorder()
     recorder.room = False
     made = stepper(toy, recorder)
-    for number in range(1, 4):
+    for number in range(1, 5):
         made.launch(number, [BATCHES[0]])
     assert recorder.recordings == []
+    assert recorder.asked == 1
 
 
 class Failing(CpuRecorder):
@@ -243,6 +257,14 @@ def test_what_draws_is_not_captured(knobs, is_capturable):
     assert captured.is_capturable(TrainConfig(**knobs)) is is_capturable
 
 
+def test_a_shape_has_no_more_tokens_than_the_decoder_has_positions():
+    ends = torch.tensor([0, 70], dtype=torch.int32)
+    packed = attention.Packed((70,), 70, ends, None, torch.zeros(4))
+    for most, tokens in ((448, 8), (7, 7)):
+        shape = captured.shape_of(torch.zeros(70, 4), torch.zeros(1, 6, 4), packed, most)
+        assert shape == Shape(128, 1, tokens, False)
+
+
 def test_filled_up_shapes():
     of_batch = Shape(1024, 16, 40, True)
     assert Shape(1024, 16, 48, True).holds(of_batch)
@@ -271,7 +293,7 @@ class Cuda:
 
 def test_both_passes_are_captured_in_one_pool_and_stream_for_this_thread_alone(monkeypatch):
     cuda = Cuda(monkeypatch)
-    recorder = captured.CudaRecorder(torch.device("cuda"))
+    recorder = recorder_module.CudaRecorder(torch.device("cuda"))
     assert recorder.record(lambda: cuda.events.append("work") or 7) == (7, "graph")
     assert cuda.events == [("graph", "pool", "side", "thread_local"), "work", "end"]
 
@@ -283,13 +305,13 @@ def test_room_is_three_times_what_a_pass_takes(monkeypatch, free, has_room):
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 32e9)
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 33e9)  # 11 of them are free again
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 80e9))
-    assert captured.CudaRecorder(torch.device("cuda")).has_room() is has_room
+    assert recorder_module.CudaRecorder(torch.device("cuda")).has_room() is has_room
 
 
 def test_the_next_training_of_a_model_goes_through_the_graphs_of_the_last(toy, monkeypatch):
     """Its weights are put back as they were, its optimizer is new; and other weights need graphs of their own."""
     recorder = CpuRecorder()
-    monkeypatch.setattr(captured, "recorder_for", lambda device: recorder)
+    monkeypatch.setattr(recorder_module, "recorder_for", lambda device: recorder)
     kept = KeptLayers()
     whisper = model.load(toy_whisper.config(toy))
     untouched = {name: value.clone() for name, value in whisper.model.state_dict().items()}
@@ -311,7 +333,7 @@ def test_the_next_training_of_a_model_goes_through_the_graphs_of_the_last(toy, m
 
 
 def test_a_model_that_was_moved_gets_layers_of_its_own(toy, monkeypatch):
-    monkeypatch.setattr(captured, "recorder_for", lambda device: CpuRecorder())
+    monkeypatch.setattr(recorder_module, "recorder_for", lambda device: CpuRecorder())
     kept = KeptLayers()
     config = toy_whisper.config(toy, precision="bf16")
     whisper = model.load(config)

@@ -19,7 +19,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -29,69 +29,22 @@ from tmsearch.config import TrainConfig
 from tmsearch.model import forward
 from tmsearch.model.attention import Layout, Packed
 from tmsearch.model.kernels.fused import FusedKernels
+from tmsearch.model.kernels.recorder import Recorder, Replayable
 from tmsearch.model.kernels.weights import ProductWeight
 from tmsearch.model.layers import Layers
 
-Work = TypeVar("Work")
-
-# A finer grid wastes less on filling and captures more graphs. By a model of 800 steps of 16 mixed clips (85 ms on the
-# device, 200 by the host, 450 more for a capture): 107 ms a step at 128 rows, 101 at 256, 96 at 512, 97 at 1,024.
-ROWS_STEP = 512
+# A finer grid wastes less on filling and captures more graphs. By a model of a study of 6,000 steps of 16 clips (85 ms
+# on the device, 200 by the host, 450 more for a capture), mixed and of about one length: 91 and 88 ms a step at 128
+# rows, 90 and 88 at 256, 90 and 90 at 512, 93 and 97 at 1,024.
+ROWS_STEP = 256
 TOKENS_STEP = 8
 SIGHTINGS = 2  # a shape is captured when it is met for this time; many are met once
 MOST_GRAPHS = 24
 # A batch may go through the graphs of a larger one, up to so many times its rows; to launch it takes longer than that.
 MOST_FILLING = 1.25
-# Graphs keep the memory of one pass for themselves. So many times as much must be free: for them, for batches that have
-# none, and for evaluations.
-ROOM = 3
 # Of a replay against the same launches, some of whose sums come in another order each time.
 TOLERANCE = 0.02
 _log = logging.getLogger(__name__)
-
-
-class Replayable(Protocol):
-    """A graph that was recorded."""
-
-    def replay(self) -> None:
-        """Runs it on what its memory holds now."""
-
-
-class Recorder(Protocol):
-    """What makes graphs."""
-
-    def record(self, work: Callable[[], Work]) -> tuple[Work, Replayable]:
-        """What `work` returns, whose tensors have no values before the first replay, and the graph of its launches."""
-
-    def has_room(self) -> bool:
-        """Whether there is memory for graphs; asked between two steps."""
-
-
-class CudaRecorder:
-    """CUDA graphs in one pool of memory: no two of them run at a time, and none needs what another one left there."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._pool = torch.cuda.graph_pool_handle()
-
-    def record(self, work: Callable[[], Work]) -> tuple[Work, Replayable]:
-        graph = torch.cuda.CUDAGraph()
-        # Other threads may go on: autograd's own makes the launches of a backward pass.
-        with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
-            result = work()
-        return result, graph
-
-    def has_room(self) -> bool:
-        live = torch.cuda.memory_allocated(self._device)
-        of_a_pass = torch.cuda.max_memory_allocated(self._device) - live
-        free, _ = torch.cuda.mem_get_info(self._device)
-        return free + torch.cuda.memory_reserved(self._device) - live >= ROOM * of_a_pass
-
-
-def recorder_for(device: torch.device) -> Recorder | None:
-    """What makes graphs on `device`; None where there are none."""
-    return CudaRecorder(device) if device.type == "cuda" else None
 
 
 def draws(config: TrainConfig) -> bool:
@@ -123,10 +76,14 @@ class Shape(NamedTuple):
         return is_enough and is_alike and self.rows <= MOST_FILLING * other.rows
 
 
-def shape_of(states: torch.Tensor, embedded: torch.Tensor, packed: Packed) -> Shape:
-    """What a batch of `states` [rows, d_model] and `embedded` [clips, tokens, d_model] is filled up to."""
+def shape_of(states: torch.Tensor, embedded: torch.Tensor, packed: Packed, most_tokens: int) -> Shape:
+    """What a batch of `states` [rows, d_model] and `embedded` [clips, tokens, d_model] is filled up to.
+
+    The decoder has `most_tokens` positions.
+    """
     clips, tokens, _ = embedded.shape
-    return Shape(_up(len(states), ROWS_STEP), clips, _up(tokens, TOKENS_STEP), packed.channels is not None)
+    filled_up = min(_up(tokens, TOKENS_STEP), most_tokens)
+    return Shape(_up(len(states), ROWS_STEP), clips, filled_up, packed.channels is not None)
 
 
 @dataclass(frozen=True)
@@ -157,8 +114,9 @@ class _ShapeGraphs:
         self._gradients: dict[int, torch.Tensor] = {}  # of these two, by their ids
         ends = packed.ends.new_full((shape.clips + 2,), shape.rows)
         channels = packed.channels
-        # Attention's launches are for so many positions a clip.
-        self.longest = max(_up(packed.longest, ROWS_STEP), ROWS_STEP)
+        # Attention's launches are for so many positions a clip, and so many are computed: of what fills up, too.
+        filling = shape.rows - (math.ceil(shape.rows / MOST_FILLING) - ROWS_STEP)
+        self.longest = _up(max(packed.longest, filling), ROWS_STEP)
         self._packed = Packed(
             lengths=(*packed.lengths, shape.rows - len(states)),
             longest=self.longest,
@@ -279,6 +237,7 @@ class CapturedLayers:
         self._sightings: Counter[Shape] = Counter()
         self._graphs: list[_ShapeGraphs] = []
         self._is_on = True
+        self._may_add = True
         self._anchor = torch.zeros((), requires_grad=True)  # by which autograd knows that there are gradients
 
     def run(self, states: torch.Tensor, embedded: torch.Tensor, layout: Layout) -> torch.Tensor | None:
@@ -294,7 +253,7 @@ class CapturedLayers:
         packed = layout.packed
         if packed is None or not self._is_on:
             return None
-        shape = shape_of(states, embedded, packed)
+        shape = shape_of(states, embedded, packed, self._stacks.model.config.max_target_positions)
         self._sightings[shape] += 1
         graphs = self._held(shape, packed) or self._captured(shape, states, embedded, packed)
         if graphs is None:
@@ -310,8 +269,11 @@ class CapturedLayers:
         return smallest if is_own or not self._is_due(shape) else None
 
     def _is_due(self, shape: Shape) -> bool:
-        has_room = len(self._graphs) < MOST_GRAPHS and self._recorder.has_room()
-        return self._sightings[shape] >= SIGHTINGS and has_room
+        if self._sightings[shape] < SIGHTINGS or not self._may_add:
+            return False
+        # Where there is no room it is not asked for again: that is a call of the driver in every step.
+        self._may_add = len(self._graphs) < MOST_GRAPHS and self._recorder.has_room()
+        return self._may_add
 
     def _captured(
         self, shape: Shape, states: torch.Tensor, embedded: torch.Tensor, packed: Packed

@@ -15,7 +15,7 @@ from transformers import WhisperForConditionalGeneration
 from tmsearch import devices
 from tmsearch.config import TrainConfig
 from tmsearch.model import layers
-from tmsearch.model.kernels import captured
+from tmsearch.model.kernels import captured, recorder
 from tmsearch.model.kernels.captured import CapturedLayers
 from tmsearch.model.kernels.fused import FusedKernels
 from tmsearch.model.layers import Layers
@@ -43,9 +43,9 @@ def trained_layers(model: WhisperForConditionalGeneration, config: TrainConfig, 
     if config.gradient_checkpointing:
         run = layers.recomputed(run, draws=captured.draws(config))
     graphs = None
-    recorder = captured.recorder_for(device) if captured.is_capturable(config) else None
-    if kernels is not None and recorder is not None:
-        graphs = CapturedLayers(model, run, kernels, recorder)
+    makes_graphs = recorder.recorder_for(device) if captured.is_capturable(config) else None
+    if kernels is not None and makes_graphs is not None:
+        graphs = CapturedLayers(model, run, kernels, makes_graphs)
     return TrainedLayers(run, kernels, graphs)
 
 
