@@ -113,7 +113,17 @@ def loggers_stay_enabled():
 
 @pytest.fixture
 def cluster():
-    """A PostgreSQL server of its own."""
+    """A PostgreSQL server of its own, for tests that stop it or look at the whole of it."""
+    why = missing()
+    if why:
+        pytest.skip(why)
+    with temporary_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def shared_cluster():
+    """A server of all tests of this process."""
     why = missing()
     if why:
         pytest.skip(why)
@@ -122,6 +132,7 @@ def cluster():
 
 
 @pytest.fixture
-def postgres(cluster):
-    """Its URL."""
-    return cluster.url
+def postgres(shared_cluster):
+    """The URL of a database of its own; what is still connected to it at the end is cut off."""
+    with shared_cluster.new_database() as url:
+        yield url

@@ -48,6 +48,7 @@ class Cluster:
 
     def __init__(self, folder):
         self.folder, self._programs, self._prefix = folder, programs(), []
+        self._databases = 0  # made so far
         folder.mkdir(mode=0o700)
         if os.getuid() == 0:
             user = "postgres" if subprocess.run(["id", "postgres"], capture_output=True).returncode == 0 else "nobody"
@@ -70,6 +71,20 @@ class Cluster:
         with contextlib.suppress(OSError, ValueError, IndexError):
             return int((self.folder / "data" / "postmaster.pid").read_text().splitlines()[0])
         return None
+
+    @contextlib.contextmanager
+    def new_database(self):
+        """The URL of an empty database, until the end of the block."""
+        import psycopg
+
+        self._databases += 1
+        name = f"database_{self._databases}"
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+            try:
+                yield self.url.replace("/postgres?", f"/{name}?")
+            finally:
+                connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
     def start(self):
         options = f"-c listen_addresses= -c unix_socket_directories={self.folder} -c fsync=off"
