@@ -45,7 +45,7 @@ def trained_layers(model: WhisperForConditionalGeneration, config: TrainConfig, 
     graphs = None
     makes_graphs = recorder.recorder_for(device) if captured.is_capturable(config) else None
     if kernels is not None and makes_graphs is not None:
-        graphs = CapturedLayers(model, run, kernels, makes_graphs)
+        graphs = CapturedLayers(model, run, kernels, makes_graphs, captured.draws(config))
     return TrainedLayers(run, kernels, graphs)
 
 
