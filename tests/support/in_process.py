@@ -1,8 +1,7 @@
 """The command line without a process of its own: as quick as a function call, for what needs no process to be tested.
 
 What a command prints, its exit code and the files that it leaves are those of a real one. Signals, terminals and what
-is imported when are not: tests of those start a process, by `tests.support.command.tmsearch`. So do those that train
-for more than moments: OpenMP's threads sleep while they wait only where a variable said so at the process's start.
+is imported when are not: tests of those start a process, by `tests.support.command.tmsearch`.
 """
 
 import collections

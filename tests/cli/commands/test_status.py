@@ -84,7 +84,7 @@ def test_what_is_left_has_a_range_and_a_price(midway):
     assert any(re.search(r"of training and evaluation, about [\d.]+ dollars at 2.5 an hour", line) for line in page)
     nobody = [text(line) for line in page_lines(dataclasses.replace(summary, workers=()), 80)]
     assert any(line.endswith("left with one worker; none works now") for line in nobody)
-    printed = status(folder, "many", "--price", "36")
+    printed = in_process.status(folder, "many", "--price", "36")
     assert printed["dollars_spent"] == pytest.approx(printed["seconds_spent"] / 100)
     left = printed["seconds_left"]
     assert left["low"] < left["seconds"] < left["high"]
@@ -97,7 +97,7 @@ def test_what_is_left_has_a_range_and_a_price(midway):
         printed["dollars_left"]["high"],
     )
     assert (api.seconds_left_low, api.seconds_left_high) == (left["low"], left["high"])
-    assert "dollars_spent" not in status(folder, "many")
+    assert "dollars_spent" not in in_process.status(folder, "many")
 
 
 def test_a_study_in_a_few_words(midway):
@@ -205,7 +205,7 @@ def test_watch_in_a_pipe_prints_a_page_a_change(tmp_path):
     [(["--watch", "0.1"], "too short"), (["--watch", "--json"], "give one of them")],
 )
 def test_watch_says_what_it_cannot_do(midway, words, message):
-    done = tmsearch(midway[0], "status", "many", *words)
+    done = in_process.tmsearch(midway[0], "status", "many", *words)
     assert done.returncode == 2
     assert message in done.stderr
 

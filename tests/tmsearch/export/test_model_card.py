@@ -7,7 +7,7 @@ import yaml
 
 from tests.support import toy_whisper
 from tmsearch.config import DataConfig
-from tmsearch.export import final_run
+from tmsearch.export import final_run, runtimes
 from tmsearch.export.final_run import FinalRunOptions
 from tmsearch.recipe import Recipe
 
@@ -32,8 +32,18 @@ def trained(recipe, folder, **options):
     return (folder / "model" / "README.md").read_text(encoding="utf-8"), lines
 
 
-def test_the_card_prints_transcripts_only_when_asked_for(recipe, tmp_path):
+def hears_everything(folders, heard):
+    """What a runtime's process would answer: the transcripts, the words that a card must keep to itself."""
+    texts = [clip.text for clip in heard.speech.clips(heard.clips)]
+    recordings = [[(0.0, 1.0, texts[0])] for _ in heard.recordings]
+    return [{runtimes.PIPELINE: {"clips": texts, "recordings": recordings}} for _ in folders]
+
+
+def test_the_card_prints_transcripts_only_when_asked_for(recipe, tmp_path, monkeypatch):
+    # The process itself is tried by tests/cli/commands/test_run.py.
+    monkeypatch.setattr(runtimes, "_run", hears_everything)
     card, _ = trained(recipe, tmp_path)
+    assert f"| {runtimes.PIPELINE} | 3 " in card
     (scores,) = (tmp_path / "model" / "test").glob("clips-*.jsonl")
     texts = [json.loads(line)["reference"] for line in scores.read_text(encoding="utf-8").splitlines()]
     assert len(texts) == 3
