@@ -63,6 +63,21 @@ def device() -> torch.device:
     return torch.device(next(kind for kind, is_available in is_there.items() if is_available()))
 
 
+GRAPHS_VARIABLE = "TMSEARCH_CUDA_GRAPHS"  # off: if a driver should not take them
+
+
+def uses_graphs(device: torch.device) -> bool:
+    """Whether launches on `device` may be recorded as CUDA graphs.
+
+    Raises:
+        InputError: TMSEARCH_CUDA_GRAPHS is neither on nor off.
+    """
+    wanted = os.environ.get(GRAPHS_VARIABLE) or "on"
+    if wanted not in ("on", "off"):
+        raise InputError(f"{GRAPHS_VARIABLE}={wanted}: give on or off, or unset it")
+    return device.type == "cuda" and wanted == "on"
+
+
 def copied(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """`tensor` on `device`. CUDA copies on while the program goes on; Apple's backend would read memory given back."""
     return tensor.to(device, non_blocking=device.type == "cuda")

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 from transformers import GenerationConfig
 
+from tmsearch import devices
 from tmsearch.model import forward, trainable
 from tmsearch.model.attention import Layout
 from tmsearch.model.forward import Encoded, GroupPlaces
@@ -264,12 +265,13 @@ class _CapturedBatch:
         self.prepare(encoded)
         batch = self._batch
         count = 1
-        if self._graph is None:
+        if self._graph is None and devices.uses_graphs(batch.decoder.device):
             self._graph = self._capture()
             count = 2
+        decode_next = batch.decode_next if self._graph is None else self._graph.replay
         while count < batch.max_tokens and not all(batch.finished(count)):
             for _ in range(min(_CHECK_EVERY, batch.max_tokens - count)):
-                self._graph.replay()
+                decode_next()
             count = min(count + _CHECK_EVERY, batch.max_tokens)
         batch.collect([True] * len(batch.clip_indices), batch.max_tokens)
         return batch.hypotheses

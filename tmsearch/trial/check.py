@@ -37,7 +37,7 @@ def check(workbench: Workbench, job: CheckJob) -> Checked:
     from tmsearch.data import splits
     from tmsearch.training.optim import optimizer
 
-    devices.device()  # raises where TMSEARCH_DEVICE names none
+    devices.uses_graphs(devices.device())  # both raise where their variable says what there is not
     data = DataConfig(**job.data)
     corpus = workbench.corpus(data)
     split = splits.split(corpus, data)

@@ -316,6 +316,14 @@ def test_both_passes_are_captured_in_one_pool_and_stream_for_this_thread_alone(m
     assert cuda.events == [("graph", "pool", "side", "thread_local"), "work", "end"]
 
 
+@pytest.mark.parametrize(("value", "is_made"), [("", True), ("on", True), ("off", False)])
+def test_a_variable_turns_graphs_off(monkeypatch, value, is_made):
+    Cuda(monkeypatch)
+    monkeypatch.setenv("TMSEARCH_CUDA_GRAPHS", value)
+    assert (recorder_module.recorder_for(torch.device("cuda")) is not None) is is_made
+    assert recorder_module.recorder_for(CPU) is None
+
+
 @pytest.mark.parametrize(("free", "has_room"), [(20e9, True), (12e9, False)])
 def test_room_is_three_times_what_a_pass_takes(monkeypatch, free, has_room):
     Cuda(monkeypatch)

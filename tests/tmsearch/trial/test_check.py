@@ -51,6 +51,12 @@ def test_a_device_that_is_not_there_is_refused_before_a_study_exists(workbench, 
         checked(workbench)
 
 
+def test_graphs_are_on_or_off(workbench, monkeypatch):
+    monkeypatch.setenv("TMSEARCH_CUDA_GRAPHS", "no")
+    with pytest.raises(InputError, match="TMSEARCH_CUDA_GRAPHS=no: give on or off, or unset it"):
+        checked(workbench)
+
+
 def test_a_study_that_can_train_passes_and_says_its_normalizer(workbench):
     answer = checked(workbench, lora_r=4, lora_targets="q_proj,fc1")
     assert answer.data["normalizer"] == "whisper"

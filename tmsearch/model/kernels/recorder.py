@@ -7,6 +7,8 @@ from typing import Protocol, TypeVar
 
 import torch
 
+from tmsearch import devices
+
 Work = TypeVar("Work")
 
 # Graphs keep the memory of one pass for themselves. So many times as much must be free: for them, for batches that have
@@ -54,5 +56,5 @@ class CudaRecorder:
 
 
 def recorder_for(device: torch.device) -> Recorder | None:
-    """What makes graphs on `device`; None where there are none."""
-    return CudaRecorder(device) if device.type == "cuda" else None
+    """What makes graphs on `device`; None where there are none. Raises InputError as devices.uses_graphs does."""
+    return CudaRecorder(device) if devices.uses_graphs(device) else None
