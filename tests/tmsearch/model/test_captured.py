@@ -193,11 +193,11 @@ def test_a_batch_goes_through_larger_graphs_until_it_has_its_own(toy, monkeypatc
     monkeypatch.setattr(
         captured._ShapeGraphs, "replay_forward", lambda graphs: rows.append(graphs.shape.rows) or replay(graphs)
     )
-    batches = [LONGER, LONGER, LONG, LONG, BATCHES[0]]
-    assert shapes_recorded(toy, batches, monkeypatch, ROWS_STEP=16) == [0, 1, 1, 2, 2]
-    # By its own, then a smaller batch by the same and by its own; the last is too small for either.
-    assert rows[0] == rows[1] > rows[2]
-    assert len(rows) == 3
+    batches = [LONGER, LONGER, LONG, LONG, LONG, BATCHES[0]]
+    assert shapes_recorded(toy, batches, monkeypatch, ROWS_STEP=16, OWN_SIGHTINGS=3) == [0, 1, 1, 1, 2, 2]
+    # By its own, then a smaller batch twice by the same and once by its own; the last is too small for either.
+    assert rows[0] == rows[1] == rows[2] > rows[3]
+    assert len(rows) == 4
 
 
 def test_what_fills_up_a_batch_may_be_longer_than_its_clips(toy, monkeypatch):
@@ -273,6 +273,14 @@ def test_a_graph_that_cannot_be_made_or_is_wrong_costs_a_line_and_no_step(toy, c
 )
 def test_what_is_not_the_same_launches_in_every_step_is_not_captured(knobs, is_capturable):
     assert captured.is_capturable(TrainConfig(**knobs)) is is_capturable
+
+
+def test_large_batches_are_filled_up_more_coarsely():
+    ends = torch.tensor([0, 1], dtype=torch.int32)
+    packed = attention.Packed((1,), 1, ends, None, torch.zeros(1))
+    for rows, tokens, shape in ((2_000, 24, (2_048, 24)), (8_200, 64, (8_704, 64)), (9_000, 66, (9_216, 80))):
+        filled_up = captured.shape_of(torch.zeros(rows, 1), torch.zeros(1, tokens, 1), packed, 448)
+        assert (filled_up.rows, filled_up.tokens) == shape
 
 
 def test_a_shape_has_no_more_tokens_than_the_decoder_has_positions():

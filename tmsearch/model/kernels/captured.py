@@ -33,12 +33,15 @@ from tmsearch.model.kernels.recorder import Recorder, Replayable
 from tmsearch.model.kernels.weights import ProductWeight
 from tmsearch.model.layers import Layers
 
-# A finer grid wastes less on filling and captures more graphs. By a model of a study of 6,000 steps of 16 clips (85 ms
-# on the device, 200 by the host, 450 more for a capture), mixed and of about one length: 91 and 88 ms a step at 128
-# rows, 90 and 88 at 256, 90 and 90 at 512, 93 and 97 at 1,024.
+# Batches are filled up to multiples of a power of two: of at least so many rows, and a 32nd of theirs; of so many
+# tokens, and an 8th of theirs. A finer grid wastes less on filling and captures more graphs (studies/README.md).
 ROWS_STEP = 256
+ROWS_STEPS = 32
 TOKENS_STEP = 8
-SIGHTINGS = 2  # a shape is captured when it is met for this time; many are met once
+TOKENS_STEPS = 8
+# A shape is captured when it is met for this time: many are met once. Where the graphs of a larger one serve, later.
+SIGHTINGS = 2
+OWN_SIGHTINGS = 32
 MOST_GRAPHS = 24
 # A batch may go through the graphs of a larger one, up to so many times its rows; to launch it takes longer than that.
 MOST_FILLING = 1.25
@@ -84,8 +87,9 @@ def shape_of(states: torch.Tensor, embedded: torch.Tensor, packed: Packed, most_
     The decoder has `most_tokens` positions.
     """
     clips, tokens, _ = embedded.shape
-    filled_up = min(_up(tokens, TOKENS_STEP), most_tokens)
-    return Shape(_up(len(states), ROWS_STEP), clips, filled_up, packed.channels is not None)
+    filled_up = min(_up(tokens, _step(tokens, TOKENS_STEP, TOKENS_STEPS)), most_tokens)
+    rows = _up(len(states), _step(len(states), ROWS_STEP, ROWS_STEPS))
+    return Shape(rows, clips, filled_up, packed.channels is not None)
 
 
 @dataclass(frozen=True)
@@ -118,8 +122,8 @@ class _ShapeGraphs:
         ends = packed.ends.new_full((shape.clips + 2,), shape.rows)
         channels = packed.channels
         # Attention's launches are for so many positions a clip, and so many are computed: of what fills up, too.
-        filling = shape.rows - (math.ceil(shape.rows / MOST_FILLING) - ROWS_STEP)
-        self.longest = _up(max(packed.longest, filling), ROWS_STEP)
+        least = math.ceil(shape.rows / MOST_FILLING) - _step(shape.rows, ROWS_STEP, ROWS_STEPS)
+        self.longest = _up(max(packed.longest, shape.rows - least), ROWS_STEP)
         self._packed = Packed(
             lengths=(*packed.lengths, shape.rows - len(states)),
             longest=self.longest,
@@ -267,18 +271,18 @@ class CapturedLayers:
             return None
         shape = shape_of(states, embedded, packed, self._stacks.model.config.max_target_positions)
         self._sightings[shape] += 1
-        graphs = self._held(shape, packed) or self._captured(shape, states, embedded, packed)
+        graphs = self._held(shape, packed)
+        if graphs is None or (graphs.shape != shape and self._sightings[shape] >= OWN_SIGHTINGS):
+            graphs = self._captured(shape, states, embedded, packed) or graphs
         if graphs is None:
             return None
         hidden: torch.Tensor = _Replayed.apply(states, embedded, self._anchor, packed, graphs)  # type: ignore[no-untyped-call]
         return hidden
 
     def _held(self, shape: Shape, packed: Packed) -> _ShapeGraphs | None:
-        """The smallest graphs that a batch of `shape` may go through; none where it is due for its own."""
+        """The smallest graphs that a batch of `shape` may go through."""
         fitting = [graphs for graphs in self._graphs if graphs.shape.holds(shape) and graphs.longest >= packed.longest]
-        smallest = min(fitting, key=lambda graphs: graphs.shape, default=None)
-        is_own = smallest is not None and smallest.shape == shape
-        return smallest if is_own or not self._is_due(shape) else None
+        return min(fitting, key=lambda graphs: graphs.shape, default=None)
 
     def _is_due(self, shape: Shape) -> bool:
         if self._sightings[shape] < SIGHTINGS or not self._may_add:
@@ -336,6 +340,14 @@ class _Replayed(torch.autograd.Function):
         if of_embedded is not None:
             of_embedded = of_embedded[:, : ctx.tokens]
         return of_states, of_embedded, None, None, None
+
+
+def _step(count: int, least: int, most_steps: int) -> int:
+    """The smallest of `least`, its double and so on of which `most_steps` make up `count`."""
+    step = least
+    while step * most_steps < count:
+        step *= 2
+    return step
 
 
 def _up(count: int, step: int) -> int:
