@@ -233,19 +233,29 @@ class Failing(CpuRecorder):
 
 
 class Wrong(CpuRecorder):
-    """Loses an operation of each graph."""
+    """Loses an operation of the forward graph, or of the backward one."""
+
+    def __init__(self, is_lost):
+        super().__init__()
+        self.is_lost = is_lost  # of an operation, by its name
 
     def record(self, work):
         result, recording = super().record(work)
-        first_product = next(index for index, step in enumerate(recording.operations) if "mm" in str(step[0]))
-        del recording.operations[first_product]
+        lost = [index for index, step in enumerate(recording.operations) if self.is_lost(str(step[0]))]
+        if lost:
+            del recording.operations[lost[len(lost) // 2]]
         return result, recording
 
 
 @pytest.mark.parametrize(
     ("recorder", "reason"),
-    [(Failing(), "operation not permitted when stream is capturing"), (Wrong(), "they differ from the launches")],
-    ids=["fails", "is wrong"],
+    [
+        (Failing(), "operation not permitted when stream is capturing"),
+        (Wrong(lambda name: name == "aten.addmm.default"), "they differ from the launches"),
+        (Wrong(lambda name: name == "aten.mm.out"), "they differ from the launches"),
+        (Wrong(lambda name: "_foreach_copy_" in name), "they differ from the launches"),
+    ],
+    ids=["fails", "lacks a product", "lacks a weight's gradient", "lacks a norm's gradient"],
 )
 def test_a_graph_that_cannot_be_made_or_is_wrong_costs_a_line_and_no_step(toy, caplog, recorder, reason):
     replayed, launched = stepper(toy, recorder), stepper(toy, None)
