@@ -198,7 +198,7 @@ class _ShapeGraphs:
         return _Summary(norms, [hidden.detach().clone(), *(gradient.clone() for gradient in self._gradients.values())])
 
     def _is_like(self, given: _Summary, expected: _Summary) -> bool:
-        """Whether two passes over a batch are the same but for rounding; if they draw, whether their norms are alike."""
+        """Whether two passes over a batch are equal but for rounding; if they draw, whether their norms are alike."""
         tolerance = DRAWN_TOLERANCE if self._stacks.draws else NORM_TOLERANCE
         if given.norms.shape != expected.norms.shape:
             return False
