@@ -30,6 +30,11 @@ class Entry:
     failure: str | None = None
 
 
+def fact_key(entry: Entry) -> str:
+    """The key of the study's fact that says which number an entry has."""
+    return f"entry:{entry.key}"
+
+
 def enter(ledger: Ledger, entries: Sequence[Entry], *, replace: bool = False) -> list[tuple[Entry, int, Outcome]]:
     """Enter configurations in one transaction: a kill enters all of them or none.
 
@@ -49,7 +54,7 @@ def enter(ledger: Ledger, entries: Sequence[Entry], *, replace: bool = False) ->
         rows = connection.execute(sa.select(facts.c.key, facts.c.value).where(facts.c.study_id == study.id))
         fact_values = {row.key: row.value for row in rows}
         for entry in entries:
-            key = f"entry:{entry.key}"
+            key = fact_key(entry)
             outcome: Outcome = "known"
             if key not in fact_values:
                 _insert(connection, study.id, next_number, entry)

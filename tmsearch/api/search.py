@@ -103,7 +103,7 @@ def plan(
 ) -> Plan:
     """Check space, data, models and disk, and say what a search would do, as `tmsearch run --dry-run` does.
 
-    Nothing is trained, and nothing written.
+    Nothing is trained, and nothing written. What a confirmation would do, `Study.plan_confirmation` says.
 
     Args:
         space: as of `search`, like what is not told here.
@@ -125,7 +125,8 @@ def plan(
         gigabytes = work.checked("gpu", arguments.gigabytes, gpu)
         workers = WorkerPlan(price=work.checked("price", arguments.dollars, price))
         options = work.search_options(trials, None, seed, workers, None)
-        return plan_of(forms.kept.study, database.display_name, plan_space(database, forms, options, gigabytes))
+        planned = plan_space(database, forms, options, gigabytes)
+        return plan_of(forms.kept.study, database.display_name, planned, "tmsearch.search")
 
 
 def _written(

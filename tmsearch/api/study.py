@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.util
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from tmsearch.api.confirmation import Confirmation
+    from tmsearch.api.plan import Plan
 
 
 class Study:
@@ -161,6 +163,7 @@ class Study:
         on: str = "local",
         engine: Mapping[str, Any] | None = None,
         track: Sequence[str] | None = None,
+        price: float | None = None,
         notify: str | None = None,
         on_rung: Callable[[Rung], object] | None = None,
         on_trial: Callable[[Trial], object] | None = None,
@@ -184,25 +187,57 @@ class Study:
         """
         from tmsearch.api.confirmation import confirmation_of
         from tmsearch.cli.notice import verdict_notice
-        from tmsearch.cli.services.confirmation import SUFFIX, ConfirmOptions
+        from tmsearch.cli.services.confirmation import SUFFIX
         from tmsearch.cli.services.runs import confirm as races
 
         with one_line_errors():
-            plan = ConfirmOptions(
-                work.checked("top", arguments.count, top),
-                work.checked("seeds", arguments.count, seeds),
-                work.checked("folds", arguments.count, folds),
-            )
-            seconds = work.checked("budget", arguments.duration, budget)
-            options = races.RaceOptions(plan, seconds, work.worker_plan(workers, on, engine), track, test)
+            follow = work.follow_options(Callbacks(on_rung, on_trial, on_end), progress, price, notify)
+            plan = work.worker_plan(workers, on, engine, follow.price)
+            options = work.race_options(top, seeds, folds, budget, test, plan, track)
 
             def run(view: StudyView) -> int:
                 return races.run(races.prepare(self._storage, self.name, options, view), options, view)
 
             confirming = Study(self._storage, self.name + SUFFIX)
-            follow = work.follow_options(Callbacks(on_rung, on_trial, on_end), progress, notify=notify)
-            work.work(confirming, self._storage, run, dataclasses.replace(follow, notice_text=verdict_notice))
+            notice_text = functools.partial(verdict_notice, price=follow.price)
+            work.work(confirming, self._storage, run, dataclasses.replace(follow, notice_text=notice_text))
             return confirmation_of(confirming, self._storage)
+
+    def plan_confirmation(
+        self,
+        *,
+        top: int | None = None,
+        seeds: int | None = None,
+        folds: int | None = None,
+        budget: float | str | None = None,
+        test: bool = False,
+        workers: int | None = None,
+        gpu: float | None = None,
+        price: float | None = None,
+    ) -> Plan:
+        """Say what `confirm` would do, and what of it is done, as `tmsearch confirm --dry-run` does.
+
+        Nothing is trained, and nothing written.
+
+        Args:
+            top: this, `seeds`, `folds`, `budget`, `test` and `workers` as of `confirm`.
+            gpu: plan for a GPU of so many GB, at its predicted speed; None: at the speed of the search.
+            price: of one worker, in dollars an hour: say the cost.
+
+        Raises:
+            InputError: the options contradict an earlier plan, or the search has no result to confirm.
+            RunFailedError: the check of data and models failed.
+        """
+        from tmsearch.api.plan import plan_of
+        from tmsearch.cli.services.confirmation import SUFFIX
+        from tmsearch.cli.services.runs import confirm as races
+
+        with one_line_errors():
+            plan = work.worker_plan(workers, "local", None, work.checked("price", arguments.dollars, price))
+            options = work.race_options(top, seeds, folds, budget, test, plan, None)
+            gigabytes = work.checked("gpu", arguments.gigabytes, gpu)
+            planned = races.plan_race(self._storage, self.name, options, gigabytes)
+            return plan_of(self.name + SUFFIX, self.storage, planned, "Study.confirm")
 
     def export(self, path: str | os.PathLike[str] | None = None, *, trial: int | None = None) -> Path:
         """Write a configuration as a recipe for `tmsearch.train`, with its evidence, as `tmsearch export` does.

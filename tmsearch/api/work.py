@@ -19,7 +19,9 @@ from tmsearch.api.errors import InputError, RunFailedError, StudyInterrupted, as
 from tmsearch.api.follow import CallbackDisplay, Callbacks, SilentDisplay
 from tmsearch.cli import arguments
 from tmsearch.cli.notice import notice_at_end
+from tmsearch.cli.services.confirmation import ConfirmOptions
 from tmsearch.cli.services.run_study import StudyView
+from tmsearch.cli.services.runs.confirm import RaceOptions
 from tmsearch.cli.services.runs.search import SearchOptions
 from tmsearch.cli.services.runs.workers import WorkerPlan
 from tmsearch.cli.view.closing import result_lines
@@ -147,6 +149,24 @@ def search_options(
         workers,
         track,
     )
+
+
+def race_options(
+    top: int | None,
+    seeds: int | None,
+    folds: int | None,
+    budget: float | str | None,
+    test: bool,
+    workers: WorkerPlan,
+    track: Sequence[str] | None,
+) -> RaceOptions:
+    """What a caller asks of a confirmation, checked as the command line's arguments are; raises InputError."""
+    plan = ConfirmOptions(
+        checked("top", arguments.count, top),
+        checked("seeds", arguments.count, seeds),
+        checked("folds", arguments.count, folds),
+    )
+    return RaceOptions(plan, checked("budget", arguments.duration, budget), workers, track, test)
 
 
 def worker_plan(

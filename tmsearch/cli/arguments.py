@@ -90,7 +90,11 @@ def run(parser: ArgumentParser) -> None:
     run_options(parser)
     parser.add_argument("--seed", type=number, metavar="N", help="of sampling and training (new study: 0)")
     key_values(parser, "--set", "KEY=VALUE", "change the space: train.batch_size=8")
-    parser.add_argument("--dry-run", action="store_true", help="check space, data, models and disk; print the plan")
+    dry_run(parser, "check space, data, models and disk; print the plan")
+
+
+def dry_run(parser: ArgumentParser, text: str) -> None:
+    parser.add_argument("--dry-run", action="store_true", help=text)
     parser.add_argument("--gpu", type=gigabytes, metavar="GB", help="with --dry-run: plan for a GPU of this memory")
 
 
@@ -258,8 +262,10 @@ def confirm(parser: ArgumentParser) -> None:
     parser.add_argument("--budget", type=duration, metavar="TIME", help="spend no more than 30m, 4h ... on it in all")
     worker_options(parser)
     track(parser)
+    price(parser)
     notice(parser)
     parser.add_argument("--test", action="store_true", help="then read the locked test split, once")
+    dry_run(parser, "check plan, data and models; print what is trained, what it takes, what is done of it")
 
 
 def export(parser: ArgumentParser) -> None:

@@ -13,7 +13,7 @@ from search.errors import UserError, first_line, without_passwords
 from search.exit_codes import FAILED, INTERRUPTED
 from search.storage.database import Storage
 from search.study import Summary
-from tmsearch.cli.services.verdicts import verdict_lines
+from tmsearch.cli.services.verdicts import closing_lines
 from tmsearch.cli.view.chat import chat_summary, fitting_lines
 from tmsearch.errors import InputError
 from tmsearch.notices.channel import VARIABLE, Channel, channel
@@ -65,9 +65,9 @@ class EndNotice:
         return "has ended"
 
 
-def verdict_notice(summary: Summary, ending: str) -> str:
-    """A confirmation's verdict for a chat."""
-    return fitting_lines([f"study {summary.record.name}: {ending}", *verdict_lines(summary)])
+def verdict_notice(summary: Summary, ending: str, price: float | None = None) -> str:
+    """A confirmation's verdict for a chat, and its cost where a price is known."""
+    return fitting_lines([f"study {summary.record.name}: {ending}", *closing_lines(summary, price)])
 
 
 @contextmanager

@@ -147,6 +147,7 @@ COMMANDS = {
         arguments.confirm,
         "commands.confirm:confirm",
         (
+            "tmsearch confirm large_v3 --dry-run --price 2.50                 # what it would take; writes nothing",
             "tmsearch confirm large_v3 --top 3 --seeds 3",
             "tmsearch confirm large_v3 --test                                 # then once on the locked test split",
         ),

@@ -42,7 +42,21 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def confirmed(folder):
+def dry(folder):
+    """What `confirm --dry-run` said before anything was confirmed, and the files that it changed."""
+    before = file_contents(folder)
+    planned = tmsearch(folder, "confirm", "small", "--top", "2", "--seeds", "2", "--dry-run", "--price", "36")
+    assert (planned.returncode, planned.stderr) == (0, "")
+    changed = dict(file_contents(folder).items() ^ before.items())
+    return planned.stdout.splitlines(), changed
+
+
+def file_contents(folder):
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def confirmed(folder, dry):
     """What `confirm` said at last."""
     begun = start(folder, "confirm", "small", "--top", "2", "--seeds", "2")
     for line in begun.stdout:
@@ -60,6 +74,23 @@ def confirmed(folder):
 def trainings(folder):
     done = tmsearch(folder, "status", "small-confirm", "--json")
     return json.loads(done.stdout)["configurations"]
+
+
+def test_a_dry_run_says_what_the_confirmation_says_then_and_leaves_no_trace(dry, confirmed):
+    lines, changed = dry
+    assert changed == {}
+    assert lines[0].startswith("study small-confirm: at most 5 trainings of 6 steps; sqlite:///")
+    assert lines[1:5] == confirmed.splitlines()[:4]
+    text = "\n".join(lines)
+    for part in (
+        "data demo: 200 clips",
+        "GB to train, ",
+        "estimate: at most 5 trainings, about ",
+        "disk: 0.00 GB of weights a training",
+        "dollars at 36 dollars an hour",
+    ):
+        assert part in text
+    assert lines[-1] == "nothing was written; the same command without --dry-run starts the study"
 
 
 def test_a_confirmation_prints_its_cost_first_and_ends_with_a_sentence(folder, confirmed):

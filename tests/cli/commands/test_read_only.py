@@ -70,10 +70,11 @@ def test_a_study_in_a_read_only_folder_is_shown_and_not_changed(built, tmp_path)
             done = looking(tmp_path, *words)
             assert (done.returncode, done.stderr) == (0, ""), words
             assert "made" in done.stdout
-        refused = looking(tmp_path, "add", "made", "warmup_steps=50")
-        assert refused.returncode == 2
-        assert "read-only" in refused.stderr
-        assert len(refused.stderr.splitlines()) == 1
+        for words in (("add", "made", "warmup_steps=50"), ("confirm", "made"), ("confirm", "made", "--dry-run")):
+            refused = looking(tmp_path, *words)
+            assert refused.returncode == 2
+            assert "read-only" in refused.stderr
+            assert len(refused.stderr.splitlines()) == 1
         assert [studies, *studies.rglob("*")] == paths, "nothing was made"
     finally:
         for path, mode in modes.items():

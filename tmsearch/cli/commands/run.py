@@ -42,11 +42,8 @@ def _check_options(arguments: argparse.Namespace) -> None:
 def _plan(storage: Storage, space: SpaceForms, arguments: argparse.Namespace) -> int:
     """Check all that a run would check, and print what it would do."""
     plan = search.plan_space(storage, space, _options(arguments), arguments.gpu)
-    for line in plan.lines:
+    for line in (*plan.lines, plan.last_line("the same command without --dry-run")):
         print(line)
-    print(
-        f"nothing was written; the same command without --dry-run {'continues' if plan.exists else 'starts'} the study"
-    )
     return DONE
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from search import study
 from search.errors import UserError
-from search.records import IMPORTED, Configuration, StudyRecord
+from search.records import IMPORTED, Configuration
 from search.schedulers import race_reference, racing
 from search.space.search_space import Space
 from search.storage import entries
@@ -38,42 +38,97 @@ class ConfirmOptions:
     folds: int | None = None
 
 
-def open_confirmation(
-    storage: Storage, parent: Summary, options: ConfirmOptions, say: Callable[[str], None]
-) -> tuple[Ledger, ConfirmationPlan]:
-    """The study that confirms `parent` with its plan, created if it does not exist; its trainings are entered.
+@dataclasses.dataclass(frozen=True)
+class PlannedConfirmation:
+    """The confirmation of a search as it would be run now. Its study need not exist: nothing was written for it.
 
-    `say` takes a remark on a plan that was made before.
+    Attributes:
+        parent: the search.
+        plan: what is trained.
+        ledger: of the confirmation's study; None where there is none yet.
+        history: its trainings as a run would find them: those that it has, and those that it would enter.
+        remarks: what is to be said on a plan that was made before.
+    """
+
+    parent: Summary
+    plan: ConfirmationPlan
+    ledger: Ledger | None
+    history: tuple[Configuration, ...]
+    remarks: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The study's."""
+        return self.plan.of + SUFFIX
+
+    @property
+    def base_seed(self) -> int:
+        """The search's seed, which the trainings' own follow."""
+        return self.parent.record.seed if self.ledger is None else self.ledger.record().seed
+
+    @property
+    def strategy(self) -> str:
+        """By which the race drops losers, or does not."""
+        return racing.STRATEGY if self.ledger is None else str(self.ledger.record().space["budget"]["strategy"])
+
+
+def plan_confirmation(storage: Storage, parent: Summary, options: ConfirmOptions) -> PlannedConfirmation:
+    """The confirmation of `parent` that these options ask for; writes nothing.
 
     Raises:
         UserError: the options contradict the plan, or the search has no result to confirm.
     """
     name = parent.record.name + SUFFIX
-    if name in study.names(storage):
-        ledger = study.open_study(storage, name)
-        plan = _updated_plan(ledger, parent, options, say)
-        ledger.set_trials(len(plan.arms) * planned_rounds(plan, ledger.record()))
-    else:
+    if name not in study.names(storage):
         plan = _new_plan(parent, options)
-        ledger = _create(storage, parent, plan)
-    _enter_trainings(ledger, plan)
-    return ledger, plan
+        study.check_unused(storage, name)
+        missing = _trainings(plan, parent.record.seed, planned_rounds(plan, racing.STRATEGY))
+        return PlannedConfirmation(parent, plan, None, _with_missing((), {}, missing), ())
+    ledger = study.open_study(storage, name)
+    plan, remarks = _updated_plan(ledger, parent, options)
+    record = ledger.record()
+    trainings = _trainings(plan, record.seed, planned_rounds(plan, record.space["budget"]["strategy"]))
+    history = _with_missing(ledger.history(), ledger.facts(), trainings)
+    return PlannedConfirmation(parent, plan, ledger, history, remarks)
 
 
-def planned_rounds(plan: ConfirmationPlan, record: StudyRecord) -> int:
+def _with_missing(
+    history: tuple[Configuration, ...], facts: Mapping[str, Any], trainings: Sequence[Entry]
+) -> tuple[Configuration, ...]:
+    """A study's history with the trainings that were not entered yet, as they will be."""
+    missing = [training for training in trainings if entries.fact_key(training) not in facts]
+    entered = (
+        Configuration(number, training.origin, training.drawn, training.params, training.state)
+        for number, training in enumerate(missing, start=len(history))
+    )
+    return (*history, *entered)
+
+
+def open_confirmation(storage: Storage, planned: PlannedConfirmation) -> Ledger:
+    """The study of a planned confirmation, created if it does not exist; its trainings are entered."""
+    plan = planned.plan
+    rounds = planned_rounds(plan, planned.strategy)
+    if planned.ledger is None:
+        ledger = _create(storage, planned.parent, plan)
+    else:
+        ledger = planned.ledger
+        ledger.set_trials(len(plan.arms) * rounds)
+    entries.enter(ledger, _trainings(plan, ledger.record().seed, rounds))
+    return ledger
+
+
+def planned_rounds(plan: ConfirmationPlan, strategy: str) -> int:
     """How often the default recipe is trained at most: more often than `plan.seeds` where losers are dropped.
 
     What they would have taken is spent on those that stay.
     """
-    if not racing.drops_losers(record.space["budget"]["strategy"]):
+    if not racing.drops_losers(strategy):
         return plan.seeds
     return race_reference.planned_rounds(len(plan.arms) - 1, plan.seeds)
 
 
-def _updated_plan(
-    ledger: Ledger, parent: Summary, options: ConfirmOptions, say: Callable[[str], None]
-) -> ConfirmationPlan:
-    """The plan that the study was started with, with more seeds if they are asked for."""
+def _updated_plan(ledger: Ledger, parent: Summary, options: ConfirmOptions) -> tuple[ConfirmationPlan, tuple[str, ...]]:
+    """The plan that the study was started with, with more seeds if they are asked for, and remarks on it."""
     name = ledger.study
     plan = StudyFacts.from_json(ledger.facts()).confirms
     if plan is None or plan.of != parent.record.name:
@@ -90,9 +145,10 @@ def _updated_plan(
             )
     if options.seeds is not None and options.seeds < plan.seeds:
         raise UserError(f"{name}: --seeds: was started with {plan.seeds}; only more can be added")
+    remarks: tuple[str, ...] = ()
     if plan_arms(parent, plan.top) != plan.arms:
-        say(f"the search has other leaders by now; `tmsearch delete {name}` first to confirm those instead")
-    return dataclasses.replace(plan, seeds=max(plan.seeds, options.seeds or 0))
+        remarks = (f"the search has other leaders by now; `tmsearch delete {name}` first to confirm those instead",)
+    return dataclasses.replace(plan, seeds=max(plan.seeds, options.seeds or 0)), remarks
 
 
 def _new_plan(parent: Summary, options: ConfirmOptions) -> ConfirmationPlan:
@@ -181,12 +237,10 @@ def _default_arm(parent: Summary) -> ArmPlan:
     return ArmPlan("default", params=recipe_params(params), drawn={})
 
 
-def _enter_trainings(ledger: Ledger, plan: ConfirmationPlan) -> None:
-    """Enter what is missing of the plan's trainings, round by round; the race decides which are run."""
-    record = ledger.record()
-    base_seed = record.seed
+def _trainings(plan: ConfirmationPlan, base_seed: int, rounds: int) -> list[Entry]:
+    """The plan's trainings round by round; the race decides which are run."""
     trainings = []
-    for replicate in range(planned_rounds(plan, record)):
+    for replicate in range(rounds):
         replicate_params = {"seed": (base_seed + 1 + replicate) % 2**31}
         if plan.folds:
             replicate_params["fold"] = replicate % plan.folds
@@ -194,4 +248,4 @@ def _enter_trainings(ledger: Ledger, plan: ConfirmationPlan) -> None:
             params = {**arm.params, **replicate_params}
             digest = hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()
             trainings.append(Entry(digest[:16], arm.name.replace(" ", "-")[:16], arm.drawn, params, "paused"))
-    entries.enter(ledger, trainings)
+    return trainings

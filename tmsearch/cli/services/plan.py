@@ -147,6 +147,10 @@ class StudyPlan:
     dollars: float | None
     exists: bool
 
+    def last_line(self, call: str) -> str:
+        """That nothing was written, and what a `call` would do to the study."""
+        return f"nothing was written; {call} {'continues' if self.exists else 'starts'} the study"
+
 
 def study_plan(
     space: Space,
@@ -174,12 +178,12 @@ def study_plan(
     lines = [
         f"study {space.study}: {trials} configurations of up to {space.budget.max_steps} steps; {storage.display_name}",
         f"judged at {space.budget.judged}; strategy {space.budget.strategy}",
-        *_data_lines(space, data),
+        *data_lines(space, data),
         f"searched: {', '.join(space.search)}{_size_remark(space, trials)}",
         *remarks,
     ]
     needs = {name: ModelNeeds.from_json(model) for name, model in checked.models.items()}
-    card = _card(needs, gpu_gb)
+    card = card_to_plan_for(needs, gpu_gb)
     rate = checked.flops_per_second
     assert rate is not None  # measured for a plan
     if card is None:
@@ -193,11 +197,11 @@ def study_plan(
     cost = None
     if price is not None:
         cost = estimates.seconds / 3600 * price
-        lines.append(f"cost: {dollars(estimates.seconds, price)} at {price:g} dollars an hour")
+        lines.append(cost_text(estimates.seconds, price))
     return StudyPlan(tuple(lines), full_trainings(space.budget, trials), estimates.seconds, cost, exists)
 
 
-def _data_lines(space: Space, data: DataFacts) -> list[str]:
+def data_lines(space: Space, data: DataFacts) -> list[str]:
     """What the data is, what was dropped of it, and what is minimised on it."""
     return [
         data_line(space.data["dataset"], data),
@@ -225,7 +229,7 @@ class _Estimates:
     checkpoint_bytes: int
 
 
-def _card(needs: Mapping[str, ModelNeeds], gpu_gb: float | None) -> Card | None:
+def card_to_plan_for(needs: Mapping[str, ModelNeeds], gpu_gb: float | None) -> Card | None:
     """The GPU that is planned for: one with this memory, else the one that was measured; None: a CPU."""
     if gpu_gb:
         return card_of(gpu_gb)
@@ -240,11 +244,7 @@ def _cpu_estimates(space: Space, needs: Mapping[str, ModelNeeds], rate: float, t
     for name, model in needs.items():
         seconds = model.flops_per_step / rate
         longest = max(longest, seconds)
-        lines.append(
-            f"model {short_value(name)}: {model.parameters / 1e6:.1f} M parameters; at least "
-            f"{model.memory_bytes / 1e9:.1f} GB to train, {model.checkpoint_bytes / 1e9:.2f} GB a checkpoint, "
-            f"{seconds:.2f} s a step"
-        )
+        lines.append(f"{cpu_model_text(name, model)}, {seconds:.2f} s a step")
     full = longest * space.budget.max_steps
     most = full * trials
     expected = full * full_trainings(space.budget, trials)
@@ -261,18 +261,14 @@ def _gpu_estimates(
     space: Space, data: DataFacts, needs: Mapping[str, ModelNeeds], card: Card, trials: int
 ) -> _Estimates:
     """By what the card reaches, for the costliest model of the space."""
-    lines = [
-        f"predicted for {card.name}, {card.gigabytes:.0f} GB ({card.products:.0f} TFLOP/s, {card.memory:.2g} TB/s):"
-    ]
+    lines = [card_line(card)]
     costs = []
     for name, model in needs.items():
         config = TrainConfig(**{**space.train, "model": name, "max_steps": space.budget.max_steps})
         clips = Clips(model.heard_seconds, LABEL_TOKENS, len(data.validation))
         cost = trial_cost(model, config, clips, card, len(space.budget.rungs))
         costs.append(cost)
-        lines.append(
-            f"model {short_value(name)}: {model.parameters / 1e6:.1f} M parameters; {trial_text(cost, config)}"
-        )
+        lines.append(f"{model_text(name, model)}; {trial_text(cost, config)}")
     longest = max(costs, key=lambda cost: cost.seconds)
     share = full_trainings(space.budget, trials)
     lines.append(
@@ -283,11 +279,39 @@ def _gpu_estimates(
     return _Estimates(lines, share * longest.seconds, longest.step_seconds, int(largest))
 
 
+def card_line(card: Card) -> str:
+    """The GPU that is planned for."""
+    return f"predicted for {card.name}, {card.gigabytes:.0f} GB ({card.products:.0f} TFLOP/s, {card.memory:.2g} TB/s):"
+
+
+def model_text(name: str, model: ModelNeeds) -> str:
+    """A model and its size."""
+    return f"model {short_value(name)}: {model.parameters / 1e6:.1f} M parameters"
+
+
+def cpu_model_text(name: str, model: ModelNeeds) -> str:
+    """A model and what it needs without a GPU."""
+    return (
+        f"{model_text(name, model)}; at least {model.memory_bytes / 1e9:.1f} GB to train, "
+        f"{model.checkpoint_bytes / 1e9:.2f} GB a checkpoint"
+    )
+
+
+def memory_text(cost: TrialCost, config: TrainConfig) -> str:
+    """What one trial takes of a GPU's memory, in one clause."""
+    fits = "" if cost.fits else ": MORE THAN IT HAS; see spaces/README.md for smaller settings"
+    return f"{cost.memory_bytes / 1e9:.1f} GB with {cost.micro_batch} of {config.batch_size} clips at a time{fits}"
+
+
+def cost_text(seconds: float, price: float) -> str:
+    """What so long costs at a price an hour, as a plan says it."""
+    return f"cost: {dollars(seconds, price)} at {price:g} dollars an hour"
+
+
 def trial_text(cost: TrialCost, config: TrainConfig) -> str:
     """What one trial takes, in one clause."""
-    fits = "" if cost.fits else ": MORE THAN IT HAS; see spaces/README.md for smaller settings"
     return (
-        f"{cost.memory_bytes / 1e9:.1f} GB with {cost.micro_batch} of {config.batch_size} clips at a time{fits}; "
+        f"{memory_text(cost, config)}; "
         f"{cost.step_seconds:.3f} s a step, {cost.evaluation_seconds:.0f} s an evaluation, "
         f"{clock_time(cost.seconds)} a trial; {cost.checkpoint_bytes / 1e9:.1f} GB a checkpoint"
     )

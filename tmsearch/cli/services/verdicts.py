@@ -21,6 +21,7 @@ from search.storage.ledger import Ledger
 from search.study import Summary
 from tmsearch.cli.services.run_study import cache_folder
 from tmsearch.cli.view import intervals
+from tmsearch.cli.view.format import cost_line
 from tmsearch.evaluation.comparison import (
     Contender,
     Training,
@@ -156,6 +157,12 @@ def verdict_lines(summary: Summary) -> list[str]:
     if data is not None and data.test:
         lines.append(f"or: tmsearch confirm {parent} --test (reads the locked test split, once)")
     return lines
+
+
+def closing_lines(summary: Summary, price: float | None = None) -> list[str]:
+    """A confirmation's last lines: what it cost, where a price is known, and the verdict."""
+    cost = [] if price is None else [cost_line(summary, price)]
+    return [*cost, *verdict_lines(summary)]
 
 
 def _trainings_with(summary: Summary) -> Callable[[int], int]:

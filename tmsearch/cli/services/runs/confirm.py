@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from search import study
 from search.errors import UserError
+from search.execution.messages import Checked
 from search.exit_codes import DONE
-from search.records import StudyRecord
-from search.schedulers import race_reference, racing
 from search.storage.database import Storage
 from search.storage.ledger import Ledger
-from search.study import Summary
 from tmsearch.cli.services import verdicts
-from tmsearch.cli.services.confirmation import ConfirmOptions, open_confirmation, planned_rounds, recipe_params
+from tmsearch.cli.services.confirmation import (
+    ConfirmOptions,
+    PlannedConfirmation,
+    open_confirmation,
+    plan_confirmation,
+)
+from tmsearch.cli.services.create import check_space
+from tmsearch.cli.services.plan import StudyPlan, card_to_plan_for, cost_text, data_lines
 from tmsearch.cli.services.run_study import StudyView, new_trial_process, run_study
+from tmsearch.cli.services.runs import confirm_plan
+from tmsearch.cli.services.runs.confirm_plan import RaceEstimate
 from tmsearch.cli.services.runs.workers import WorkerPlan, check_workers
-from tmsearch.cli.view.format import searched_knobs
+from tmsearch.cli.view.format import judged_line
 from tmsearch.formatting import clock_time
 from tmsearch.tracking import choice
-from tmsearch.trial.facts import ArmPlan, ConfirmationPlan, StudyFacts
+from tmsearch.trial.facts import DataFacts, ModelNeeds, StudyFacts
 
 
 @dataclass(frozen=True)
@@ -45,11 +53,10 @@ class RaceOptions:
 
 @dataclass(frozen=True)
 class Race:
-    """A confirmation that may begin: the search, and the study that confirms it."""
+    """A confirmation that may begin: as it was planned, and the study that confirms the search."""
 
-    parent: Summary
+    planned: PlannedConfirmation
     ledger: Ledger
-    plan: ConfirmationPlan
 
 
 def prepare(storage: Storage, name: str, options: RaceOptions, view: StudyView) -> Race:
@@ -58,6 +65,14 @@ def prepare(storage: Storage, name: str, options: RaceOptions, view: StudyView) 
     Raises:
         UserError: the options contradict an earlier plan, or the search has no result to confirm.
     """
+    planned = _checked(storage, name, options)
+    for remark in planned.remarks:
+        view.say(remark)
+    return Race(planned, open_confirmation(storage, planned))
+
+
+def _checked(storage: Storage, name: str, options: RaceOptions) -> PlannedConfirmation:
+    """The confirmation of a search as these options ask for it; writes nothing. Raises as `prepare` does."""
     parent = study.summarize(study.open_study(storage, name))
     facts = StudyFacts.from_json(parent.facts)
     if facts.confirms:
@@ -65,10 +80,10 @@ def prepare(storage: Storage, name: str, options: RaceOptions, view: StudyView) 
         raise UserError(f"{name}: is a confirmation itself; `tmsearch confirm {of}` continues it")
     if options.test and not facts.known_data.test:
         raise UserError(f"{name}: --test: there is no test split; data.test was 0")
-    choice.choose(options.track, None)  # before anything is written
+    choice.choose(options.track, None)
     check_workers(storage, options.workers)
-    ledger, plan = open_confirmation(storage, parent, options.plan, view.say)
-    return Race(parent, ledger, plan)
+    storage.check_writable()
+    return plan_confirmation(storage, parent, options.plan)
 
 
 def run(race: Race, options: RaceOptions, view: StudyView) -> int:
@@ -76,9 +91,12 @@ def run(race: Race, options: RaceOptions, view: StudyView) -> int:
 
     `view` gets the verdict in place of its own last lines.
     """
-    view = dataclasses.replace(view, last_lines=verdicts.verdict_lines)
+    price = options.workers.price
+    last_lines = functools.partial(verdicts.closing_lines, price=price)
+    view = dataclasses.replace(view, last_lines=last_lines)
     summary = study.summarize(race.ledger)
-    for line in _plan_lines(race.parent, race.plan, summary):
+    estimate = confirm_plan.race_estimate(race.planned, confirm_plan.measured_costs(race.planned))
+    for line in (*confirm_plan.head_lines(race.planned), estimate.line(price=price)):
         view.say(line)
     timeout = None if options.budget is None else options.budget - summary.spent
     child = new_trial_process()
@@ -88,7 +106,7 @@ def run(race: Race, options: RaceOptions, view: StudyView) -> int:
             exit_code = run_study(race.ledger, child, timeout, options.workers, options.track, view)
         else:
             view.say("the budget is spent; a larger --budget continues")
-            for line in verdicts.verdict_lines(summary):
+            for line in last_lines(summary):
                 view.say(line)
         if exit_code == DONE and options.test:
             verdicts.read_test_split(race.ledger, child, view.say)
@@ -97,39 +115,100 @@ def run(race: Race, options: RaceOptions, view: StudyView) -> int:
         child.close()
 
 
-def _plan_lines(parent: Summary, plan: ConfirmationPlan, summary: Summary) -> list[str]:
-    """What will be trained and what it takes at most, estimated from the search."""
-    names = [arm.name for arm in plan.arms]
-    rounds = planned_rounds(plan, summary.record)
-    first_seed = summary.record.seed + 1
-    split = f"{plan.folds} fold{'' if plan.folds == 1 else 's'}" if plan.folds else "the study's own split"
-    trained = _most_trainings(plan, summary.record, rounds)
-    costs = [_training_seconds(parent, arm) for arm in plan.arms]
-    costs[1:] = sorted(costs[1:], reverse=True)  # of the leaders the slow ones may be those that stay
-    seconds = sum(cost * trainings for cost, trainings in zip(costs, trained, strict=True))
-    spent = f", of which {clock_time(summary.spent)} is spent" if summary.spent else ""
-    leaving = ", and after each round the worse half of the leaders leaves" if min(trained) < rounds else ""
-    return [
-        f"confirm {plan.of}: {names[0]} recipe against {', '.join(names[1:])}; up to {rounds} trainings each, "
-        f"seeds {first_seed} to {first_seed + rounds - 1}, on {split}{leaving}",
-        *(f"  {arm.name}: {searched_knobs(parent.record.space, arm.params)}" for arm in plan.arms),
-        f"at most {sum(trained)} trainings, about {clock_time(seconds)}{spent}; it ends once the answer is known",
+def plan_race(storage: Storage, name: str, options: RaceOptions, gpu_gb: float | None) -> StudyPlan:
+    """Check all that a run would check, and the data and models, and say what it would do; writes nothing.
+
+    Args:
+        storage: where the search is.
+        name: the search's.
+        options: as of `run`; the workers' price is that of the plan.
+        gpu_gb: memory of the GPU to plan for, at its predicted speed; None or 0: this machine, at the search's speed.
+
+    Raises:
+        UserError: a person's mistake in the options, or the data has changed.
+    """
+    planned = _checked(storage, name, options)
+    child = new_trial_process()
+    try:
+        checked = check_space(child, confirm_plan.model_space(planned), measure=gpu_gb is None)
+    finally:
+        child.close()
+    _check_data(planned, checked)
+    return _race_plan(storage, planned, checked, options, gpu_gb)
+
+
+def _check_data(planned: PlannedConfirmation, checked: Checked) -> None:
+    """Raise UserError where the data is not what was searched on: no training would start."""
+    known = StudyFacts.from_json(planned.parent.facts).known_data
+    data = DataFacts.from_json(checked.data)
+    if data.training_fingerprint != known.training_fingerprint:
+        dataset = planned.parent.record.space["data"]["dataset"]
+        raise UserError(
+            f"data.dataset: {dataset}, or what is trained on beside it, changed since the study was made "
+            f"({known.clips} clips then, {data.clips} now); pin data.revision, put the old files back, or search again "
+            "with --study NEW"
+        )
+
+
+def _race_plan(
+    storage: Storage, planned: PlannedConfirmation, checked: Checked, options: RaceOptions, gpu_gb: float | None
+) -> StudyPlan:
+    """The plan of a confirmation whose data and models were checked."""
+    record = planned.parent.record
+    models = {name: ModelNeeds.from_json(model) for name, model in checked.models.items()}
+    card = card_to_plan_for(models, gpu_gb)
+    needs = confirm_plan.machine_needs(planned, models, card, is_predicted=bool(gpu_gb))
+    estimate = confirm_plan.race_estimate(planned, needs.costs)
+    speed = ", predicted" if gpu_gb else confirm_plan.measured_speed(planned)
+    max_steps = record.space["budget"]["max_steps"]
+    lines = [
+        f"study {planned.name}: at most {estimate.trainings} trainings of {max_steps} steps; {storage.display_name}",
+        *confirm_plan.head_lines(planned),
+        *planned.remarks,
     ]
+    if not planned.parent.has_ended:
+        lines.append(f"study {record.name} has not ended, {judged_line(planned.parent)}: its leaders may change")
+    lines += [
+        *data_lines(confirm_plan.model_space(planned), StudyFacts.from_json(planned.parent.facts).known_data),
+        *needs.lines,
+        f"estimate: {estimate.line(speed)}",
+        *_budget_lines(estimate, options),
+        *_test_lines(planned, options),
+    ]
+    if estimate.left:
+        lines.append(confirm_plan.disk_line(planned, estimate, needs, storage.folder))
+    seconds = min(estimate.seconds, _most_seconds(estimate, options))
+    cost = None
+    price = options.workers.price
+    if price is not None:
+        cost = seconds / 3600 * price
+        spent = f", of which {estimate.spent / 3600 * price:.2f} are spent" if estimate.spent else ""
+        lines.append(f"{cost_text(seconds, price)}{spent}")
+    return StudyPlan(tuple(lines), estimate.trainings, seconds, cost, planned.ledger is not None)
 
 
-def _most_trainings(plan: ConfirmationPlan, record: StudyRecord, rounds: int) -> list[int]:
-    """Trainings of the default recipe and of each leader, those that stay longest first, if no round is left out."""
-    leaders = len(plan.arms) - 1
-    if not racing.drops_losers(record.space["budget"]["strategy"]):
-        return [rounds] * (leaders + 1)
-    counts = race_reference.contenders_by_round(leaders, rounds)
-    return [rounds, *(sum(index < count for count in counts) for index in range(leaders))]
+def _most_seconds(estimate: RaceEstimate, options: RaceOptions) -> float:
+    """Seconds of training by all workers together that the budget leaves room for."""
+    if options.budget is None:
+        return estimate.seconds
+    return estimate.spent + options.workers.count * max(0.0, options.budget - estimate.spent)
 
 
-def _training_seconds(parent: Summary, arm: ArmPlan) -> float:
-    """Seconds of one training in full, at the recipe's own speed in the search, else at that of the slowest trial."""
-    max_steps = parent.record.space["budget"]["max_steps"]
-    trials = [trial for trial in parent.history if trial.steps and recipe_params(trial.params or {}) == arm.params]
-    if not trials:
-        trials = [trial for trial in parent.history if trial.steps and trial.seconds]
-    return max((trial.seconds_a_step * max_steps for trial in trials), default=0.0)
+def _budget_lines(estimate: RaceEstimate, options: RaceOptions) -> list[str]:
+    """Whether the budget may end the race before its answer."""
+    if options.budget is None or not estimate.left or _most_seconds(estimate, options) >= estimate.seconds:
+        return []
+    ends = "is spent" if options.budget <= estimate.spent else "may end it without an answer"
+    return [f"budget: {clock_time(options.budget)} {ends}; a larger one continues"]
+
+
+def _test_lines(planned: PlannedConfirmation, options: RaceOptions) -> list[str]:
+    """What reading the test split comes to, where that is asked for."""
+    if not options.test:
+        return []
+    clips = len(StudyFacts.from_json(planned.parent.facts).known_data.test)
+    facts = {} if planned.ledger is None else planned.ledger.facts()
+    day = StudyFacts.from_json(facts).test_read
+    if day is not None:
+        return [f"test: the locked test split, {clips} clips, was already read on {day}; its result is kept"]
+    return [f"test: the locked test split, {clips} clips, is read at the end, once"]
