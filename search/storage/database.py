@@ -379,6 +379,11 @@ def _errors_in_one_line(storage: Storage) -> Iterator[None]:
         cause = first_line(error.orig) if error.orig else ""
         if _GONE.search(cause):
             raise RunError(f"{storage.display_name}: the database is not there, or was removed: {cause}") from None
+        if "malformed" in cause:  # SQLITE_CORRUPT
+            raise RunError(
+                f"{storage.display_name}: the database is damaged: {cause}; put a copy in its place, or save what can "
+                "be read: sqlite3 DAMAGED .recover | sqlite3 NEW"
+            ) from None
         raise
 
 

@@ -24,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # The supervisor's matrices are small: a second thread of numpy's makes them slower (200 configurations: 0.10 s
     # a draw with one thread, 0.14 s with two, 2026-11-25) and takes cores from the training.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    _open_closed_streams()
     if argv is None:
         argv = _with_hidden_passwords(sys.argv[1:])
         terminal.replace_unprintable()
@@ -50,6 +51,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"tmsearch: {problem}", file=sys.stderr)
         return FAILED
+
+
+def _open_closed_streams() -> None:
+    """Lets output go nowhere where a caller closed it (`>&-`), as a daemon's may: Python has no stream for it then."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
 
 
 def _with_hidden_passwords(words: Sequence[str]) -> Sequence[str]:

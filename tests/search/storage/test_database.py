@@ -109,6 +109,23 @@ def test_a_file_that_is_no_database(tmp_path):
         study.names(toy_storage(tmp_path))
 
 
+@pytest.mark.parametrize("damage", ["cut", "overwritten"])
+def test_a_damaged_database_is_one_line(tmp_path, damage):
+    storage = toy_storage(tmp_path)
+    schema.create(storage)
+    storage.engine.dispose()
+    file = tmp_path / "db.sqlite"
+    content = bytearray(file.read_bytes())
+    if damage == "cut":
+        content = content[: len(content) * 2 // 3]
+    else:
+        content[200:-200] = b"?" * (len(content) - 400)
+    file.write_bytes(content)
+    with pytest.raises(RunError, match=r"the database is damaged: .*malformed; put a copy in its place") as refused:
+        study.names(toy_storage(tmp_path))
+    assert "\n" not in str(refused.value)
+
+
 def test_a_newer_schema_is_refused(tmp_path):
     storage = toy_storage(tmp_path)
     schema.create(storage)

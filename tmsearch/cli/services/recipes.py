@@ -63,10 +63,28 @@ def export_recipe(storage: Storage, name: str, number: int | None) -> ExportedRe
 
 
 def write_recipe(file: Path, text: str) -> None:
-    """Write a recipe's text; raises UserError where that cannot be done."""
+    """Write a recipe's text, or the trainer's arguments, over nothing but an earlier one.
+
+    Raises:
+        UserError: the file cannot be written, or is something else.
+    """
     if file.is_dir() or not file.absolute().parent.is_dir():
         raise UserError(f"{file}: no file can be written there; name one in a folder that exists")
+    if file.is_file() and not _is_earlier(file):
+        raise UserError(f"{file}: exists and is not what `export` wrote; name another file, or remove it")
     write_output(file, text)
+
+
+def _is_earlier(file: Path) -> bool:
+    """Whether `file` is a recipe, perhaps changed by hand, or the trainer's arguments; or empty."""
+    if not file.stat().st_size:
+        return True
+    try:
+        content = yaml_loader.read(file)
+    except (UserError, OSError):
+        return False
+    is_recipe = {"data", "train", "threads"} <= content.keys()
+    return is_recipe or "per_device_train_batch_size" in content
 
 
 def choose_trial(summary: Summary, confirmed: Summary | None, number: int | None) -> tuple[Configuration, str]:
