@@ -58,11 +58,11 @@ def nearest(name: str, legal: Iterable[str]) -> str | None:
     return None
 
 
-def suggestion(name: str, legal: Iterable[str]) -> str:
-    """`did you mean X?`, or all that is legal."""
+def suggestion(name: str, legal: Iterable[str], word: str = "legal") -> str:
+    """`did you mean X?`, or all that is legal, which `word` says."""
     names = list(legal)
     near = nearest(name, names)
-    return f"did you mean {near}?" if near else f"legal: {shortened(', '.join(names), _LONGEST_LIST)}"
+    return f"did you mean {near}?" if near else f"{word}: {shortened(', '.join(names), _LONGEST_LIST)}"
 
 
 @dataclass(frozen=True)

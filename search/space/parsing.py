@@ -181,6 +181,16 @@ def check_knob_names(names: Iterable[str], knobs: Mapping[str, Knob], location: 
     check_keys(dict.fromkeys(names), _tunable(knobs), location, "knob", dict.fromkeys(BUDGET_KEYS, "budget"))
 
 
+def check_searched(name: str, searched: Sequence[str], knobs: Mapping[str, Knob], location: Location) -> None:
+    """Raises a UserError for a name that is not of a searched knob; it names those that are."""
+    if name in searched:
+        return
+    here = location.at(name)
+    if name in knobs or name in BUDGET_KEYS:
+        raise here.error(f"is not searched; searched: {', '.join(searched)}")
+    raise here.error(f"no such knob; {suggestion(name, searched, 'searched')}")
+
+
 def check_together(
     train: Mapping[str, Any], search: Mapping[str, Range], max_steps: int, knobs: Mapping[str, Knob], root: Location
 ) -> None:

@@ -154,11 +154,16 @@ def check_study_name(name: str, where: str = "--study") -> str:
 
 
 def values(
-    assignments: Sequence[str], train: Mapping[str, Knob], where: str = "tmsearch add", budget: Sequence[str] = ()
+    assignments: Sequence[str],
+    train: Mapping[str, Knob],
+    where: str = "tmsearch add",
+    budget: Sequence[str] = (),
+    searched: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """KNOB=VALUE texts as checked absolute values, for a trial that a person adds by hand.
 
     `budget` names knobs of the study's budget that may be given, too: of a training elsewhere they are values.
+    `searched` names the knobs that may be given where those are not all.
 
     Raises:
         UserError: an unknown knob or a wrong value; the line starts with `where` and the knob.
@@ -168,7 +173,9 @@ def values(
     for assignment in assignments:
         text, equals, value = assignment.partition("=")
         name = text.strip()
-        if name not in budget:
+        if searched is not None:
+            parsing.check_searched(name, searched, train, root)
+        elif name not in budget:
             parsing.check_knob_names([name], train, root)
         here = root.at(name)
         if not equals:

@@ -298,6 +298,10 @@ def test_add_retry_stop_delete(done):
     wrong = tmsearch(folder, "add", "small", "learning_rate=5")
     assert wrong.returncode == 2
     assert "learning_rate" in wrong.stderr
+    for unknown in ("x=1", "batch_size=2"):
+        refused = tmsearch(folder, "add", "small", unknown)
+        assert refused.returncode == 2
+        assert refused.stderr.endswith("; searched: learning_rate, normalize_audio\n")
     assert "nothing has failed" in tmsearch(folder, "retry", "small").stdout
     assert tmsearch(folder, "retry", "small", "0").returncode == 2
     assert "no worker is on it" in tmsearch(folder, "stop", "small").stdout

@@ -74,6 +74,20 @@ def test_a_mistaken_set_is_named(override, says):
     assert mistake(GOOD, override).startswith(says)
 
 
+def test_of_values_given_by_hand_the_searched_knobs_are_named():
+    """And not all knobs, most of which are refused."""
+    searched = ("learning_rate", "gain")
+    assert search_space.values(["gain=no"], TRAIN, searched=searched) == {"gain": False}
+    for wrong, says in [
+        ("x=1", "^tmsearch add: x: no such knob; searched: learning_rate, gain$"),
+        ("lr=1", r"^tmsearch add: lr: no such knob; did you mean learning_rate\?$"),
+        ("dropout=0", "^tmsearch add: dropout: is not searched; searched: learning_rate, gain$"),
+        ("max_steps=3", "^tmsearch add: max_steps: is not searched; searched: learning_rate, gain$"),
+    ]:
+        with pytest.raises(UserError, match=says):
+            search_space.values([wrong], TRAIN, searched=searched)
+
+
 def test_values_given_by_hand():
     assert search_space.values(["learning_rate=1e-4", "gain=no", "model=big"], TRAIN) == {
         "learning_rate": 1e-4,

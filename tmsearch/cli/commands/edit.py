@@ -33,7 +33,7 @@ def add(arguments: argparse.Namespace) -> int:
     record = ledger.record()
     history = ledger.history()
     space = Space.from_json(dict(record.space))
-    values = search_space.values(arguments.values, TRAIN)
+    values = search_space.values(arguments.values, TRAIN, searched=tuple(space.search))
     if "model" in values:
         values["model"] = absolute(values["model"])
     drawn = sampler.draw(
