@@ -88,6 +88,20 @@ def remove(path: Path) -> list[str]:
     return problems
 
 
+def locked_folder(folder: Path) -> Path | None:
+    """The first folder, from `folder` down, whose files this process cannot remove; None: it can remove all."""
+
+    def may_hold_files(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            unreadable.append(Path(str(error.filename)))
+
+    unreadable: list[Path] = []
+    for parent, names, files in os.walk(folder, onerror=may_hold_files):
+        if (names or files) and not os.access(parent, os.W_OK | os.X_OK):
+            return Path(parent)
+    return unreadable[0] if unreadable else None
+
+
 def links_to_folders(folder: Path) -> list[Path]:
     """Every link below the folder that leads to another folder; a removal leaves what is there."""
     links = []

@@ -168,20 +168,36 @@ def create(storage: Storage, space: Space, *, seed: int, trials: int, version: s
     return Ledger(storage, space.study)
 
 
+def check_deletable(ledger: Ledger) -> None:
+    """Raise UserError where a worker runs the study, or its rows or files cannot be removed; removes nothing."""
+    from search.dashboard.artifacts import ArtifactFolder
+    from search.dashboard.published_study import is_own
+
+    ledger.storage.refuse_read_only()
+    workers_alive = [worker.display_name for worker in ledger.workers() if worker.alive]
+    running = [trial.worker_name for trial in ledger.history() if trial.state == "running"] + workers_alive
+    if running:
+        raise UserError(f"{ledger.study}: {running[0]} works on it; `tmsearch stop {ledger.study}` first")
+    if ownership.foreign(ledger):  # those files are left
+        return
+    ownership.check_removable(ledger)
+    uploads = is_own(ledger.storage, ledger.study)
+    locked = ArtifactFolder(ledger.storage, ledger.record()).locked_folder(uploads=uploads)
+    if locked is not None:
+        raise UserError(f"{ledger.study}: nothing was deleted: {locked} cannot be written; make it writable")
+
+
 def delete(ledger: Ledger) -> list[str]:
     """Remove the study from the ledger, from Optuna and from the disk; returns remarks for a person.
 
     Raises:
-        UserError: A worker runs it.
+        UserError: As `check_deletable`.
         RunError: Its files could not be removed; the study is still there.
     """
     from search.dashboard.artifacts import ArtifactFolder
     from search.dashboard.published_study import delete_published, is_own
 
-    workers_alive = [worker.display_name for worker in ledger.workers() if worker.alive]
-    running = [trial.worker_name for trial in ledger.history() if trial.state == "running"] + workers_alive
-    if running:
-        raise UserError(f"{ledger.study}: {running[0]} works on it; `tmsearch stop {ledger.study}` first")
+    check_deletable(ledger)
     # First the files, also those that the published study names, then that study: killed after it, the ledger still
     # has the study, which can be deleted again.
     foreign = ownership.foreign(ledger)

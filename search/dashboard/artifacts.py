@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -114,14 +115,23 @@ class ArtifactFolder:
         Args:
             uploads: Also those that a person uploaded in the dashboard; the published study must be tmsearch's own.
         """
+        problems = []
+        for path in self._own_files(uploads):
+            problems += remove(path)
+        return problems
+
+    def locked_folder(self, *, uploads: bool) -> Path | None:
+        """The folder where it holds files of the study that this process cannot remove; `uploads` as of `clear`."""
+        if os.access(self._folder, os.W_OK | os.X_OK):
+            return None
+        return self._folder if any(path.exists() for path in self._own_files(uploads)) else None
+
+    def _own_files(self, uploads: bool) -> list[Path]:
+        """Paths of the study's files, some of which may be gone; `uploads` as of `clear`."""
         names = {path.name for path in self._files(self._study_prefix)}
         if uploads:
             names.update(self._names(), self._study_artifact_ids())
-        problems = []
-        for name in sorted(names):
-            if Path(name).name == name:
-                problems += remove(self._folder / name)
-        return problems
+        return [self._folder / name for name in sorted(names) if Path(name).name == name]
 
     def _files(self, prefix: str) -> list[Path]:
         """Finished files, and those cut short while they were written."""

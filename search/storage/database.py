@@ -286,7 +286,7 @@ class Storage:
 
         Writes nothing.
         """
-        self._refuse_read_only()
+        self.refuse_read_only()
         folders = {self.folder} if self.file is None or self.file.exists() else {self.folder, self.file.parent}
         for folder in sorted(folders):
             existing = next(path for path in (folder, *folder.parents) if path.exists())
@@ -295,7 +295,8 @@ class Storage:
             if not os.access(existing, os.W_OK | os.X_OK):
                 raise UserError(f"{existing}: cannot be written; make it writable, or work in another folder")
 
-    def _refuse_read_only(self) -> None:
+    def refuse_read_only(self) -> None:
+        """Raise UserError where the database is a file that cannot be written."""
         if self.is_read_only:
             raise UserError(f"{self.display_name}: is read-only; make file and folder writable, or use a copy of them")
 
@@ -307,7 +308,7 @@ class Storage:
             UserError: The database is read-only.
             StorageUnavailableError: The database does not answer.
         """
-        self._refuse_read_only()
+        self.refuse_read_only()
         with _errors_in_one_line(self), self.engine.begin() as connection:
             yield connection
 

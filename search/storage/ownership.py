@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from search.paths import (
     ARTIFACTS,
     DEFAULT_URL,
     links_to_folders,
+    locked_folder,
     remove,
     study_folder,
     write_atomically,
@@ -292,6 +294,16 @@ def keep_claimed(folder: Path, owner: Owner | None) -> None:
         _write_owner(folder, owner)
     elif (current.database, current.study, current.created) != (owner.database, owner.study, owner.created):
         raise RunError(f"{folder}: holds {_described(current)} since this study started; name another TMSEARCH_STUDIES")
+
+
+def check_removable(ledger: Ledger) -> None:
+    """Raise UserError where `remove_files` would leave some of the study's files; removes nothing."""
+    folder = checked_folder(ledger)
+    locked = locked_folder(folder.resolve())
+    if locked is None and folder.is_symlink() and not os.access(folder.parent, os.W_OK | os.X_OK):
+        locked = folder.parent
+    if locked is not None:
+        raise UserError(f"{ledger.study}: nothing was deleted: {locked} cannot be written; make it writable")
 
 
 def remove_files(ledger: Ledger) -> list[str]:

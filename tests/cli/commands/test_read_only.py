@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from search import study
+from search.dashboard.artifacts import ArtifactFolder
 from search.errors import UserError
 from search.storage.database import open_storage
 from tests.support.command import SPACE, environment
@@ -41,7 +42,7 @@ def test_a_run_and_its_plan_say_at_once_where_nothing_can_be_written(built, tmp_
     assert in_the_way.stderr == f"tmsearch: {tmp_path}/studies: the folder cannot be made: it is a file; rename it\n"
 
 
-def looking(folder, *words):
+def looking(folder, *words, **variables):
     """A command of a user whom the file system's permissions bind, root too."""
     binds = []
     if os.getuid() == 0:
@@ -51,7 +52,7 @@ def looking(folder, *words):
     return subprocess.run(
         [*binds, sys.executable, "-m", "tmsearch", *words],
         cwd=folder,
-        env=environment(folder),
+        env=environment(folder, **variables),
         capture_output=True,
         text=True,
         timeout=120,
@@ -70,7 +71,12 @@ def test_a_study_in_a_read_only_folder_is_shown_and_not_changed(built, tmp_path)
             done = looking(tmp_path, *words)
             assert (done.returncode, done.stderr) == (0, ""), words
             assert "made" in done.stdout
-        for words in (("add", "made", "warmup_steps=50"), ("confirm", "made"), ("confirm", "made", "--dry-run")):
+        for words in (
+            ("add", "made", "warmup_steps=50"),
+            ("confirm", "made"),
+            ("confirm", "made", "--dry-run"),
+            ("delete", "made", "--yes"),
+        ):
             refused = looking(tmp_path, *words)
             assert refused.returncode == 2
             assert "read-only" in refused.stderr
@@ -79,6 +85,38 @@ def test_a_study_in_a_read_only_folder_is_shown_and_not_changed(built, tmp_path)
     finally:
         for path, mode in modes.items():
             path.chmod(mode)
+
+
+@pytest.mark.parametrize("locked", ["made", "made/trials/0001", "artifacts", "link"])
+def test_a_study_is_not_deleted_by_halves_where_a_folder_of_its_own_is_read_only(built, tmp_path, locked):
+    """The database can be written; and nobody is asked first."""
+    studies = tmp_path / "studies"
+    shutil.copytree(built, studies)
+    ledger = study.open_study(open_storage(f"sqlite:///{studies}/tmsearch.db"), "made")
+    (studies / "artifacts").mkdir(exist_ok=True)
+    (studies / "artifacts" / f"{ArtifactFolder(ledger.storage, ledger.record())._study_prefix}-x").write_text("x")
+    folder = studies / locked
+    if locked == "link":
+        (tmp_path / "links").mkdir()
+        shutil.move(studies / "made", tmp_path / "disk")
+        (tmp_path / "links" / "made").symlink_to(tmp_path / "disk")
+        folder = tmp_path / "links"
+    variables = {"TMSEARCH_STUDIES": str(folder)} if locked == "link" else {}
+    paths = sorted(path for path in tmp_path.rglob("*") if not path.name.endswith(("-wal", "-shm")))
+    mode = folder.stat().st_mode
+    folder.chmod(0o555)
+    try:
+        for more in (("--yes",), ()):
+            refused = looking(
+                tmp_path, "delete", "made", *more, "--storage", f"sqlite:///{studies}/tmsearch.db", **variables
+            )
+            assert (refused.returncode, refused.stdout) == (2, "")
+            message = f"made: nothing was deleted: {folder} cannot be written; make it writable"
+            assert refused.stderr == f"tmsearch: {message}\n"
+    finally:
+        folder.chmod(mode)
+    assert all(path.exists() or path.is_symlink() for path in paths)
+    assert study.names(open_storage(f"sqlite:///{studies}/tmsearch.db")) == ["made"]
 
 
 def test_what_a_killed_writer_left_in_its_log_is_read(tmp_path, monkeypatch):

@@ -90,6 +90,7 @@ def delete(arguments: argparse.Namespace) -> int:
     """Remove a study from the database, and its files."""
     ledger = _ledger(arguments)
     folder = study_folder(ledger.storage.folder, ledger.study)
+    study.check_deletable(ledger)  # before a person is asked
     if not arguments.yes:
         if not sys.stdin.isatty():
             raise UserError(f"{ledger.study}: nothing was deleted; add --yes where nobody can be asked")
