@@ -14,6 +14,20 @@ from search.errors import UserError, first_line
 from search.paths import CHECKPOINTS, PENDING_PREFIX, claim_folder
 
 
+def check_url(url: str) -> None:
+    """Raise UserError where fsspec knows no such file system, or lacks what it needs for it. Looks at no server."""
+    import fsspec
+
+    problem = "TMSEARCH_CHECKPOINTS: cannot store checkpoints there"
+    try:
+        fsspec.get_filesystem_class(fsspec.core.split_protocol(url)[0] or "file")
+    except ValueError as error:
+        fix = "give a URL of another kind, such as s3://BUCKET/FOLDER, or unset the variable"
+        raise UserError(f"{problem}: {first_line(error)}; {fix}") from None
+    except ImportError as error:  # names what is to be installed
+        raise UserError(f"{problem}: {first_line(error)}") from None
+
+
 class CheckpointStore:
     """A study's checkpoints at a URL: trials/0007/checkpoints/..., as in the study's folder.
 
@@ -31,12 +45,7 @@ class CheckpointStore:
     """
 
     def __init__(self, url: str, study: str, notice: Callable[[str], None]) -> None:
-        import fsspec
-
-        try:
-            fsspec.get_filesystem_class(fsspec.core.split_protocol(url)[0] or "file")
-        except (ValueError, ImportError) as error:
-            raise UserError(f"TMSEARCH_CHECKPOINTS: cannot store checkpoints there: {first_line(error)}") from None
+        check_url(url)
         self._url = url
         self._study = study
         self._notice = notice

@@ -286,6 +286,8 @@ class Storage:
 
         Writes nothing.
         """
+        if self.is_sqlite:
+            self._sqlite_file.check_kind()
         self.refuse_read_only()
         folders = {self.folder} if self.file is None or self.file.exists() else {self.folder, self.file.parent}
         for folder in sorted(folders):

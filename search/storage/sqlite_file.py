@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from search.errors import RunError
+from search.errors import RunError, UserError
 
 
 class SqliteFile:
@@ -24,6 +24,13 @@ class SqliteFile:
         self._path = path
         self._shown = shown
         self._inode: int | None = None  # of the file that the first transaction used
+
+    def check_kind(self) -> None:
+        """Raise UserError where the path is a folder or a device, of which SQLite says that only after its patience."""
+        if os.path.isdir(self._path):
+            raise UserError(f"{self._shown}: is a folder; give a file")
+        if os.path.exists(self._path) and not os.path.isfile(self._path):
+            raise UserError(f"{self._shown}: is not a plain file; give another one")
 
     def check(self) -> None:
         """Raise RunError where the file is not the one that the first transaction used."""

@@ -82,6 +82,7 @@ def check_and_create(storage: Storage, space: Space) -> Ledger:
 
     Raises as `check_space` does.
     """
+    storage.check_writable()
     study.check_unused(storage, space.study)
     child = new_trial_process()
     try:

@@ -25,7 +25,8 @@ from tmsearch.cli.services.plan import StudyPlan, card_to_plan_for, cost_text, d
 from tmsearch.cli.services.run_study import StudyView, new_trial_process, run_study
 from tmsearch.cli.services.runs import confirm_plan
 from tmsearch.cli.services.runs.confirm_plan import RaceEstimate
-from tmsearch.cli.services.runs.workers import WorkerPlan, check_workers
+from tmsearch.cli.services.runs.preconditions import check_run
+from tmsearch.cli.services.runs.workers import WorkerPlan
 from tmsearch.cli.view.format import judged_line
 from tmsearch.formatting import clock_time
 from tmsearch.tracking import choice
@@ -81,8 +82,7 @@ def _checked(storage: Storage, name: str, options: RaceOptions) -> PlannedConfir
     if options.test and not facts.known_data.test:
         raise UserError(f"{name}: --test: there is no test split; data.test was 0")
     choice.choose(options.track, None)
-    check_workers(storage, options.workers)
-    storage.check_writable()
+    check_run(storage, options.workers)
     return plan_confirmation(storage, parent, options.plan)
 
 

@@ -25,7 +25,8 @@ from tmsearch.cli.services.knobs import (
 )
 from tmsearch.cli.services.plan import StudyPlan, study_plan
 from tmsearch.cli.services.run_study import StudyView, new_trial_process, run_study
-from tmsearch.cli.services.runs.workers import WorkerPlan, check_workers
+from tmsearch.cli.services.runs.preconditions import check_run
+from tmsearch.cli.services.runs.workers import WorkerPlan
 from tmsearch.config import NEW_STUDIES
 from tmsearch.languages import UNSPACED, code_if_known
 from tmsearch.tracking import choice
@@ -87,8 +88,7 @@ def run_space(storage: Storage, space: SpaceForms, options: SearchOptions, view:
         RunError: the study was stopped, with its reason.
     """
     choice.choose(options.track, None)  # raises before anything is written
-    check_workers(storage, options.workers)
-    storage.check_writable()
+    check_run(storage, options.workers)
     ledger = existing(storage, space, options.seed)
     if ledger is not None:
         return resume(ledger, options, view)
@@ -134,8 +134,7 @@ def plan_space(storage: Storage, space: SpaceForms, options: SearchOptions, gpu_
     Raises:
         UserError: a person's mistake in the space, the data or the options.
     """
-    check_workers(storage, options.workers)
-    storage.check_writable()
+    check_run(storage, options.workers)
     ledger = existing(storage, space, options.seed)
     if space.kept.study not in study.names(storage):
         study.check_unused(storage, space.kept.study)
@@ -175,7 +174,7 @@ def existing(storage: Storage, space: SpaceForms, seed: int | None) -> Ledger | 
 def resume(ledger: Ledger, options: SearchOptions, view: StudyView) -> int:
     """Continue a study with the space that the database holds; returns an exit code. Raises as `run_space` does."""
     check_measure(ledger)
-    check_workers(ledger.storage, options.workers)
+    check_run(ledger.storage, options.workers)
     choice.choose(options.track, study_folder(ledger.storage.folder, ledger.study))  # before anything is written
     child = new_trial_process()
     try:
