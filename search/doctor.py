@@ -258,8 +258,8 @@ class Doctor:
         disk_gb = Space.from_json(dict(self._ledger.record().space)).budget.disk_gb
         budget = checkpoint_gc.disk_budget(self._folder, disk_gb, sum(sizes))
         message = (
-            f"{free / 1e9:.1f} GB free at {existing}; checkpoints take {sum(sizes) / 1e9:.2f} GB, the largest "
-            f"{largest / 1e9:.2f}, paused configurations' {budget / 1e9:.1f} at most (budget.disk_gb)"
+            f"{_size(free)} free at {existing}; checkpoints take {_size(sum(sizes))}, the largest {_size(largest)}, "
+            f"paused configurations' {_size(budget)} at most (budget.disk_gb)"
         )
         return Diagnosis("disk", "bad" if free < 2 * largest else "ok", message)
 
@@ -278,6 +278,13 @@ def _remove(paths: Sequence[Path]) -> None:
         problems += remove(path)
     if problems:
         raise RunError(f"could not be removed: {problems[0]}")
+
+
+def _size(count: float) -> str:
+    """Bytes, in the unit that fits."""
+    if count < 1e6:
+        return f"{count / 1e3:.0f} kB"
+    return f"{count / 1e6:.1f} MB" if count < 1e9 else f"{count / 1e9:.2f} GB"
 
 
 def _listed(numbers: Sequence[int]) -> str:

@@ -69,13 +69,15 @@ def duration_range(low: float, high: float) -> str:
     return f"up to {most} {unit}" if not float(least) else f"{least} to {most} {unit}"
 
 
-def file_size(count: int) -> str:
-    """Bytes as `512 bytes`, `38 kB` or `3.2 MB`."""
+def file_size(count: float, digits: int = 1) -> str:
+    """Bytes as `512 bytes`, `38 kB`, `3.2 MB` or `18.5 GB`, which has `digits` of them."""
     if count < 1000:
-        return f"{count} bytes"
+        return f"{count:.0f} bytes"
     if count < 1_000_000:
         return f"{count / 1000:.0f} kB"
-    return f"{count / 1e6:.1f} MB"
+    if count < 1_000_000_000:
+        return f"{count / 1e6:.1f} MB"
+    return f"{count / 1e9:.{digits}f} GB"
 
 
 def first_line(error: BaseException, longest: int = 1000) -> str:

@@ -158,7 +158,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(folder):
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     split = "186 to train, 8 to validate, 6 locked"
-    for part in ("5 configurations", "judged at steps 2, 4, 6", split, "nano", "GB to train"):
+    for part in ("5 configurations", "judged at steps 2, 4, 6", split, "nano", "MB to train"):
         assert part in done.stdout
     assert files(folder) == before
 

@@ -1,5 +1,7 @@
 """What doctor finds in a study that was treated badly, and that it is well afterwards."""
 
+import re
+
 import pytest
 
 from search.doctor import Doctor
@@ -39,6 +41,7 @@ def test_a_well_study_has_nothing(half):
     ledger, folder = half
     disk = [diagnosis for diagnosis in Doctor(ledger, folder, check_checkpoint).examine() if diagnosis.name == "disk"]
     assert disk[0].message.endswith("at most (budget.disk_gb)")
+    assert re.search(r"checkpoints take \d+ kB, the largest \d+ kB, ", disk[0].message), "toys are small"
 
 
 def test_a_fresh_import_is_not_bad(tmp_path):

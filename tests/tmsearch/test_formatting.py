@@ -69,9 +69,13 @@ def test_an_estimate_has_few_digits(seconds, text):
     assert estimated_duration(seconds) == text
 
 
-@pytest.mark.parametrize(("count", "text"), [(900, "900 bytes"), (38_000, "38 kB"), (3_200_000, "3.2 MB")])
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(900, "900 bytes"), (38_000, "38 kB"), (3_200_000, "3.2 MB"), (18_520_000_000, "18.5 GB")],
+)
 def test_file_sizes(count, text):
     assert file_size(count) == text
+    assert file_size(18_520_000_000, 2) == "18.52 GB"
 
 
 def test_an_error_in_one_line():

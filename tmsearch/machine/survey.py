@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from tmsearch.formatting import file_size
 from tmsearch.hub import call_within
 from tmsearch.machine import disk_speed, hub_access, versions
 from tmsearch.machine.accelerators import Probe
@@ -105,7 +106,7 @@ def _platform() -> Finding:
     system = f"{platform.system()} {platform.release()} {platform.machine()}"
     parts = [f"{system}, {libc}" if libc else system, f"{usable} of {cores} cores"]
     if memory.total:
-        parts.append(f"{memory.total / 1e9:.1f} GB memory, {memory.free / 1e9:.1f} free")
+        parts.append(f"{file_size(memory.total)} memory, {file_size(memory.free)} free")
     facts = {"system": system, "libc": libc, "cores": usable, "memory": asdict(memory)}
     return Finding("platform", "ok", "; ".join(parts), facts)
 
@@ -145,9 +146,9 @@ def _gpus(answer: Mapping[str, Any]) -> Finding:
 
 
 def _gpu_text(gpu: Mapping[str, Any]) -> str:
-    free = "" if gpu["free_bytes"] is None else f" ({gpu['free_bytes'] / 1e9:.1f} free)"
+    free = "" if gpu["free_bytes"] is None else f" ({file_size(gpu['free_bytes'])} free)"
     bf16 = "bfloat16" if gpu["bfloat16"] else "no bfloat16"
-    return f"{gpu['name']} {gpu['total_bytes'] / 1e9:.1f} GB{free}, capability {gpu['capability']}, {bf16}"
+    return f"{gpu['name']} {file_size(gpu['total_bytes'])}{free}, capability {gpu['capability']}, {bf16}"
 
 
 def _counted(texts: Sequence[str]) -> str:
@@ -164,7 +165,7 @@ def _disk(folder: Folder) -> Finding:
     except OSError as error:
         return Finding(name, "bad", f"nothing can be written: {error.strerror}")
     filesystem = f" on {folder.filesystem}" if folder.filesystem else ""
-    parts = [f"{speed.free_bytes / 1e9:.1f} GB free{filesystem}"]
+    parts = [f"{file_size(speed.free_bytes)} free{filesystem}"]
     if speed.bytes_per_second is not None and speed.commit_seconds is not None:
         parts.append(f"writes {speed.bytes_per_second / 1e6:.0f} MB/s, a commit {1e3 * speed.commit_seconds:.1f} ms")
     little = speed.free_bytes < _LITTLE_DISK

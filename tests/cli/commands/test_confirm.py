@@ -84,9 +84,9 @@ def test_a_dry_run_says_what_the_confirmation_says_then_and_leaves_no_trace(dry,
     text = "\n".join(lines)
     for part in (
         "data demo: 200 clips",
-        "GB to train, ",
+        "MB to train, ",
         "estimate: at most 5 trainings, about ",
-        "disk: 0.00 GB of weights a training",
+        "disk: 1.6 MB of weights a training",
         "dollars at 36 dollars an hour",
     ):
         assert part in text

@@ -16,7 +16,7 @@ from tmsearch.cli.services import create, knobs
 from tmsearch.cli.services.plan import candidates, measure_line
 from tmsearch.cli.services.runs import search
 from tmsearch.config import NEW_STUDIES, TrainConfig
-from tmsearch.trial.facts import DataFacts
+from tmsearch.trial.facts import DataFacts, ModelNeeds
 
 SPACE = """
 study: d
@@ -47,6 +47,15 @@ def created(folder, **how):
     storage = open_storage(f"sqlite:///{folder}/db.sqlite")
     facts = {"data": FACTS.to_json(), "threads": 1}
     return study.create(storage, space, seed=0, trials=2, version="test", facts=facts)
+
+
+def test_a_small_disk_and_what_is_needed_of_it_are_said_in_units_that_fit(tmp_path, monkeypatch):
+    needs = {"demo/nano": dict.fromkeys(ModelNeeds.__annotations__, 1) | {"checkpoint_bytes": 2_600_000}}
+    monkeypatch.setattr(create.shutil, "disk_usage", lambda folder: SimpleNamespace(free=3_100_000))
+    with pytest.raises(UserError) as refused:
+        create.check_disk(tmp_path, Checked(FACTS.to_json(), needs, None))
+    sizes = "3.1 MB free, a trial's checkpoints need 5.2 MB"
+    assert str(refused.value) == f"{tmp_path}: {sizes}; make room, or set TMSEARCH_STUDIES to another disk"
 
 
 def test_a_default_that_no_training_reaches_shrinks_and_is_said(tmp_path):

@@ -63,7 +63,7 @@ def test_a_gpu_elsewhere_is_planned_for_with_its_price(tmp_path, info):
     text = printed(tmp_path, info, gpu_gb=80.0, price=36.0)
     assert "predicted for an H100, 80 GB" in text
     assert "with 4 of 4 clips at a time" in text
-    assert "GB a checkpoint" in text
+    assert "271 kB a checkpoint" in text
     assert "disk: " in text
     assert "dollars at 36 dollars an hour" in text
 

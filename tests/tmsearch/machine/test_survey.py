@@ -90,7 +90,11 @@ def test_a_home_that_is_the_root_folder_hides_no_path(monkeypatch):
     ("changes", "state", "words"),
     [
         ({}, "ok", ["none"]),
-        ({"gpus": [H200, H200], "driver": "570.86"}, "ok", ["2 x NVIDIA H200 150.0 GB (149.0 free)", "driver 570.86"]),
+        (
+            {"gpus": [H200, H200], "driver": "570.86"},
+            "ok",
+            ["2 x NVIDIA H200 150.0 GB (149.0 GB free)", "driver 570.86"],
+        ),
         ({"gpus": [{**H200, "free_bytes": None, "bfloat16": False}]}, "ok", ["150.0 GB, capability", "no bfloat16"]),
         ({"mps": True}, "ok", ["Apple", "MPS"]),
         ({"driver": "570.86", "driver_gpus": ["NVIDIA H200"]}, "bad", ["built without CUDA", "install"]),
@@ -134,6 +138,8 @@ def test_a_disk_that_takes_nothing_is_bad_and_a_full_one_worth_a_note(machine):
     assert line("cache", folders)[0] == "note"
     machine.disk = DiskSpeed(10**9)
     assert line("studies", folders) == ("note", "1.0 GB free on ext4; a few checkpoints fill it")
+    machine.disk = DiskSpeed(3_000_000)
+    assert line("studies", folders)[1].startswith("3.0 MB free on ext4")
     machine.disk = PermissionError(13, "Permission denied", str(Path.home()))
     assert line("studies", folders) == ("bad", "nothing can be written: Permission denied")
 

@@ -18,6 +18,7 @@ from tmsearch.cli.services.earlier import known_to
 from tmsearch.cli.services.plan import candidates
 from tmsearch.cli.services.run_study import new_trial_process
 from tmsearch.cli.services.runs.workers import ONE_WORKER, WorkerPlan
+from tmsearch.formatting import file_size
 from tmsearch.trial import facts
 from tmsearch.trial.facts import ModelNeeds
 from tmsearch.version import code_version
@@ -61,7 +62,7 @@ def check_disk(studies_folder: Path, checked: Checked) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise UserError(
-            f"{folder}: {free / 1e9:.1f} GB free, a trial's checkpoints need {needed / 1e9:.1f} GB; "
+            f"{folder}: {file_size(free)} free, a trial's checkpoints need {file_size(needed)}; "
             "make room, or set TMSEARCH_STUDIES to another disk"
         )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from search.execution import checkpoint_gc
 from search.space.budget import Budget
+from tmsearch.formatting import file_size
 from tmsearch.training import saving
 from tmsearch.training.saving import Rates
 
@@ -47,14 +48,14 @@ def disk_plan(
 
 def disk_line(plan: DiskPlan, budget: Budget, trials: int) -> str:
     """The plan of the disk in one line."""
-    size = f"{plan.checkpoint_bytes / 1e9:.2f} GB a checkpoint"
+    size = f"{file_size(plan.checkpoint_bytes, 2)} a checkpoint"
     retrained = [str(rung) for rung in budget.rungs[:-1] if rung not in plan.rungs]
     if not plan.rungs:
         return f"disk: {size}; none is kept, since training again is sooner than saving"
     line = f"disk: {size}, saved at {', '.join(map(str, plan.rungs))}"
     if retrained:
         line += f" (not at {', '.join(retrained)}: sooner trained again)"
-    line += f"; at most {plan.bytes / 1e9:.1f} GB for paused configurations"
+    line += f"; at most {file_size(plan.bytes)} for paused configurations"
     if plan.kept < trials:
         line += f", {plan.kept} of {trials}: the others train again if promoted"
     return f"{line} (budget.disk_gb), and one more while a worker trains"

@@ -15,7 +15,7 @@ from search.storage.database import Storage
 from tmsearch.cli.services.disk_plan import disk_line, disk_plan
 from tmsearch.cli.view.format import dollars, short_value
 from tmsearch.config import DataConfig, TrainConfig
-from tmsearch.formatting import clock_time
+from tmsearch.formatting import clock_time, file_size
 from tmsearch.languages import UNSPACED
 from tmsearch.model.cost import LABEL_TOKENS, Card, Clips, TrialCost, card_of, trial_cost
 from tmsearch.trial.facts import DataFacts, ModelNeeds
@@ -292,15 +292,15 @@ def model_text(name: str, model: ModelNeeds) -> str:
 def cpu_model_text(name: str, model: ModelNeeds) -> str:
     """A model and what it needs without a GPU."""
     return (
-        f"{model_text(name, model)}; at least {model.memory_bytes / 1e9:.1f} GB to train, "
-        f"{model.checkpoint_bytes / 1e9:.2f} GB a checkpoint"
+        f"{model_text(name, model)}; at least {file_size(model.memory_bytes)} to train, "
+        f"{file_size(model.checkpoint_bytes, 2)} a checkpoint"
     )
 
 
 def memory_text(cost: TrialCost, config: TrainConfig) -> str:
     """What one trial takes of a GPU's memory, in one clause."""
     fits = "" if cost.fits else ": MORE THAN IT HAS; see spaces/README.md for smaller settings"
-    return f"{cost.memory_bytes / 1e9:.1f} GB with {cost.micro_batch} of {config.batch_size} clips at a time{fits}"
+    return f"{file_size(cost.memory_bytes)} with {cost.micro_batch} of {config.batch_size} clips at a time{fits}"
 
 
 def cost_text(seconds: float, price: float) -> str:
@@ -313,7 +313,7 @@ def trial_text(cost: TrialCost, config: TrainConfig) -> str:
     return (
         f"{memory_text(cost, config)}; "
         f"{cost.step_seconds:.3f} s a step, {cost.evaluation_seconds:.0f} s an evaluation, "
-        f"{clock_time(cost.seconds)} a trial; {cost.checkpoint_bytes / 1e9:.1f} GB a checkpoint"
+        f"{clock_time(cost.seconds)} a trial; {file_size(cost.checkpoint_bytes)} a checkpoint"
     )
 
 

@@ -131,7 +131,7 @@ def test_the_plan_of_a_first_confirmation(storage, tmp_path):
     assert plan.lines[-1] == "cost: about 8.80 dollars at 36 dollars an hour"
     text = "\n".join(plan.lines)
     assert "40 to train, 8 to validate, 2 locked as test" in text
-    assert "GB to train, 0.00 GB a checkpoint" in text
+    assert "at least 1.7 MB to train, 2.0 MB a checkpoint" in text
     assert "kept until `tmsearch delete d-confirm`" in text
     assert not plan.exists
     assert contents(tmp_path) == before
@@ -201,7 +201,7 @@ def test_a_gpu_elsewhere_is_planned_for_at_its_own_speed(storage):
     there = planned(storage, gpu=80.0)
     text = "\n".join(there.lines)
     assert "predicted for an H100, 80 GB" in text
-    assert "GB with 4 of 4 clips at a time; " in text
+    assert "935 kB with 4 of 4 clips at a time; " in text
     assert "at most 11 trainings, about 0:0" in text
     assert ", predicted; it ends" in text
     assert 0 < there.seconds < here.seconds
@@ -212,7 +212,7 @@ def test_a_disk_that_is_full_a_budget_and_the_test_split_are_named(storage, monk
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
     plan = planned(storage, budget=60.0, price=36.0, test=True)
     text = "\n".join(plan.lines)
-    assert "while a worker trains: MORE THAN THE 0.0 GB THAT ARE FREE" in text
+    assert "while a worker trains: MORE THAN THE 1 kB THAT ARE FREE" in text
     assert "budget: 1:00 may end it without an answer; a larger one continues" in text
     assert plan.seconds == 60.0
     assert "test: the locked test split, 2 clips, is read at the end, once" in text

@@ -16,7 +16,7 @@ from tmsearch.cli.services.confirmation import PlannedConfirmation, planned_roun
 from tmsearch.cli.services.plan import card_line, cpu_model_text, memory_text, model_text
 from tmsearch.cli.view.format import dollars, searched_knobs
 from tmsearch.config import TrainConfig
-from tmsearch.formatting import clock_time
+from tmsearch.formatting import clock_time, file_size
 from tmsearch.model.cost import (
     BF16_BYTES,
     FLOAT_BYTES,
@@ -229,7 +229,7 @@ def machine_needs(
         largest = max(of_model, key=lambda index: predicted[index].memory_bytes)
         text = memory_text(predicted[largest], configs[largest])
         lines.append(
-            f"{model_text(name, model)}; {text}; {predicted[largest].checkpoint_bytes / 1e9:.1f} GB a checkpoint"
+            f"{model_text(name, model)}; {text}; {file_size(predicted[largest].checkpoint_bytes)} a checkpoint"
         )
     checkpoint = max(checkpoint_bytes(needs[config.model], config) for config in configs)
     return MachineNeeds(tuple(lines), tuple(costs), checkpoint)
@@ -251,10 +251,10 @@ def disk_line(planned: PlannedConfirmation, estimate: RaceEstimate, needs: Machi
     free = shutil.disk_usage(existing).free
     largest = max(cost.kept_bytes for cost in needs.costs)
     line = (
-        f"disk: {largest / 1e9:.2f} GB of weights a training, kept until `tmsearch delete {planned.name}`; at most "
-        f"{estimate.kept_bytes / 1e9:.1f} GB for {estimate.left} trainings, and one checkpoint of "
-        f"{needs.checkpoint_bytes / 1e9:.2f} GB while a worker trains"
+        f"disk: {file_size(largest, 2)} of weights a training, kept until `tmsearch delete {planned.name}`; at most "
+        f"{file_size(estimate.kept_bytes)} for {estimate.left} trainings, and one checkpoint of "
+        f"{file_size(needs.checkpoint_bytes, 2)} while a worker trains"
     )
     if free < estimate.kept_bytes + 2 * needs.checkpoint_bytes:  # the one being written, and the one before
-        line += f": MORE THAN THE {free / 1e9:.1f} GB THAT ARE FREE"
+        line += f": MORE THAN THE {file_size(free)} THAT ARE FREE"
     return line
