@@ -5,6 +5,7 @@ import re
 # A user's password in a URL, up to the last @, since it may hold some; a secret among parameters, however named.
 _USER_PASSWORD = re.compile(r"(://)[^\s@/:]*:(?!\*\*\*@).*@", re.DOTALL)
 _PARAMETER = re.compile(r"((?:^|[?&;\s'\"])\w*(?:passw\w*|pwd|secret\w*|token|_key)=)[^&\s]+", re.IGNORECASE)
+_LONGEST_NAME = 64  # characters of a study's name; the rule is in space/parsing.py
 
 
 class EngineError(Exception):
@@ -35,6 +36,12 @@ def first_line(error: BaseException) -> str:
     """The first line of the error's text without passwords; its class where it has none."""
     lines = str(error).strip().splitlines()
     return without_passwords(lines[0]) if lines else type(error).__name__
+
+
+def typed_name(name: str) -> str:
+    """A study's name as a person typed it, for an error: cut behind the longest legal one, on one line."""
+    short = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 3]}..."
+    return short if short.isprintable() else ascii(short)[1:-1]
 
 
 def without_passwords(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from search.errors import RunError, UserError
+from search.errors import RunError, UserError, typed_name
 from search.imported import without_imported
 from search.records import Configuration, StudyRecord, WorkerRecord, best_configuration
 from search.space.search_space import Space
@@ -87,7 +87,7 @@ def open_study(storage: Storage, name: str) -> Ledger:
     """The ledger of an existing study; raises UserError if there is none."""
     if not schema.check(storage):
         raise UserError(
-            f"{name}: no such study: there is no storage at {storage.display_name}; `tmsearch run` makes it"
+            f"{typed_name(name)}: no such study: there is no storage at {storage.display_name}; `tmsearch run` makes it"
         )
     with storage.read() as connection:
         study_row(connection, name)

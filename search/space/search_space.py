@@ -156,7 +156,7 @@ def check_study_name(name: str, where: str = "--study") -> str:
 def values(
     assignments: Sequence[str],
     train: Mapping[str, Knob],
-    where: str = "tmsearch add",
+    where: str = "add",
     budget: Sequence[str] = (),
     searched: Sequence[str] | None = None,
 ) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from search.errors import UserError
+from search.errors import UserError, typed_name
 from search.process_id import ProcessId
 from search.records import Configuration, Rung, State
 from search.storage.postgres import DEFERRED
@@ -57,7 +57,7 @@ def study_row(connection: sa.Connection, name: str, *more: Any, lock: bool = Fal
         existing = ", ".join(names[:5]) or "none"
         if len(names) > 5:
             existing += " ..."
-        raise UserError(f"{name}: no such study in this storage; there is: {existing}")
+        raise UserError(f"{typed_name(name)}: no such study in this storage; there is: {existing}")
     return row
 
 

@@ -43,6 +43,13 @@ def one_line(done, *parts):
         (["status", "small", "--jsn"], ["did you mean --json?"]),
         (["status", "small", "more"], ["unexpected: more", "tmsearch status --help"]),
         (["status", "small", "--qqq"], ["there are", "--watch"]),
+        (["status", "x" * 300], ["tmsearch: " + "x" * 61 + "...: no such study: there is no storage"]),
+        (
+            ["tensorboard", "small", "--port", "80808"],
+            ["argument --port: '80808' is not a port, a whole number"],
+        ),
+        (["dashboard", "--port", "80808"], ["argument --port: '80808' is not a port, a whole number from 0 to 65535"]),
+        (["data", "r\x07"], ["tmsearch: data: data.dataset: the text has characters that cannot be shown"]),
         (["run"], ["--space"]),
         (["run", "--space", ""], ["argument --space: is empty; give a value", "tmsearch run --help"]),
         (["status", ""], ["argument STUDY: is empty"]),

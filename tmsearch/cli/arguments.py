@@ -44,6 +44,13 @@ def number(text: str) -> int:
     return int(text)
 
 
+def port_number(text: str) -> int:
+    """A port of TCP; 0: one that is free."""
+    if not text.isdigit() or int(text) > 65_535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port, a whole number from 0 to 65535")
+    return int(text)
+
+
 def gigabytes(text: str) -> float:
     """Memory in GB; 0: no GPU."""
     if not re.fullmatch(r"\d+(\.\d+)?", text) or float(text) > 10_000:
@@ -249,7 +256,7 @@ def tensorboard(parser: ArgumentParser) -> None:
 
 def address(parser: ArgumentParser, port: int) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
-    parser.add_argument("--port", type=number, default=port, help=f"port to listen on ({port})")
+    parser.add_argument("--port", type=port_number, default=port, help=f"port to listen on ({port})")
 
 
 def confirm(parser: ArgumentParser) -> None:

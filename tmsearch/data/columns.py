@@ -101,7 +101,9 @@ def find_columns(where: str, columns: Sequence[str], typed_audio: Sequence[str],
         InputError: A named column does not exist, or audio or text cannot be found; lists the columns.
         AmbiguousColumnsError: Several may hold it; lists them.
     """
-    listing = f"its columns are {', '.join(columns) or 'none'}"
+    if not columns:
+        raise InputError(f"{where}: is empty; give it columns of audio and text, such as file_name and text")
+    listing = f"its columns are {', '.join(columns)}"
     for key in ("audio_column", "text_column", "group_column"):
         configured = getattr(config, key)
         if configured is not None and configured not in columns:

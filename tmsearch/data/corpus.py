@@ -168,7 +168,7 @@ def _languages(source: Source, usable: Mapping[str, object]) -> tuple[str, ...]:
 def _check_dropped(clips: Sequence[Clip], dropped: Sequence[Dropped], config: DataConfig) -> None:
     total = len(clips) + len(dropped)
     if total == 0:
-        raise InputError(f"{config.dataset}: holds not one row")
+        raise InputError(f"{config.dataset}: holds not one row; give it one for each recording")
     if clips and len(dropped) / total <= config.max_dropped:
         return
     examples = "; ".join(f"{row.name} ({row.reason})" for row in dropped[:3])

@@ -75,7 +75,7 @@ def test_dashboard(folder):
             ).startswith("127.")
         taken = tmsearch(folder, "dashboard", "--port", str(port))
         assert taken.returncode == 2
-        assert "the port is taken" in taken.stderr
+        assert "the port is taken; name another --port" in taken.stderr
     finally:
         code, output = ended(process)
     assert (code, output) == (130, "")
@@ -90,6 +90,15 @@ def test_more_than_this_machine_is_told_what_that_means(folder):
         assert b"toy" in get(f"http://{socket.gethostname()}:{port}/api/studies")
     finally:
         assert ended(process) == (130, "")
+
+
+@pytest.mark.parametrize("words", [("dashboard",), ("tensorboard", "toy")])
+def test_an_address_of_another_machine_is_the_hosts_fault(folder, words):
+    refused = tmsearch(folder, *words, "--host", "192.0.2.1")  # of no machine: RFC 5737
+    assert refused.returncode == 2
+    given, _, rest = refused.stderr.partition(": cannot assign requested address; ")
+    assert given.startswith("tmsearch: --host 192.0.2.1 --port ")
+    assert rest == "name an address of this machine as --host, such as 127.0.0.1\n"
 
 
 def test_tensorboard(folder):

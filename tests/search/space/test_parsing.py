@@ -79,10 +79,10 @@ def test_of_values_given_by_hand_the_searched_knobs_are_named():
     searched = ("learning_rate", "gain")
     assert search_space.values(["gain=no"], TRAIN, searched=searched) == {"gain": False}
     for wrong, says in [
-        ("x=1", "^tmsearch add: x: no such knob; searched: learning_rate, gain$"),
-        ("lr=1", r"^tmsearch add: lr: no such knob; did you mean learning_rate\?$"),
-        ("dropout=0", "^tmsearch add: dropout: is not searched; searched: learning_rate, gain$"),
-        ("max_steps=3", "^tmsearch add: max_steps: is not searched; searched: learning_rate, gain$"),
+        ("x=1", "^add: x: no such knob; searched: learning_rate, gain$"),
+        ("lr=1", r"^add: lr: no such knob; did you mean learning_rate\?$"),
+        ("dropout=0", "^add: dropout: is not searched; searched: learning_rate, gain$"),
+        ("max_steps=3", "^add: max_steps: is not searched; searched: learning_rate, gain$"),
     ]:
         with pytest.raises(UserError, match=says):
             search_space.values([wrong], TRAIN, searched=searched)
@@ -95,11 +95,11 @@ def test_values_given_by_hand():
         "model": "big",
     }
     for wrong, says in [
-        ("lr=1", "^tmsearch add: lr: no such knob; did you mean learning_rate?"),
-        ("max_steps=3", "^tmsearch add: max_steps: belongs under budget"),
-        ("dropout", "^tmsearch add: dropout: no value; write dropout=VALUE"),
-        ("dropout=[", "^tmsearch add: dropout: line 1: not YAML"),
-        ("dropout=2", "^tmsearch add: dropout: 2.0 is too high"),
+        ("lr=1", "^add: lr: no such knob; did you mean learning_rate?"),
+        ("max_steps=3", "^add: max_steps: belongs under budget"),
+        ("dropout", "^add: dropout: no value; write dropout=VALUE"),
+        ("dropout=[", "^add: dropout: line 1: not YAML"),
+        ("dropout=2", "^add: dropout: 2.0 is too high"),
     ]:
         with pytest.raises(UserError, match=says):
             search_space.values([wrong], TRAIN)

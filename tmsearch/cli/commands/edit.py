@@ -42,7 +42,7 @@ def add(arguments: argparse.Namespace) -> int:
         seed=record.seed,
         number=len(history),
         last_rung=space.budget.scheduler_config.last_rung,
-        given=space.drawn_from_start(values, TRAIN, Location("tmsearch add")),
+        given=space.drawn_from_start(values, TRAIN, Location("add")),
         knowledge=knowledge.of_facts(ledger.facts(), space.search),
     )
     params = space.resolve(drawn, TRAIN)

@@ -36,7 +36,7 @@ _SIMILAR_SIZE = 0.1
 
 def import_logs(arguments: argparse.Namespace) -> int:
     """Enter every training that the logs hold and the study does not have yet."""
-    given = spaces.values(arguments.set, TRAIN, "tmsearch import --set", budget=("max_steps",))
+    given = spaces.values(arguments.set, TRAIN, "import --set", budget=("max_steps",))
     if "model" in given:
         given["model"] = absolute(given["model"])
     # All logs are read and checked before anything is written.

@@ -14,6 +14,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from search import study
 from search.errors import UserError
 from search.exit_codes import DONE
+from search.space.errors import printable
 from search.storage import ownership
 from search.storage.database import open_storage
 
@@ -48,11 +49,14 @@ def _check_port(host: str, port: int) -> None:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
-    except (OSError, OverflowError) as error:
-        reason = str(error)
-        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-            reason = "the port is taken"
-        raise UserError(f"--host {host} --port {port}: {reason}; name another --port") from None
+    except OSError as error:
+        given = f"--host {printable(host)} --port {port}"
+        if error.errno == errno.EADDRINUSE:
+            raise UserError(f"{given}: the port is taken; name another --port") from None
+        if error.errno == errno.EACCES:
+            raise UserError(f"{given}: only root may listen there; name a --port from 1024 on") from None
+        reason = (error.strerror or str(error)).lower()
+        raise UserError(f"{given}: {reason}; name an address of this machine as --host, such as 127.0.0.1") from None
 
 
 def dashboard(arguments: argparse.Namespace) -> int:

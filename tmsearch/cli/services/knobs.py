@@ -122,7 +122,7 @@ def data_section(dataset: str, assignments: Sequence[str], command: str, languag
     for key in options:
         if key.partition(".")[0] != "data":
             raise UserError(f"--set {printable(key)}: {command} takes data.KEY=VALUE; a space file has the rest")
-    location = Location(f"tmsearch {command}", "", options)
+    location = Location(command, "", options)
     return dict(parsing.parse_data(raw["data"], DATA, location.at("data"), parsing.sections_of_keys(TRAIN, DATA)))
 
 
