@@ -114,9 +114,10 @@ def test_a_whole_study_with_two_threads_prunes_most_and_keeps_the_best():
                     raise optuna.TrialPruned
             return x
 
-        study.optimize(objective, n_trials=24, n_jobs=2)
+        study.optimize(objective, n_trials=60, n_jobs=2)
     states = [trial.state for trial in study.trials]
-    assert states.count(TrialState.PRUNED) > 12
+    # The threads' turns decide what a trial is compared with, and the first ones with little: of 24 once only 12.
+    assert states.count(TrialState.PRUNED) > 30
     complete = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
     assert min(trial.params["x"] for trial in complete) == min(trial.params["x"] for trial in study.trials)
     pruned_at = {trial.last_step for trial in study.trials if trial.state == TrialState.PRUNED}
