@@ -5,7 +5,7 @@ import re
 # A user's password in a URL, up to the last @, since it may hold some; a secret among parameters, however named.
 _USER_PASSWORD = re.compile(r"(://)[^\s@/:]*:(?!\*\*\*@).*@", re.DOTALL)
 _PARAMETER = re.compile(r"((?:^|[?&;\s'\"])\w*(?:passw\w*|pwd|secret\w*|token|_key)=)[^&\s]+", re.IGNORECASE)
-_LONGEST_NAME = 64  # characters of a study's name; the rule is in space/parsing.py
+LONGEST_NAME = 64  # characters of a study's name; which ones, space/parsing.py says
 
 
 class EngineError(Exception):
@@ -40,7 +40,7 @@ def first_line(error: BaseException) -> str:
 
 def typed_name(name: str) -> str:
     """A study's name as a person typed it, for an error: cut behind the longest legal one, on one line."""
-    short = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 3]}..."
+    short = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 3]}..."
     return short if short.isprintable() else ascii(short)[1:-1]
 
 

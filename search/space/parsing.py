@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
+from search.errors import LONGEST_NAME
 from search.space import distributions, recommended, yaml_loader
 from search.space.budget import KEYS as BUDGET_KEYS
 from search.space.distributions import Choice, FloatRange, IntRange, Range
@@ -14,7 +15,8 @@ from search.space.errors import Location, kind_of, printable, shortened, shown, 
 from search.space.knobs import Knob, check, check_keys
 
 SECTIONS = ("study", "data", "budget", "train", "search", "start")
-_STUDY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}", re.ASCII)  # a folder's name that no shell or option mistakes
+# A folder's name that no shell or option mistakes.
+_STUDY = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9._-]{{0,{LONGEST_NAME - 1}}}", re.ASCII)
 
 
 def apply_overrides(
@@ -120,8 +122,8 @@ def parse_study(raw: Any, location: Location, source: str | None) -> str:
         raise location.error(f"{shown(raw)} is not text; give a name in quotes, or one that starts with a letter")
     if not _STUDY.fullmatch(raw):
         raise location.error(
-            f"{shown(raw)} cannot name a study; use at most 64 letters, digits, dots, dashes and underscores, "
-            "the first a letter, a digit or an underscore"
+            f"{shown(raw)} cannot name a study; use at most {LONGEST_NAME} letters, digits, dots, dashes and "
+            "underscores, the first a letter, a digit or an underscore"
         )
     return raw
 

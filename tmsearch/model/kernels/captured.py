@@ -1,9 +1,9 @@
 """The layers of a training step as CUDA graphs, which the host launches by two calls.
 
-Both passes of large-v3's layers are some 2,600 launches, which take a host longer to make than a Hopper to run
-(studies/README.md, 2026-11-30). A graph (torch.cuda.CUDAGraph) is such launches on the same memory again: it holds for
-one shape. So rows are filled up by a clip that has no tokens, and tokens by some that no label looks at; neither
-changes a result but for rounding.
+Both passes of large-v3's layers are some 2,600 launches. Timed on a CPU, a host takes longer to make them than a Hopper
+that is played takes to run them (studies/README.md, 2026-11-30). A graph (torch.cuda.CUDAGraph) is such launches on the
+same memory again: it holds for one shape. So rows are filled up by a clip that has no tokens, and tokens by some that
+no label looks at; neither changes a result but for rounding.
 
 What comes before the layers, convolutions and the token table, and what comes after, the loss and the optimizer, is
 launched as ever: that is little, and its shapes or numbers are others in each step.
